@@ -1,0 +1,43 @@
+"""Sentinel-2 archive in, clean time series out.
+
+Importing this package defines names and does nothing else: no file is read, no logging configured, no heavy library
+loaded. Names are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sen2chain.errors import Sen2ChainError
+    from sen2chain.indices import INDICES, Index
+    from sen2chain.masks import Mask
+    from sen2chain.records import Reason
+    from sen2chain.timeseries import TimeSeries
+
+__all__ = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "__version__"]
+
+_ROOMS = {
+    "INDICES": "indices",
+    "Index": "indices",
+    "Mask": "masks",
+    "Reason": "records",
+    "Sen2ChainError": "errors",
+    "TimeSeries": "timeseries",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sen2chain")
+    if name in _ROOMS:
+        from importlib import import_module
+
+        return getattr(import_module(f"sen2chain.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module 'sen2chain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,238 @@
+"""The pixel plan: which pixels of a grid belong to which feature, and with what weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import shapely
+from affine import Affine
+from rasterio.features import rasterize as gdal_rasterize
+
+from sen2chain.coverage.scanline import centre_runs, weighted_runs
+from sen2chain.coverage.slivers import slivers
+from sen2chain.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from sen2chain.grid import Grid
+
+    Ints = npt.NDArray[np.int32]
+    Geometries = npt.NDArray[np.object_]
+
+PixelRule = Literal["center", "all_touched", "weighted"]
+
+# A window that GDAL fills for one feature is cut into strips of at most this many pixels.
+_WINDOW_PIXELS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelPlan:
+    """Row runs of many features on one grid, ordered by feature, row and column.
+
+    A run is ``length`` pixels of ``row`` from ``column`` on. With weights, its first ``head`` and last ``tail``
+    pixels have weights of their own, which stand in ``weights`` run after run, and the pixels between have weight 1.
+    """
+
+    grid: Grid
+    """The grid the rows and columns count on."""
+    feature: Ints
+    """Per run: position of the feature in the array that was rasterised."""
+    row: Ints
+    """Per run: row of the grid."""
+    column: Ints
+    """Per run: its first column."""
+    length: Ints
+    """Per run: its pixels."""
+    total: npt.NDArray[np.float64]
+    """Per feature: pixels (with weights: area in pixels) on the unbounded grid."""
+    head: Ints | None = None
+    """Per run: leading pixels with a weight."""
+    tail: Ints | None = None
+    """Per run: trailing pixels with a weight."""
+    weights: npt.NDArray[np.float32] | None = None
+    """Per head and tail pixel: share of its area inside the feature."""
+
+    def pixels(self, feature: int) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+        """Rows, columns and weights of the pixels of one feature inside the raster; for people and tests."""
+        runs = np.flatnonzero(self.feature == feature)
+        rows = np.repeat(self.row[runs], self.length[runs])
+        columns = [np.arange(self.column[k], self.column[k] + self.length[k], dtype=np.int32) for k in runs]
+        weights = []
+        if self.head is None or self.tail is None or self.weights is None:
+            weights = [np.ones(self.length[k]) for k in runs]
+        else:
+            ends = np.cumsum(self.head + self.tail)
+            for k in runs:
+                w = np.ones(self.length[k])
+                own = self.weights[ends[k] - self.head[k] - self.tail[k] : ends[k]]
+                w[: self.head[k]] = own[: self.head[k]]
+                w[w.size - self.tail[k] :] = own[self.head[k] :]
+                weights.append(w)
+        empty = np.zeros(0)
+        return rows, np.concatenate([empty.astype(np.int32), *columns]), np.concatenate([empty, *weights])
+
+
+def rasterize(geometries: Geometries, grid: Grid, rule: PixelRule = "center") -> PixelPlan:
+    """Turn geometries into the pixels of a grid.
+
+    Parameters
+    ----------
+    geometries
+        Geometries in the grid's CRS, none of them null; any type. Polygons follow `rule`; points take the pixel
+        they lie in and lines every pixel they touch, with weight 1. Of a collection with polygons, these count.
+    grid
+        The grid.
+    rule
+        ``center``: pixels whose centre lies inside, exactly as GDAL rasterises; ``all_touched``: pixels of which some
+        area lies inside (what GDAL's all-touched rasterisation means, without its accidents where an edge meets
+        pixel corners); ``weighted``: the same pixels with the share of their area.
+    """
+    if rule not in get_args(PixelRule):
+        raise UnknownNameError("pixel rule", rule, get_args(PixelRule))
+    parts, owner = _flat_parts(geometries)
+    is_polygon = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    thin = ~is_polygon & ~np.isin(owner, owner[is_polygon])
+    runs, weights, total = _polygon_runs(parts[is_polygon], owner[is_polygon], len(geometries), grid, rule)
+    if thin.any():
+        burnt, burnt_total = _burn(parts[thin], owner[thin], len(geometries), grid)
+        runs, total = np.concatenate([runs, burnt]), total + burnt_total
+        # A stable order leaves the weights, which burnt runs do not have, where they are.
+        runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    feature, row, column, length, head, tail = np.ascontiguousarray(runs.T)
+    if rule != "weighted":
+        return PixelPlan(grid, feature, row, column, length, total)
+    return PixelPlan(grid, feature, row, column, length, total, head, tail, weights)
+
+
+def _flat_parts(geometries: Geometries) -> tuple[Geometries, npt.NDArray[np.int64]]:
+    """Points, lines and polygons of all features, and the feature each belongs to."""
+    parts, owner = geometries, np.arange(len(geometries))
+    while True:  # collections may hold collections
+        nested = shapely.get_type_id(parts) >= shapely.GeometryType.MULTIPOINT
+        if not nested.any():
+            kept = ~shapely.is_empty(parts)
+            return parts[kept], owner[kept]
+        parts, index = shapely.get_parts(parts, return_index=True)
+        owner = owner[index]
+
+
+def _polygon_runs(
+    polygons: Geometries, owner: npt.NDArray[np.int64], n_features: int, grid: Grid, rule: PixelRule
+) -> tuple[Ints, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Run the kernel of a rule over all rings at once."""
+    if rule != "center":
+        polygons = shapely.orient_polygons(polygons)
+    rings, polygon_of_ring = shapely.get_rings(polygons, return_index=True)
+    points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
+    x, y = _in_pixels(points, grid, as_gdal=rule == "center").T
+    ring_starts = np.searchsorted(ring_of_point, np.arange(len(rings) + 1))
+    feature_starts = np.searchsorted(owner[polygon_of_ring], np.arange(n_features + 1))
+    rows, columns = grid.shape
+    arrays = (np.ascontiguousarray(x), np.ascontiguousarray(y), ring_starts, feature_starts, rows, columns)
+    if rule == "all_touched":
+        return weighted_runs(*arrays, True)  # noqa: FBT003  # a kernel takes no keywords
+    if rule == "weighted":
+        runs, weights, total = weighted_runs(*arrays, False)  # noqa: FBT003
+        return *_with_slivers(runs, weights, _find_slivers(polygons, owner, grid), grid), total
+    runs, total = centre_runs(*arrays)
+    return np.pad(runs, ((0, 0), (0, 2))), np.zeros(0, np.float32), total
+
+
+def _find_slivers(polygons: Geometries, owner: npt.NDArray[np.int64], grid: Grid) -> npt.NDArray[np.float64]:
+    """Find pixels of which the polygons cover less than sums of areas can tell."""
+    shells = shapely.get_exterior_ring(polygons)
+    points, ring_of_point = shapely.get_coordinates(shells, return_index=True)
+    starts = np.searchsorted(ring_of_point, np.arange(len(shells) + 1))
+    x, y = np.ascontiguousarray(points.T)
+    return slivers(x, y, starts, owner, grid.bounds.left, grid.bounds.top, *grid.pixel_xy)
+
+
+def _with_slivers(
+    runs: Ints, weights: npt.NDArray[np.float32], found: npt.NDArray[np.float64], grid: Grid
+) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Add slivers that are not in the runs yet, each as a run of one pixel."""
+    new: dict[tuple[int, int, int], float] = {}
+    for *place, share in found.tolist():
+        feature, row, column = map(int, place)
+        a, b = np.searchsorted(runs[:, 0], (feature, feature + 1))
+        near = runs[a:b][runs[a:b, 1] == row]
+        inside = 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]
+        if inside and not ((near[:, 2] <= column) & (column < near[:, 2] + near[:, 3])).any():
+            new[feature, row, column] = share
+    if not new:
+        return runs, weights
+    extra = np.array([[*place, 1, 1, 0] for place in new], np.int32)
+    every = np.concatenate([runs, extra])
+    weights = np.concatenate([weights, np.array(list(new.values()), np.float32)])
+    order = np.lexsort((every[:, 2], every[:, 1], every[:, 0]))
+    own = every[:, 4] + every[:, 5]
+    starts = (np.cumsum(own) - own)[order]
+    own = own[order]
+    moved = np.repeat(starts - (np.cumsum(own) - own), own) + np.arange(own.sum())
+    return every[order], weights[moved]
+
+
+def _in_pixels(points: npt.NDArray[np.float64], grid: Grid, *, as_gdal: bool) -> npt.NDArray[np.float64]:
+    """(x, y) in pixels from the upper left corner.
+
+    By GDAL's arithmetic (its inverse geotransform), so that ties fall the same way; or as exactly as float64 can,
+    which is a thousand times closer.
+    """
+    a, _, left, _, e, top = grid.transform
+    if as_gdal:
+        return np.stack([-left / a + points[:, 0] * (1.0 / a), -top / e + points[:, 1] * (1.0 / e)], axis=1)
+    return np.stack([(points[:, 0] - left) / a, (points[:, 1] - top) / e], axis=1)
+
+
+def _burn(
+    parts: Geometries, owner: npt.NDArray[np.int64], n_features: int, grid: Grid
+) -> tuple[Ints, npt.NDArray[np.float64]]:
+    """Let GDAL rasterise the points and lines of each feature, all touched, in the window around it.
+
+    Returns runs as the kernels give them, and per feature the number of pixels on the unbounded grid.
+    """
+    total = np.zeros(n_features)
+    found = [np.zeros((0, 6), np.int32)]
+    # A millionth of a pixel is above the noise of coordinates: a point on a pixel's edge stays there in every CRS.
+    parts = shapely.transform(parts, lambda points: np.round(_in_pixels(points, grid, as_gdal=False), 6))
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    for first, last in zip(starts, [*starts[1:], len(owner)], strict=True):
+        feature = int(owner[first])
+        for runs in _burn_one(list(parts[first:last])):
+            total[feature] += runs[:, 2].sum()
+            runs = _clip(runs, grid.shape)  # noqa: PLW2901  # the unbounded runs have been counted
+            block = np.zeros((len(runs), 6), np.int32)
+            block[:, 0], block[:, 1:4] = feature, runs
+            found.append(block)
+    return np.concatenate(found), total
+
+
+def _burn_one(parts: list[shapely.Geometry]) -> list[npt.NDArray[np.int64]]:
+    """(row, column, length) of one feature given in pixels, in strips, on the unbounded grid."""
+    x0, y0, x1, y1 = shapely.total_bounds(np.array(parts, dtype=object))
+    # One pixel more on each side: GDAL also touches the neighbour of an edge that is met exactly.
+    c0, c1 = int(np.floor(x0)) - 1, int(np.floor(x1)) + 2
+    r0, r1 = int(np.floor(y0)) - 1, int(np.floor(y1)) + 2
+    height = max(1, _WINDOW_PIXELS // (c1 - c0))
+    strips = []
+    for r in range(r0, r1, height):
+        shape = (min(height, r1 - r), c1 - c0)
+        window = Affine.translation(c0, r)
+        image = gdal_rasterize(parts, shape, transform=window, all_touched=True, dtype=np.uint8)
+        edges = np.diff(np.pad(image.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+        row, begin = np.nonzero(edges == 1)
+        end = np.nonzero(edges == -1)[1]
+        strips.append(np.stack([row + r, begin + c0, end - begin], axis=1))
+    return strips
+
+
+def _clip(runs: npt.NDArray[np.int64], shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Keep what of (row, column, length) lies inside the raster."""
+    begin = np.clip(runs[:, 1], 0, shape[1])
+    end = np.clip(runs[:, 1] + runs[:, 2], 0, shape[1])
+    kept = (runs[:, 0] >= 0) & (runs[:, 0] < shape[0]) & (end > begin)
+    clipped: npt.NDArray[np.int64] = np.stack([runs[:, 0], begin, end - begin], axis=1)[kept]
+    return clipped

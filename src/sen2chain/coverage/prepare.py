@@ -1,0 +1,245 @@
+"""A layer and a tile's grid become a coverage: every feature has its pixels or the reason why it has none.
+
+A coverage is computed once per (geometries, grid, pixel rule, buffer), saved, and reused for every date, index and
+mask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+
+from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
+from sen2chain.errors import RequestError
+from sen2chain.grid import Bounds, Grid, nominal_grid
+from sen2chain.records import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Geometries = npt.NDArray[np.object_]
+    Codes = npt.NDArray[np.int8]
+    Bools = npt.NDArray[np.bool_]
+
+# Raise it when the meaning of a saved coverage changes.
+_FORMAT = 1
+# Metres around a tile in which features are projected before they are told to be outside; more than any datum shift.
+_MARGIN = 2000.0
+# Saved coverages above this are dropped, the oldest first.
+_CACHE_BYTES = 4 << 30
+
+PLANNED = -1
+"""State of a feature that has pixels; any other state is the position of its `Reason`."""
+REASONS = tuple(Reason)
+_CODE = {reason: code for code, reason in enumerate(REASONS)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coverage:
+    """The pixels of a layer's features on one grid."""
+
+    plan: PixelPlan
+    """Pixels of the features in `fid`, in that order."""
+    fid: npt.NDArray[np.int64]
+    """Positions in the layer of the features that meet the raster, ascending, those without a pixel included."""
+    state: Codes
+    """Per feature of the layer: `PLANNED`, or the position of a reason in `REASONS`."""
+    touched: npt.NDArray[np.float64]
+    """Per feature of the layer: pixels on the unbounded grid; 0 for those that were not projected."""
+
+    def reasons(self) -> dict[Reason, int]:
+        """How many features of the layer have no pixels, by reason."""
+        codes, counts = np.unique(self.state[self.state != PLANNED], return_counts=True)
+        return {REASONS[c]: int(n) for c, n in zip(codes, counts, strict=True)}
+
+
+def prepare(
+    geometries: Geometries,
+    crs: str,
+    grid: Grid,
+    *,
+    tile: str = "",
+    rule: PixelRule = "center",
+    buffer: float | None = None,
+) -> Coverage:
+    """Compute the coverage of a grid by a layer.
+
+    Parameters
+    ----------
+    geometries
+        Geometries of the layer by position, None where a feature has none.
+    crs
+        Their CRS.
+    grid
+        The raster's grid.
+    tile
+        MGRS name, to tell a feature outside the tile from one outside a clipped raster.
+    rule
+        See `rasterize`.
+    buffer
+        Metres, in the grid's CRS, by which features grow or shrink before they become pixels.
+    """
+    state = np.full(len(geometries), PLANNED, np.int8)
+    missing = shapely.is_missing(geometries)
+    empty = shapely.is_empty(geometries) & ~missing
+    state[missing], state[empty] = _CODE[Reason.NULL_GEOMETRY], _CODE[Reason.EMPTY_GEOMETRY]
+
+    nominal = _nominal_bounds(tile, grid)
+    near = _near(geometries, crs, grid, (grid.bounds, nominal), _MARGIN + abs(buffer or 0.0)) & (state == PLANNED)
+    state[(state == PLANNED) & ~near] = _CODE[Reason.OUTSIDE_TILE]
+    fid = np.flatnonzero(near)
+    shapes = _project(geometries[fid], crs, grid)
+    if buffer:
+        shapes = shapely.buffer(shapes, buffer)
+        gone = shapely.is_empty(shapes)
+        state[fid[gone]] = _CODE[Reason.BUFFERED_AWAY]
+        fid, shapes = fid[~gone], shapes[~gone]
+
+    boxes = shapely.bounds(shapes)
+    in_raster = _meets(boxes, grid.bounds)
+    outside = np.where(_meets(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
+    state[fid[~in_raster]] = outside[~in_raster]
+    # Features in the tile but outside a clipped raster still have a size on the unbounded grid.
+    measured = in_raster | (state[fid] == _CODE[Reason.OUTSIDE_RASTER])
+    fid, shapes, in_raster = fid[measured], shapes[measured], in_raster[measured]
+    plan = rasterize(shapes, grid, rule)
+    has_pixels = np.zeros(len(fid), dtype=bool)
+    has_pixels[plan.feature] = True
+    state[fid[in_raster & (plan.total == 0)]] = _CODE[Reason.NO_PIXEL]
+    state[fid[(plan.total > 0) & ~has_pixels]] = _CODE[Reason.OUTSIDE_RASTER]
+    touched = np.zeros(len(geometries))
+    touched[fid] = plan.total
+    return Coverage(plan, fid, state, touched)
+
+
+def near(geometries: Geometries, crs: str, grid: Grid) -> Bools:
+    """Which features may meet a grid, judged by bounding boxes and generously; null and empty ones do not."""
+    return _near(geometries, crs, grid, (grid.bounds,), _MARGIN)
+
+
+def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
+    """Box of the full tile; that of the raster where the name says nothing about it."""
+    try:
+        full = nominal_grid(tile)
+    except RequestError:
+        return grid.bounds
+    return full.bounds if full.crs == grid.crs else grid.bounds
+
+
+def _near(geometries: Geometries, crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float) -> Bools:
+    """Which features may meet one of the boxes, judged by bounding boxes in the layer's own CRS."""
+    found = np.zeros(len(geometries), dtype=bool)
+    limits = shapely.bounds(geometries)
+    to_layer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+    for left, bottom, right, top in set(boxes):
+        box = to_layer.transform_bounds(left - margin, bottom - margin, right + margin, top + margin, densify_pts=21)
+        if not np.isfinite(box).all():
+            return np.ones(len(geometries), dtype=bool)
+        if box[0] > box[2]:  # the tile lies across the antimeridian
+            found |= _meets(limits, Bounds(box[0], box[1], 180.0, box[3]))
+            found |= _meets(limits, Bounds(-180.0, box[1], box[2], box[3]))
+        else:
+            found |= _meets(limits, Bounds(*box))
+    return found
+
+
+def _meets(boxes: npt.NDArray[np.float64], box: Bounds) -> Bools:
+    """Which (left, bottom, right, top) rows share ground with a box; rows of NaN do not."""
+    meets: Bools = (
+        (boxes[:, 0] <= box.right) & (boxes[:, 2] >= box.left) & (boxes[:, 1] <= box.top) & (boxes[:, 3] >= box.bottom)
+    )
+    return meets
+
+
+def _project(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
+    """Bring geometries into the grid's CRS, vertex by vertex."""
+    if pyproj.CRS(crs) == pyproj.CRS(grid.crs):
+        return geometries
+    transformer = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
+
+    def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=1)
+
+    points = move(shapely.get_coordinates(geometries))
+    lost = ~np.isfinite(points).all(axis=1)
+    if lost.any():
+        # A feature that reaches beyond what the projection can hold is cut to the tile's surroundings.
+        left, bottom, right, top = grid.bounds
+        reach = 5 * max(right - left, top - bottom)
+        back = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+        box = back.transform_bounds(left - reach, bottom - reach, right + reach, top + reach, densify_pts=21)
+        owner = shapely.get_coordinates(geometries, return_index=True)[1]
+        far = np.unique(owner[lost])
+        geometries = geometries.copy()
+        geometries[far] = shapely.clip_by_rect(geometries[far], *box)
+        points = move(shapely.get_coordinates(geometries))
+    moved: Geometries = shapely.set_coordinates(geometries.copy(), points)
+    return moved
+
+
+def coverage_key(
+    identity: str, grid: Grid, *, tile: str = "", rule: PixelRule = "center", buffer: float | None = None
+) -> str:
+    """Name under which a coverage is saved: everything it depends on, the versions of the libraries included."""
+    versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__]
+    parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0, versions]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def save(coverage: Coverage, key: str, folder: Path) -> None:
+    """Keep a coverage for later runs; a folder that cannot be written only costs the next run its time."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = coverage.plan
+        arrays = {
+            "fid": coverage.fid, "state": coverage.state, "touched": coverage.touched, "total": plan.total,
+            "feature": plan.feature, "row": plan.row, "column": plan.column, "length": plan.length,
+        }  # fmt: skip
+        if plan.head is not None and plan.tail is not None and plan.weights is not None:
+            arrays |= {"head": plan.head, "tail": plan.tail, "weights": plan.weights}
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the arrays for allow_pickle
+            os.replace(name, folder / f"{key}.npz")  # noqa: PTH105  # the temporary name is a text
+        except OSError:
+            os.unlink(name)  # noqa: PTH108
+            raise
+        _drop_oldest(folder)
+
+
+def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
+    """Return a saved coverage, or None when there is none that can be read."""
+    path = folder / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
+        os.utime(path)  # the age by which coverages are dropped is that of their last use
+        plan = PixelPlan(
+            grid, *(arrays[n] for n in ("feature", "row", "column", "length", "total")),
+            *(arrays.get(n) for n in ("head", "tail", "weights")),
+        )  # fmt: skip
+        return Coverage(plan, arrays["fid"], arrays["state"], arrays["touched"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _drop_oldest(folder: Path) -> None:
+    files = sorted(folder.glob("*.npz"), key=lambda f: f.stat().st_mtime, reverse=True)
+    kept = 0
+    for file in files:
+        kept += file.stat().st_size
+        if kept > _CACHE_BYTES:
+            file.unlink(missing_ok=True)

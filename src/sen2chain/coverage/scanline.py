@@ -1,0 +1,293 @@
+"""Kernels that turn rings into row runs. Arrays in, arrays out.
+
+Coordinates are in pixels from the grid's upper left corner, rows downwards; nothing here knows a CRS. Rings are
+closed (last vertex = first). All rings of a feature count together: a point is inside when it is inside an odd
+number of them, so holes and parts need no distinction.
+
+A run is a stretch of pixels of one row: (feature, row, first column, length). The first ``head`` and the last
+``tail`` pixels of a run have a weight of their own, the rest has weight 1. Runs come ordered by feature, row,
+column, never overlap within a feature, and lie inside the raster; ``total`` counts without that limit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sen2chain.compiled import kernel
+from sen2chain.coverage.slivers import SLIVER
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
+    Runs = npt.NDArray[np.int32]
+    Floats = npt.NDArray[np.float64]
+    Weights = npt.NDArray[np.float32]
+
+# Coverage above this is a full pixel; below `SLIVER` it may be rounding, and the room `slivers` tells what it is.
+_FULL = 1.0 - 1e-9
+# A pixel counts as touched from this share of its area on: far above the noise of coordinates, so that one layer
+# stored in several CRSs touches the same pixels, and far below anything that matters.
+_TOUCHED = 1e-8
+
+_RINGS = "float64[::1], float64[::1], int64[::1], int64[::1], int64, int64"
+
+
+@kernel("int32[:,::1](int32[:,::1], int64)")
+def _room(table: Runs, n: int) -> Runs:
+    """Return `table` with room for row `n`, doubling as needed."""
+    if n < table.shape[0]:
+        return table
+    bigger = np.empty((2 * table.shape[0], table.shape[1]), np.int32)
+    bigger[: table.shape[0]] = table
+    return bigger
+
+
+@kernel("int64(float64[::1], int64[::1], int64, int64, int64, int64[::1], int64[::1])")
+def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, order: Ints, starts: Ints) -> int:
+    """Order the edges of a feature by the first row they touch.
+
+    An edge is named by its second vertex. Afterwards ``order[starts[r]:starts[r + 1]]`` are the edges that start
+    in row ``low + r``. Returns the number of edges.
+    """
+    starts[:] = 0
+    n = 0
+    for ring in range(first_ring, last_ring):
+        for i in range(rings[ring] + 1, rings[ring + 1]):
+            starts[int(np.floor(min(y[i - 1], y[i]))) - low + 1] += 1
+            n += 1
+    for r in range(1, starts.size):
+        starts[r] += starts[r - 1]
+    place = starts[:-1].copy()
+    for ring in range(first_ring, last_ring):
+        for i in range(rings[ring] + 1, rings[ring + 1]):
+            r = int(np.floor(min(y[i - 1], y[i]))) - low
+            order[place[r]] = i
+            place[r] += 1
+    return n
+
+
+@kernel(f"Tuple((int32[:,::1], float64[::1]))({_RINGS})")
+def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, width: int) -> tuple[Runs, Floats]:
+    """Pixels whose centre lies inside: pixel for pixel GDAL's polygon rasterisation.
+
+    Parameters
+    ----------
+    x, y
+        Vertices of all rings.
+    rings
+        ``rings[k]:rings[k + 1]`` are the vertices of ring k.
+    features
+        ``features[f]:features[f + 1]`` are the rings of feature f.
+    height, width
+        Shape of the raster.
+
+    Returns
+    -------
+    runs : int32 (n, 4)
+        feature, row, column, length.
+    total : float64 (features,)
+        Pixels of each feature on the unbounded grid.
+    """
+    runs = np.empty((1024, 4), np.int32)
+    total = np.zeros(features.size - 1)
+    n_runs = 0
+    for f in range(features.size - 1):
+        first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
+        if first_vertex == last_vertex:
+            continue
+        low = int(np.floor(y[first_vertex:last_vertex].min()))
+        high = int(np.floor(y[first_vertex:last_vertex].max()))
+        n_max = last_vertex - first_vertex
+        order = np.empty(n_max, np.int64)
+        starts = np.empty(high - low + 2, np.int64)
+        _bucket(y, rings, features[f], features[f + 1], low, order, starts)
+        active = np.empty(n_max, np.int64)
+        n_active = 0
+        crossings = np.empty(n_max, np.int64)
+        begin = np.empty(n_max, np.int64)
+        end = np.empty(n_max, np.int64)
+        for row in range(low, high + 1):
+            for k in range(starts[row - low], starts[row - low + 1]):
+                active[n_active] = order[k]
+                n_active += 1
+            centre = row + 0.5
+            n_cross = 0
+            n_span = 0
+            k = 0
+            while k < n_active:
+                i = active[k]
+                x1, y1, x2, y2 = x[i - 1], y[i - 1], x[i], y[i]
+                if y1 < y2:
+                    pass
+                elif y1 > y2:
+                    x1, y1, x2, y2 = x2, y2, x1, y1
+                elif y1 == centre and x1 > x2:
+                    # GDAL fills a horizontal edge on a line of centres when it runs leftwards (a bottom edge), and
+                    # leaves the rightward ones to the crossings of their neighbours.
+                    begin[n_span] = int(np.floor(x2 + 0.5))
+                    end[n_span] = int(np.floor(x1 + 0.5))
+                    n_span += 1
+                if y2 < row + 1.0:
+                    n_active -= 1
+                    active[k] = active[n_active]
+                else:
+                    k += 1
+                if y1 <= centre < y2:
+                    crossings[n_cross] = int(np.floor((centre - y1) * (x2 - x1) / (y2 - y1) + x1 + 0.5))
+                    n_cross += 1
+            if n_cross > 1:
+                crossings[:n_cross].sort()
+                for k in range(0, n_cross - 1, 2):
+                    begin[n_span] = crossings[k]
+                    end[n_span] = crossings[k + 1]
+                    n_span += 1
+            if n_span == 0:
+                continue
+            by_begin = np.argsort(begin[:n_span]) if n_span > 1 else np.zeros(1, np.int64)
+            a, b = begin[by_begin[0]], end[by_begin[0]]
+            for k in range(1, n_span + 1):
+                if k < n_span and begin[by_begin[k]] <= b:
+                    b = max(b, end[by_begin[k]])  # touching or overlapping: one run
+                    continue
+                if b > a:
+                    total[f] += b - a
+                    c0, c1 = max(a, 0), min(b, width)
+                    if 0 <= row < height and c1 > c0:
+                        runs = _room(runs, n_runs)
+                        runs[n_runs, 0], runs[n_runs, 1] = f, row
+                        runs[n_runs, 2], runs[n_runs, 3] = c0, c1 - c0
+                        n_runs += 1
+                if k < n_span:
+                    a, b = begin[by_begin[k]], end[by_begin[k]]
+    return runs[:n_runs].copy(), total
+
+
+@kernel(f"Tuple((int32[:,::1], float32[::1], float64[::1]))({_RINGS}, boolean)")
+def weighted_runs(
+    x: Floats,
+    y: Floats,
+    rings: Ints,
+    features: Ints,
+    height: int,
+    width: int,
+    touched: bool,  # noqa: FBT001  # a kernel takes no keywords
+) -> tuple[Runs, Weights, Floats]:
+    """Pixels with the share of their area that lies inside.
+
+    Exact up to rounding: along each edge the area to its right is added up with the edge's sign, cell by cell, and
+    the sums are carried along the row. Rings must be oriented, holes against shells. With `touched`, every pixel of
+    which some area lies inside counts 1.
+
+    Returns
+    -------
+    runs : int32 (n, 6)
+        feature, row, column, length, head, tail.
+    weights : float32
+        Weights of the head and tail pixels, run after run.
+    total : float64 (features,)
+        Area of each feature in pixels.
+    """
+    runs = np.empty((1024, 6), np.int32)
+    weights = np.empty(4096, np.float32)
+    total = np.zeros(features.size - 1)
+    n_runs = 0
+    n_weights = 0
+    for f in range(features.size - 1):
+        first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
+        if first_vertex == last_vertex:
+            continue
+        low = int(np.floor(y[first_vertex:last_vertex].min()))
+        high = int(np.floor(y[first_vertex:last_vertex].max()))
+        n_max = last_vertex - first_vertex
+        order = np.empty(n_max, np.int64)
+        starts = np.empty(high - low + 2, np.int64)
+        _bucket(y, rings, features[f], features[f + 1], low, order, starts)
+        left = int(np.floor(x[first_vertex:last_vertex].min()))
+        right = int(np.floor(x[first_vertex:last_vertex].max()))
+        area = np.zeros(right - left + 1)  # signed area right of the edges inside each cell
+        carry = np.zeros(right - left + 2)  # signed height of the edges left of each cell
+        active = np.empty(n_max, np.int64)
+        n_active = 0
+        for row in range(low, high + 1):
+            for k in range(starts[row - low], starts[row - low + 1]):
+                active[n_active] = order[k]
+                n_active += 1
+            area[:] = 0.0
+            carry[:] = 0.0
+            k = 0
+            while k < n_active:
+                i = active[k]
+                sign = 1.0
+                x1, y1, x2, y2 = x[i - 1], y[i - 1], x[i], y[i]
+                if y1 > y2:
+                    sign = -1.0
+                    x1, y1, x2, y2 = x2, y2, x1, y1
+                if y2 < row + 1.0:
+                    n_active -= 1
+                    active[k] = active[n_active]
+                else:
+                    k += 1
+                top, bottom = max(y1, np.float64(row)), min(y2, row + 1.0)
+                if bottom <= top:
+                    continue
+                slope = (x2 - x1) / (y2 - y1)
+                xa = x1 + (top - y1) * slope if top > y1 else x1
+                xb = x1 + (bottom - y1) * slope if bottom < y2 else x2
+                if xa > xb:
+                    xa, xb = xb, xa
+                xa, xb = max(xa, np.float64(left)), min(xb, right + 1.0)
+                first, last = int(np.floor(xa)), min(int(np.floor(xb)), right)
+                if first >= last:
+                    cell = min(first, right) - left
+                    area[cell] += sign * (bottom - top) * (1.0 - (0.5 * (xa + xb) - (cell + left)))
+                    carry[cell + 1] += sign * (bottom - top)
+                    continue
+                rate = (bottom - top) / (xb - xa)
+                for c in range(first, last + 1):
+                    xs, xe = max(xa, np.float64(c)), min(xb, c + 1.0)
+                    rise = sign * (xe - xs) * rate
+                    area[c - left] += rise * (1.0 - (0.5 * (xs + xe) - c))
+                    carry[c - left + 1] += rise
+            carried = 0.0
+            length = 0  # of the open run
+            head = 0
+            tail = 0
+            for c in range(left, right + 2):
+                share = 0.0
+                if c <= right:
+                    carried += carry[c - left]
+                    share = abs(carried + area[c - left])
+                    if touched:
+                        share = 1.0 if share > _TOUCHED else 0.0
+                    elif share < SLIVER:
+                        share = 0.0
+                    elif share > _FULL:
+                        share = 1.0
+                    total[f] += np.float64(np.float32(share))  # as the weights are kept
+                    if not (0 <= row < height and 0 <= c < width):
+                        share = 0.0
+                if length > 0 and (share == 0.0 or (share == 1.0 and tail > 0)):
+                    runs = _room(runs, n_runs)
+                    runs[n_runs, 0], runs[n_runs, 1] = f, row
+                    runs[n_runs, 2], runs[n_runs, 3] = c - length, length
+                    runs[n_runs, 4], runs[n_runs, 5] = head, tail
+                    n_runs += 1
+                    length, head, tail = 0, 0, 0
+                if share == 0.0:
+                    continue
+                if share < 1.0:
+                    if n_weights == weights.size:
+                        more = np.empty(2 * n_weights, np.float32)
+                        more[:n_weights] = weights
+                        weights = more
+                    weights[n_weights] = share
+                    n_weights += 1
+                    if head == length:
+                        head += 1
+                    else:
+                        tail += 1
+                length += 1
+    return runs[:n_runs].copy(), weights[:n_weights].copy(), total

@@ -1,0 +1,89 @@
+"""The exceptions of this package.
+
+::
+
+    Sen2ChainError
+    ├── RequestError              what was asked for cannot be understood      (also a ValueError)
+    │   ├── UnknownNameError      no such index, mask, band, statistic, option
+    │   └── FormulaError          a user's formula that is no formula
+    ├── LayerError                the polygon layer cannot be used
+    ├── LibraryError              the archive cannot be found or read
+    ├── RasterError               one raster cannot be used; the run goes on
+    │   ├── UnreadableError       missing, truncated, corrupt
+    │   └── GridMismatchError     another grid or CRS than its tile's
+    └── OutputError               the result cannot be written
+
+Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
+from `Sen2ChainError`, so that ``except Sen2ChainError`` is enough for a caller.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Sen2ChainError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class RequestError(Sen2ChainError, ValueError):
+    """A parameter has a value that cannot be used."""
+
+
+class UnknownNameError(RequestError):
+    """A name that is not in the list of allowed ones.
+
+    Parameters
+    ----------
+    kind
+        What the name stands for, as users call it: ``"index"``, ``"cloud mask"``, ``"statistic"``.
+    name
+        The name that was given.
+    allowed
+        The names that are understood.
+    """
+
+    def __init__(self, kind: str, name: object, allowed: Iterable[str]) -> None:
+        self.kind, self.name, self.allowed = kind, name, tuple(allowed)
+        near = difflib.get_close_matches(str(name).upper(), [a.upper() for a in self.allowed], n=1)
+        hint = ""
+        if near:
+            match = next(a for a in self.allowed if a.upper() == near[0])
+            hint = f" Did you mean {match}?"
+        super().__init__(f"Unknown {kind} {str(name)!r}; allowed: {', '.join(self.allowed)}.{hint}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...]]]:
+        """Survive pickling between worker processes, which replays ``__init__``."""
+        return type(self), (self.kind, self.name, self.allowed)
+
+
+class FormulaError(RequestError):
+    """A formula that cannot be parsed safely or uses an unknown band."""
+
+
+class LayerError(Sen2ChainError):
+    """The polygon layer cannot be used."""
+
+
+class LibraryError(Sen2ChainError):
+    """The archive cannot be found or read."""
+
+
+class RasterError(Sen2ChainError):
+    """One raster cannot be used; its product is reported and the run goes on."""
+
+
+class UnreadableError(RasterError):
+    """A file is missing, truncated or corrupt."""
+
+
+class GridMismatchError(RasterError):
+    """A raster has another grid or CRS than the other rasters of its tile."""
+
+
+class OutputError(Sen2ChainError):
+    """A result cannot be written."""

@@ -1,0 +1,95 @@
+"""The coverages of a layer, one per grid: computed once, kept in memory and on disk, shared by all threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from sen2chain import coverage
+from sen2chain.execute.strips import Strips, touched_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from sen2chain.coverage import Coverage, PixelPlan, PixelRule
+    from sen2chain.grid import Grid
+
+
+class Coverages:
+    """What the pixels of a layer are on any grid.
+
+    Parameters
+    ----------
+    geometries
+        Geometries of the layer by position, None where a feature has none.
+    crs
+        Their CRS.
+    identity
+        Digest of both, under which coverages are saved.
+    rule
+        Pixel rule of the statistics.
+    buffer
+        Metres by which features grow or shrink.
+    folder
+        Where coverages are kept between runs; None keeps none.
+    """
+
+    def __init__(
+        self,
+        geometries: npt.NDArray[np.object_],
+        crs: str,
+        identity: str,
+        *,
+        rule: PixelRule = "center",
+        buffer: float | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.geometries = geometries
+        self.rule: PixelRule = rule
+        self._crs, self._identity, self._buffer, self._folder = crs, identity, buffer, folder
+        self._kept: dict[object, Any] = {}
+        self._locks: dict[object, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, grid: Grid, tile: str, rule: PixelRule | None = None) -> Coverage:
+        """Return the coverage of a grid, from memory, disk, or computed and then saved."""
+        rule = rule or self.rule
+
+        def make() -> Coverage:
+            options = {"tile": tile, "rule": rule, "buffer": self._buffer}
+            key = coverage.coverage_key(self._identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
+            found = coverage.load(key, grid, self._folder) if self._folder else None
+            if found is None:
+                found = coverage.prepare(self.geometries, self._crs, grid, **options)  # type: ignore[arg-type]
+                if self._folder:
+                    coverage.save(found, key, self._folder)
+            return found
+
+        result: Coverage = self._once((grid, tile, rule), make)
+        return result
+
+    def strips(self, plan: PixelPlan, height: int) -> Strips:
+        """Return a plan in strips of a height."""
+        result: Strips = self._once((id(plan), height), lambda: Strips.of(plan, height))
+        return result
+
+    def touched(
+        self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0
+    ) -> npt.NDArray[np.bool_]:
+        """Return the blocks of a raster that a plan touches, see `touched_blocks`."""
+        key = (id(plan), raster, block_shape, margin)
+        result: npt.NDArray[np.bool_] = self._once(key, lambda: touched_blocks(plan, raster, block_shape, margin))
+        return result
+
+    def _once(self, key: object, make: Callable[[], object]) -> Any:
+        """Make a value the first time it is asked for; other threads that want it wait for it."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]

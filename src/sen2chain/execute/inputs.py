@@ -1,0 +1,217 @@
+"""The rasters of one task: each is opened once, decoded where features lie, and forgotten with the task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
+from sen2chain.execute.strips import spans
+from sen2chain.indices import BANDS_10M, NODATA, reflectance
+from sen2chain.plan import ValueKind
+from sen2chain.rasters import Raster
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    import numpy.typing as npt
+
+    from sen2chain.coverage import PixelPlan
+    from sen2chain.execute.coverages import Coverages
+    from sen2chain.grid import Grid
+    from sen2chain.library import ProductMetadata
+    from sen2chain.masks import Mask
+    from sen2chain.plan import MaskSource, Task
+
+    Image = npt.NDArray[np.generic]
+    Bools = npt.NDArray[np.bool_]
+
+LEGACY_NODATA = 16383
+"""No-data value of the original program's index rasters; it is declared in a side file that is often lost."""
+
+
+class Files:
+    """The open rasters of one task. A raster that fails stays failed, with the error that told so."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._open: dict[str, Raster] = {}
+        self._broken: dict[str, RasterError] = {}
+
+    def open(self, location: str) -> Raster:
+        """Return the open raster.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be opened or has failed before.
+        """
+        if location in self._broken:
+            raise self._broken[location]
+        if location not in self._open:
+            try:
+                self._open[location] = self._stack.enter_context(Raster(location))
+            except RasterError as error:
+                self._broken[location] = error
+                raise
+        return self._open[location]
+
+    def fail(self, location: str, error: RasterError) -> None:
+        """Remember that a raster cannot be used any more."""
+        self._broken.setdefault(location, error)
+
+    def error(self, location: str) -> RasterError | None:
+        """Why a raster cannot be used, None while it can."""
+        return self._broken.get(location)
+
+
+def ten_metre_grid(task: Task, files: Files) -> Grid | None:
+    """Find the 10 m grid that most value rasters of a product share; the others are marked as mismatched.
+
+    None means that no value raster of the product can be opened.
+    """
+    grids: dict[str, Grid] = {}
+    for output in task.outputs:
+        for role, location in (output.value.rasters if output.value else {}).items():
+            try:
+                grid = files.open(location).grid
+            except RasterError:
+                continue
+            is_coarse = output.value is not None and output.value.kind is ValueKind.BANDS and role not in BANDS_10M
+            grids[location] = grid.refined(10.0) if is_coarse and grid.pixel_xy[0] > 15 else grid
+    if not grids:
+        return None
+    # Rasters of 10 m know the grid best; a refined 20 m one counts only where there is no other.
+    own = Counter(g for where, g in grids.items() if files.open(where).grid == g)
+    common = (own or Counter(grids.values())).most_common(1)[0][0]
+    for location, grid in grids.items():
+        if files.open(location).grid == grid and grid != common:
+            files.fail(location, GridMismatchError(f"{location} has another grid than the other rasters: {grid}."))
+    return common
+
+
+class Coarse:
+    """The rasters of a task on other grids than the 10 m one, decoded where a plan needs them.
+
+    Parameters
+    ----------
+    files, grid
+        The task's rasters and its 10 m grid.
+    plan
+        The pixel plan on that grid.
+    coverages
+        Remembers which blocks are touched.
+    """
+
+    def __init__(self, files: Files, grid: Grid, plan: PixelPlan, coverages: Coverages) -> None:
+        self._files, self._grid, self._plan, self._coverages = files, grid, plan, coverages
+        self._margin: dict[str, int] = {}
+        self._extra: dict[str, PixelPlan] = {}
+        self._images: dict[str, Image] = {}
+
+    def want(self, location: str, margin: int, plan: PixelPlan | None = None) -> None:
+        """Announce a raster, so that it is decoded once with the largest margin, and for a second plan's pixels."""
+        self._margin[location] = max(margin, self._margin.get(location, 0))
+        if plan is not None:
+            self._extra[location] = plan
+
+    def raster(self, location: str) -> Raster:
+        """Return the open raster, if it covers the ground of the 10 m grid.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be opened or lies elsewhere.
+        """
+        raster = self._files.open(location)
+        if not raster.grid.covers_same_ground(self._grid):
+            error = GridMismatchError(f"{location} lies on other ground than the 10 m rasters: {raster.grid}.")
+            self._files.fail(location, error)
+            raise error
+        return raster
+
+    def image(self, location: str, dtype: type[np.generic] | None) -> Image:
+        """Decode a raster where it is needed; elsewhere the array is 0.
+
+        Parameters
+        ----------
+        location
+            A raster that has been announced by `want`.
+        dtype
+            The type it must have; None takes any.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) of the whole raster. Untouched parts cost no memory: they are pages nobody wrote.
+        """
+        if location not in self._images:
+            raster = self.raster(location)
+            check_type(raster, dtype)
+            touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape, self._margin[location])
+            if location in self._extra:
+                touched = touched | self._coverages.touched(self._extra[location], raster.grid, raster.block_shape)
+            image = np.zeros(raster.grid.shape, raster.dtype)
+            try:
+                for r, a, b in spans(touched, 0, touched.shape[0]):
+                    read_blocks(raster, r, a, b, image, 0)
+            except UnreadableError as error:
+                self._files.fail(location, error)
+                raise
+            self._images[location] = image
+        return self._images[location]
+
+    def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Bools, Grid]:
+        """Return a mask and its grid; True where masked, right wherever the plan has pixels."""
+        if "mask" in source.rasters:
+            location = source.rasters["mask"]
+            return np.asarray(self.image(location, None)) > 0, self.raster(location).grid  # type: ignore[operator]
+        images: dict[str, Image] = {}
+        for name, location in source.rasters.items():
+            images[name] = self.image(location, np.uint16 if name == "B11" else np.uint8)
+        first = self.raster(source.rasters[mask.inputs[0]])
+        shape = first.grid.shape
+        if any(image.shape != shape for image in images.values()):
+            where = ", ".join(source.rasters.values())
+            raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
+        out = np.zeros(shape, dtype=bool)
+        touched = self._coverages.touched(self._plan, first.grid, first.block_shape)
+        high, wide = first.block_shape
+        for r, a, b in spans(touched, 0, touched.shape[0]):
+            inner = (r * high, min((r + 1) * high, shape[0]), a * wide, min(b * wide, shape[1]))
+            outer = (
+                max(inner[0] - mask.reach, 0),
+                min(inner[1] + mask.reach, shape[0]),
+                max(inner[2] - mask.reach, 0),
+                min(inner[3] + mask.reach, shape[1]),
+            )
+            window: dict[str, Image] = {n: i[outer[0] : outer[1], outer[2] : outer[3]] for n, i in images.items()}
+            if "B11" in window and metadata is not None:
+                window["B11"] = reflectance(window["B11"], metadata.offsets["B11"], metadata.quantification)
+            out[inner[0] : inner[1], inner[2] : inner[3]] = mask.compute(window)[
+                inner[0] - outer[0] : inner[1] - outer[0], inner[2] - outer[2] : inner[3] - outer[2]
+            ]
+        return out, first.grid
+
+
+def read_blocks(raster: Raster, row: int, first: int, last: int, image: Image, row0: int) -> None:
+    """Read the blocks first..last (exclusive) of a block row into an image whose first row is the raster's `row0`."""
+    high, wide = raster.block_shape
+    rows = (row * high, min((row + 1) * high, raster.grid.shape[0]))
+    columns = (first * wide, min(last * wide, raster.grid.shape[1]))
+    image[rows[0] - row0 : rows[1] - row0, columns[0] : columns[1]] = raster.read(rows, columns)
+
+
+def check_type(raster: Raster, dtype: type[np.generic] | None) -> None:
+    """Raise `UnreadableError` if a raster holds another type than its role asks for."""
+    if dtype is not None and raster.dtype != np.dtype(dtype):
+        raise UnreadableError(f"{raster.location} holds {raster.dtype} values, but {np.dtype(dtype)} are expected.")
+
+
+def nodata_of(raster: Raster) -> int:
+    """Return the no-data value of a stored index raster: the declared one, else that of its make."""
+    if raster.nodata is not None:
+        return int(raster.nodata)
+    return NODATA if raster.location.endswith(".tif") else LEGACY_NODATA

@@ -1,0 +1,331 @@
+"""Write tables of rows to CSV, Parquet and xarray, each with its provenance.
+
+Rows come in ready: columns in their final order, sorted. A file appears under its name only when it is complete:
+it is written beside its place under a temporary name, synced to the disk and then renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xarray as xr
+
+from sen2chain.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_ROWS_PER_TEXT = 1 << 16  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
+_ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
+_KEYS = ("index", "mask", "date", "fid")
+
+
+def write_csv(
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    path: Path,
+    provenance: Mapping[str, Any],
+    schema: pa.Schema | None = None,
+) -> int:
+    r"""Write rows as CSV, and the provenance as JSON beside it under the same stem.
+
+    Comma, ``\n``, header unquoted, text quoted only where RFC 4180 needs it, nulls and NaN empty, floats in
+    the shortest form that reads back exactly (``5888``, ``260.1666666666667``), times as ``2021-01-07 06:24:59``.
+
+    Parameters
+    ----------
+    batches
+        Pieces of the table in order; one is held at a time.
+    path
+        The file to write; replaced as a whole where it exists.
+    provenance
+        Whatever says how the rows came about; paths, dates and numpy numbers are understood.
+    schema
+        Columns and types; needed only where there may be no batch at all. Otherwise that of the first batch.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder cannot be written; nothing under the final names has changed then.
+    """
+    schema, tables = _tables(batches, schema)
+    header = ",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n"
+    rows = 0
+    with _replacing(path, provenance) as file:
+        with _writing(path):
+            file.write(header.encode())
+        for table in tables:
+            for batch in table.combine_chunks().to_batches(max_chunksize=_ROWS_PER_TEXT):
+                lines = _lines(batch)
+                with _writing(path):
+                    file.write(lines)
+            rows += table.num_rows
+    return rows
+
+
+def write_parquet(
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    path: Path,
+    provenance: Mapping[str, Any],
+    schema: pa.Schema | None = None,
+) -> int:
+    """Write rows as Parquet (zstd), the provenance in its metadata under ``sen2chain`` and as JSON beside it.
+
+    Parameters, result and errors are those of `write_csv`.
+    """
+    schema, tables = _tables(batches, schema)
+    schema = schema.with_metadata({**(schema.metadata or {}), b"sen2chain": _json(provenance).encode()})
+    rows = 0
+    with _replacing(path, provenance) as file:
+        with _writing(path):
+            writer = pq.ParquetWriter(file, schema, compression="zstd")
+        try:
+            for table in tables:
+                with _writing(path):
+                    writer.write_table(table.cast(schema), row_group_size=_ROWS_PER_GROUP)
+                rows += table.num_rows
+            with _writing(path):
+                writer.close()
+        finally:
+            # After a failed write the footer cannot be written either.
+            with contextlib.suppress(OSError):
+                writer.close()
+    return rows
+
+
+def check_folder(path: Path) -> Path:
+    """Create a folder for results (with its parents) and prove that it can be written, before work starts.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created or written, or the disk has no room at all.
+    """
+    folder = Path(path).expanduser()
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(8)}.tmp"
+        try:
+            with probe.open("xb") as file:
+                # A full disk still takes the name of an empty file, and only the sync tells.
+                file.write(bytes(4096))
+                _sync(file)
+        finally:
+            probe.unlink(missing_ok=True)
+    return folder
+
+
+def to_dataset(
+    frames: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    geometry: np.ndarray,
+    crs: str,
+    attributes: pd.DataFrame,
+    definitions: Mapping[str, Mapping[str, str]],
+    provenance: Mapping[str, Any],
+) -> xr.Dataset:
+    """Lay rows out as a cube: fid x date, led by index and mask where there are several.
+
+    Parameters
+    ----------
+    frames
+        (index name, mask name) -> rows, with one row per (date, fid); `date` is the index or a column.
+    geometry
+        Shapely geometries (n,), the position is the fid.
+    crs
+        CRS of `geometry`.
+    attributes
+        The layer's attributes (n rows); become coordinates along `fid`.
+    definitions
+        Column -> its ``long_name``, ``units``, ``description``: attributes of the variable.
+    provenance
+        Kept as JSON in the dataset's attribute ``sen2chain``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Numbers are NaN and texts empty where there is no row, or no value.
+    """
+    tables = {key: frame if "date" in frame else frame.reset_index() for key, frame in frames.items()}
+    dates = pd.DatetimeIndex(sorted(set().union(*(table["date"] for table in tables.values()))))
+    indices, masks = (pd.Index(dict.fromkeys(names)) for names in zip(*tables, strict=True))
+    shape = (len(indices), len(masks), len(geometry), len(dates))
+
+    left_out = {*_KEYS, *attributes.columns}
+    cubes: dict[str, np.ndarray] = {}
+    for (index, mask), table in tables.items():
+        cell = (
+            indices.get_loc(index),
+            masks.get_loc(mask),
+            table["fid"].to_numpy(),
+            dates.get_indexer(pd.DatetimeIndex(table["date"])),
+        )
+        for column in (name for name in table.columns if name not in left_out):
+            number = pd.api.types.is_numeric_dtype(table[column])
+            if column not in cubes:
+                cubes[column] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
+            cubes[column][cell] = table[column].to_numpy(float if number else object, na_value=np.nan if number else "")
+
+    taken = {*_KEYS, *cubes, "geometry"}
+    coordinates = {
+        f"attr_{name}" if name in taken else name: ("fid", _values(column)) for name, column in attributes.items()
+    }
+    return xr.Dataset(
+        {
+            name: (("index", "mask", "fid", "date"), cube, dict(definitions.get(name, {})))
+            for name, cube in cubes.items()
+        },
+        coords={
+            "index": indices.to_numpy(object),
+            "mask": masks.to_numpy(object),
+            "fid": np.arange(len(geometry)),
+            "date": dates.to_numpy(),
+            "geometry": ("fid", geometry, {"crs": crs}),
+            **coordinates,
+        },
+        attrs={"sen2chain": _json(provenance)},
+    ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+
+
+def _values(column: pd.Series[Any]) -> np.ndarray:
+    plain = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_dtype(column)
+    return column.to_numpy() if plain else column.to_numpy(object, na_value="")
+
+
+def _tables(
+    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema | None
+) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """Give the schema and the batches gathered into tables of a decent size."""
+    stream = iter(batches)
+    if schema is None:
+        first = next(stream, None)
+        if first is None:
+            raise ValueError("Without any batch the schema must be given.")
+        schema, stream = first.schema, itertools.chain([first], stream)
+    return schema, _gathered(stream, schema)
+
+
+def _gathered(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    kept: list[pa.Table] = []
+    for batch in batches:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        kept.append(table.select(schema.names).cast(schema))
+        if sum(map(len, kept)) >= _ROWS_PER_GROUP:
+            yield pa.concat_tables(kept)
+            kept = []
+    if kept:
+        yield pa.concat_tables(kept)
+
+
+def _lines(batch: pa.RecordBatch) -> memoryview:
+    """Write rows as the bytes of their lines.
+
+    pyarrow's own CSV writer quotes every text or none; joining the columns as texts is as fast.
+    """
+    lines = pc.binary_join_element_wise(
+        *map(_csv_text, batch.columns), ",", null_handling="replace", null_replacement=""
+    )
+    return memoryview(pc.binary_join_element_wise(lines, "\n", "").buffers()[2])
+
+
+def _csv_text(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _csv_text(column.dictionary_decode())
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.string()), column.cast(pa.string()))
+    if pa.types.is_boolean(kind):
+        return pc.if_else(column, "True", "False")
+    if pa.types.is_timestamp(kind):
+        with contextlib.suppress(pa.ArrowInvalid):  # an attribute with fractions of a second keeps them
+            column = column.cast(pa.timestamp("s", kind.tz))
+        return column.cast(pa.string())
+    if pa.types.is_integer(kind):
+        return column.cast(pa.string())
+    return _quoted(column.cast(pa.string()))
+
+
+def _quoted(column: pa.Array) -> pa.Array:
+    encoded = column.dictionary_encode()  # most texts repeat: each is looked at once
+    texts = encoded.dictionary
+    special = pc.match_substring_regex(texts, '[",\r\n]')
+    if not pc.any(special).as_py():
+        return column
+    inside = pc.replace_substring(texts, '"', '""')
+    return pc.if_else(special, pc.binary_join_element_wise('"', inside, '"', ""), texts).take(encoded.indices)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, provenance: Mapping[str, Any]) -> Iterator[BinaryIO]:
+    """Open a file that takes its final name, just after its JSON took its own, only when all went well."""
+    # Not named after `path`, whose name may be as long as the file system allows.
+    data, note = (path.with_name(f".{secrets.token_hex(8)}.tmp") for _ in range(2))
+    try:
+        with _writing(path):
+            file = data.open("xb")
+        try:
+            yield file
+            with _writing(path):
+                _sync(file)
+        finally:
+            # After a failed write the disk is full for the last bytes too; the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                file.close()
+        with _writing(path):
+            with note.open("xb") as side:
+                side.write(_json(provenance).encode())
+                _sync(side)
+            note.replace(path.with_suffix(".json"))
+            data.replace(path)
+    finally:
+        for temporary in (data, note):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one sentence. Only writes belong inside, not the making of rows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise OutputError(f"No room is left on the disk for {path}; free some or choose another folder.") from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot write {path} ({reason}); choose a folder that can be written.") from error
+
+
+def _json(provenance: Mapping[str, Any]) -> str:
+    return json.dumps(provenance, indent=2, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """Give the JSON form of what `json` does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    return str(value)  # paths, dates, versions

@@ -1,0 +1,164 @@
+"""A grid is CRS + transform + shape: what makes two rasters comparable pixel by pixel.
+
+Row 0 is the northern edge. Axis order is spelled out: shapes and windows are (rows, columns), points are (x, y).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sen2chain.errors import GridMismatchError, RequestError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+TILE_SIZE = 109800.0
+"""Edge of a Sentinel-2 tile in metres: 10980 pixels of 10 m."""
+
+
+class Bounds(NamedTuple):
+    """A box in the units of some CRS."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+class Bilinear(NamedTuple):
+    """For each pixel along one axis: the lower of its two neighbours in a coarser raster, and the upper one's share."""
+
+    first: npt.NDArray[np.int32]
+    share: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Georeference of a raster, hashable and comparable.
+
+    Raises
+    ------
+    GridMismatchError
+        If the raster is rotated or not north-up; such rasters are no Sentinel-2 products.
+    """
+
+    crs: str
+    """``EPSG:32632`` where an authority code matches, else WKT."""
+    transform: tuple[float, float, float, float, float, float]
+    """(pixel width, 0, left, 0, -pixel height, top), the order of affine."""
+    shape: tuple[int, int]
+    """(rows, columns)."""
+
+    def __post_init__(self) -> None:
+        a, b, _, d, e, _ = self.transform
+        if b != 0 or d != 0 or a <= 0 or e >= 0:
+            raise GridMismatchError(f"The raster is rotated or not north-up (transform {self.transform}).")
+
+    @property
+    def bounds(self) -> Bounds:
+        """The box of the raster in its CRS."""
+        a, _, left, _, e, top = self.transform
+        rows, columns = self.shape
+        return Bounds(left, top + rows * e, left + columns * a, top)
+
+    @property
+    def pixel_xy(self) -> tuple[float, float]:
+        """Width and height of a pixel, both positive."""
+        return self.transform[0], -self.transform[4]
+
+    def covers_same_ground(self, other: Grid) -> bool:
+        """Whether two rasters of one product lie on the same ground, up to the larger pixel (odd clip sizes)."""
+        if self.crs != other.crs:
+            return False
+        slack = max(*self.pixel_xy, *other.pixel_xy)
+        return all(abs(m - n) < slack for m, n in zip(self.bounds, other.bounds, strict=True))
+
+    def refined(self, pixel: float) -> Grid:
+        """Return the grid of the same ground with another pixel size."""
+        a, _, left, _, e, top = self.transform
+        rows, columns = self.shape
+        shape = (round(rows * -e / pixel), round(columns * a / pixel))
+        return Grid(self.crs, (pixel, 0.0, left, 0.0, -pixel, top), shape)
+
+    def _positions_in(self, other: Grid, axis: int) -> npt.NDArray[np.float64]:
+        """Pixel centres of this grid along an axis (0 rows, 1 columns), in pixels of another from its edge."""
+        n = self.shape[axis]
+        step, start = (self.transform[4], self.transform[5]) if axis == 0 else (self.transform[0], self.transform[2])
+        o_step, o_start = (
+            (other.transform[4], other.transform[5]) if axis == 0 else (other.transform[0], other.transform[2])
+        )
+        centres = start + (np.arange(n, dtype=np.float64) + 0.5) * step
+        return (centres - o_start) / o_step
+
+    def nearest_in(self, other: Grid, axis: int) -> npt.NDArray[np.int32]:
+        """Index of the pixel of another grid that each pixel centre lies in, kept inside the other grid.
+
+        Parameters
+        ----------
+        other
+            A grid in the same CRS that covers the same ground.
+        axis
+            0 for rows, 1 for columns.
+        """
+        position = np.floor(self._positions_in(other, axis)).astype(np.int32)
+        return np.clip(position, 0, other.shape[axis] - 1, out=position)
+
+    def bilinear_in(self, other: Grid, axis: int) -> Bilinear:
+        """Neighbours and shares for bilinear interpolation along an axis, from centre to centre.
+
+        At the edge of the other grid its last pixel is continued, as GDAL does.
+        """
+        position = self._positions_in(other, axis) - 0.5
+        last = other.shape[axis] - 1
+        position = np.clip(position, 0.0, float(last))
+        first = np.minimum(np.floor(position), max(last - 1, 0)).astype(np.int32)
+        return Bilinear(first, position - first)
+
+
+_TILE = re.compile(r"(\d{2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])")
+_COLUMN_SETS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")  # by zone modulo 3
+_ROWS = "ABCDEFGHJKLMNPQRSTUV"
+_BANDS = "CDEFGHJKLMNPQRSTUVWX"
+_FALSE_NORTHING = 10_000_000
+
+
+@functools.cache
+def nominal_grid(tile: str) -> Grid:
+    """Compute the 10 m grid of a full tile from its MGRS name.
+
+    It is a hint where to look: what an archive holds may be clipped, and its rasters say where they lie. The tile
+    starts at its 100 km square's north-west corner, moved outwards to a multiple of 60 m (in the south counted
+    from the equator), so that pixels of 10, 20 and 60 m share their edges.
+
+    Raises
+    ------
+    RequestError
+        If the name is no MGRS 100 km square.
+    """
+    match = _TILE.fullmatch(tile)
+    zone = int(match[1]) if match else 0
+    if match is None or not 1 <= zone <= 60 or match[3] not in _COLUMN_SETS[zone % 3]:
+        raise RequestError(f"{tile!r} is not the name of an MGRS tile, like 40KCB.")
+    easting = 100_000 * (_COLUMN_SETS[zone % 3].index(match[3]) + 1)
+    row = _ROWS.index(match[4]) - (5 if zone % 2 == 0 else 0)
+    band = _BANDS.index(match[2])
+    south = band < _BANDS.index("N")
+    middle = (-80 + 8 * band + 4) * 111_000.0 + (_FALSE_NORTHING if south else 0)
+    # Row letters repeat every 2000 km; a latitude band is less than half of that high.
+    northing = 100_000 * (row % 20)
+    northing += 2_000_000 * round((middle - northing - 50_000) / 2_000_000)
+    left = easting // 60 * 60
+    top = northing + 100_000
+    top = _FALSE_NORTHING - (_FALSE_NORTHING - top) // 60 * 60 if south else math.ceil(top / 60) * 60
+    size = round(TILE_SIZE / 10)
+    return Grid(
+        f"EPSG:{32700 + zone if south else 32600 + zone}",
+        (10.0, 0.0, float(left), 0.0, -10.0, float(top)),
+        (size, size),
+    )

@@ -1,0 +1,272 @@
+"""Radiometric indices: the table of the twelve, and the place where a user's own formula enters.
+
+A value is ``formula(reflectances) * 10000``, rounded half to even, stored as int16 with 32767 for no data. The
+statistics are made of these stored values, so that a value computed from bands and one read back from a lossless
+file of it are the same value.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from sen2chain.errors import FormulaError, RequestError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+SCALE = 10000
+"""Stored values per unit of the index."""
+NODATA = 32767
+"""Stored value of a pixel without data."""
+LOWEST, HIGHEST = -32768, 32766
+"""Stored values saturate here."""
+
+BANDS_10M = ("B02", "B03", "B04", "B08")
+BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
+BANDS = (*BANDS_10M, *BANDS_20M)
+
+# DNs that are no measurement: no data and saturated.
+DN_NODATA, DN_SATURATED = 0, 65535
+
+_FUNCTIONS: dict[str, tuple[int, Callable[..., Floats]]] = {
+    "sqrt": (1, np.sqrt),
+    "exp": (1, np.exp),
+    "log": (1, np.log),
+    "abs": (1, np.abs),
+    "min": (2, np.minimum),
+    "max": (2, np.maximum),
+}
+_MAX_FORMULA = 500
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+
+
+def _divide(a: Floats, b: Floats) -> Floats:
+    # A ratio with nothing below the line is undefined, also where a later step would hide it, as in x / (y / 0).
+    return np.where(b == 0, np.nan, np.divide(a, b))
+
+
+_OPERATORS: dict[type[ast.operator], Callable[[Floats, Floats], Floats]] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: _divide,
+    ast.Pow: np.power,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A radiometric index: a name and a formula of surface reflectances.
+
+    Parameters
+    ----------
+    name
+        Letters and digits, as it stands in file names.
+    formula
+        Numbers, the bands B02 B03 B04 B05 B06 B07 B08 B8A B11 B12, ``+ - * / **``, parentheses, and ``sqrt exp log
+        abs min max``. It is parsed, never executed as Python.
+    title
+        What the index is called in full; only for people.
+
+    Raises
+    ------
+    FormulaError
+        If the formula holds anything else.
+
+    Examples
+    --------
+    >>> Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)").bands
+    ('B04', 'B08')
+    """
+
+    name: str
+    formula: str
+    title: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise RequestError(f"{self.name!r} cannot name an index; use letters and digits, as in SAVI.")
+        _parse(self.name, self.formula)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``NAME=formula``, or the name of one of the twelve.
+
+        Raises
+        ------
+        UnknownNameError
+            If the text is a name that is not in the table.
+        """
+        name, equals, formula = text.partition("=")
+        if equals:
+            return cls(name.strip(), formula.strip())
+        known = INDICES.get(text.strip().upper())
+        if known is None:
+            raise UnknownNameError("index", text, (*INDICES, "or your own as NAME=formula of bands"))
+        return cls(known.name, known.formula, known.title)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands the formula needs, in the order of their wavelength."""
+        used = {node.id for node in ast.walk(_parse(self.name, self.formula)) if isinstance(node, ast.Name)}
+        return tuple(sorted(used & set(BANDS), key=_wavelength_order))
+
+    def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
+        """Compute stored values.
+
+        Parameters
+        ----------
+        reflectances
+            For each of `bands` an array of float64 surface reflectances, not below 0, NaN for no data; all of one
+            shape.
+
+        Returns
+        -------
+        numpy.ndarray
+            int16 of that shape: index times 10000, half to even, saturating at -32768 and 32766; 32767 where a band
+            has no data or the formula is undefined.
+        """
+        tree = _parse(self.name, self.formula)
+        with np.errstate(all="ignore"):
+            value = _evaluate(tree.body, reflectances) * SCALE
+            bad = ~np.isfinite(value)
+            for band in self.bands:
+                bad |= np.isnan(reflectances[band])  # NaN ** 0 is 1, and min and max may hide one too
+            scaled = np.clip(np.rint(value), LOWEST, HIGHEST)
+            return np.where(bad, NODATA, scaled).astype(np.int16)
+
+
+def reflectance(dn: npt.NDArray[np.generic], offset: float, quantification: float) -> Floats:
+    """Turn digital numbers into surface reflectance, float64.
+
+    ``(DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE`` (Sentinel-2 Products Specification Document), negative values
+    counting as 0; NaN where DN is 0 (no data), 65535 (saturated) or already NaN.
+    """
+    values = np.asarray(dn, dtype=np.float64)
+    out = (values + offset) / quantification
+    np.maximum(out, 0.0, out=out)
+    out[(values == DN_NODATA) | (values == DN_SATURATED)] = np.nan
+    return out
+
+
+def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tuple[Index, ...]:
+    """Turn what a user asks for into indices; None and ``"All"`` mean the twelve.
+
+    Raises
+    ------
+    RequestError
+        If nothing is asked for, or one name stands for two formulas.
+    """
+    if indices is None or (isinstance(indices, str) and indices.upper() == "ALL"):
+        return tuple(INDICES.values())
+    if isinstance(indices, str | Index):
+        indices = (indices,)
+    found: dict[str, Index] = {}
+    for item in indices:
+        if not isinstance(item, str | Index):
+            raise UnknownNameError("index", item, INDICES)
+        index = Index.parse(item) if isinstance(item, str) else item
+        same_name = found.get(index.name) or INDICES.get(index.name.upper()) or index
+        if (same_name.name, same_name.formula) != (index.name, index.formula):
+            raise RequestError(
+                f"The index name {index.name} already stands for {same_name.formula}; give your formula another name."
+            )
+        found[index.name] = index
+    if not found:
+        raise RequestError(f"No index is asked for; allowed: {', '.join(INDICES)}, or your own as NAME=formula.")
+    return tuple(found.values())
+
+
+def _wavelength_order(band: str) -> float:
+    return 8.5 if band == "B8A" else float(band[1:])
+
+
+def _parse(name: str, formula: str) -> ast.Expression:
+    """Parse a formula and make sure that it holds nothing but arithmetic on bands."""
+    if not isinstance(formula, str) or not formula.strip() or len(formula) > _MAX_FORMULA:
+        raise FormulaError(f"The formula of {name} must be a text of 1 to {_MAX_FORMULA} characters.")
+    try:
+        tree = ast.parse(formula.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise FormulaError(f"The formula of {name} cannot be read: {formula!r}.") from None
+    _check(name, tree.body)
+    if not any(isinstance(node, ast.Name) and node.id in BANDS for node in ast.walk(tree)):
+        raise FormulaError(f"The formula of {name} uses no band; allowed: {', '.join(BANDS)}.")
+    return tree
+
+
+def _check(name: str, node: ast.expr) -> None:
+    """Raise `FormulaError` for anything that is not arithmetic."""
+    match node:
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+            _check(name, left)
+            _check(name, right)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            _check(name, operand)
+        case ast.Call(func=ast.Name(id=function), args=args, keywords=[]) if function in _FUNCTIONS:
+            wanted = _FUNCTIONS[function][0]
+            if len(args) != wanted:
+                raise FormulaError(f"In the formula of {name}, {function} takes {wanted} argument(s).")
+            for argument in args:
+                _check(name, argument)
+        case ast.Name(id=band):
+            if band not in BANDS:
+                raise FormulaError(
+                    f"The formula of {name} uses {band}, which is no band on the 10 m or 20 m grid; "
+                    f"allowed: {', '.join(BANDS)}."
+                )
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool) and abs(value) < 1e100:
+            pass
+        case _:
+            raise FormulaError(
+                f"The formula of {name} holds {ast.unparse(node)!r}; "
+                f"allowed: numbers, bands, + - * / **, parentheses, {' '.join(_FUNCTIONS)}."
+            )
+
+
+def _evaluate(node: ast.expr, bands: Mapping[str, Floats]) -> Floats:
+    """Evaluate a checked formula on arrays."""
+    match node:
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_evaluate(left, bands), _evaluate(right, bands))
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _evaluate(operand, bands)
+            return -value if isinstance(op, ast.USub) else value
+        case ast.Call(func=ast.Name(id=function), args=args):
+            return _FUNCTIONS[function][1](*(_evaluate(a, bands) for a in args))
+        case ast.Name(id=band):
+            return bands[band]
+        case ast.Constant(value=value):
+            return np.asarray(float(str(value)))
+    raise AssertionError(node)  # _check let something through
+
+
+_N, _R, _G, _B, _S1, _S2 = "B08", "B04", "B03", "B02", "B11", "B12"
+
+INDICES: Mapping[str, Index] = {
+    index.name: index
+    for index in (
+        Index("NDVI", f"({_N}-{_R})/({_N}+{_R})", "normalised difference vegetation index"),
+        Index("NDWIMCF", f"({_G}-{_N})/({_G}+{_N})", "normalised difference water index (McFeeters)"),
+        Index("NDWIGAO", f"({_N}-{_S1})/({_N}+{_S1})", "normalised difference water index (Gao)"),
+        Index("MNDWI", f"({_G}-{_S1})/({_G}+{_S1})", "modified normalised difference water index"),
+        Index("NDRE", f"({_N}-B05)/({_N}+B05)", "normalised difference red edge index"),
+        Index("NBR", f"({_N}-{_S2})/({_N}+{_S2})", "normalised burn ratio"),
+        Index("NDBI", f"({_S1}-{_N})/({_S1}+{_N})", "normalised difference built-up index"),
+        Index("IRECI", f"(B07-{_R})/(B05/B06)", "inverted red-edge chlorophyll index"),
+        Index("EVI", f"2.5*({_N}-{_R})/({_N}+6*{_R}-7.5*{_B}+1)", "enhanced vegetation index"),
+        Index("BIGR", f"sqrt(({_G}**2+{_R}**2)/2)", "brightness index, green and red"),
+        Index("BIRNIR", f"sqrt(({_R}**2+{_N}**2)/2)", "brightness index, red and near infrared"),
+        Index("BIBG", f"sqrt(({_B}**2+{_G}**2)/2)", "brightness index, blue and green"),
+    )
+}
+"""The twelve indices by name."""

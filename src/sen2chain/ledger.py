@@ -1,0 +1,105 @@
+"""Reasons gathered from every room become the report that people read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sen2chain.records import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+
+    from sen2chain.records import Batch, Skipped
+
+HEAD = ("index", "mask", "tile", "acquisition", "date", "value_source", "mask_source", "rows")
+COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
+"""Columns of the report."""
+
+_BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What became of everything that was asked for."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """One for each (index, mask, tile, acquisition); keys are `COLUMNS`."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on the layer and the archive as a whole."""
+
+    def add(self, batch: Batch) -> None:
+        """Enter what an output gave."""
+        product = batch.product
+        self._line(
+            batch.index, batch.mask, product.tile, str(product), product.sensing,
+            batch.value_source, batch.mask_source, batch.rows, batch.reasons, batch.error,
+        )  # fmt: skip
+
+    def add_skipped(self, skipped: Iterable[Skipped]) -> None:
+        """Enter what the archive holds and nobody can use."""
+        for item in skipped:
+            self._line("", "", item.tile, item.name, None, "", "", 0, {item.reason: 0}, item.detail)
+
+    def add_far_tile(self, index: str, mask: str, tile: str, features: int) -> None:
+        """Enter a tile that lies nowhere near the layer, once for all of its products."""
+        self._line(index, mask, tile, "", None, "", "", 0, {Reason.OUTSIDE_TILE: features}, "")
+
+    def _line(self, *values: Any) -> None:
+        *head, reasons, error = values
+        line = dict(zip(HEAD, head, strict=True))
+        line |= {reason.value: reasons.get(reason, 0) for reason in Reason}
+        self.lines.append({**line, "error": error})
+
+    @property
+    def rows(self) -> int:
+        """Rows with values."""
+        return sum(line["rows"] for line in self.lines)
+
+    @property
+    def damaged(self) -> list[dict[str, Any]]:
+        """Lines of products that could not be used although the archive has them."""
+        return [
+            line for line in self.lines if line["error"] and (any(line[r.value] for r in _BROKEN) or not line["index"])
+        ]
+
+    def totals(self) -> Counter[Reason]:
+        """How often each reason left a feature out."""
+        counts: Counter[Reason] = Counter()
+        for line in self.lines:
+            for reason in Reason:
+                counts[reason] += line[reason.value]
+        return +counts
+
+    def frame(self) -> pd.DataFrame:
+        """Return the report as a table."""
+        import pandas as pd  # noqa: PLC0415  # the room is light; only whoever wants a table pays for it
+
+        return pd.DataFrame(self.lines, columns=list(COLUMNS))
+
+    def main_cause(self) -> str:
+        """Say why nothing at all came out, and how to mend it; the most likely cause comes first."""
+        totals = self.totals()
+        located = Counter({r: n for r, n in totals.items() if r not in {Reason.OUTSIDE_TILE, Reason.SUPERSEDED}})
+        if not totals:
+            return ""
+        reason = located.most_common(1)[0][0] if located else Reason.OUTSIDE_TILE
+        example = next((line["error"] for line in self.lines if line[reason.value] and line["error"]), "")
+        sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
+        return f"{sentence} {example or _MENDING.get(reason, '')}".strip()
+
+
+_MENDING = {
+    Reason.OUTSIDE_TILE: "Check the layer's CRS and that the archive holds the tile the layer lies in.",
+    Reason.OUTSIDE_RASTER: "The archive holds clipped products that do not reach the layer.",
+    Reason.NO_PIXEL: "Use pixels='weighted' (--pixels weighted) for features smaller than a pixel.",
+    Reason.CLOUD: "Try a longer period or another cloud mask.",
+    Reason.NO_DATA: "The swath does not cover the layer on these dates; try a longer period.",
+    Reason.MIN_VALID: "Lower min_valid (--min-valid).",
+    Reason.EMPTY_GEOMETRY: "Check the layer's geometries.",
+    Reason.NULL_GEOMETRY: "Check the layer's geometries.",
+    Reason.BUFFERED_AWAY: "Use a smaller negative buffer.",
+}

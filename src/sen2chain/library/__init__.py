@@ -1,0 +1,49 @@
+"""Where products come from: a Sen2Chain tree or a folder of SAFE products, behind one Protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sen2chain import settings
+from sen2chain.errors import LibraryError, RequestError
+from sen2chain.library.metadata import ProductMetadata, read_metadata
+from sen2chain.library.safe import SafeFolder
+from sen2chain.library.tree import Tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.records import Source
+
+__all__ = ["ProductMetadata", "SafeFolder", "Tree", "open_library", "read_metadata"]
+
+
+def open_library(library: str | Path | None = None, safe: str | Path | None = None) -> Source:
+    """Open the archive that a run reads from.
+
+    Parameters
+    ----------
+    library
+        A Sen2Chain tree, in any form `sen2chain.settings.paths` understands. By default the user's home.
+    safe
+        A folder of SAFE products (or one product), instead of a tree.
+
+    Raises
+    ------
+    RequestError
+        If both are given.
+    LibraryError
+        If there is no archive at the place.
+    """
+    if safe is not None:
+        if library is not None:
+            raise RequestError("Both a library and a folder of SAFE products were given; pass one of them.")
+        return SafeFolder(safe)
+    paths = settings.paths(library)
+    folders = (paths.l2a, paths.indices, paths.cloudmasks)
+    if not any(map(settings.is_folder, folders)):
+        raise LibraryError(
+            f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
+            f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",
+        )
+    return Tree(paths)

@@ -1,0 +1,121 @@
+"""What a product's ``MTD_MSIL2A.xml`` says about its numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError  # the error class only; documents go through defusedxml
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from sen2chain.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
+
+BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""Band names in the order of the metadata's ``band_id``."""
+
+# Surface reflectance has no cirrus band, and 60 m bands are not served: an offset may be lacking for those.
+# Offsets exist from this baseline on. Products that users made themselves with Sen2Cor call their baseline 99.99; they
+# hold the list where they have offsets.
+_FIRST_WITH_OFFSETS, _LOCAL = 4.0, 99.0
+_SERVED = frozenset(BAND_IDS) - {"B01", "B09", "B10"}
+
+_ZIP_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductMetadata:
+    """Radiometry and cloud cover of one product.
+
+    Surface reflectance is ``(DN + offsets[band]) / quantification``.
+    """
+
+    quantification: float
+    """``BOA_QUANTIFICATION_VALUE``, DN per unit of reflectance."""
+    offsets: Mapping[str, float]
+    """Band name -> ``BOA_ADD_OFFSET`` in DN; 0.0 for every band of a product from before baseline 04.00."""
+    cloud_cover: float | None
+    """``Cloud_Coverage_Assessment`` in percent; None where the product does not say."""
+
+
+def read_metadata(location: str) -> ProductMetadata:
+    """Read a product's ``MTD_MSIL2A.xml``.
+
+    Parameters
+    ----------
+    location
+        Path of the file; ``/vsizip/<archive>.zip/<path inside>`` in a zipped product.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is missing or broken, has no quantification value, or lacks offsets it must have: whether the
+        DNs of a product are shifted is read, never assumed.
+    """
+    try:
+        root = fromstring(_read_bytes(location))
+    except (*_ZIP_ERRORS, ParseError, DefusedXmlException) as error:
+        raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
+    values, offsets = _collect(root, location)
+
+    # Before baseline 02.08 the element's name had a prefix.
+    quantification = _number(values.get("BOA_QUANTIFICATION_VALUE") or values.get("L2A_BOA_QUANTIFICATION_VALUE"))
+    if quantification is None or quantification <= 0:
+        raise UnreadableError(f"The metadata {location} has no valid BOA_QUANTIFICATION_VALUE.")
+    if not offsets:
+        baseline = _number(values.get("PROCESSING_BASELINE"))
+        if baseline is None or _FIRST_WITH_OFFSETS <= baseline < _LOCAL:
+            said = "no PROCESSING_BASELINE" if baseline is None else f"baseline {baseline:05.2f}"
+            raise UnreadableError(f"The metadata {location} has {said} and no BOA_ADD_OFFSET, so its DNs are unclear.")
+        offsets = dict.fromkeys(BAND_IDS, 0.0)
+    elif missing := sorted(_SERVED - offsets.keys()):
+        raise UnreadableError(f"The metadata {location} has no BOA_ADD_OFFSET for {', '.join(missing)}.")
+    return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
+
+
+def _collect(root: Element, location: str) -> tuple[dict[str, str], dict[str, float]]:
+    """Gather the text of each element (its first occurrence, name without namespace) and the offset per band."""
+    values: dict[str, str] = {}
+    offsets: dict[str, float] = {}
+    for element in root.iter():
+        tag, text = str(element.tag).rpartition("}")[2], (element.text or "").strip()
+        if tag != "BOA_ADD_OFFSET":
+            values.setdefault(tag, text)
+            continue
+        band, offset = element.get("band_id", ""), _number(text)
+        if not re.fullmatch("[0-9]|1[0-2]", band) or offset is None:
+            raise UnreadableError(f"The metadata {location} has a BOA_ADD_OFFSET {text!r} for band_id {band!r}.")
+        offsets[BAND_IDS[int(band)]] = offset
+    return values, offsets
+
+
+def _number(text: str | None) -> float | None:
+    """Read a finite number, None where there is none."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _read_bytes(location: str) -> bytes:
+    """Read a whole file, from a zip archive where the location says so."""
+    if not location.startswith("/vsizip/"):
+        return Path(location).read_bytes()
+    path = location.removeprefix("/vsizip/")
+    # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
+    for match in re.finditer(r"\.zip(?=/)", path):
+        archive = path[: match.end()]
+        if Path(archive).is_file():
+            with zipfile.ZipFile(archive) as opened:
+                return opened.read(path[match.end() + 1 :])
+    raise FileNotFoundError("there is no such archive")

@@ -1,0 +1,196 @@
+"""The Sen2Chain tree: L2A products, cloud masks and index rasters under one tile folder each.
+
+An acquisition is the union of what the three parts hold; any of them may be missing, as a whole or for a product.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import LibraryError
+from sen2chain.library.safe import (
+    identify,
+    in_order,
+    is_safe_name,
+    listing,
+    scan_best,
+    sensed_within,
+)
+from sen2chain.records import Acquisition, ProductId, Reason, Skipped
+from sen2chain.settings import is_folder
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sen2chain.settings import Paths
+
+_TILE = re.compile(r"\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+
+# Parts of a mask's name are joined by "-", except the version of OCM. "QL" ends the names of quicklooks.
+_MASK = re.compile(r"(?!QL$)[A-Z][A-Z0-9]*(-[A-Z0-9]+)*|OCM_v\d+(_\d+)*")
+
+# Lossless before possibly lossy: the first in this order is the one to read.
+_SUFFIXES = (".tif", ".jp2")
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What was found of one product so far; an `Acquisition` in the making."""
+
+    metadata: str | None = None
+    bands: dict[str, str] = field(default_factory=dict)
+    masks: dict[str, str] = field(default_factory=dict)
+    indices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    masked: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class Tree:
+    """A Sen2Chain archive.
+
+    Parameters
+    ----------
+    paths
+        Where its parts are.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._skipped: set[Skipped] = set()
+
+    def describe(self) -> str:
+        """Say where the archive is."""
+        return f"Sen2Chain library {self._paths.home}"
+
+    def tiles(self) -> Sequence[str]:
+        """MGRS names of the tiles that have any product, sorted.
+
+        Raises
+        ------
+        LibraryError
+            If a folder cannot be listed.
+        """
+        roots = [self._paths.l2a, self._paths.cloudmasks, *self._index_roots()]
+        places = [(root, entry.name) for root in roots for entry in listing(root) if _TILE.fullmatch(entry.name)]
+        return sorted({tile for root, tile in places if self._has_product(root, tile)})
+
+    def acquisitions(
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[Acquisition]:
+        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
+
+        Raises
+        ------
+        LibraryError
+            If a folder of the archive cannot be listed. A product's own folder that cannot be is skipped.
+        """
+        found: dict[ProductId, _Parts] = {}
+        self._add_safes(found, tile, first, last)
+        self._add_masks(found, tile, first, last)
+        self._add_indices(found, tile, first, last)
+        return [
+            Acquisition(product, parts.metadata, parts.bands, parts.masks, parts.indices, parts.masked)
+            for product, parts in sorted(found.items(), key=lambda item: item[0])
+        ]
+
+    def skipped(self) -> Sequence[Skipped]:
+        """List what the calls so far found and could not use."""
+        return in_order(self._skipped)
+
+    def _add_safes(
+        self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
+    ) -> None:
+        candidates: dict[ProductId, list[str]] = {}
+        for product, path in self._products(self._paths.l2a, tile, first, last):
+            candidates.setdefault(product, []).append(path)
+        for product, copies in candidates.items():
+            safe = scan_best(copies, tile, self._skipped)
+            if safe is not None:
+                found[product] = _Parts(safe.metadata, dict(safe.bands))
+
+    def _add_masks(
+        self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
+    ) -> None:
+        for product, path in self._products(self._paths.cloudmasks, tile, first, last):
+            files = self._files(path, tile)
+            masks = {
+                mask: places[0] for mask, places in _rasters(files, f"{product}_").items() if _MASK.fullmatch(mask)
+            }
+            side = {band: files[name] for name in sorted(files) if (band := _side_product(name))}
+            if masks or side:
+                parts = found.setdefault(product, _Parts())
+                parts.masks = masks
+                parts.bands = side | parts.bands
+
+    def _add_indices(
+        self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
+    ) -> None:
+        for root in self._index_roots():
+            index = root.name
+            for product, path in self._products(root, tile, first, last):
+                # The index is known from its folder: a name may contain "_", which joins index and mask too.
+                for rest, places in _rasters(self._files(path, tile), f"{product}_{index}").items():
+                    mask = rest.removeprefix("_")
+                    if not rest:
+                        found.setdefault(product, _Parts()).indices[index] = places
+                    elif mask != rest and _MASK.fullmatch(mask):
+                        found.setdefault(product, _Parts()).masked[index, mask] = places[0]
+
+    def _index_roots(self) -> list[Path]:
+        return [Path(entry.path) for entry in listing(self._paths.indices) if is_folder(entry)]
+
+    def _has_product(self, root: Path, tile: str) -> bool:
+        """Look for one good name; where there is none, what is there instead is kept for the report."""
+        unusable: list[Skipped] = []
+        for product, _ in self._named(root, tile):
+            if isinstance(product, ProductId):
+                return True
+            unusable.append(product)
+        self._skipped.update(unusable)
+        return False
+
+    def _products(
+        self, root: Path, tile: str, first: dt.date | None, last: dt.date | None
+    ) -> Iterator[tuple[ProductId, str]]:
+        """Products of one part of the archive with their paths; names of dates not asked for are not followed."""
+        for product, path in self._named(root, tile):
+            if isinstance(product, Skipped):
+                self._skipped.add(product)
+            elif sensed_within(product, first, last):
+                yield product, path
+
+    def _named(self, root: Path, tile: str) -> Iterator[tuple[ProductId | Skipped, str]]:
+        """Read the names in one tile's folder that claim to be products."""
+        safes = root == self._paths.l2a
+        for entry in listing(root / tile):
+            if is_safe_name(entry.name) if safes else entry.name.startswith("S2") and is_folder(entry):
+                yield identify(entry.name, tile), entry.path
+
+    def _files(self, folder: str, tile: str) -> dict[str, str]:
+        """Name -> path of the files of one product; none where its folder cannot be read, which is reported."""
+        try:
+            return {entry.name: entry.path for entry in listing(folder)}
+        except LibraryError as error:
+            self._skipped.add(Skipped(Path(folder).name, tile, Reason.UNREADABLE, str(error)))
+            return {}
+
+
+def _rasters(files: Mapping[str, str], prefix: str) -> dict[str, tuple[str, ...]]:
+    """Map what follows `prefix` in the names of rasters to their places, in the order of `_SUFFIXES`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for suffix in _SUFFIXES:
+        for name, path in files.items():
+            if name.startswith(prefix) and name.endswith(suffix):
+                rest = name[len(prefix) : -len(suffix)]
+                found[rest] = (*found.get(rest, ()), path)
+    return found
+
+
+def _side_product(name: str) -> str | None:
+    """Band that a raster kept from a deleted SAFE stands for."""
+    if name == "MSK_CLDPRB_20m.jp2":
+        return "CLDPRB"
+    return "SCL" if name.endswith("_SCL_20m.jp2") else None

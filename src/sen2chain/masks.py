@@ -1,0 +1,267 @@
+"""Cloud masks: one frozen value per mask, its rule, its reach, and the one place its name is written and parsed.
+
+A mask is computed on the 20 m grid from SCL, CLDPRB and B11; OCM is only ever read. In every array True means
+masked. The kernels are those of `interfaces` users: rows of set pixels, centred.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from sen2chain.errors import RequestError, UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from sen2chain.records import ProductId
+
+    Bools = npt.NDArray[np.bool_]
+
+FAMILIES = ("CM001", "CM002", "CM003", "CM004", "OCM", "SCL")
+
+SQUARE5 = (3, 5, 5, 5, 3)
+DISK11 = (3, 7, 9, 9, 11, 11, 11, 9, 9, 7, 3)
+DISK13 = (3, 7, 9, 11, 11, 13, 13, 13, 11, 11, 9, 7, 3)
+
+SCL_CLASSES = (
+    "no data",
+    "saturated or defective",
+    "dark",
+    "cloud shadow",
+    "vegetation",
+    "bare",
+    "water",
+    "unclassified",
+    "cloud, medium probability",
+    "cloud, high probability",
+    "thin cirrus",
+    "snow or ice",
+)
+
+# The switches of CM004 in the order of its name, and the SCL class each adds.
+_SWITCHES = (("CSH", 3), ("CMP", 8), ("CHP", 9), ("TCI", 10))
+_CM003 = re.compile(r"CM003-PRB(\d+)-ITER(\d+)")
+_CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER(\d+)")
+_SCL = re.compile(r"SCL((?:-\d+)+)-ITER(\d+)")
+_OCM = re.compile(r"OCM_v\d+(?:_\d+)*")
+_FORMS = (
+    "CM001",
+    "CM002-B11",
+    "CM003-PRB1-ITER5",
+    "CM004-CSH1-CMP1-CHP1-TCI1-ITER1",
+    "OCM",
+    "SCL-3-8-9-10-11-ITER1",
+)
+# From this baseline on the original program's CM002 compares raw DNs, offset included, with 1500.
+_OFFSET_BASELINE = 400
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mask:
+    """One cloud mask with all its parameters.
+
+    Build it with `parse` or `from_keywords`; the fields check themselves.
+    """
+
+    family: str
+    """``CM001``, ``CM002``, ``CM003``, ``CM004``, ``OCM`` or ``SCL``."""
+    probability: int | None = None
+    """CM003: CLDPRB at and above this percentage is masked."""
+    classes: tuple[int, ...] = ()
+    """CM004 and SCL: the SCL classes that are masked, ascending."""
+    iterations: int = 0
+    """CM003, CM004, SCL: how often the masked area grows by `SQUARE5`."""
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise UnknownNameError("cloud mask", self.family, FAMILIES)
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 0:
+            raise RequestError(f"iterations is {self.iterations!r}; allowed: whole numbers from 0 up.")
+        if (self.family == "CM003") != (self.probability is not None):
+            raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
+        if self.probability is not None and not 0 <= self.probability <= 100:
+            raise RequestError(f"probability is {self.probability!r}; allowed: whole percentages from 0 to 100.")
+        if self.family in {"CM001", "CM002", "OCM"} and (self.classes or self.iterations):
+            raise RequestError(f"{self.family} has no classes and no iterations.")
+        if any(c not in range(12) for c in self.classes) or list(self.classes) != sorted(set(self.classes)):
+            raise RequestError(f"SCL classes are {self.classes}; allowed: different numbers from 0 to 11, ascending.")
+        if self.family == "CM004" and not set(self.classes) <= {c for _, c in _SWITCHES}:
+            raise RequestError(f"CM004 masks SCL classes 3, 8, 9 and 10 only, not {self.classes}; use SCL-...-ITER1.")
+        if self.family == "SCL" and not self.classes:
+            raise RequestError("The SCL mask needs at least one class, as in SCL-3-8-9-10-11-ITER1.")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a mask's full name, the suffix of its file.
+
+        Raises
+        ------
+        RequestError
+            If the text is no such name; the message lists the forms.
+        """
+        if text == "CM001":
+            return cls("CM001")
+        if text in {"CM002", "CM002-B11"}:
+            return cls("CM002")
+        if text == "OCM" or _OCM.fullmatch(text):
+            return cls("OCM")
+        if match := _CM003.fullmatch(text):
+            return cls("CM003", probability=int(match[1]), iterations=int(match[2]))
+        if match := _CM004.fullmatch(text):
+            classes = tuple(c for (_, c), on in zip(_SWITCHES, match.groups(), strict=False) if on == "1")
+            return cls("CM004", classes=classes, iterations=int(match[5]))
+        if match := _SCL.fullmatch(text):
+            return cls("SCL", classes=tuple(int(c) for c in match[1][1:].split("-")), iterations=int(match[2]))
+        raise UnknownNameError("cloud mask", text, _FORMS)
+
+    @classmethod
+    def from_keywords(
+        cls,
+        cm_version: str = "CM001",
+        probability: int = 1,
+        iterations: int = 5,
+        cld_shad: bool = True,  # noqa: FBT001, FBT002  # the documented interface
+        cld_med_prob: bool = True,  # noqa: FBT001, FBT002
+        cld_hi_prob: bool = True,  # noqa: FBT001, FBT002
+        thin_cir: bool = True,  # noqa: FBT001, FBT002
+    ) -> Self:
+        """Build a mask from the documented keywords; `cm_version` may also be a full name.
+
+        A keyword that the chosen mask does not know has no effect, as users of Sen2Chain expect.
+        """
+        if cm_version == "CM003":
+            return cls("CM003", probability=probability, iterations=iterations)
+        if cm_version == "CM004":
+            switches = (cld_shad, cld_med_prob, cld_hi_prob, thin_cir)
+            classes = tuple(c for (_, c), on in zip(_SWITCHES, switches, strict=True) if on)
+            return cls("CM004", classes=classes, iterations=iterations)
+        if cm_version in FAMILIES or "-" in cm_version or cm_version.startswith("OCM"):
+            return cls.parse(cm_version)
+        raise UnknownNameError("cloud mask", cm_version, (*FAMILIES[:5], *_FORMS[1:]))
+
+    @property
+    def name(self) -> str:
+        """The mask as it stands in file and folder names."""
+        if self.family == "CM002":
+            return "CM002-B11"
+        if self.family == "CM003":
+            return f"CM003-PRB{self.probability}-ITER{self.iterations}"
+        if self.family == "CM004":
+            switches = "-".join(f"{switch}{int(c in self.classes)}" for switch, c in _SWITCHES)
+            return f"CM004-{switches}-ITER{self.iterations}"
+        if self.family == "SCL":
+            return f"SCL-{'-'.join(map(str, self.classes))}-ITER{self.iterations}"
+        return self.family
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the 20 m rasters it is computed from; none for OCM, which is only read."""
+        return {
+            "CM001": ("CLDPRB",),
+            "CM002": ("CLDPRB", "B11"),
+            "CM003": ("CLDPRB",),
+            "CM004": ("SCL",),
+            "SCL": ("SCL",),
+        }.get(self.family, ())
+
+    @property
+    def reach(self) -> int:
+        """How many 20 m pixels away an input can change the mask."""
+        return {"CM001": 6, "CM002": 12, "OCM": 0}.get(self.family, 2 * self.iterations)
+
+    def stored(self, product: ProductId, suffixes: Iterable[str]) -> str | None:
+        """Choose among the mask files of a product the one that holds exactly this mask, if any can be trusted.
+
+        Parameters
+        ----------
+        product
+            The product the files belong to.
+        suffixes
+            The mask suffixes found in the archive.
+        """
+        if self.family == "OCM":
+            versions = [s for s in suffixes if _OCM.fullmatch(s)]
+            return max(versions, key=lambda s: [int(n) for n in re.findall(r"\d+", s)], default=None)
+        if self.family == "CM003" and self.iterations == 0:
+            return None  # the original dilated these without end
+        if self.family == "CM002" and product.baseline >= _OFFSET_BASELINE:
+            return None
+        return self.name if self.name in set(suffixes) else None
+
+    def compute(self, rasters: Mapping[str, npt.NDArray[np.generic]]) -> Bools:
+        """Compute the mask of a scene or of a window of it.
+
+        Parameters
+        ----------
+        rasters
+            One (rows, cols) array for each of `inputs`: SCL classes, CLDPRB percent, B11 as reflectance with NaN
+            where there is no data (no reflectance is not a dark one).
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, cols) of bool, True where masked. Outside of the arrays counts as clear; in a window the outer
+            `reach` pixels are therefore only right where the window ends with the scene.
+        """
+        if self.family in {"CM001", "CM002"}:
+            cloud = dilate(_erode_cross(np.asarray(rasters["CLDPRB"]) > 25), DISK11)
+            if self.family == "CM001":
+                return cloud
+            dark = dilate(np.asarray(rasters["B11"]) < 0.15, DISK11)
+            return dilate(cloud & ~dark, DISK13)
+        if self.family == "CM003":
+            cloud = np.asarray(rasters["CLDPRB"]) >= self.probability
+        elif self.family in {"CM004", "SCL"}:
+            lookup = np.zeros(256, dtype=bool)
+            lookup[list(self.classes)] = True
+            cloud = lookup[np.asarray(rasters["SCL"], dtype=np.uint8)]
+        else:
+            raise RequestError(f"{self.name} cannot be computed; it is only read from the archive.")
+        for _ in range(self.iterations):
+            cloud = dilate(cloud, SQUARE5)
+        return cloud
+
+
+def dilate(image: Bools, kernel: tuple[int, ...]) -> Bools:
+    """Dilate by a centred kernel given as its number of set pixels per row; outside counts as False.
+
+    Works on whole shifted rows, which is many times faster than a general structuring element: the kernels are
+    unions of centred runs, so each distinct run is spread sideways once and then shifted up and down.
+    """
+    spread = {1: image}
+    current, done = image, 0
+    for half in range(1, max(kernel) // 2 + 1):
+        grown = current.copy()
+        grown[:, half:] |= image[:, :-half]
+        grown[:, :-half] |= image[:, half:]
+        current, done = grown, half
+        spread[2 * done + 1] = current
+    out = np.zeros_like(image)
+    middle = len(kernel) // 2
+    for i, width in enumerate(kernel):
+        shift = i - middle
+        if abs(shift) >= image.shape[0]:
+            continue
+        if shift < 0:
+            out[:shift] |= spread[width][-shift:]
+        elif shift > 0:
+            out[shift:] |= spread[width][:-shift]
+        else:
+            out |= spread[width]
+    return out
+
+
+def _erode_cross(image: Bools) -> Bools:
+    """Erode by the 3 x 3 cross; outside counts as False."""
+    out = np.zeros_like(image)
+    out[1:-1, 1:-1] = image[1:-1, 1:-1] & image[:-2, 1:-1] & image[2:, 1:-1] & image[1:-1, :-2] & image[1:-1, 2:]
+    return out

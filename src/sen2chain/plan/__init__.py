@@ -1,0 +1,23 @@
+"""Request + layer + source become an extraction plan; no pixel is read.
+
+`request` is what a user asks for, `sources` decides what serves an output, `make` finds the acquisitions.
+"""
+
+from __future__ import annotations
+
+from sen2chain.plan.make import ExtractionPlan, make_plan
+from sen2chain.plan.request import Request
+from sen2chain.plan.sources import MaskKind, MaskSource, Output, Task, ValueKind, plan_task, resolve_sources
+
+__all__ = [
+    "ExtractionPlan",
+    "MaskKind",
+    "MaskSource",
+    "Output",
+    "Request",
+    "Task",
+    "ValueKind",
+    "make_plan",
+    "plan_task",
+    "resolve_sources",
+]

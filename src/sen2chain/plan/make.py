@@ -1,0 +1,115 @@
+"""Request, layer and source become tasks. No pixel is read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sen2chain.coverage import near
+from sen2chain.errors import RasterError, RequestError, UnreadableError
+from sen2chain.grid import Grid, nominal_grid
+from sen2chain.library import read_metadata
+from sen2chain.plan.sources import Task, plan_task
+from sen2chain.rasters import Raster, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from sen2chain.plan.request import Request
+    from sen2chain.records import Acquisition, Source
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionPlan:
+    """All that a run will do."""
+
+    tasks: tuple[Task, ...]
+    """Ordered by sensing time, then tile and name; tasks of one sensing time compete for rows."""
+    tiles: tuple[str, ...]
+    """Tiles that were looked at."""
+    far_tiles: tuple[str, ...] = ()
+    """Tiles of the archive that lie nowhere near the layer."""
+    outside_cover: int = 0
+    """Products left out because of their cloud cover."""
+
+
+def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.object_], crs: str) -> ExtractionPlan:
+    """Find the acquisitions that matter and decide what serves them.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    source
+        Where products come from.
+    geometries, crs
+        The layer, to know which tiles to look at.
+    """
+    tiles, far = _tiles_of(source, geometries, crs)
+    tasks, outside_cover = [], 0
+    for tile in tiles:
+        for acquisition in source.acquisitions(tile, request.first, request.last):
+            if not _within_cover(acquisition, request):
+                outside_cover += 1
+                continue
+            tasks.append(
+                plan_task(
+                    acquisition,
+                    request.indices,
+                    request.masks,
+                    prefer=request.prefer,
+                    needs_scl=request.statistics.needs_scl,
+                )
+            )
+    tasks.sort(key=lambda task: (task.product.sensing, task.product.tile, str(task.product)))
+    return ExtractionPlan(tuple(tasks), tiles, far, outside_cover)
+
+
+def _tiles_of(source: Source, geometries: npt.NDArray[np.object_], crs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tiles whose nominal square is near a feature, and the others.
+
+    The square is only a hint: where it leaves no tile at all, the rasters themselves are asked where they lie.
+    """
+    tiles = tuple(source.tiles())
+    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or near(geometries, crs, grid).any()]
+    if not close:
+        close = [
+            tile
+            for tile in tiles
+            if (grid := _real_grid(source.acquisitions(tile))) is not None and near(geometries, crs, grid).any()
+        ]
+    return tuple(close), tuple(tile for tile in tiles if tile not in close)
+
+
+def _nominal(tile: str) -> Grid | None:
+    try:
+        return nominal_grid(tile)
+    except RequestError:
+        return None
+
+
+def _real_grid(acquisitions: Iterable[Acquisition]) -> Grid | None:
+    """Grid of the first raster of a tile that can be opened."""
+    for acquisition in acquisitions:
+        locations = [*acquisition.bands.values(), *(p for ps in acquisition.indices.values() for p in ps)]
+        for location in (*locations, *acquisition.masks.values(), *acquisition.masked.values()):
+            try:
+                with environment(), Raster(location) as raster:
+                    return raster.grid
+            except RasterError:
+                continue
+    return None
+
+
+def _within_cover(acquisition: Acquisition, request: Request) -> bool:
+    """Whether a product's cloud cover is within the limits; products without a figure are kept."""
+    if (request.cover_min <= 0 and request.cover_max >= 100) or acquisition.metadata is None:
+        return True
+    try:
+        cover = read_metadata(acquisition.metadata).cloud_cover
+    except UnreadableError:
+        return True  # the task will tell what is wrong with it
+    return cover is None or request.cover_min <= cover <= request.cover_max

@@ -1,0 +1,148 @@
+"""What a user asks for, checked once, as one value."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from sen2chain.coverage import PixelRule
+from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.indices import Index, resolve_indices
+from sen2chain.masks import FAMILIES, Mask
+from sen2chain.zonal import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Preference = Literal["stored", "masked"]
+Units = Literal["scaled", "index"]
+Date = dt.date | str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything but the layer and the archive."""
+
+    indices: tuple[Index, ...]
+    """Radiometric indices."""
+    masks: tuple[Mask, ...]
+    """Cloud masks; each index is extracted under each."""
+    first: dt.date | None = None
+    """First sensing date, inclusive; None is open."""
+    last: dt.date | None = None
+    """Last sensing date, inclusive; None is open."""
+    cover_min: float = 0.0
+    """Products with a smaller cloud cover (percent) are left out."""
+    cover_max: float = 100.0
+    """Products with a larger cloud cover (percent) are left out."""
+    pixels: PixelRule = "center"
+    """Which pixels belong to a polygon."""
+    buffer: float | None = None
+    """Metres by which features grow or shrink."""
+    statistics: Statistics = field(default_factory=Statistics)
+    """Columns beyond the documented ones."""
+    min_valid: float = 0.0
+    """Smallest share of valid pixels of a row, 0 to 1."""
+    units: Units = "scaled"
+    """``scaled`` writes 7200, ``index`` 0.72."""
+    keep_empty: bool = False
+    """Whether features without valid pixels have rows too."""
+    prefer: Preference | None = None
+    """Order of sources."""
+
+    def __post_init__(self) -> None:
+        if self.first and self.last and self.first > self.last:
+            raise RequestError(f"date_min {self.first} is after date_max {self.last}; swap them.")
+        if not 0 <= self.cover_min <= self.cover_max <= 100:
+            raise RequestError(
+                f"cover_min {self.cover_min} and cover_max {self.cover_max} must be percentages, the first not above."
+            )
+        if not 0 <= self.min_valid <= 1:
+            raise RequestError(f"min_valid is {self.min_valid}; allowed: shares from 0 to 1, as in 0.8.")
+        if self.buffer is not None and not math.isfinite(self.buffer):
+            raise RequestError(f"buffer is {self.buffer}; allowed: metres, negative to shrink.")
+        for kind, value, allowed in (
+            ("pixel rule", self.pixels, get_args(PixelRule)),
+            ("unit", self.units, get_args(Units)),
+        ):
+            if value not in allowed:
+                raise UnknownNameError(kind, value, allowed)
+        if self.prefer is not None and self.prefer not in get_args(Preference):
+            raise UnknownNameError("preference", self.prefer, get_args(Preference))
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        indices: Sequence[str | Index] | str | Index | None,
+        masks: Iterable[str | Mask] | str | Mask | None,
+        keywords: Mapping[str, Any],
+        date_min: Date = None,
+        date_max: Date = None,
+        stats: Iterable[str] | str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Build a request from the documented parameters.
+
+        Parameters
+        ----------
+        indices
+            Names or `Index` values; None means the twelve.
+        masks
+            Full names, bare names (completed by `keywords`) or `Mask` values; None means the mask of `keywords`.
+        keywords
+            ``cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir``.
+        date_min, date_max
+            Dates or ``YYYY-MM-DD``; None or an empty text is open.
+        stats
+            Extra statistics.
+        **options
+            The other fields of `Request`.
+        """
+        return cls(
+            indices=resolve_indices(indices),
+            masks=_resolve_masks(masks, keywords),
+            first=parse_date("date_min", date_min),
+            last=parse_date("date_max", date_max),
+            statistics=Statistics.of(stats),
+            **options,
+        )
+
+
+def parse_date(name: str, value: object) -> dt.date | None:
+    """Read a date.
+
+    Raises
+    ------
+    RequestError
+        If it is no date of the calendar.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, dt.datetime):
+        return value.date()
+    if isinstance(value, dt.date):
+        return value
+    try:
+        return dt.datetime.strptime(str(value), "%Y-%m-%d").date()  # noqa: DTZ007  # dates of the archive are UTC
+    except ValueError:
+        raise RequestError(f"{name} is {value!r}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
+
+
+def _resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any]) -> tuple[Mask, ...]:
+    if masks is None:
+        return (Mask.from_keywords(**keywords),)
+    given = [masks] if isinstance(masks, str | Mask) else list(masks)
+    if not given:
+        raise RequestError("No cloud mask is asked for; leave masks out for the documented keywords.")
+    found = []
+    for item in given:
+        if isinstance(item, Mask):
+            found.append(item)
+        elif item in FAMILIES and item != "SCL":
+            found.append(Mask.from_keywords(**{**keywords, "cm_version": item}))
+        else:
+            found.append(Mask.parse(str(item)))
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,190 @@
+"""What serves each index under each mask of an acquisition.
+
+A task is one acquisition with all its outputs; it is frozen, small and knows everything a worker needs but the
+layer's pixels.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sen2chain.indices import INDICES
+from sen2chain.records import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sen2chain.indices import Index
+    from sen2chain.masks import Mask
+    from sen2chain.records import Acquisition, ProductId
+
+Preference = Literal["stored", "masked"]
+
+
+class ValueKind(enum.StrEnum):
+    """What serves an index's values; the value is what the report says."""
+
+    LOSSLESS = "index raster"
+    BANDS = "bands"
+    LEGACY = "lossy index raster"
+    MASKED = "masked index raster"
+
+
+class MaskKind(enum.StrEnum):
+    """What serves a mask; the value is what the report says."""
+
+    STORED = "mask raster"
+    COMPUTED = "computed"
+    IN_VALUE = "in the masked index"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSource:
+    """Where the values of an index come from."""
+
+    kind: ValueKind
+    """What kind of raster."""
+    rasters: Mapping[str, str]
+    """Role -> location: the bands; or ``value`` and, for a masked index, ``unmasked`` where the archive has it."""
+    suffix: str = ""
+    """Of a masked index: the mask as it stands in the file name."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """Where a cloud mask comes from."""
+
+    kind: MaskKind
+    """Stored, computed, or already in the values."""
+    rasters: Mapping[str, str]
+    """Role -> location: ``mask``, or the mask's inputs."""
+    suffix: str
+    """The mask as it stands in the row's ``filename``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One index under one mask of one acquisition, and what serves it or why nothing can."""
+
+    index: Index
+    mask: Mask
+    value: ValueSource | None
+    clouds: MaskSource | None
+    reason: Reason | None = None
+    """Why there is nothing to extract."""
+    detail: str = ""
+    """One sentence on it that names what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One acquisition with everything that is asked of it."""
+
+    product: ProductId
+    outputs: tuple[Output, ...]
+    metadata: str | None = None
+    """Location of the metadata, for offsets."""
+    cldprb: str | None = None
+    """Location of the cloud probability, for the column of that name."""
+    scl: str | None = None
+    """Location of the scene classification, where its class shares are asked for."""
+
+
+def plan_task(
+    acquisition: Acquisition,
+    indices: Sequence[Index],
+    masks: Sequence[Mask],
+    *,
+    prefer: Preference | None = None,
+    needs_scl: bool = False,
+) -> Task:
+    """Decide for one acquisition what serves each index under each mask."""
+    outputs = tuple(resolve_sources(acquisition, index, mask, prefer) for mask in masks for index in indices)
+    return Task(
+        acquisition.id,
+        outputs,
+        acquisition.metadata,
+        acquisition.bands.get("CLDPRB"),
+        acquisition.bands.get("SCL") if needs_scl else None,
+    )
+
+
+def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: Preference | None = None) -> Output:
+    """Choose what serves the values and the mask of one output.
+
+    Values come from a lossless index raster, else the bands, else a lossy index raster, else the stored masked
+    index. ``prefer="stored"`` takes any stored index raster before the bands, ``prefer="masked"`` the stored masked
+    index before all. A mask comes from a stored raster of exactly this mask, else it is computed.
+    """
+    clouds = _mask_source(acquisition, mask)
+    choices = _value_choices(acquisition, index, mask)
+    order = {
+        None: (ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY, ValueKind.MASKED),
+        "stored": (ValueKind.LOSSLESS, ValueKind.LEGACY, ValueKind.BANDS, ValueKind.MASKED),
+        "masked": (ValueKind.MASKED, ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY),
+    }[prefer]
+    for kind in order:
+        if kind not in choices:
+            continue
+        if kind is ValueKind.MASKED:
+            value, in_value = choices[kind], MaskSource(MaskKind.IN_VALUE, {}, choices[kind].suffix)
+            # With the unmasked raster beside it, a masked index tells by itself what the mask removed.
+            return Output(index, mask, value, in_value if "unmasked" in value.rasters else clouds or in_value)
+        if clouds is not None:
+            return Output(index, mask, choices[kind], clouds)
+    if choices:
+        return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _why_no_mask(acquisition, mask))
+    return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _why_no_value(acquisition, index))
+
+
+def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[ValueKind, ValueSource]:
+    choices: dict[ValueKind, ValueSource] = {}
+    if all(band in acquisition.bands for band in index.bands) and acquisition.metadata:
+        choices[ValueKind.BANDS] = ValueSource(ValueKind.BANDS, {b: acquisition.bands[b] for b in index.bands})
+    if index.name not in INDICES:
+        return choices  # a stored raster of a user's index may have been made with another formula
+    stored = acquisition.indices.get(index.name, ())
+    for location in stored:
+        kind = ValueKind.LOSSLESS if location.endswith(".tif") else ValueKind.LEGACY
+        choices.setdefault(kind, ValueSource(kind, {"value": location}))
+    suffixes = [suffix for name, suffix in acquisition.masked if name == index.name]
+    suffix = mask.stored(acquisition.id, suffixes)
+    if suffix is not None:
+        rasters = {"value": acquisition.masked[index.name, suffix]}
+        same_make = [s for s in stored if s.rpartition(".")[2] == rasters["value"].rpartition(".")[2]]
+        if same_make:
+            rasters["unmasked"] = same_make[0]
+        choices[ValueKind.MASKED] = ValueSource(ValueKind.MASKED, rasters, suffix)
+    return choices
+
+
+def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
+    suffix = mask.stored(acquisition.id, acquisition.masks)
+    if suffix is not None:
+        return MaskSource(MaskKind.STORED, {"mask": acquisition.masks[suffix]}, suffix)
+    inputs = mask.inputs
+    if not inputs or any(name not in acquisition.bands for name in inputs):
+        return None
+    if "B11" in inputs and not acquisition.metadata:
+        return None
+    return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name)
+
+
+def _why_no_value(acquisition: Acquisition, index: Index) -> str:
+    missing = [band for band in index.bands if band not in acquisition.bands]
+    if missing:
+        what = f"band{'s' * (len(missing) > 1)} {', '.join(missing)}"
+    else:
+        what = "the metadata MTD_MSIL2A.xml with the bands' offsets"
+    stored = f" and no {index.name} raster is stored" if index.name in INDICES else ""
+    return f"{index.name} needs {what}, which the archive lacks{stored}."
+
+
+def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
+    missing = [name for name in mask.inputs if name not in acquisition.bands]
+    if not mask.inputs:
+        return f"No {mask.name} raster is stored, and it cannot be computed here."
+    what = " and ".join(missing) or "the metadata MTD_MSIL2A.xml"
+    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored."

@@ -1,0 +1,174 @@
+"""The only place where GDAL datasets are opened, counted and closed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import rasterio
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.windows import Window
+
+from sen2chain.errors import GridMismatchError, UnreadableError
+from sen2chain.grid import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+GDAL_OPTIONS: dict[str, str | int | bool] = {
+    # Neither list the folder nor read side files: all we need of them, the no-data value of legacy indices, is a
+    # fixed number that also holds when the side file is lost.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # Never write a side file either.
+    "GDAL_PAM_ENABLED": False,
+    # With more threads GDAL decodes the tiles of a truncated JPEG 2000 file without reporting those that are lost; our
+    # own threads keep the processors busy anyway.
+    "GDAL_NUM_THREADS": 1,
+    # Every block is read once, so a cache only has to hold the blocks of one read.
+    "GDAL_CACHEMAX": 256,
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was opened and read while `counting`."""
+
+    opens: Counter[str] = field(default_factory=Counter)
+    """Location -> how often it was opened."""
+    blocks: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    """(location, block row, block column) -> how often that block was read."""
+
+
+_lock = threading.Lock()
+_listeners: list[Counts] = []
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Counts]:
+    """Count what this process opens and reads, in all threads, while the context lasts."""
+    counts = Counts()
+    with _lock:
+        _listeners.append(counts)
+    try:
+        yield counts
+    finally:
+        with _lock:
+            _listeners.remove(counts)
+
+
+def environment() -> contextlib.AbstractContextManager[object]:
+    """GDAL's options for reading; they hold for the thread that enters the context."""
+    env: contextlib.AbstractContextManager[object] = rasterio.Env(**GDAL_OPTIONS)
+    return env
+
+
+@functools.lru_cache(maxsize=64)
+def _crs_text(wkt: str) -> str:
+    """``EPSG:32632`` where an authority code matches the CRS, else its WKT."""
+    authority = rasterio.CRS.from_wkt(wkt).to_authority()
+    return ":".join(authority) if authority else wkt
+
+
+class Raster:
+    """One open single-band raster; use it as a context, in one thread.
+
+    Parameters
+    ----------
+    location
+        What GDAL opens.
+
+    Raises
+    ------
+    UnreadableError
+        If it is missing, truncated, corrupt, or has no georeference.
+    GridMismatchError
+        If it is not north-up.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        try:
+            self._dataset = rasterio.open(location)
+        except (RasterioError, NotGeoreferencedWarning) as error:
+            raise UnreadableError(f"{location} cannot be opened: {_first_line(error)}") from error
+        with _lock:
+            for counts in _listeners:
+                counts.opens[location] += 1
+        try:
+            self.grid = self._read_grid()
+        except Exception:
+            self.close()
+            raise
+        self.dtype = np.dtype(self._dataset.dtypes[0])
+        """Type of its values."""
+        rows, columns = self._dataset.block_shapes[0]
+        self.block_shape: tuple[int, int] = (min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1]))
+        """(rows, columns) of the blocks GDAL decodes."""
+        self.nodata: float | None = self._dataset.nodata
+
+    def _read_grid(self) -> Grid:
+        dataset = self._dataset
+        try:
+            crs = _crs_text(dataset.crs.to_wkt()) if dataset.crs else ""
+        except CRSError as error:
+            raise UnreadableError(f"{self.location} has a CRS that cannot be read: {_first_line(error)}") from error
+        if not crs:
+            raise UnreadableError(f"{self.location} has no CRS.")
+        a, b, c, d, e, f = dataset.transform[:6]
+        try:
+            return Grid(crs, (a, b, c, d, e, f), (dataset.height, dataset.width))
+        except GridMismatchError as error:
+            raise GridMismatchError(f"{self.location}: {error}") from None
+
+    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> npt.NDArray[np.generic]:
+        """Read a window.
+
+        Parameters
+        ----------
+        rows, columns
+            First and one past the last, inside the raster.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) of `dtype`.
+        """
+        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+        try:
+            data: npt.NDArray[np.generic] = self._dataset.read(1, window=window)
+        except (RasterioIOError, RasterioError, ValueError) as error:
+            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
+        if _listeners:
+            high, wide = self.block_shape
+            with _lock:
+                for counts in _listeners:
+                    for i in range(rows[0] // high, (rows[1] - 1) // high + 1):
+                        for j in range(columns[0] // wide, (columns[1] - 1) // wide + 1):
+                            counts.blocks[self.location, i, j] += 1
+        return data
+
+    def close(self) -> None:
+        """Close the dataset."""
+        self._dataset.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _first_line(error: BaseException) -> str:
+    """GDAL's own words; rasterio often hides them behind a sentence that only says to look there."""
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -1,0 +1,148 @@
+"""Where home, archive, extraction and logs are: read when asked, never at import.
+
+Nothing here creates a folder; whoever writes into one makes it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from sen2chain.errors import LibraryError
+
+HOME_VARIABLE = "SEN2CHAIN_HOMEPATH"
+CACHE_VARIABLE = "SEN2CHAIN_CACHE"
+
+_HOME_NAME = "sen2chain_data"
+_CONFIG_FILE = "config.cfg"
+_ARCHIVE_NAMES = ("L2A", "INDICES", "CLOUDMASKS")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The folders of one archive, absolute; any of them may be missing on disk."""
+
+    home: Path
+    """The folder the others lie in unless the configuration says otherwise."""
+    l2a: Path
+    """L2A products, ``<TILE>/<L2A id>.SAFE``."""
+    indices: Path
+    """Index rasters, ``<INDEX>/<TILE>/<L2A id>/``."""
+    cloudmasks: Path
+    """Cloud masks, ``<TILE>/<L2A id>/``."""
+    extraction: Path
+    """Extracted time series."""
+    logs: Path
+    """Log files."""
+    temp: Path
+    """Scratch space."""
+    config: Path
+    """The folder of ``config.cfg`` and of the jobs."""
+
+
+def home() -> Path:
+    """Return the user's home of data, ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``."""
+    return absolute(os.environ.get(HOME_VARIABLE) or "~") / _HOME_NAME
+
+
+def cache_dir() -> Path:
+    """Return the folder of saved pixel plans, ``$SEN2CHAIN_CACHE`` or the system's place for caches."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return absolute(chosen) if chosen else platformdirs.user_cache_path("sen2chain")
+
+
+def paths(library: str | Path | None = None) -> Paths:
+    """Find the folders of an archive.
+
+    Parameters
+    ----------
+    library
+        A home (it has ``config/`` or ``data/``), the folder that contains ``sen2chain_data``, or a folder that holds
+        ``L2A``, ``INDICES`` or ``CLOUDMASKS`` itself. By default `home`, whether it exists or not.
+
+    Raises
+    ------
+    LibraryError
+        If `library` is none of these, or the configuration file cannot be read.
+    """
+    if library is None:
+        return _from_home(home())
+    folder = absolute(library)
+    if not is_folder(folder):
+        raise LibraryError(f"The library {folder} is not a folder; pass the folder that holds L2A or {_HOME_NAME}.")
+    # A configuration file decides before names do: it may well point at folders directly under the home. The
+    # vague `data` comes last, because any project folder may have one beside its `sen2chain_data`.
+    if is_file(folder / "config" / _CONFIG_FILE):
+        return _from_home(folder)
+    if any(is_folder(folder / name) for name in _ARCHIVE_NAMES):
+        return _from_names(folder, folder, logs=folder / "logs", chosen={})
+    if is_folder(folder / _HOME_NAME):
+        return _from_home(folder / _HOME_NAME)
+    if is_folder(folder / "config") or is_folder(folder / "data"):
+        return _from_home(folder)
+    raise LibraryError(
+        f"{folder} is no library: it has none of {', '.join((*_ARCHIVE_NAMES, _HOME_NAME, 'config', 'data'))}; "
+        "pass the folder that holds one of them.",
+    )
+
+
+def absolute(path: str | Path, start: Path | None = None) -> Path:
+    """Expand ``~`` and fix a relative path to `start` (the current folder), so that a later change is harmless."""
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError:
+        path = Path(path)  # "~name" without such a user is then a folder that does not exist, and said to be so
+    return (start or Path.cwd()) / path
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a folder, or a link to one, that may be reached."""
+    return os.path.isdir(path)  # noqa: PTH112 - unlike Path.is_dir it is False, no error, behind a locked folder
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a file, or a link to one, that may be reached."""
+    return os.path.isfile(path)  # noqa: PTH113 - as above
+
+
+def _from_home(folder: Path) -> Paths:
+    """Folders of a home: those its configuration names, ``data/<NAME>`` for the others."""
+    config = _read_config(folder / "config" / _CONFIG_FILE)
+    chosen = {
+        key.removesuffix("_path"): absolute(text, folder)
+        for (section, key), text in config.items()
+        if section == "DATA PATHS" and text
+    }
+    logs = config.get(("LOG PATH", "log_path")) or "logs"
+    return _from_names(folder, folder / "data", logs=absolute(logs, folder), chosen=chosen)
+
+
+def _from_names(folder: Path, data: Path, *, logs: Path, chosen: dict[str, Path]) -> Paths:
+    """Folders under `data` by their names in capitals, except the `chosen` ones."""
+    names = ("l2a", "indices", "cloudmasks", "extraction", "temp")
+    found = {name: chosen.get(name, data / name.upper()) for name in names}
+    return Paths(home=folder, logs=logs, config=folder / "config", **found)
+
+
+def _read_config(file: Path) -> dict[tuple[str, str], str]:
+    """Read an INI file as (section, key) -> text; a missing file says nothing.
+
+    Raises
+    ------
+    LibraryError
+        If the file is there but cannot be read or understood.
+    """
+    # A path may contain a percent sign, which the default interpolation would take for a reference.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        cause = " ".join(str(error).split())
+        raise LibraryError(f"The configuration {file} cannot be read ({cause}); mend or remove it.") from error
+    return {(section, key): text.strip() for section in parser.sections() for key, text in parser.items(section)}

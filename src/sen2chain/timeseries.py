@@ -1,0 +1,449 @@
+"""`TimeSeries`: the documented interface over plan, execute, select and export.
+
+It reads as two calls: the constructor prepares (checks every parameter, reads the layer, finds the products), and the
+first output runs.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import platform
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sen2chain import export, settings
+from sen2chain.errors import OutputError, RequestError
+from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.indices import NODATA, SCALE, Index
+from sen2chain.ledger import Ledger
+from sen2chain.library import open_library
+from sen2chain.plan import Request, make_plan
+from sen2chain.progress import progress
+from sen2chain.records import Reason
+from sen2chain.select import select
+from sen2chain.store import Spool
+from sen2chain.vectors import read_layer
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import geopandas as gpd
+    import pandas as pd
+    import xarray as xr
+
+    from sen2chain.execute.task import TaskResult
+    from sen2chain.masks import Mask
+    from sen2chain.records import Batch, Source
+
+_VERSIONS = ("sen2chain", "numpy", "rasterio", "shapely", "pyproj", "geopandas", "pyogrio", "numba", "pyarrow")
+
+
+class TimeSeries:
+    """Statistics of masked radiometric indices per polygon and date.
+
+    Nothing is read from rasters until the first output (or `run`) asks for it.
+
+    Parameters
+    ----------
+    vectors_file
+        Polygon layer: anything pyogrio reads, GeoParquet, or a GeoDataFrame; in any CRS.
+    indices
+        Names of the twelve indices, or `Index` values; None means the twelve.
+    date_min, date_max
+        First and last sensing date, inclusive, as ``YYYY-MM-DD`` or dates; None is open.
+    cover_min, cover_max
+        Limits of the products' cloud cover in percent; products without a figure are kept.
+    field_names
+        An attribute of the layer that names features in plots.
+    multiproc
+        Number of threads: 0 uses all processors, 1 runs serially. Results do not depend on it.
+    getstat
+        False only prepares; the run then has to be asked for by `run`.
+    cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
+        The cloud mask, see `sen2chain.Mask.from_keywords`.
+    reproject
+        Kept for older scripts. Layers are always brought into the CRS of each tile.
+    masks
+        Several cloud masks in one run, by full name or bare name (completed by the keywords above); results then
+        have a ``mask`` column.
+    library
+        Folder of a Sen2Chain library; by default ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``.
+    safe
+        A folder of SAFE products, also zipped, instead of a library.
+    layer
+        Name of the layer where the file has several.
+    name
+        Stem of result files for a GeoDataFrame.
+    buffer
+        Metres, in the tile's CRS, by which features grow (or shrink, if negative) first.
+    pixels
+        ``center``: pixels whose centre is inside; ``all_touched``; ``weighted``: area fractions.
+    stats
+        Statistics besides the documented columns: ``sum variance range cv mad percentile_<p> majority minority
+        variety histogram scl_fractions``.
+    min_valid
+        Rows with a smaller share of valid pixels are left out.
+    units
+        ``scaled``: values times 10000, as the columns have always been; ``index``: 0.72.
+    keep_empty
+        Write rows for features without valid pixels too, with the reason as a column.
+    prefer
+        ``stored`` takes stored index rasters before bands, ``masked`` stored masked rasters before all.
+    quiet
+        True shows no progress, False always does, None on a terminal only.
+
+    Raises
+    ------
+    RequestError
+        If a parameter cannot be used; the message lists what is allowed.
+    LayerError
+        If the layer cannot be used.
+    LibraryError
+        If there is no archive.
+
+    Examples
+    --------
+    >>> ts = TimeSeries("parcels.shp", indices=["NDVI"], cm_version="CM004", iterations=1)  # doctest: +SKIP
+    >>> ts.to_csv("out")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        vectors_file: str | Path | gpd.GeoDataFrame,
+        indices: Sequence[str | Index] | str | Index | None = None,
+        date_min: dt.date | str | None = None,
+        date_max: dt.date | str | None = None,
+        cover_min: float = 0,
+        cover_max: float = 100,
+        field_names: str | Sequence[str] | None = None,
+        multiproc: int = 0,
+        getstat: bool = True,  # noqa: FBT001, FBT002  # the documented interface
+        cm_version: str = "CM001",
+        probability: int = 1,
+        iterations: int = 5,
+        cld_shad: bool = True,  # noqa: FBT001, FBT002
+        cld_med_prob: bool = True,  # noqa: FBT001, FBT002
+        cld_hi_prob: bool = True,  # noqa: FBT001, FBT002
+        thin_cir: bool = True,  # noqa: FBT001, FBT002
+        reproject: bool = True,  # noqa: ARG002, FBT001, FBT002
+        *,
+        masks: Iterable[str | Mask] | str | Mask | None = None,
+        library: str | Path | None = None,
+        safe: str | Path | None = None,
+        layer: str | None = None,
+        name: str | None = None,
+        buffer: float | None = None,
+        pixels: str = "center",
+        stats: Iterable[str] | str | None = None,
+        min_valid: float = 0.0,
+        units: str = "scaled",
+        keep_empty: bool = False,
+        prefer: str | None = None,
+        quiet: bool | None = None,
+    ) -> None:
+        if isinstance(multiproc, bool) or not isinstance(multiproc, int) or multiproc < 0:
+            raise RequestError(f"multiproc is {multiproc!r}; allowed: 0 for all processors, or a number of threads.")
+        self.request = Request.build(
+            indices=indices,
+            masks=masks,
+            keywords={
+                "cm_version": cm_version, "probability": probability, "iterations": iterations, "cld_shad": cld_shad,
+                "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir,
+            },
+            date_min=date_min,
+            date_max=date_max,
+            stats=stats,
+            cover_min=cover_min,
+            cover_max=cover_max,
+            pixels=pixels,
+            buffer=buffer,
+            min_valid=min_valid,
+            units=units,
+            keep_empty=keep_empty,
+            prefer=prefer,
+        )  # fmt: skip
+        self.field_names = field_names
+        self.layer = read_layer(vectors_file, layer=layer, name=name, field_names=field_names)
+        self.source: Source = open_library(library, safe)
+        self.plan = make_plan(self.request, self.source, self.layer.geometry, self.layer.crs)
+        self._multiproc, self._quiet, self._wants_stats = multiproc, quiet, getstat
+        self._ledger: Ledger | None = None
+        self._spool: Spool | None = None
+
+    def run(self) -> TimeSeries:
+        """Extract. A second call does nothing.
+
+        Raises
+        ------
+        OutputError
+            If rows do not fit on the disk.
+        """
+        if self._ledger is not None:
+            return self
+        request = self.request
+        ledger, spool = self._start_ledger(), self._start_spool()
+        coverages = Coverages(
+            self.layer.geometry,
+            self.layer.crs,
+            self.layer.identity(),
+            rule=request.pixels,
+            buffer=request.buffer,
+            folder=settings.cache_dir() / "coverage",
+        )
+        rules = RowRules(
+            request.statistics,
+            min_valid=request.min_valid,
+            in_index_units=request.units == "index",
+            keep_empty=request.keep_empty,
+        )
+        tasks = self.plan.tasks
+        with progress("extracting", len(tasks), quiet=self._quiet) as step:
+            results = _watched(execute(tasks, coverages, rules, self._multiproc), step)
+            # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
+            for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
+                for batches in _by_output(together):
+                    for batch in select(batches):
+                        ledger.add(batch)
+                        spool.add(batch)
+        self._ledger, self._spool = ledger, spool
+        return self
+
+    def _start_ledger(self) -> Ledger:
+        ledger = Ledger()
+        layer, plan = self.layer, self.plan
+        for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
+            if fids:
+                some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
+                ledger.notes.append(f"{len(fids)} of {len(layer.geometry)} features are {what} (fid {some}).")
+        if plan.outside_cover:
+            ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
+        ledger.add_skipped(self.source.skipped())
+        for tile in plan.far_tiles:
+            for index, mask in self._outputs():
+                ledger.add_far_tile(index, mask, tile, len(layer.geometry))
+        return ledger
+
+    def _start_spool(self) -> Spool:
+        request = self.request
+        columns = request.statistics.columns
+        attributes = self.layer.attributes.rename(columns={c: f"attr_{c}" for c in columns})
+        return Spool(
+            columns,
+            attributes,
+            with_mask=len(request.masks) > 1,
+            with_reason=request.keep_empty,
+            whole_counts=request.pixels != "weighted",
+        )
+
+    def _outputs(self) -> list[tuple[str, str]]:
+        return [(index.name, mask.name) for index in self.request.indices for mask in self.request.masks]
+
+    def _finished(self) -> tuple[Ledger, Spool]:
+        if self._ledger is None and not self._wants_stats:
+            raise RequestError("Nothing has been extracted, as getstat=False says; call run() first.")
+        self.run()
+        assert self._ledger is not None  # noqa: S101  # run made both
+        assert self._spool is not None  # noqa: S101
+        return self._ledger, self._spool
+
+    @property
+    def data(self) -> dict[str, pd.DataFrame]:
+        """Index -> rows by feature, then date, indexed by date; in the documented columns."""
+        spool = self._finished()[1]
+        frames = {}
+        for index in self.request.indices:
+            tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
+            frames[index.name] = _frame(tables, spool)
+        return frames
+
+    @property
+    def report(self) -> pd.DataFrame:
+        """One line per index, mask, tile and acquisition: sources, rows, and features left out by reason."""
+        return self._finished()[0].frame()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on the layer and the archive as a whole: repaired features, products left out."""
+        return list(self._finished()[0].notes)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows with values."""
+        return self._finished()[0].rows
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a product could not be used, or an index gave nothing at all."""
+        ledger = self._finished()[0]
+        given = {(line["index"], line["mask"]) for line in ledger.lines if line["rows"]}
+        return bool(ledger.damaged) or not set(self._outputs()) <= given
+
+    def why_nothing(self) -> str:
+        """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
+        ledger = self._finished()[0]
+        if ledger.rows:
+            return ""
+        first, last = self.request.first or "the beginning", self.request.last or "today"
+        tiles = ", ".join(self.plan.tiles[:8]) + (", ..." if len(self.plan.tiles) > 8 else "")
+        if not self.plan.tiles and not self.plan.far_tiles:
+            found = f" ({ledger.lines[0]['acquisition']}: {ledger.lines[0]['error']})" if ledger.lines else ""
+            return f"The archive ({self.source.describe()}) holds no usable product{found}; check --library or --safe."
+        if not self.plan.tiles:
+            far = ", ".join(self.plan.far_tiles[:8])
+            return (
+                f"The layer {self.layer.name} lies outside of every tile of the archive ({far}); "
+                "check its CRS and the tiles you downloaded."
+            )
+        if not self.plan.tasks:
+            if self.plan.outside_cover:
+                return (
+                    f"All {self.plan.outside_cover} products of {tiles} are outside the cloud cover "
+                    f"{self.request.cover_min} to {self.request.cover_max} %; widen cover_min and cover_max."
+                )
+            return f"The archive has no product of {tiles} from {first} to {last}; check date_min and date_max."
+        return ledger.main_cause()
+
+    def to_csv(self, out_path: str | Path) -> list[Path]:
+        """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
+
+        Parameters
+        ----------
+        out_path
+            Folder; it is made where it does not exist.
+
+        Returns
+        -------
+        list
+            The files. An index without any row gets a file that holds the header alone, and the report says why.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written, before any work starts; or if the disk is full.
+        """
+        return self._write(out_path, ".csv")
+
+    def to_parquet(self, out_path: str | Path) -> list[Path]:
+        """Write Parquet files, as `to_csv` does."""
+        return self._write(out_path, ".parquet")
+
+    def _write(self, out_path: str | Path, suffix: str) -> list[Path]:
+        if not str(out_path):
+            raise OutputError("out_path is empty; give a folder for the results.")
+        folder = export.check_folder(settings.absolute(out_path) / self.layer.name)
+        spool = self._finished()[1]
+        write = export.write_csv if suffix == ".csv" else export.write_parquet
+        files = []
+        for index, mask in self._outputs():
+            path = folder / f"{self._stem(index, mask)}{suffix}"
+            write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
+            files.append(path)
+        return files
+
+    def _stem(self, index: str, mask: str) -> str:
+        stem = f"{self.layer.name}_{index}_{self.request.first}_{self.request.last}"
+        return f"{stem}_{mask}" if len(self.request.masks) > 1 else stem
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return the statistics as fid x date, with the geometry as a coordinate.
+
+        Where a run has several indices or masks, they are leading dimensions. Units and definitions are attributes.
+        """
+        spool = self._finished()[1]
+        statistics = self.request.statistics
+        unit = "1" if self.request.units == "index" else "1e-4"
+        definitions = {}
+        for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
+            power = statistics.power(column) if column != "cldprb" else 0
+            units = "percent" if column == "cldprb" else "1" if unit == "1" or not power else f"1e{-4 * power}"
+            definitions[column] = {"long_name": statistics.define(column), "units": units}
+        frames = {key: _frame(list(spool.tables(*key)), spool) for key in self._outputs()}
+        if len(self.request.masks) > 1:
+            frames = {key: frame.drop(columns="mask") for key, frame in frames.items()}
+        return export.to_dataset(
+            frames,
+            geometry=self.layer.geometry,
+            crs=self.layer.crs,
+            attributes=self.layer.attributes,
+            definitions=definitions,
+            provenance=self.provenance(),
+        )
+
+    def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
+        """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
+        ledger = self._finished()[0]
+        request, layer = self.request, self.layer
+        lines = [
+            line
+            for line in ledger.lines
+            if (index is None or line["index"] in {index, ""}) and (mask is None or line["mask"] in {mask, ""})
+        ]
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _VERSIONS}},
+            "parameters": {
+                "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
+                "masks": [m.name for m in request.masks if mask in {None, m.name}],
+                "date_min": request.first, "date_max": request.last,
+                "cover_min": request.cover_min, "cover_max": request.cover_max, "pixels": request.pixels,
+                "buffer": request.buffer, "stats": list(request.statistics.extra), "min_valid": request.min_valid,
+                "units": request.units, "keep_empty": request.keep_empty, "prefer": request.prefer,
+                "scale": SCALE, "nodata": NODATA,
+            },
+            "layer": {
+                "path": str(layer.path) if layer.path else None, "name": layer.name, "crs": layer.crs,
+                "features": len(layer.geometry), "sha256": layer.identity(), "repaired": list(layer.repaired),
+                "null": list(layer.null), "empty": list(layer.empty),
+            },
+            "archive": self.source.describe(),
+            "rows": sum(line["rows"] for line in lines),
+            "left_out": _sum_reasons(lines),
+            "products": [
+                {
+                    key: line[key]
+                    for key in ("index", "mask", "acquisition", "value_source", "mask_source", "rows", "error")
+                    if line[key] != ""
+                }
+                for line in lines
+            ],
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        what = ", ".join(index.name for index in self.request.indices)
+        masks = ", ".join(mask.name for mask in self.request.masks)
+        state = f"{self._ledger.rows} rows" if self._ledger else "not run"
+        return (
+            f"TimeSeries({self.layer.name}: {len(self.layer.geometry)} features; {what}; {masks}; "
+            f"{len(self.plan.tasks)} acquisitions; {state})"
+        )
+
+
+def _watched(results: Iterator[TaskResult], step: Any) -> Iterator[TaskResult]:
+    for result in results:
+        yield result
+        step()
+
+
+def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:
+    """Bring together the batches of one index and mask."""
+    found: dict[tuple[str, str], list[Batch]] = {}
+    for result in results:
+        for batch in result.batches:
+            found.setdefault((batch.index, batch.mask), []).append(batch)
+    return list(found.values())
+
+
+def _frame(tables: Sequence[Any], spool: Spool) -> pd.DataFrame:
+    import pyarrow as pa  # noqa: PLC0415  # TYPE_CHECKING would not do
+
+    table = pa.concat_tables(tables) if tables else spool.schema.empty_table()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.set_index("date")
+
+
+def _sum_reasons(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    counts = {reason.value: sum(line[reason.value] for line in lines) for reason in Reason}
+    return {name: n for name, n in counts.items() if n}

@@ -1,0 +1,10 @@
+"""The kernel: values, masks and a pixel plan become statistics. Arrays in, arrays out.
+
+`gather` collects the pixels of features, `reduce` turns them into numbers, `statistics` knows the numbers by name.
+"""
+
+from __future__ import annotations
+
+from sen2chain.zonal.statistics import Statistics
+
+__all__ = ["Statistics"]

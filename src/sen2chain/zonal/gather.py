@@ -1,0 +1,144 @@
+"""Kernels that collect the pixels of features from rasters. Arrays in, arrays out.
+
+The pixels of a feature end up side by side in a flat array: run k fills ``out[start[k] : start[k] + length[k]]``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sen2chain.compiled import kernel
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+    Ints = npt.NDArray[np.int32]
+    Starts = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+    Bytes = npt.NDArray[np.uint8]
+
+_RUNS = "int32[::1], int32[::1], int32[::1], int64[::1]"
+
+
+@kernel(
+    f"void(uint16[:,::1], int64, int64, {_RUNS}, uint16[::1])",
+    f"void(int16[:,::1], int64, int64, {_RUNS}, int16[::1])",
+)
+def take(
+    image: Array, row0: int, column0: int, row: Ints, column: Ints, length: Ints, start: Starts, out: Array
+) -> None:
+    """Copy the pixels of runs out of a window that begins at (row0, column0) of the grid."""
+    for k in range(row.size):
+        line = image[row[k] - row0]
+        c = column[k] - column0
+        s = start[k]
+        for i in range(length[k]):
+            out[s + i] = line[c + i]
+
+
+@kernel(f"void(uint8[:,::1], int32[::1], int32[::1], {_RUNS}, uint8[::1])")
+def take_nearest(
+    image: Bytes, rows: Ints, columns: Ints, row: Ints, column: Ints, length: Ints, start: Starts, out: Bytes
+) -> None:
+    """Add (bitwise or) pixels of a raster of another resolution: grid row r lies in its row ``rows[r]``."""
+    for k in range(row.size):
+        line = image[rows[row[k]]]
+        c = column[k]
+        s = start[k]
+        for i in range(length[k]):
+            out[s + i] |= line[columns[c + i]]
+
+
+@kernel(
+    f"void(uint16[:,::1], int32[::1], float64[::1], int32[::1], float64[::1], {_RUNS}, float64[::1])",
+)
+def take_bilinear(
+    image: Array,
+    row_first: Ints,
+    row_share: Floats,
+    column_first: Ints,
+    column_share: Floats,
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    start: Starts,
+    out: Floats,
+) -> None:
+    """Interpolate digital numbers of a coarser raster; NaN where one that contributes is 0 or 65535.
+
+    Shares are those of the later neighbour; a neighbour with share 0 does not contribute.
+    """
+    for k in range(row.size):
+        r, v = row_first[row[k]], row_share[row[k]]
+        above = image[r]
+        below = image[r + 1] if v > 0.0 else above
+        for i in range(length[k]):
+            c, u = column_first[column[k] + i], column_share[column[k] + i]
+            d = c + 1 if u > 0.0 else c
+            p, q, s, t = above[c], above[d], below[c], below[d]
+            # Shares of exactly 0 or 1 leave one neighbour out.
+            if u == 1.0:
+                p, s = q, t
+            if v == 1.0:
+                p, q = s, t
+            if p == 0 or q == 0 or s == 0 or t == 0 or p == 65535 or q == 65535 or s == 65535 or t == 65535:
+                out[start[k] + i] = np.nan
+            else:
+                out[start[k] + i] = (1.0 - v) * ((1.0 - u) * p + u * q) + v * ((1.0 - u) * s + u * t)
+
+
+@kernel("void(int32[::1], int32[::1], int64[::1], float32[::1], int32[::1], int64[::1], float32[::1])")
+def take_weights(
+    head: Ints,
+    tail: Ints,
+    own: Starts,
+    weights: npt.NDArray[np.float32],
+    length: Ints,
+    start: Starts,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write the weights of the pixels of runs; ``own[k]`` is where those of run k begin in `weights`."""
+    for k in range(head.size):
+        s, n, w = start[k], length[k], own[k]
+        for i in range(head[k]):
+            out[s + i] = weights[w + i]
+        for i in range(head[k], n - tail[k]):
+            out[s + i] = 1.0
+        for i in range(tail[k]):
+            out[s + n - tail[k] + i] = weights[w + head[k] + i]
+
+
+@kernel("Tuple((int64[::1], int64[::1]))(uint8[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], int64)")
+def sums(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, n_features: int) -> tuple[Starts, Starts]:
+    """Sum and number of the pixels of each feature, straight from a raster on the plan's own grid."""
+    total = np.zeros(n_features, np.int64)
+    count = np.zeros(n_features, np.int64)
+    for k in range(feature.size):
+        line = image[row[k]]
+        s = 0
+        for c in range(column[k], column[k] + length[k]):
+            s += line[c]
+        total[feature[k]] += s
+        count[feature[k]] += length[k]
+    return total, count
+
+
+@kernel(
+    "float64[:,::1](uint8[::1], int64[::1], float32[::1], int64)",
+)
+def class_shares(classes: Bytes, offsets: Starts, weights: npt.NDArray[np.float32], n_classes: int) -> Floats:
+    """Share of each class among the pixels of each feature; `weights` may be empty, which means 1 each."""
+    out = np.zeros((offsets.size - 1, n_classes))
+    for f in range(offsets.size - 1):
+        whole = 0.0
+        for i in range(offsets[f], offsets[f + 1]):
+            w = np.float64(weights[i]) if weights.size else 1.0
+            whole += w
+            if classes[i] < n_classes:
+                out[f, classes[i]] += w
+        for c in range(n_classes):
+            out[f, c] /= whole
+    return out

@@ -1,0 +1,230 @@
+"""The statistics by name: what may be asked for, the columns it becomes, and how it is made from the kernels.
+
+The definitions stand on the documentation's page "Statistics"; tests compare each with numpy, rasterstats and
+exactextract.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.indices import SCALE
+from sen2chain.masks import SCL_CLASSES
+from sen2chain.zonal import reduce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+BASE = ("min", "max", "mean", "std", "median", "percentile_25", "percentile_75")
+"""Columns that every result has, in the documented order."""
+MOMENTS = ("sum", "variance", "range", "cv")
+FREQUENCIES = ("mad", "majority", "minority", "variety")
+ALLOWED = (*MOMENTS, *FREQUENCIES, "percentile_<p>", "histogram", "histogram:<low>:<high>:<bins>", "scl_fractions")
+
+# Powers of the index's scale that a column carries; a column that is absent here has no unit.
+_POWER = {
+    "min": 1, "max": 1, "mean": 1, "std": 1, "median": 1, "sum": 1, "range": 1, "variance": 2, "mad": 1,
+    "majority": 1, "minority": 1,
+}  # fmt: skip
+_PERCENTILE = re.compile(r"percentile_(\d{1,3}(?:\.\d+)?)")
+_MAX_BINS = 1000
+
+DEFINITIONS: Mapping[str, str] = {
+    "count": "valid pixels of the polygon",
+    "nodata": "pixels of the polygon that are masked, without data, or outside the raster",
+    "nbcld": "the part of nodata that the cloud mask alone removed",
+    "cldprb": "mean cloud probability over the 20 m pixels whose centre is inside, percent",
+    "min": "smallest valid value",
+    "max": "largest valid value",
+    "mean": "arithmetic mean of the valid values",
+    "std": "population standard deviation of the valid values",
+    "median": "median of the valid values",
+    "sum": "sum of the valid values",
+    "variance": "population variance of the valid values",
+    "range": "max - min",
+    "cv": "coefficient of variation, std / mean",
+    "mad": "median absolute deviation from the median",
+    "majority": "most frequent value, the smallest of equals",
+    "minority": "least frequent value, the smallest of equals",
+    "variety": "number of different values",
+}
+"""One line for each column; percentiles, histogram bins and class shares are described by `Statistics.define`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Equal bins over a range of the index."""
+
+    low: float = -1.0
+    high: float = 1.0
+    bins: int = 20
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names: below, one per bin by its lower edge, above."""
+        edges = self.low + (self.high - self.low) / self.bins * np.arange(self.bins)
+        return ("hist_below", *(f"hist_{edge:.6g}" for edge in np.round(edges, 12) + 0.0), "hist_above")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The statistics of one run: the documented columns and what was asked for besides."""
+
+    extra: tuple[str, ...] = ()
+    """Statistics beyond `BASE`, as the user named them."""
+
+    def __post_init__(self) -> None:
+        for name in self.extra:
+            if name in MOMENTS or name in FREQUENCIES or name == "scl_fractions" or name in BASE:
+                continue
+            if match := _PERCENTILE.fullmatch(name):
+                if float(match[1]) > 100:
+                    raise RequestError(f"{name} is no percentile; allowed: percentile_0 to percentile_100.")
+            elif name.partition(":")[0] == "histogram":
+                _histogram(name)
+            else:
+                raise UnknownNameError("statistic", name, ALLOWED)
+
+    @classmethod
+    def of(cls, names: Iterable[str] | str | None) -> Statistics:
+        """Build from a list of names, or one; None means the documented columns only.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name is no statistic.
+        """
+        if names is None:
+            return cls()
+        given = [names] if isinstance(names, str) else list(names)
+        return cls(tuple(dict.fromkeys(n for n in map(str, given) if n not in BASE)))
+
+    @property
+    def quantiles(self) -> dict[str, float]:
+        """Quantile columns and their shares."""
+        named = {"median": 0.5, "percentile_25": 0.25, "percentile_75": 0.75}
+        return named | {n: float(m[1]) / 100.0 for n in self.extra if (m := _PERCENTILE.fullmatch(n))}
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """The histogram asked for, if any."""
+        return next((_histogram(n) for n in self.extra if n.startswith("histogram")), None)
+
+    @property
+    def needs_scl(self) -> bool:
+        """Whether the scene classification must be read whatever the mask is."""
+        return "scl_fractions" in self.extra
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns after ``cldprb``, in order."""
+        columns: list[str] = list(BASE)
+        for name in self.extra:
+            if name == "scl_fractions":
+                columns += scl_columns()
+            elif name.startswith("histogram"):
+                columns += _histogram(name).columns
+            else:
+                columns.append(name)
+        return tuple(columns)
+
+    def define(self, column: str) -> str:
+        """Say in one line what a column holds."""
+        if match := _PERCENTILE.fullmatch(column):
+            return f"{match[1]}th percentile of the valid values, linear interpolation"
+        if column.startswith("hist_"):
+            return "valid pixels in the bin that begins at this index value (or below, above all bins)"
+        if column.startswith("scl_"):
+            return f"share of the polygon's pixels in SCL class {column[4:]}: {SCL_CLASSES[int(column[4:])]}"
+        return DEFINITIONS[column]
+
+    def power(self, column: str) -> int:
+        """Return the power of the index's scale in a column: 1 for a mean, 2 for a variance, 0 for a count."""
+        return 1 if _PERCENTILE.fullmatch(column) else _POWER.get(column, 0)
+
+    def reduce(
+        self,
+        values: npt.NDArray[np.int16],
+        cloud: npt.NDArray[np.uint8],
+        bit: int,
+        offsets: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32] | None,
+    ) -> dict[str, Floats]:
+        """Reduce the collected pixels of features.
+
+        Parameters
+        ----------
+        values
+            (pixels,) stored index values, 32767 for no data.
+        cloud, bit
+            (pixels,) bits of the masks, and the bit of the mask to apply.
+        offsets
+            (features + 1,) ``offsets[f]:offsets[f + 1]`` are the pixels of feature f.
+        weights
+            (pixels,) shares of the pixels' area, or None where each counts 1.
+
+        Returns
+        -------
+        dict
+            Column -> (features,) float64 in stored units: ``count``, ``nbcld``, ``invalid`` (pixels inside the raster
+            that are not valid) and the statistics, NaN where no pixel is valid; the shares of SCL classes excepted.
+        """
+        quantiles = self.quantiles
+        shares = np.array(list(quantiles.values()))
+        if weights is None:
+            table = reduce.reduce_counted(values, cloud, bit, offsets, shares)
+        else:
+            table = reduce.reduce_weighted(values, cloud, bit, offsets, weights, shares)
+        own = np.zeros(0, np.float32) if weights is None else weights
+        std = np.sqrt(table[:, reduce.VARIANCE])
+        found = {
+            "count": table[:, reduce.COUNT], "nbcld": table[:, reduce.CLOUD], "invalid": table[:, reduce.INVALID],
+            "min": table[:, reduce.MIN], "max": table[:, reduce.MAX], "mean": table[:, reduce.MEAN], "std": std,
+            "sum": table[:, reduce.SUM], "variance": table[:, reduce.VARIANCE],
+        }  # fmt: skip
+        found |= {name: table[:, reduce.N_MOMENTS + i] for i, name in enumerate(quantiles)}
+        if "range" in self.extra:
+            found["range"] = found["max"] - found["min"]
+        if "cv" in self.extra:
+            mean = found["mean"]
+            found["cv"] = np.divide(std, mean, out=np.full_like(std, np.nan), where=mean != 0)
+        if any(name in FREQUENCIES for name in self.extra):
+            frequencies = reduce.reduce_frequencies(values, cloud, bit, offsets, own)
+            found |= {name: frequencies[:, i] for i, name in enumerate(FREQUENCIES)}
+        if (histogram := self.histogram) is not None:
+            counts = reduce.reduce_histogram(
+                values, cloud, bit, offsets, own, histogram.low * SCALE, histogram.high * SCALE, histogram.bins
+            )
+            found |= {name: counts[:, i] for i, name in enumerate(histogram.columns)}
+        return found
+
+
+def scl_columns() -> tuple[str, ...]:
+    """Columns of the shares of the SCL classes."""
+    return tuple(f"scl_{c}" for c in range(len(SCL_CLASSES)))
+
+
+def _histogram(name: str) -> Histogram:
+    """Read ``histogram`` or ``histogram:<low>:<high>:<bins>``."""
+    parts = name.split(":")[1:]
+    if not parts:
+        return Histogram()
+    try:
+        low, high, bins = float(parts[0]), float(parts[1]), int(parts[2])
+        good = len(parts) == 3 and np.isfinite([low, high]).all() and low < high and 1 <= bins <= _MAX_BINS
+    except (ValueError, IndexError):
+        good = False
+    if not good:
+        raise RequestError(
+            f"{name!r} is no histogram; use histogram:<low>:<high>:<bins> in index units, as in histogram:-1:1:20."
+        )
+    return Histogram(low, high, bins)

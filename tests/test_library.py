@@ -1,0 +1,576 @@
+from __future__ import annotations
+
+import datetime as dt
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.library import SafeFolder, Tree, open_library, read_metadata
+from sen2chain.library.memory import MemorySource
+from sen2chain.library.safe import scan_safe
+from sen2chain.records import Acquisition, ProductId, Reason, Source
+from sen2chain.settings import paths
+
+TILE = "32TPS"
+FIRST = "S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000"
+SECOND = "S2B_MSIL2A_20220617T100601_N0400_R022_T32TPS_20220617T160000"
+OTHER_TILE = "S2B_MSIL2A_20220617T100601_N0400_R022_T31TGJ_20220617T160000"
+OLD_NAME = "S2A_USER_PRD_MSIL2A_PDMC_20160612T100601_R022_V20160612T100601_20160612T100601.SAFE"
+LEVEL_1C = "S2A_MSIL1C_20220612T100601_N0400_R022_T32TPS_20220612T160000.SAFE"
+
+FILES_10M = ("B02", "B03", "B04", "B08", "AOT", "TCI")
+FILES_20M = ("B02", "B05", "B06", "B07", "B8A", "B11", "B12", "SCL", "WVP")
+BANDS = {"B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12", "SCL", "CLDPRB"}
+
+
+def touch(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"")
+    return file
+
+
+def safe_files(product: str, prefix: str = "") -> list[str]:
+    """Paths inside a SAFE, as ESA lays them out."""
+    _, _, sensing, _, _, tile, _ = product.split("_")
+    granule = f"GRANULE/L2A_{tile}_A000000_{sensing}"
+    images = [f"R10m/{prefix}{tile}_{sensing}_{band}_10m" for band in FILES_10M]
+    images += [f"R20m/{prefix}{tile}_{sensing}_{band}_20m" for band in FILES_20M]
+    images += [f"R60m/{prefix}{tile}_{sensing}_{band}_60m" for band in ("B01", "SCL")]
+    quality = [f"QI_DATA/MSK_CLDPRB_{metres}m.jp2" for metres in (20, 60)]
+    return [
+        "MTD_MSIL2A.xml",
+        f"{granule}/MTD_TL.xml",
+        *(f"{granule}/IMG_DATA/{image}.jp2" for image in images),
+        *(f"{granule}/{file}" for file in quality),
+    ]
+
+
+def make_safe(folder: Path, product: str, prefix: str = "") -> Path:
+    safe = folder / f"{product}.SAFE"
+    for file in safe_files(product, prefix):
+        touch(safe / file)
+    return safe
+
+
+def make_zip(folder: Path, product: str, *, suffix: str = ".SAFE.zip", around: str | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{product}{suffix}"
+    around = f"{product}.SAFE/" if around is None else around
+    with zipfile.ZipFile(archive, "w") as opened:
+        for file in safe_files(product):
+            opened.writestr(around + file, b"")
+            opened.writestr(f"__MACOSX/{around}{Path(file).parent}/._{Path(file).name}", b"")
+    return archive
+
+
+def tree(folder: Path) -> Tree:
+    for name in ("L2A", "INDICES", "CLOUDMASKS"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return Tree(paths(folder))
+
+
+def names(acquisitions: Any) -> list[str]:
+    return [str(acquisition.id) for acquisition in acquisitions]
+
+
+# One SAFE product
+
+
+def test_scan_safe_finds_each_band_at_its_resolution(tmp_path: Path) -> None:
+    parts = scan_safe(make_safe(tmp_path, FIRST))
+    assert parts.metadata == str(tmp_path / f"{FIRST}.SAFE" / "MTD_MSIL2A.xml")
+    assert set(parts.bands) == BANDS
+    assert "/R10m/" in parts.bands["B02"]
+    assert "/R20m/" in parts.bands["SCL"]
+    assert parts.bands["CLDPRB"].endswith("/QI_DATA/MSK_CLDPRB_20m.jp2")
+    assert all(Path(place).is_file() for place in parts.bands.values())
+
+
+def test_scan_safe_older_file_names(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path, FIRST, prefix="L2A_")
+    quality = next(safe.glob("GRANULE/*")) / "QI_DATA"
+    (quality / "MSK_CLDPRB_20m.jp2").unlink()
+    touch(quality / "L2A_T32TPS_20220612T100601_CLD_20m.jp2")
+    parts = scan_safe(safe)
+    assert set(parts.bands) == BANDS
+    assert parts.bands["B04"].endswith("L2A_T32TPS_20220612T100601_B04_10m.jp2")
+    assert parts.bands["CLDPRB"].endswith("L2A_T32TPS_20220612T100601_CLD_20m.jp2")
+
+
+def test_scan_safe_prefers_the_documented_cloud_probability(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path, FIRST)
+    quality = next(safe.glob("GRANULE/*")) / "QI_DATA"
+    for name in ("A_CLD_20m.jp2", "Z_CLD_20m.jp2"):
+        touch(quality / name)
+    assert scan_safe(safe).bands["CLDPRB"].endswith("MSK_CLDPRB_20m.jp2")
+
+
+def test_scan_safe_ignores_leavings(tmp_path: Path) -> None:
+    safe = tmp_path / f"{FIRST}.SAFE"
+    images = safe / "GRANULE" / "L2A_x" / "IMG_DATA" / "R10m"
+    for name in ("._T32TPS_x_B02_10m.jp2", "T32TPS_x_B02_10m.jp2.aux.xml", "T32TPS_x_B03_10m.jp2.part", "B04.jp2"):
+        touch(images / name)
+    touch(safe / "GRANULE" / "notes.txt")
+    parts = scan_safe(safe)
+    assert parts.bands == {}
+    assert parts.metadata is None
+
+
+@pytest.mark.parametrize(("suffix", "around"), [(".SAFE.zip", None), (".zip", None), (".zip", "")])
+def test_scan_safe_in_a_zip(tmp_path: Path, suffix: str, around: str | None) -> None:
+    archive = make_zip(tmp_path, FIRST, suffix=suffix, around=around)
+    parts = scan_safe(archive)
+    assert set(parts.bands) == BANDS
+    inner = f"{FIRST}.SAFE/" if around is None else around
+    assert parts.metadata == f"/vsizip/{archive}/{inner}MTD_MSIL2A.xml"
+    assert not any("__MACOSX" in place for place in parts.bands.values())
+
+
+def test_locations_in_a_zip_open(tmp_path: Path) -> None:
+    raster = tmp_path / "band.jp2"
+    values = np.arange(64 * 64, dtype=np.uint16).reshape(1, 64, 64)
+    transform = Affine(10, 0, 600000, 0, -10, 5100000)
+    options: dict[str, Any] = {"QUALITY": 100, "REVERSIBLE": "YES"}
+    with rasterio.open(
+        raster, "w", "JP2OpenJPEG", 64, 64, 1, "EPSG:32632", transform, dtype="uint16", **options
+    ) as opened:
+        opened.write(values)
+    # A folder called like a zip file must not be taken for the archive.
+    folder = tmp_path / "disk.zip"
+    folder.mkdir()
+    inside = "GRANULE/L2A_x/IMG_DATA/R10m/T32TPS_20220612T100601_B04_10m.jp2"
+    with zipfile.ZipFile(folder / f"{FIRST}.SAFE.zip", "w") as archive:
+        archive.write(raster, f"{FIRST}.SAFE/{inside}")
+        archive.writestr(f"{FIRST}.SAFE/MTD_MSIL2A.xml", metadata_xml("02.14"))
+    parts = scan_safe(folder / f"{FIRST}.SAFE.zip")
+    with rasterio.open(parts.bands["B04"]) as opened:
+        assert (opened.read() == values).all()
+    assert parts.metadata is not None
+    assert read_metadata(parts.metadata).quantification == 10000
+
+
+def test_scan_safe_of_something_else(tmp_path: Path) -> None:
+    corrupt = tmp_path / f"{FIRST}.zip"
+    corrupt.write_bytes(make_zip(tmp_path / "good", FIRST).read_bytes()[:-200])
+    for path in (corrupt, tmp_path / "absent.SAFE", touch(tmp_path / "file.SAFE")):
+        with pytest.raises(UnreadableError, match=path.name):
+            scan_safe(path)
+
+
+def test_a_renamed_zip_is_not_taken_for_another_date(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path, FIRST).rename(tmp_path / f"{SECOND}.SAFE.zip")
+    with pytest.raises(UnreadableError, match=f"contains {FIRST}"):
+        scan_safe(archive)
+
+
+# The tree
+
+
+def test_an_acquisition_is_the_union_of_the_parts(tmp_path: Path) -> None:
+    make_safe(tmp_path / "L2A" / TILE, FIRST)
+    for product in (FIRST, SECOND):
+        masks = tmp_path / "CLOUDMASKS" / TILE / product
+        for mask in ("CM001", "CM002-B11", "CM003-PRB1-ITER5", "OCM_v1_8_1", "CLOUD_MASK", "QL"):
+            touch(masks / f"{product}_{mask}.jp2")
+        touch(masks / f"{product}_CM001.tif")
+        touch(masks / f"{product}_CM001.jp2.aux.xml")
+        touch(masks / "MSK_CLDPRB_20m.jp2")
+        touch(masks / "T32TPS_20220617T100601_SCL_20m.jp2")
+        for index in ("NDVI", "MY_INDEX"):
+            folder = tmp_path / "INDICES" / index / TILE / product
+            for end in (
+                ".jp2",
+                ".tif",
+                ".jp2.aux.xml",
+                "_CM001.jp2",
+                "_CM001.jp2.aux.xml",
+                "_OCM_v1_8_1.jp2",
+                "_QL.tif",
+            ):
+                touch(folder / f"{product}_{index}{end}")
+            touch(folder / f"{product}_{index}2.tif")
+    source = tree(tmp_path)
+    first, second = source.acquisitions(TILE)
+
+    assert set(first.bands) == BANDS
+    assert ".SAFE/" in first.bands["SCL"]
+    assert ".SAFE/" in first.bands["CLDPRB"]
+    assert first.metadata is not None
+
+    assert second.metadata is None
+    assert set(second.bands) == {"SCL", "CLDPRB"}
+    assert set(second.masks) == {"CM001", "CM002-B11", "CM003-PRB1-ITER5", "OCM_v1_8_1"}
+    assert second.masks["CM001"].endswith("_CM001.tif")
+    assert set(second.indices) == {"NDVI", "MY_INDEX"}
+    assert [Path(place).name for place in second.indices["MY_INDEX"]] == [
+        f"{SECOND}_MY_INDEX.tif",
+        f"{SECOND}_MY_INDEX.jp2",
+    ]
+    assert set(second.masked) == {(i, m) for i in ("NDVI", "MY_INDEX") for m in ("CM001", "OCM_v1_8_1")}
+    assert second.masked["NDVI", "CM001"].endswith(f"{SECOND}_NDVI_CM001.jp2")
+    assert source.skipped() == []
+
+
+def test_tiles_come_from_every_part_and_only_from_tile_folders(tmp_path: Path) -> None:
+    make_safe(tmp_path / "L2A" / TILE, FIRST)
+    make_safe(tmp_path / "L2A" / "backup", FIRST)
+    (tmp_path / "L2A" / "33TUM").mkdir()
+    touch(tmp_path / "L2A" / "32TQS")
+    other = ProductId.parse(OTHER_TILE)
+    (tmp_path / "CLOUDMASKS" / "31TGJ" / str(other)).mkdir(parents=True)
+    (tmp_path / "INDICES" / "NDVI" / "30TYK" / OTHER_TILE.replace("31TGJ", "30TYK")).mkdir(parents=True)
+    source = tree(tmp_path)
+    assert source.tiles() == ["30TYK", "31TGJ", "32TPS"]
+    assert source.acquisitions("31TGJ") == []  # its folder is there, but nothing in it
+    assert source.acquisitions("33TUM") == []
+    assert source.acquisitions("01CCC") == []
+
+
+def test_parts_may_be_missing(tmp_path: Path) -> None:
+    make_safe(tmp_path / "L2A" / TILE, FIRST)
+    source = open_library(tmp_path)
+    assert source.tiles() == [TILE]
+    assert names(source.acquisitions(TILE)) == [FIRST]
+    assert str(tmp_path) in source.describe()
+
+
+def test_dates_are_inclusive_and_others_are_not_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for product in (FIRST, SECOND):
+        make_safe(tmp_path / "L2A" / TILE, product)
+    source = tree(tmp_path)
+    june12, june17 = dt.date(2022, 6, 12), dt.date(2022, 6, 17)
+    assert names(source.acquisitions(TILE, june12, june17)) == [FIRST, SECOND]
+    assert names(source.acquisitions(TILE, last=june12)) == [FIRST]
+    assert names(source.acquisitions(TILE, june17)) == [SECOND]
+    assert names(source.acquisitions(TILE, dt.date(2022, 6, 13), dt.date(2022, 6, 16))) == []
+
+    seen: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: str | Path) -> Any:
+        seen.append(str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    source.acquisitions(TILE, june17)
+    assert any(SECOND in path for path in seen)
+    assert not any(FIRST in path for path in seen)
+
+
+def test_what_is_no_usable_product_is_listed_once(tmp_path: Path) -> None:
+    folder = tmp_path / "L2A" / TILE
+    make_safe(folder, FIRST)
+    make_safe(folder, OTHER_TILE)
+    for name in (OLD_NAME, LEVEL_1C, "holiday.SAFE", ".hidden.SAFE"):
+        (folder / name).mkdir()
+    touch(folder / f"{SECOND}.SAFE.zip")
+    touch(folder / "photos.zip")
+    (tmp_path / "CLOUDMASKS" / TILE / OTHER_TILE).mkdir(parents=True)
+    (tmp_path / "CLOUDMASKS" / TILE / "notes").mkdir(parents=True)
+    source = tree(tmp_path)
+    assert source.tiles() == [TILE]
+    for _ in range(2):
+        assert names(source.acquisitions(TILE)) == [FIRST]
+        listed = {item.name: item for item in source.skipped()}
+        assert len(listed) == len(source.skipped())
+        assert set(listed) == {
+            OLD_NAME,
+            LEVEL_1C,
+            "holiday.SAFE",
+            f"{OTHER_TILE}.SAFE",
+            OTHER_TILE,
+            f"{SECOND}.SAFE.zip",
+        }
+        assert listed[f"{SECOND}.SAFE.zip"].reason is Reason.UNREADABLE
+        assert {item.reason for name, item in listed.items() if SECOND not in name} == {Reason.UNSUPPORTED_NAME}
+        assert all(item.tile == TILE for item in listed.values())
+        assert "Level-1C" in listed[LEVEL_1C].detail
+        assert "31TGJ" in listed[OTHER_TILE].detail
+
+
+def test_a_tile_of_unusable_products_is_no_tile_but_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "L2A" / TILE / OLD_NAME).mkdir(parents=True)
+    source = tree(tmp_path)
+    assert source.tiles() == []
+    assert [item.name for item in source.skipped()] == [OLD_NAME]
+
+
+def test_folder_goes_before_zip_and_zip_helps_an_empty_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "L2A" / TILE
+    make_safe(folder, FIRST)
+    make_zip(folder, FIRST)
+    (folder / f"{SECOND}.SAFE").mkdir()
+    make_zip(folder, SECOND)
+    first, second = tree(tmp_path).acquisitions(TILE)
+    assert not first.bands["B02"].startswith("/vsizip/")
+    assert second.bands["B02"].startswith("/vsizip/")
+
+
+def test_an_empty_safe_is_an_acquisition_without_parts(tmp_path: Path) -> None:
+    (tmp_path / "L2A" / TILE / f"{FIRST}.SAFE").mkdir(parents=True)
+    (only,) = tree(tmp_path).acquisitions(TILE)
+    assert only == Acquisition(ProductId.parse(FIRST))
+
+
+def test_links_are_followed_and_broken_ones_reported(tmp_path: Path) -> None:
+    real = make_safe(tmp_path / "disk" / TILE, FIRST)
+    archive = tmp_path / "archive"
+    (archive / "L2A").mkdir(parents=True)
+    (archive / "L2A" / TILE).symlink_to(real.parent)
+    assert names(tree(archive).acquisitions(TILE)) == [FIRST]
+    (real.parent / f"{SECOND}.SAFE").symlink_to(tmp_path / "gone")
+    loop = real.parent / f"{SECOND}.zip"
+    loop.symlink_to(loop)
+    source = tree(archive)
+    assert source.tiles() == [TILE]
+    assert names(source.acquisitions(TILE)) == [FIRST]
+    assert [item.reason for item in source.skipped()] == [Reason.UNREADABLE] * 2
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for product in (SECOND, FIRST):
+        make_safe(tmp_path / "L2A" / TILE, product)
+    expected = tree(tmp_path).acquisitions(TILE)
+    scandir = os.scandir
+
+    class Reversed:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self.entries = list(entries)[::-1]
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self.entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Reversed)
+    assert tree(tmp_path).acquisitions(TILE) == expected
+    assert names(expected) == [FIRST, SECOND]
+
+
+def test_locked_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for product in (FIRST, SECOND):
+        make_safe(tmp_path / "L2A" / TILE, product)
+        touch(tmp_path / "CLOUDMASKS" / TILE / product / f"{product}_CM001.jp2")
+    source = tree(tmp_path)
+    scandir = os.scandir
+    locked = {f"{FIRST}.SAFE", SECOND}
+
+    def guarded(path: str | Path) -> Any:
+        if Path(path).name in locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    # A product's own folder costs that part of that product, a folder of the archive costs the run.
+    first, second = source.acquisitions(TILE)
+    assert (set(first.bands), set(first.masks)) == (set(), {"CM001"})
+    assert (set(second.bands), set(second.masks)) == (BANDS, set())
+    assert {item.name for item in source.skipped()} == locked
+    locked.add(TILE)
+    with pytest.raises(LibraryError, match=rf"L2A/{TILE} cannot be read"):
+        source.acquisitions(TILE)
+    locked.add("L2A")
+    with pytest.raises(LibraryError, match="L2A cannot be read"):
+        source.tiles()
+
+
+# A folder of SAFE products
+
+
+def test_safe_folder_two_levels_and_zips(tmp_path: Path) -> None:
+    make_safe(tmp_path, FIRST)
+    make_zip(tmp_path / "downloads", SECOND)
+    make_zip(tmp_path / "downloads", OTHER_TILE, suffix=".zip")
+    make_safe(tmp_path / "too" / "deep", SECOND)
+    (tmp_path / LEVEL_1C).mkdir()
+    touch(tmp_path / "photos.zip")
+    source = SafeFolder(str(tmp_path))
+    assert source.tiles() == ["31TGJ", "32TPS"]
+    first, second = source.acquisitions(TILE)
+    assert names([first, second]) == [FIRST, SECOND]
+    assert second.bands["B02"].startswith(f"/vsizip/{tmp_path}/downloads/")
+    assert names(source.acquisitions(TILE, dt.date(2022, 6, 13))) == [SECOND]
+    assert [(item.name, item.tile) for item in source.skipped()] == [(LEVEL_1C, "")]
+    assert str(tmp_path) in source.describe()
+
+
+def test_safe_folder_may_be_one_product(tmp_path: Path) -> None:
+    assert names(SafeFolder(make_safe(tmp_path, FIRST)).acquisitions(TILE)) == [FIRST]
+    assert names(SafeFolder(make_zip(tmp_path, SECOND)).acquisitions(TILE)) == [SECOND]
+
+
+def test_safe_folder_reports_corrupt_zips_and_uses_a_second_copy(tmp_path: Path) -> None:
+    touch(tmp_path / f"{FIRST}.zip")
+    make_zip(tmp_path / "again", FIRST)
+    source = open_library(safe=tmp_path)
+    (only,) = source.acquisitions(TILE)
+    assert set(only.bands) == BANDS
+    (tmp_path / "again" / f"{FIRST}.SAFE.zip").unlink()
+    source = open_library(safe=tmp_path)
+    assert source.acquisitions(TILE) == []
+    assert [item.reason for item in source.skipped()] == [Reason.UNREADABLE]
+
+
+def test_safe_folder_must_exist(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent", touch(tmp_path / "file.txt")):
+        with pytest.raises(LibraryError, match=path.name):
+            SafeFolder(path)
+
+
+# Opening, and the fake
+
+
+def test_open_library_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path))
+    with pytest.raises(LibraryError, match="SEN2CHAIN_HOMEPATH"):
+        open_library()
+    make_safe(tmp_path / "sen2chain_data" / "data" / "L2A" / TILE, FIRST)
+    assert open_library().tiles() == [TILE]
+    with pytest.raises(RequestError, match="one of them"):
+        open_library(tmp_path, tmp_path)
+
+
+def test_memory_source_behaves_like_the_others(tmp_path: Path) -> None:
+    for product in (SECOND, FIRST):
+        make_safe(tmp_path / TILE, product)
+    real: Source = SafeFolder(tmp_path)
+    fake: Source = MemorySource(reversed(real.acquisitions(TILE)))
+    assert fake.tiles() == real.tiles()
+    for first, last in ((None, None), (dt.date(2022, 6, 17), None), (None, dt.date(2022, 6, 12))):
+        assert fake.acquisitions(TILE, first, last) == real.acquisitions(TILE, first, last)
+    assert fake.acquisitions("31TGJ") == []
+    assert list(fake.skipped()) == list(real.skipped()) == []
+    assert "2 products" in fake.describe()
+
+
+# Metadata
+
+
+def metadata_xml(baseline: str | None, offsets: dict[str, str] | None = None, quantification: str = "10000") -> str:
+    items = "".join(
+        f'<BOA_ADD_OFFSET band_id="{band}">{text}</BOA_ADD_OFFSET>' for band, text in (offsets or {}).items()
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<n1:Level-2A_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_Level-2A.xsd">'
+        + (f"<PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>" if baseline else "")
+        + f"<BOA_QUANTIFICATION_VALUE unit='none'>{quantification}</BOA_QUANTIFICATION_VALUE>"
+        f"<BOA_ADD_OFFSET_VALUES_LIST>{items}</BOA_ADD_OFFSET_VALUES_LIST>"
+        "</n1:Level-2A_User_Product>"
+    )
+
+
+def all_offsets(value: str) -> dict[str, str]:
+    return {str(band): value for band in range(13)}
+
+
+def write_xml(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "MTD_MSIL2A.xml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("product", "offset", "cloud_cover"),
+    [
+        ("S2A_MSIL2A_20150826T185436_N0212_R070_T11SLT_20210412T023147", 0, 3.113053),
+        ("S2B_MSIL2A_20210122T133229_N0214_R081_T22HBD_20210122T155500", 0, 0.447807),
+        ("S2B_MSIL2A_20220413T150759_N0400_R025_T33XWJ_20220414T082126", -1000, 98.944211),
+        ("S2A_MSIL2A_20230821T221941_N0509_R029_T01KAB_20230822T021825", -1000, 59.050727),
+        ("S2B_MSIL2A_20241115T100159_N0511_R122_T32TQM_20241115T125542", -1000, 0.324627),
+    ],
+)
+def test_metadata_of_real_products(
+    shared_data: Path, tmp_path: Path, product: str, offset: int, cloud_cover: float
+) -> None:
+    file = shared_data / "safe_metadata" / f"{product}.SAFE" / "MTD_MSIL2A.xml"
+    read = read_metadata(str(file))
+    assert read.quantification == 10000
+    assert len(read.offsets) == 13
+    assert set(read.offsets.values()) == {offset}
+    assert read.cloud_cover == cloud_cover
+
+    text = file.read_text(encoding="utf-8")
+    edited = read_metadata(write_xml(tmp_path, text.replace(">-1000</BOA_ADD_OFFSET>", ">-7000</BOA_ADD_OFFSET>")))
+    assert set(edited.offsets.values()) == {-7000 if offset else 0}
+
+
+def test_each_band_has_its_own_offset(tmp_path: Path) -> None:
+    read = read_metadata(write_xml(tmp_path, metadata_xml("05.00", {str(band): str(-band) for band in range(13)})))
+    expected = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+    assert read.offsets == {band: -i for i, band in enumerate(expected)}
+    assert read.cloud_cover is None
+
+
+def test_metadata_of_the_first_baselines(tmp_path: Path) -> None:
+    text = metadata_xml("02.06").replace("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
+    assert read_metadata(write_xml(tmp_path, text)).quantification == 10000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (metadata_xml("04.00"), "baseline 04.00 and no BOA_ADD_OFFSET"),
+        (metadata_xml("05.10"), "baseline 05.10 and no BOA_ADD_OFFSET"),
+        (metadata_xml(None), "no PROCESSING_BASELINE"),
+        (metadata_xml("04.00", {"3": "-1000"}), "no BOA_ADD_OFFSET for B02, B03"),
+        (metadata_xml("04.00", all_offsets("none")), "BOA_ADD_OFFSET 'none'"),
+        (metadata_xml("04.00", all_offsets("nan")), "BOA_ADD_OFFSET 'nan'"),
+        (metadata_xml("04.00", all_offsets("-1000") | {"13": "0"}), "band_id '13'"),
+        (metadata_xml("02.14", quantification="0"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14", quantification=""), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14")[:-9], "cannot be read"),
+        ("", "cannot be read"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "cannot be read"),
+    ],
+)
+def test_metadata_that_cannot_be_trusted(tmp_path: Path, text: str, message: str) -> None:
+    location = write_xml(tmp_path, text)
+    with pytest.raises(UnreadableError, match=message) as error:
+        read_metadata(location)
+    assert location in str(error.value)
+
+
+def test_metadata_that_is_not_there(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path, FIRST)
+    for location in (
+        str(tmp_path / "absent.xml"),
+        str(tmp_path),
+        f"/vsizip/{archive}/absent.xml",
+        f"/vsizip/{tmp_path}/absent.zip/MTD_MSIL2A.xml",
+    ):
+        with pytest.raises(UnreadableError, match="cannot be read"):
+            read_metadata(location)
+
+
+# Real archives
+
+
+def test_real_archives(bolzano: Path) -> None:
+    source = open_library(bolzano)
+    assert source.tiles() == [TILE]
+    plain = source.acquisitions(TILE)
+    assert len(plain) == 12
+    assert all(set(acquisition.bands) == {"B02", "B03", "B04", "B08", "SCL"} for acquisition in plain)
+    legacy = open_library(bolzano / "legacy").acquisitions(TILE)
+    assert names(legacy) == names(plain)
+    assert all(set(acquisition.indices) == {"NDVI", "BIGR"} for acquisition in legacy)
+    mask = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
+    assert all(set(acquisition.masked) == {("NDVI", mask), ("BIGR", mask)} for acquisition in legacy)
+    assert all(set(acquisition.masks) == {mask} for acquisition in legacy)
+    assert source.skipped() == []
+
+
+def test_products_made_with_sen2cor_at_home_have_offsets_only_where_they_say_so(tmp_path: Path) -> None:
+    assert set(read_metadata(write_xml(tmp_path, metadata_xml("99.99"))).offsets.values()) == {0.0}
+    with_list = read_metadata(write_xml(tmp_path, metadata_xml("99.99", all_offsets("-1000"))))
+    assert set(with_list.offsets.values()) == {-1000.0}

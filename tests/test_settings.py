@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sen2chain.errors import LibraryError
+from sen2chain.settings import cache_dir, home, paths
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the tests a user without an archive."""
+    folder = tmp_path / "user"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    return folder
+
+
+def write_config(home_folder: Path, text: str) -> Path:
+    file = home_folder / "config" / "config.cfg"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_home_is_read_when_asked(tmp_path: Path, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert home() == user / "sen2chain_data"
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "disk"))
+    assert home() == tmp_path / "disk" / "sen2chain_data"
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "~/disk")
+    assert home() == user / "disk" / "sen2chain_data"
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "")
+    assert home() == user / "sen2chain_data"
+
+
+def test_a_relative_home_does_not_move_with_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "disk")
+    assert home() == tmp_path / "disk" / "sen2chain_data"
+
+
+def test_cache_follows_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path / "cache"))
+    assert cache_dir() == tmp_path / "cache"
+    monkeypatch.delenv("SEN2CHAIN_CACHE")
+    assert "sen2chain" in cache_dir().parts
+
+
+def test_defaults_without_anything_on_disk_create_nothing(user: Path) -> None:
+    found = paths()
+    root = user / "sen2chain_data"
+    assert found.home == root
+    assert found.l2a == root / "data" / "L2A"
+    assert found.indices == root / "data" / "INDICES"
+    assert found.cloudmasks == root / "data" / "CLOUDMASKS"
+    assert found.extraction == root / "data" / "EXTRACTION"
+    assert found.temp == root / "data" / "TEMP"
+    assert found.logs == root / "logs"
+    assert found.config == root / "config"
+    assert list(user.iterdir()) == []
+
+
+def test_config_is_honoured_and_empty_means_default(tmp_path: Path, user: Path) -> None:
+    root = user / "sen2chain_data"
+    write_config(
+        root,
+        "[DATA PATHS]\n"
+        f"l2a_path = {tmp_path}/100%/L2A\n"
+        "indices_path =\n"
+        "cloudmasks_path = ~/masks\n"
+        "extraction_path = out\n"
+        "l1c_path = /somewhere\n"
+        "[LOG PATH]\nlog_path = /var/log/sen2chain\n"
+        "[PROXY SETTINGS]\nhttp = \n",
+    )
+    found = paths()
+    assert found.l2a == tmp_path / "100%" / "L2A"
+    assert found.indices == root / "data" / "INDICES"
+    assert found.cloudmasks == user / "masks"
+    assert found.extraction == root / "out"
+    assert found.logs == Path("/var/log/sen2chain")
+
+
+def test_config_with_byte_order_mark_and_missing_sections(user: Path) -> None:
+    write_config(user / "sen2chain_data", "\ufeff[DATA PATHS]\nl2a_path=/x\n")
+    assert paths().l2a == Path("/x")
+    assert paths().logs == user / "sen2chain_data" / "logs"
+
+
+@pytest.mark.parametrize("content", [b"l2a_path = x\n", b"[DATA PATHS\n", b"[A]\nb=\xff\xfe\n", b"[A]\nb=1\nb=2\n"])
+def test_corrupt_config_is_named(user: Path, content: bytes) -> None:
+    file = write_config(user / "sen2chain_data", "")
+    file.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"config\.cfg cannot be read") as error:
+        paths()
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_config_is_named(user: Path) -> None:
+    (user / "sen2chain_data" / "config" / "config.cfg").mkdir(parents=True)
+    with pytest.raises(LibraryError, match=r"config\.cfg cannot be read"):
+        paths()
+
+
+@pytest.mark.parametrize("sign", ["config", "data"])
+def test_library_may_be_a_home(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "a" / sign).mkdir(parents=True)
+    assert paths(tmp_path / "a").home == tmp_path / "a"
+    assert paths(str(tmp_path / "a")).l2a == tmp_path / "a" / "data" / "L2A"
+
+
+def test_library_may_be_the_parent_of_a_home(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "sen2chain_data").mkdir(parents=True)
+    (tmp_path / "disk" / "data").mkdir()  # a project's own folder
+    assert paths(tmp_path / "disk").l2a == tmp_path / "disk" / "sen2chain_data" / "data" / "L2A"
+
+
+@pytest.mark.parametrize("name", ["L2A", "INDICES", "CLOUDMASKS"])
+def test_library_may_hold_the_parts_itself(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "flat"
+    (folder / name).mkdir(parents=True)
+    found = paths(folder)
+    assert found.home == folder
+    assert (found.l2a, found.indices, found.cloudmasks) == (
+        folder / "L2A",
+        folder / "INDICES",
+        folder / "CLOUDMASKS",
+    )
+    assert found.extraction == folder / "EXTRACTION"
+    assert found.temp == folder / "TEMP"
+    assert found.logs == folder / "logs"
+
+
+def test_config_of_a_home_goes_before_folder_names(tmp_path: Path) -> None:
+    (tmp_path / "L2A").mkdir()
+    write_config(tmp_path, "[DATA PATHS]\nindices_path = elsewhere\n")
+    found = paths(tmp_path)
+    assert found.indices == tmp_path / "elsewhere"
+    assert found.l2a == tmp_path / "data" / "L2A"
+
+
+def test_no_library_is_an_error_of_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LibraryError, match="empty is no library"):
+        paths(tmp_path / "empty")
+    with pytest.raises(LibraryError, match="absent is not a folder"):
+        paths(tmp_path / "absent")
+    with pytest.raises(LibraryError, match="is not a folder"):
+        paths("~nobody-has-this-name/archive")

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import warnings
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sen2chain.errors import LayerError
+from sen2chain.vectors import read_layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VECTORS = ("parcels_laea.shp", "parcels_utm32.gpkg", "parcels_wgs84.geojson", "parcels_wgs84.parquet")
+CODES = ("EPSG:3035", "EPSG:32632", "EPSG:4326", "EPSG:4326")
+SQUARE = shapely.box(11.0, 46.0, 11.01, 46.01)
+RING = shapely.Polygon(SQUARE.exterior, [shapely.box(11.002, 46.002, 11.004, 46.004).exterior])
+BOW_TIE = shapely.Polygon([(11, 46), (11.01, 46.01), (11.01, 46), (11, 46.01)])
+
+
+def frame(*shapes: Any, crs: str | None = "EPSG:4326", **columns: Any) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(columns, geometry=list(shapes), crs=crs)
+
+
+@pytest.fixture
+def parcels() -> gpd.GeoDataFrame:
+    return frame(
+        SQUARE, RING, shapely.transform(SQUARE, lambda xy: xy + 0.1), crop=["maize", "", None], area=[1.5, 2, 3]
+    )
+
+
+def save(data: gpd.GeoDataFrame, path: Path, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the writer's remarks on formats are not under test
+        if path.suffix == ".parquet":
+            data.to_parquet(path)
+        else:
+            data.to_file(path, **options)
+    return path
+
+
+def zipped(path: Path, folder: Path, inside: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, inside + file.name)
+    return path
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    entries = {entry.name: entry.stat() for entry in os.scandir(folder)}
+    return {"": (folder.stat().st_mtime_ns, 0)} | {n: (s.st_mtime_ns, s.st_size) for n, s in entries.items()}
+
+
+def test_four_formats_and_three_crs_are_the_same_parcels(bolzano: Path) -> None:
+    layers = [read_layer(bolzano / "vectors" / file) for file in VECTORS]
+    for layer, file, code in zip(layers, VECTORS, CODES, strict=True):
+        assert layer.crs == code
+        assert layer.name == file.rpartition(".")[0]
+        assert layer.path == bolzano / "vectors" / file
+        assert len(layer.geometry) == len(layer.attributes) == 150
+        assert (layer.repaired, layer.null, layer.empty) == ((), (), ())
+        pd.testing.assert_frame_equal(layer.attributes, layers[0].attributes)
+        there = pyproj.Transformer.from_crs(layer.crs, "EPSG:3035", always_xy=True)
+        moved = shapely.transform(layer.geometry, there.transform, interleaved=False)
+        assert shapely.area(shapely.symmetric_difference(moved, layers[0].geometry)).max() < 1
+
+
+def test_each_edge_case_keeps_its_place(bolzano: Path) -> None:
+    layer = read_layer(bolzano / "vectors" / "edge_cases_wgs84.geojson")
+    names = layer.attributes["name"].tolist()
+    assert len(names) == 16
+    assert [names[fid] for fid in layer.repaired] == ["bow_tie_invalid"]
+    assert [names[fid] for fid in layer.empty] == ["empty"]
+    assert [names[fid] for fid in layer.null] == ["none"]
+    assert shapely.is_valid(layer.geometry[list(set(range(16)) - set(layer.null))]).all()
+    assert not shapely.has_z(layer.geometry).any()
+    assert layer.attributes["remark"][0] == "accents: é à ü, tab and ; semicolon"
+    assert layer.attributes["remark"][1] in {"", None}
+
+
+def test_a_bow_tie_becomes_its_two_triangles_and_holes_stay() -> None:
+    layer = read_layer(frame(BOW_TIE, RING))
+    assert layer.repaired == (0,)
+    assert layer.geometry[0].geom_type == "MultiPolygon"
+    assert shapely.area(layer.geometry[0]) == pytest.approx(0.01 * 0.01 / 2)
+    assert shapely.equals_exact(layer.geometry[1], RING)
+
+
+def test_what_nothing_is_left_of_counts_as_empty() -> None:
+    collapsed = shapely.Polygon([(0, 0), (1, 1), (0, 0)])
+    layer = read_layer(frame(collapsed, None, shapely.Polygon(), shapely.Point(np.inf, 1), SQUARE))
+    assert (layer.repaired, layer.null, layer.empty) == ((), (1,), (0, 2, 3))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(st.tuples(*2 * [st.integers(0, 5)]), min_size=3, max_size=9), min_size=1, max_size=3))
+def test_repaired_polygons_stay_polygons_and_are_valid(rings: list[list[tuple[int, int]]]) -> None:
+    layer = read_layer(frame(shapely.MultiPolygon([(ring, []) for ring in rings])))
+    assert layer.geometry[0].geom_type in {"Polygon", "MultiPolygon"}
+    assert shapely.is_valid(layer.geometry[0])
+    assert bool(layer.empty) == bool(layer.geometry[0].area == 0)
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".geojson", ".fgb", ".kml", ".gml", ".parquet"])
+def test_every_format_is_the_same_layer_and_its_folder_stays_as_it_is(
+    tmp_path: Path, parcels: gpd.GeoDataFrame, suffix: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    # FlatGeobuf orders features along a curve when it builds its index.
+    options = {".fgb": {"SPATIAL_INDEX": "NO"}, ".kml": {"driver": "KML"}}.get(suffix, {})
+    file = save(parcels, folder / f"parcels{suffix}", **options)
+    for side in folder.glob("*.gfs"):
+        side.unlink()
+    before = snapshot(folder)
+    layer = read_layer(str(file))
+    assert snapshot(folder) == before
+    assert layer.name == "parcels"
+    assert layer.crs == "EPSG:4326"
+    assert [shape.geom_type for shape in layer.geometry] in (["Polygon"] * 3, ["MultiPolygon"] * 3)
+    assert layer.attributes["area"].astype(float).tolist() == [1.5, 2, 3]
+    if suffix not in {".kml", ".gml"}:  # they add attributes of their own
+        assert list(layer.attributes) == ["crop", "area"]
+        assert layer.content_identity() == read_layer(parcels).content_identity()
+
+
+def test_zipped_layers(tmp_path: Path, parcels: gpd.GeoDataFrame) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    save(parcels, folder / "fields.shp")
+    for path, inside in (("flat.zip", ""), ("nested.shp.zip", "deep/down/")):
+        layer = read_layer(zipped(tmp_path / path, folder, inside))
+        assert layer.name == path.partition(".")[0]
+        assert len(layer.geometry) == 3
+    save(parcels, folder / "others.shp")
+    archive = zipped(tmp_path / "both.zip", folder)
+    with pytest.raises(LayerError, match="fields, others"):
+        read_layer(archive)
+    assert read_layer(archive, layer="others").name == "both-others"
+
+
+def test_a_geopackage_open_elsewhere_is_read_as_it_is_now_and_left_alone(
+    tmp_path: Path, parcels: gpd.GeoDataFrame
+) -> None:
+    file = save(parcels, tmp_path / "parcels.gpkg")
+    connection = sqlite3.connect(file)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # The triggers of its spatial index call functions that only GDAL brings.
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{trigger}"')
+        connection.execute("UPDATE parcels SET crop = 'wheat' WHERE fid = 1")
+        connection.commit()
+        before = snapshot(tmp_path)
+        assert "parcels.gpkg-wal" in before
+        assert read_layer(file).attributes["crop"][0] == "wheat"
+        assert snapshot(tmp_path) == before
+    finally:
+        connection.close()
+
+
+def test_one_of_several_layers_must_be_named(tmp_path: Path, parcels: gpd.GeoDataFrame) -> None:
+    file = save(parcels, tmp_path / "farm.gpkg", layer="fields")
+    assert read_layer(file).name == "farm"
+    assert read_layer(file, layer="fields").name == "farm"
+    save(parcels[:1], file, layer="plots")
+    with pytest.raises(LayerError, match=r"farm\.gpkg has several layers \(fields, plots\); name one"):
+        read_layer(file)
+    with pytest.raises(LayerError, match="no layer 'forest'; it has fields, plots"):
+        read_layer(file, layer="forest")
+    assert read_layer(file, layer="plots").name == "farm-plots"
+    assert read_layer(file, layer="plots", name="mine").name == "mine"
+
+
+def wkt_layer(folder: Path, kind: str, wkt: str) -> Path:
+    """Give a layer of types that geopandas cannot write."""
+    (folder / "wkt.csv").write_text(f'id,WKT\n1,"{wkt}"\n')
+    (folder / "wkt.vrt").write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="wkt"><SrcDataSource relativeToVRT="1">wkt.csv</SrcDataSource>'
+        f"<GeometryType>{kind}</GeometryType><LayerSRS>EPSG:32632</LayerSRS>"
+        '<GeometryField encoding="WKT" field="WKT"/></OGRVRTLayer></OGRVRTDataSource>'
+    )
+    return folder / "wkt.vrt"
+
+
+def test_curves_become_lines(tmp_path: Path) -> None:
+    disk = wkt_layer(tmp_path, "wkbUnknown", "CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0))")
+    assert shapely.area(read_layer(disk).geometry[0]) == pytest.approx(np.pi, rel=1e-2)
+
+
+def test_a_remark_of_the_reader_is_logged_and_no_warning_leaks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = wkt_layer(tmp_path, "wkbPointZM", "POINT ZM (1 2 3 4)")
+    with caplog.at_level("INFO", logger="sen2chain"):
+        assert read_layer(file).geometry[0].wkt == "POINT (1 2)"
+    assert "Measured" in caplog.text
+
+
+def test_a_geodataframe_whatever_its_index(parcels: gpd.GeoDataFrame) -> None:
+    layer = read_layer(parcels.set_index(pd.Index([7, 3, 3])), field_names=["crop", "area"])
+    assert (layer.name, layer.path) == ("layer", None)
+    assert layer.attributes.index.tolist() == [0, 1, 2]
+    assert layer.attributes["crop"].tolist() == ["maize", "", None]
+    assert read_layer(parcels, name="a/b").name == "a_b"
+
+
+def test_attributes_never_clash_with_columns_of_the_result() -> None:
+    layer = read_layer(frame(SQUARE, date=["x"], attr_date=["y"], mean=[1], mask=[2], Mean=[3]), field_names="date")
+    assert list(layer.attributes) == ["attr_attr_date", "attr_date", "attr_mean", "attr_mask", "Mean"]
+    assert layer.attributes["attr_date"].tolist() == ["y"]
+    assert layer.attributes["attr_attr_date"].tolist() == ["x"]
+
+
+def test_attribute_values_fit_on_one_line() -> None:
+    layer = read_layer(
+        frame(
+            SQUARE,
+            RING,
+            text=["a\tb\r\nc", None],
+            day=pd.to_datetime(["2021-03-05", "NaT"]),
+            time=pd.to_datetime(["2021-03-05 06:07", "NaT"]),
+            listed=[[1, 2], None],
+            kind=pd.Categorical(["k", None]),
+            flag=[True, False],
+            more=gpd.GeoSeries([SQUARE, None]),
+        )
+    )
+    row = layer.attributes.iloc[0]
+    assert row[["text", "day", "listed", "kind"]].tolist() == ["abc", "2021-03-05", "[1, 2]", "k"]
+    assert row["more"].startswith("POLYGON ((")
+    assert row["time"] == pd.Timestamp("2021-03-05 06:07")
+    assert layer.attributes["flag"].dtype == bool
+    assert layer.attributes.iloc[1].isna().drop("flag").all()
+
+
+def test_identity_follows_geometry_and_crs_only(parcels: gpd.GeoDataFrame) -> None:
+    layer = read_layer(parcels)
+    assert layer.identity() == read_layer(parcels.assign(crop="other")).identity()
+    assert layer.identity() == read_layer(parcels.set_crs("OGC:CRS84", allow_override=True)).identity()
+    assert layer.identity() != read_layer(parcels.set_crs("EPSG:4258", allow_override=True)).identity()
+    assert layer.identity() != read_layer(parcels[::-1]).identity()
+    nudged = parcels.set_geometry(shapely.transform(parcels.geometry.array, lambda xy: xy + 1e-13))
+    assert layer.identity() != read_layer(nudged).identity()
+    assert layer.content_identity() == read_layer(nudged).content_identity()
+    assert layer.content_identity() != read_layer(parcels.assign(crop="other")).content_identity()
+    turned = parcels.set_geometry([shapely.MultiPolygon([shape]).reverse() for shape in parcels.geometry])
+    assert layer.content_identity() == read_layer(turned).content_identity()
+    shortened = parcels.assign(area=[1.5, 2.0, 3.0], crop=["maize", None, None]).rename(columns={"crop": "c"})
+    assert layer.content_identity() == read_layer(shortened).content_identity()
+
+
+def test_a_crs_without_code_is_kept_as_text() -> None:
+    layer = read_layer(frame(SQUARE, crs="+proj=laea +lat_0=46 +lon_0=11 +units=m"))
+    assert pyproj.CRS(layer.crs).is_projected
+    assert layer.content_identity() == read_layer(frame(SQUARE, crs=layer.crs)).content_identity()
+    assert read_layer(frame(SQUARE, crs="EPSG:4326+5773")).crs == "EPSG:4326"
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".fgb", ".parquet"])
+def test_no_crs(tmp_path: Path, parcels: gpd.GeoDataFrame, suffix: str) -> None:
+    file = save(parcels.set_crs(None, allow_override=True), tmp_path / f"parcels{suffix}")
+    with pytest.raises(LayerError, match=rf"parcels\{suffix} has no coordinate reference system; assign"):
+        read_layer(file)
+
+
+def test_no_crs_of_the_shared_file(bolzano: Path) -> None:
+    with pytest.raises(LayerError, match=r"no_crs\.shp has no coordinate reference system"):
+        read_layer(bolzano / "vectors" / "no_crs.shp")
+
+
+def test_unusable_layers_are_named(tmp_path: Path, parcels: gpd.GeoDataFrame) -> None:
+    with pytest.raises(LayerError, match=r"missing\.shp does not exist"):
+        read_layer(tmp_path / "missing.shp")
+    for name in ("text.gpkg", "text.shp", "text.parquet", "text.zip", "text.geojson", "text.doc"):
+        (tmp_path / name).write_text("no layer at all")
+        with pytest.raises(LayerError, match=rf"{name} cannot be read \(.*\); check") as caught:
+            read_layer(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    for suffix in (".fgb", ".gpkg", ".geojson", ".shp", ".parquet"):
+        file = save(parcels, tmp_path / f"cut{suffix}")
+        file.write_bytes(file.read_bytes()[: file.stat().st_size * 3 // 4])
+        with pytest.raises(LayerError, match=rf"cut\{suffix} cannot be read"):
+            read_layer(file)
+    with pytest.raises(LayerError, match="The GeoDataFrame has no features"):
+        read_layer(parcels[:0])
+    with pytest.raises(LayerError, match=r"empty\.gpkg has no features"):
+        read_layer(save(parcels[:0], tmp_path / "empty.gpkg"))
+    with pytest.raises(LayerError, match="The GeoDataFrame has no geometry"):
+        read_layer(gpd.GeoDataFrame({"a": [1]}))
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(LayerError, match=r"table\.csv has no geometry"):
+        read_layer(tmp_path / "table.csv")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(LayerError, match=r"table\.parquet cannot be read"):
+        read_layer(tmp_path / "table.parquet")
+    with pytest.raises(LayerError, match="has no layer 'x'; it has one"):
+        read_layer(save(parcels, tmp_path / "one.parquet"), layer="x")
+    with pytest.raises(LayerError, match="has no attribute 'Crop'; its attributes are: crop, area"):
+        read_layer(parcels, field_names=["area", "Crop"])
+
+
+def test_home_is_understood(tmp_path: Path, parcels: gpd.GeoDataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(parcels, tmp_path / "parcels.gpkg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert read_layer("~/parcels.gpkg").path == tmp_path / "parcels.gpkg"
