@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sen2chain.errors import Sen2ChainError
+from sen2chain.records import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -243,13 +244,15 @@ def _finish(
 
 def _summary(series: TimeSeries, files: Sequence[Path], *, verbose: bool) -> None:
     report = series.report
-    reasons = [c for c in report.columns[8:-1] if report[c].any()]
+    reasons = [reason.value for reason in Reason if report[reason.value].any()]
     for note in series.notes:
         click.echo(note)
     rows = []
     for (index, mask), lines in report[report["index"] != ""].groupby(["index", "mask"], sort=False):
         left_out = ", ".join(f"{reason} {lines[reason].sum()}" for reason in reasons if lines[reason].sum())
-        rows.append([index, mask, f"{lines['acquisition'].ne('').sum()}", f"{lines['rows'].sum()}", left_out or "-"])
+        rows.append(
+            [f"{index}", f"{mask}", f"{lines['acquisition'].ne('').sum()}", f"{lines['rows'].sum()}", left_out or "-"]
+        )
     if rows:
         _table("Summary", ["index", "mask", "acquisitions", "rows", "features left out"], rows, numeric=(2, 3))
     if verbose:
@@ -257,7 +260,7 @@ def _summary(series: TimeSeries, files: Sequence[Path], *, verbose: bool) -> Non
         _table(
             "Acquisitions",
             list(shown.columns),
-            [[str(v) for v in row] for row in shown.to_numpy()],
+            [[str(v) for v in row] for row in shown.to_numpy().tolist()],
             numeric=(5,),
         )
     troubles = report.loc[report["error"] != "", ["acquisition", "error"]].drop_duplicates("error")

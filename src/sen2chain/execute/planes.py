@@ -1,0 +1,98 @@
+"""The masks of one task as bits: each mask is made once and looked up under every pixel of every feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sen2chain.errors import RasterError
+from sen2chain.zonal import gather
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from sen2chain.execute.inputs import Coarse
+    from sen2chain.execute.strips import Runs
+    from sen2chain.grid import Grid
+    from sen2chain.library import ProductMetadata
+    from sen2chain.masks import Mask
+    from sen2chain.plan import MaskSource
+
+    Bytes = npt.NDArray[np.uint8]
+
+_BITS = 8
+
+
+@dataclass(slots=True, eq=False)
+class _Plane:
+    """Up to eight masks of one grid, a bit each."""
+
+    grid: Grid
+    bits: Bytes
+    rows: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int32]
+    used: int = 0
+
+
+class MaskPlanes:
+    """The masks of a task.
+
+    Parameters
+    ----------
+    grid
+        The 10 m grid on which they are looked up, by nearest neighbour.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._planes: list[_Plane] = []
+        self._place: dict[str, tuple[int, int]] = {}
+        self._failed: dict[str, RasterError] = {}
+
+    def make(self, mask: Mask, source: MaskSource, coarse: Coarse, metadata: ProductMetadata | None) -> None:
+        """Read or compute a mask, unless that has been done.
+
+        Raises
+        ------
+        RasterError
+            If one of its rasters cannot be used, also when asked again.
+        """
+        if mask.name in self._failed:
+            raise self._failed[mask.name]
+        if mask.name in self._place:
+            return
+        try:
+            image, grid = coarse.mask(mask, source, metadata)
+        except RasterError as error:
+            self._failed[mask.name] = error
+            raise
+        p = next((k for k, plane in enumerate(self._planes) if plane.grid == grid and plane.used < _BITS), None)
+        if p is None:
+            p = len(self._planes)
+            rows, columns = self._grid.nearest_in(grid, 0), self._grid.nearest_in(grid, 1)
+            self._planes.append(_Plane(grid, np.zeros(grid.shape, np.uint8), rows, columns))
+        plane = self._planes[p]
+        plane.bits |= image.astype(np.uint8) << np.uint8(plane.used)
+        self._place[mask.name] = (p, 1 << plane.used)
+        plane.used += 1
+
+    def collect(self, runs: Iterable[Runs], size: int) -> list[Bytes]:
+        """Return for each plane the bits under the pixels of a group."""
+        collected = []
+        for plane in self._planes:
+            bits = np.zeros(size, np.uint8)
+            for r in runs:
+                gather.take_nearest(plane.bits, plane.rows, plane.columns, r.row, r.column, r.length, r.start, bits)
+            collected.append(bits)
+        return collected
+
+    def cloud(self, mask: Mask, collected: Sequence[Bytes], size: int) -> tuple[Bytes, int]:
+        """Return the collected bits that hold a mask, and its bit; no bit is set for a mask that was not made."""
+        if mask.name not in self._place:
+            return np.zeros(size, np.uint8), 1
+        p, bit = self._place[mask.name]
+        return collected[p], bit
