@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-minimum lint docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,19 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST)
 
+# The same tests with the oldest versions that pyproject.toml allows.
+$(VENV)-minimum/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(PYTHON) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
+	    print(*p['project']['dependencies'], *p['dependency-groups']['test'], sep='\n')" \
+	    | sed 's/>=/==/' > $(VENV)-minimum/requirements.txt
+	$(VENV)-minimum/bin/python -m pip install --quiet -r $(VENV)-minimum/requirements.txt
+	$(VENV)-minimum/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+test-minimum: $(VENV)-minimum/.installed
+	$(VENV)-minimum/bin/python -m pytest $(PYTEST)
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -26,4 +39,4 @@ docs: $(VENV)/.installed
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) demo-archive site
+	rm -rf $(VENV) $(VENV)-minimum demo-archive site

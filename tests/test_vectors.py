@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pyproj
 import pytest
 import shapely
@@ -128,6 +129,8 @@ def test_every_format_is_the_same_layer_and_its_folder_stays_as_it_is(
     assert layer.name == "parcels"
     assert layer.crs == "EPSG:4326"
     assert [shape.geom_type for shape in layer.geometry] in (["Polygon"] * 3, ["MultiPolygon"] * 3)
+    if suffix == ".kml" and "LIBKML" not in pyogrio.list_drivers():
+        return  # GDAL's older KML reader gives geometries and no attributes
     assert layer.attributes["area"].astype(float).tolist() == [1.5, 2, 3]
     if suffix not in {".kml", ".gml"}:  # they add attributes of their own
         assert list(layer.attributes) == ["crop", "area"]

@@ -189,8 +189,8 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
     )
     export.check_folder(folder)
     quiet = options["quiet"]
-    with progress("writing the archive", 0, quiet=True if quiet else None) as step:
-        archive = generator.build(folder, scene, progress=lambda *_: step())
+    with progress("writing the archive", quiet=True if quiet else None) as step:
+        archive = generator.build(folder, scene, progress=step)
     if not quiet:
         click.echo(f"Wrote {len(archive.products)} products to {archive.library} and the parcels to {archive.layer}.")
         click.echo(

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+
+class Step(Protocol):
+    """What is called as work goes on."""
+
+    def __call__(self, done: int | None = None, total: int | None = None) -> None:
+        """Tell how many steps are done, of how many; without arguments, that one more is done."""
+        ...
+
+
+def _is_silent(quiet: bool | None) -> bool:  # noqa: FBT001  # three states, passed on
+    return quiet or (quiet is None and not sys.stderr.isatty())
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, *, quiet: bool | None = None) -> Iterator[Callable[[], None]]:
+def progress(title: str, total: int | None = None, *, quiet: bool | None = None) -> Iterator[Step]:
     """Show a bar with rate and time left on standard error.
 
     Parameters
@@ -19,17 +31,17 @@ def progress(title: str, total: int, *, quiet: bool | None = None) -> Iterator[C
     title
         What is being done.
     total
-        Number of steps.
+        Number of steps, where it is known.
     quiet
         True shows nothing, False always shows it, None shows it on a terminal only.
 
     Yields
     ------
-    Callable
+    Step
         To be called after each step.
     """
-    if quiet or (quiet is None and not sys.stderr.isatty()):
-        yield lambda: None
+    if _is_silent(quiet):
+        yield lambda done=None, total=None: None  # noqa: ARG005
         return
     from rich.console import Console  # noqa: PLC0415  # only whoever watches pays for it
     from rich.progress import (  # noqa: PLC0415
@@ -53,9 +65,24 @@ def progress(title: str, total: int, *, quiet: bool | None = None) -> Iterator[C
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
 
-        def step() -> None:
-            bar.advance(task)
+        def step(done: int | None = None, total: int | None = None) -> None:
+            if done is None:
+                bar.advance(task)
+            else:
+                bar.update(task, completed=done, total=total)
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
             bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
         yield step
+
+
+@contextlib.contextmanager
+def status(title: str, *, quiet: bool | None = None) -> Iterator[None]:
+    """Show on a terminal what is being done while it cannot be counted."""
+    if _is_silent(quiet):
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status(title):
+        yield

@@ -19,7 +19,7 @@ from sen2chain.indices import NODATA, SCALE, Index
 from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import Request, make_plan
-from sen2chain.progress import progress
+from sen2chain.progress import progress, status
 from sen2chain.records import Reason
 from sen2chain.select import select
 from sen2chain.store import Spool
@@ -166,9 +166,11 @@ class TimeSeries:
             prefer=prefer,
         )  # fmt: skip
         self.field_names = field_names
-        self.layer = read_layer(vectors_file, layer=layer, name=name, field_names=field_names)
         self.source: Source = open_library(library, safe)
-        self.plan = make_plan(self.request, self.source, self.layer.geometry, self.layer.crs)
+        with status("reading the layer", quiet=quiet):
+            self.layer = read_layer(vectors_file, layer=layer, name=name, field_names=field_names)
+        with status("looking for products", quiet=quiet):
+            self.plan = make_plan(self.request, self.source, self.layer.geometry, self.layer.crs)
         self._multiproc, self._quiet, self._wants_stats = multiproc, quiet, getstat
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
@@ -339,7 +341,8 @@ class TimeSeries:
         files = []
         for index, mask in self._outputs():
             path = folder / f"{self._stem(index, mask)}{suffix}"
-            write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
+            with status(f"writing {path.name}", quiet=self._quiet):
+                write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
             files.append(path)
         return files
 
