@@ -1,6 +1,6 @@
 """The command: parse, call, print, exit code. Everything else lives in the rooms it calls.
 
-Exit codes: 0 all done, 1 an error, 2 a wrong option, 3 nothing was extracted, 4 a part could not be extracted.
+Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing was extracted, 4 a part could not be extracted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from sen2chain.errors import Sen2ChainError
+from sen2chain.errors import OutputError, RequestError, Sen2ChainError
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sen2chain.timeseries import TimeSeries
 
-EXIT_ERROR, EXIT_NOTHING, EXIT_PARTLY = 1, 3, 4
+EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
 
 _EXTRACT_EXAMPLES = """
 \b
@@ -29,7 +29,7 @@ Examples:
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
 
 \b
-Exit codes: 0 done, 1 error, 2 wrong option, 3 nothing extracted, 4 a part could not be extracted.
+Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracted, 4 a part could not be extracted.
 """
 
 
@@ -42,7 +42,7 @@ class _Command(click.Command):
         except Sen2ChainError as error:
             if ctx.params.get("debug"):
                 raise
-            _fail(str(error))
+            _fail(str(error), EXIT_USAGE if isinstance(error, RequestError) else EXIT_ERROR)
         except OSError as error:
             if ctx.params.get("debug"):
                 raise
@@ -67,7 +67,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="sen2chain")
+@click.version_option(package_name="sen2chain", prog_name="sen2chain")
 def main() -> None:
     r"""Sentinel-2 archive in, clean time series out.
 
@@ -100,7 +100,13 @@ def main() -> None:
 )
 @click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library.")
 @click.option("--out", "-o", metavar="DIR", required=True, help="Folder for the results.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(["csv", "parquet"]), help="Default: csv.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["csv", "parquet"]),
+    help="Format of the results; may be given twice. Default: csv.",
+)
 @click.option("--layer", metavar="NAME", help="Layer of a file that has several.")
 @click.option("--field", metavar="NAME", help="Attribute that names features in plots.")
 @click.option("--buffer", type=float, metavar="METRES", help="Grow (or shrink, if negative) the features first.")
@@ -109,12 +115,37 @@ def main() -> None:
     help="Which pixels belong to a polygon.",
 )  # fmt: skip
 @click.option("--stat", "stats", multiple=True, metavar="NAME", help="Statistic besides the documented columns.")
-@click.option("--min-valid", type=float, default=0.0, metavar="SHARE", help="Leave out rows with fewer valid pixels.")
 @click.option(
-    "--units", type=click.Choice(["scaled", "index"]), default="scaled", show_default=True, help="7200 or 0.72."
+    "--min-valid",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Leave out rows with a smaller share of valid pixels.",
 )
-@click.option("--cover-min", type=float, default=0.0, metavar="PERCENT", help="Smallest cloud cover of a product.")
-@click.option("--cover-max", type=float, default=100.0, metavar="PERCENT", help="Largest cloud cover of a product.")
+@click.option(
+    "--units",
+    type=click.Choice(["scaled", "index"]),
+    default="scaled",
+    show_default=True,
+    help="Write values times 10000 (7200) or as they are (0.72).",
+)
+@click.option(
+    "--cover-min",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Smallest cloud cover of a product.",
+)
+@click.option(
+    "--cover-max",
+    type=float,
+    default=100.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Largest cloud cover of a product.",
+)
 @click.option("--prefer", type=click.Choice(["stored", "masked"]), help="Read stored rasters before bands.")
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
 @click.option("--workers", type=int, default=0, show_default=True, help="Threads; 0 uses all processors.")
@@ -129,8 +160,9 @@ def extract(layer_file: str, **options: Any) -> None:
     from sen2chain import export, settings
     from sen2chain.timeseries import TimeSeries
 
-    export.check_folder(settings.absolute(options["out"]))
-    report = export.check_folder(settings.absolute(options["report"]).parent) if options["report"] else None
+    report = settings.absolute(options["report"]) if options["report"] else None
+    if report is not None and report.is_dir():
+        raise OutputError(f"{report} is a folder; --report takes the name of a file.")
     _say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(
         layer_file,
@@ -142,7 +174,7 @@ def extract(layer_file: str, **options: Any) -> None:
         field_names=options["field"],
         multiproc=options["workers"],
         masks=list(options["masks"]) or None,
-        quiet=True if options["quiet"] else None,
+        quiet=options["quiet"],
         **{
             name: options[name]
             for name in (
@@ -150,12 +182,17 @@ def extract(layer_file: str, **options: Any) -> None:
                 "layer", "buffer", "pixels", "stats", "min_valid", "units", "keep_empty", "prefer",
             )
         },
-    ).run()  # fmt: skip
+    )  # fmt: skip
+    # What cannot be written is told before the work starts.
+    if report is not None:
+        export.check_folder(report.parent)
+    series.check_folder(options["out"])
+    series.run()
     files = []
     for kind in options["formats"] or ("csv",):
         files += (series.to_csv if kind == "csv" else series.to_parquet)(options["out"])
     if report is not None:
-        series.report.to_csv(settings.absolute(options["report"]), index=False)
+        series.report.to_csv(report, index=False)
     _finish(series, files, quiet=options["quiet"], verbose=options["verbose"])
 
 
@@ -189,7 +226,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
     )
     export.check_folder(folder)
     quiet = options["quiet"]
-    with progress("writing the archive", quiet=True if quiet else None) as step:
+    with progress("writing the archive", quiet=quiet) as step:
         archive = generator.build(folder, scene, progress=step)
     if not quiet:
         click.echo(f"Wrote {len(archive.products)} products to {archive.library} and the parcels to {archive.layer}.")
@@ -204,7 +241,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         cm_version="CM004",
         iterations=1,
         library=archive.library,
-        quiet=True if quiet else None,
+        quiet=quiet,
     )
     files = series.to_csv(folder / "out")
     if not quiet:

@@ -166,10 +166,10 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
     RequestError
         If nothing is asked for, or one name stands for two formulas.
     """
-    if indices is None or (isinstance(indices, str) and indices.upper() == "ALL"):
-        return tuple(INDICES.values())
     if isinstance(indices, str | Index):
         indices = (indices,)
+    if indices is None or [str(i).upper() for i in indices] == ["ALL"]:
+        return tuple(INDICES.values())
     found: dict[str, Index] = {}
     for item in indices:
         if not isinstance(item, str | Index):

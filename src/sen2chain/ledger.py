@@ -39,10 +39,10 @@ class Ledger:
             batch.value_source, batch.mask_source, batch.rows, batch.reasons, batch.error,
         )  # fmt: skip
 
-    def add_skipped(self, skipped: Iterable[Skipped]) -> None:
-        """Enter what the archive holds and nobody can use."""
+    def add_skipped(self, skipped: Iterable[Skipped], features: int) -> None:
+        """Enter what the archive holds and nobody can use; it is no product of any index."""
         for item in skipped:
-            self._line("", "", item.tile, item.name, None, "", "", 0, {item.reason: 0}, item.detail)
+            self._line("", "", item.tile, item.name, None, "", "", 0, {item.reason: features}, item.detail)
 
     def add_far_tile(self, index: str, mask: str, tile: str, features: int) -> None:
         """Enter a tile that lies nowhere near the layer, once for all of its products."""
@@ -60,17 +60,15 @@ class Ledger:
         return sum(line["rows"] for line in self.lines)
 
     @property
-    def damaged(self) -> list[dict[str, Any]]:
-        """Lines of products that could not be used although the archive has them."""
-        return [
-            line for line in self.lines if line["error"] and (any(line[r.value] for r in _BROKEN) or not line["index"])
-        ]
+    def has_damage(self) -> bool:
+        """Whether a product could not be used although the archive has it."""
+        return any(line[reason.value] for line in self.lines for reason in _BROKEN)
 
     def totals(self) -> Counter[Reason]:
-        """How often each reason left a feature out."""
+        """How often each reason left a feature out of a product."""
         counts: Counter[Reason] = Counter()
         for line in self.lines:
-            for reason in Reason:
+            for reason in Reason if line["index"] else ():
                 counts[reason] += line[reason.value]
         return +counts
 

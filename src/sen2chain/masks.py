@@ -1,7 +1,7 @@
 """Cloud masks: one frozen value per mask, its rule, its reach, and the one place its name is written and parsed.
 
 A mask is computed on the 20 m grid from SCL, CLDPRB and B11; OCM is only ever read. In every array True means
-masked. The kernels are those of `interfaces` users: rows of set pixels, centred.
+masked. The kernels are given as rows of set pixels, centred.
 """
 
 from __future__ import annotations

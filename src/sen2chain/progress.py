@@ -18,12 +18,8 @@ class Step(Protocol):
         ...
 
 
-def _is_silent(quiet: bool | None) -> bool:  # noqa: FBT001  # three states, passed on
-    return quiet or (quiet is None and not sys.stderr.isatty())
-
-
 @contextlib.contextmanager
-def progress(title: str, total: int | None = None, *, quiet: bool | None = None) -> Iterator[Step]:
+def progress(title: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Step]:
     """Show a bar with rate and time left on standard error.
 
     Parameters
@@ -33,14 +29,14 @@ def progress(title: str, total: int | None = None, *, quiet: bool | None = None)
     total
         Number of steps, where it is known.
     quiet
-        True shows nothing, False always shows it, None shows it on a terminal only.
+        Show nothing, on a terminal neither.
 
     Yields
     ------
     Step
         To be called after each step.
     """
-    if _is_silent(quiet):
+    if quiet or not sys.stderr.isatty():
         yield lambda done=None, total=None: None  # noqa: ARG005
         return
     from rich.console import Console  # noqa: PLC0415  # only whoever watches pays for it
@@ -77,9 +73,9 @@ def progress(title: str, total: int | None = None, *, quiet: bool | None = None)
 
 
 @contextlib.contextmanager
-def status(title: str, *, quiet: bool | None = None) -> Iterator[None]:
+def status(title: str, *, quiet: bool = False) -> Iterator[None]:
     """Show on a terminal what is being done while it cannot be counted."""
-    if _is_silent(quiet):
+    if quiet or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console  # noqa: PLC0415

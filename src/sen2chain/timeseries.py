@@ -93,7 +93,7 @@ class TimeSeries:
     prefer
         ``stored`` takes stored index rasters before bands, ``masked`` stored masked rasters before all.
     quiet
-        True shows no progress, False always does, None on a terminal only.
+        Show no progress; it is shown on a terminal only anyway.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class TimeSeries:
         units: str = "scaled",
         keep_empty: bool = False,
         prefer: str | None = None,
-        quiet: bool | None = None,
+        quiet: bool = False,
     ) -> None:
         if isinstance(multiproc, bool) or not isinstance(multiproc, int) or multiproc < 0:
             raise RequestError(f"multiproc is {multiproc!r}; allowed: 0 for all processors, or a number of threads.")
@@ -174,6 +174,7 @@ class TimeSeries:
         self._multiproc, self._quiet, self._wants_stats = multiproc, quiet, getstat
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
+        self._frames: dict[str, pd.DataFrame] | None = None
 
     def run(self) -> TimeSeries:
         """Extract. A second call does nothing.
@@ -222,7 +223,7 @@ class TimeSeries:
                 ledger.notes.append(f"{len(fids)} of {len(layer.geometry)} features are {what} (fid {some}).")
         if plan.outside_cover:
             ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
-        ledger.add_skipped(self.source.skipped())
+        ledger.add_skipped(self.source.skipped(), len(layer.geometry))
         for tile in plan.far_tiles:
             for index, mask in self._outputs():
                 ledger.add_far_tile(index, mask, tile, len(layer.geometry))
@@ -231,14 +232,17 @@ class TimeSeries:
     def _start_spool(self) -> Spool:
         request = self.request
         columns = request.statistics.columns
-        attributes = self.layer.attributes.rename(columns={c: f"attr_{c}" for c in columns})
         return Spool(
             columns,
-            attributes,
+            self._attributes(),
             with_mask=len(request.masks) > 1,
             with_reason=request.keep_empty,
             whole_counts=request.pixels != "weighted",
         )
+
+    def _attributes(self) -> pd.DataFrame:
+        """Attributes of the layer, those named like a statistic of this run with a prefix."""
+        return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
 
     def _outputs(self) -> list[tuple[str, str]]:
         return [(index.name, mask.name) for index in self.request.indices for mask in self.request.masks]
@@ -255,11 +259,12 @@ class TimeSeries:
     def data(self) -> dict[str, pd.DataFrame]:
         """Index -> rows by feature, then date, indexed by date; in the documented columns."""
         spool = self._finished()[1]
-        frames = {}
-        for index in self.request.indices:
-            tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
-            frames[index.name] = _frame(tables, spool)
-        return frames
+        if self._frames is None:
+            self._frames = {}
+            for index in self.request.indices:
+                tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
+                self._frames[index.name] = _frame(tables, spool)
+        return self._frames
 
     @property
     def report(self) -> pd.DataFrame:
@@ -281,7 +286,7 @@ class TimeSeries:
         """Whether a product could not be used, or an index gave nothing at all."""
         ledger = self._finished()[0]
         given = {(line["index"], line["mask"]) for line in ledger.lines if line["rows"]}
-        return bool(ledger.damaged) or not set(self._outputs()) <= given
+        return ledger.has_damage or not set(self._outputs()) <= given
 
     def why_nothing(self) -> str:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
@@ -333,9 +338,7 @@ class TimeSeries:
         return self._write(out_path, ".parquet")
 
     def _write(self, out_path: str | Path, suffix: str) -> list[Path]:
-        if not str(out_path):
-            raise OutputError("out_path is empty; give a folder for the results.")
-        folder = export.check_folder(settings.absolute(out_path) / self.layer.name)
+        folder = self.check_folder(out_path)
         spool = self._finished()[1]
         write = export.write_csv if suffix == ".csv" else export.write_parquet
         files = []
@@ -345,6 +348,18 @@ class TimeSeries:
                 write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
             files.append(path)
         return files
+
+    def check_folder(self, out_path: str | Path) -> Path:
+        """Make the folder that results go to, and prove that it can be written.
+
+        Raises
+        ------
+        OutputError
+            If it cannot.
+        """
+        if not str(out_path):
+            raise OutputError("The folder for the results is empty; name one.")
+        return export.check_folder(settings.absolute(out_path) / self.layer.name)
 
     def _stem(self, index: str, mask: str) -> str:
         stem = f"{self.layer.name}_{index}_{self.request.first}_{self.request.last}"
@@ -370,7 +385,7 @@ class TimeSeries:
             frames,
             geometry=self.layer.geometry,
             crs=self.layer.crs,
-            attributes=self.layer.attributes,
+            attributes=self._attributes(),
             definitions=definitions,
             provenance=self.provenance(),
         )

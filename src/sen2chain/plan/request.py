@@ -107,8 +107,20 @@ class Request:
             first=parse_date("date_min", date_min),
             last=parse_date("date_max", date_max),
             statistics=Statistics.of(stats),
-            **options,
+            **{name: _number(name, value) if name in _NUMBERS else value for name, value in options.items()},
         )
+
+
+_NUMBERS = ("cover_min", "cover_max", "min_valid", "buffer")
+
+
+def _number(name: str, value: object) -> Any:
+    if value is None and name == "buffer":
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} is {value!r}; allowed: a number.") from None
 
 
 def parse_date(name: str, value: object) -> dt.date | None:

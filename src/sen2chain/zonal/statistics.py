@@ -93,6 +93,8 @@ class Statistics:
                 _histogram(name)
             else:
                 raise UnknownNameError("statistic", name, ALLOWED)
+        if sum(name.startswith("histogram") for name in self.extra) > 1:
+            raise RequestError("Several histograms are asked for; a run takes one.")
 
     @classmethod
     def of(cls, names: Iterable[str] | str | None) -> Statistics:
@@ -105,7 +107,10 @@ class Statistics:
         """
         if names is None:
             return cls()
-        given = [names] if isinstance(names, str) else list(names)
+        try:
+            given = [names] if isinstance(names, str) else list(names)
+        except TypeError:
+            raise UnknownNameError("statistic", names, ALLOWED) from None
         return cls(tuple(dict.fromkeys(n for n in map(str, given) if n not in BASE)))
 
     @property

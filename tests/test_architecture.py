@@ -1,0 +1,212 @@
+"""The shape of the package: which room may use which, what is public, and that importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import sen2chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(sen2chain.__file__).parent
+
+ROOMS = (
+    "errors",
+    "records",
+    "settings",
+    "compiled",
+    "masks",
+    "indices",
+    "grid",
+    "coverage",
+    "zonal",
+    "vectors",
+    "rasters",
+    "library",
+    "plan",
+    "execute",
+    "ledger",
+    "select",
+    "store",
+    "export",
+    "progress",
+    "timeseries",
+    "demo",
+    "cli",
+)
+"""A room imports only rooms above it in this list."""
+
+PUBLIC = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "__version__"]
+
+HEAVY = (
+    "affine", "geopandas", "numba", "numpy", "pandas", "pyarrow", "pyogrio", "pyproj", "rasterio", "rich", "scipy",
+    "shapely", "xarray",
+)  # fmt: skip
+"""Libraries that cost time or memory when they are loaded."""
+
+LIGHT = ("errors", "records", "settings", "ledger", "progress", "cli")
+"""Rooms that load none of them."""
+
+# The demo writes archives that can prove the other rooms wrong, so it shares nothing with those that extract.
+DEMO_USES = {"errors", "records"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, of every module of the package."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("sen2chain", *path.relative_to(PACKAGE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, names: set[str]) -> Iterator[str]:
+    """Modules of the package that a file imports anywhere, also in functions and for type checking only."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "sen2chain")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            if (node.module or "").partition(".")[0] == "sen2chain":
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    yield inner if inner in names else str(node.module)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+MODULES = modules()
+
+
+def test_every_module_belongs_to_a_room_of_the_list() -> None:
+    assert {room(name) for name in MODULES if name != "sen2chain"} == set(ROOMS)
+
+
+def test_rooms_import_only_rooms_above_them() -> None:
+    wrong = [
+        f"{name} imports {used}"
+        for name, path in MODULES.items()
+        if name != "sen2chain"
+        for used in imports(path, set(MODULES))
+        if used == "sen2chain" or ROOMS.index(room(used)) > ROOMS.index(room(name))
+    ]
+    assert not wrong
+
+
+def test_files_of_a_room_import_each_other_in_one_direction() -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    for name, path in MODULES.items():
+        if name != "sen2chain":
+            graph[name] |= {used for used in imports(path, set(MODULES)) if room(used) == room(name)}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_the_demo_shares_no_code_with_the_extraction() -> None:
+    used = {
+        room(other) for name, path in MODULES.items() if name.startswith("sen2chain.demo")
+        for other in imports(path, set(MODULES))
+    }  # fmt: skip
+    assert used <= {"demo", *DEMO_USES}
+
+
+def test_the_list_of_rooms_is_the_one_contributors_read() -> None:
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == ROOMS
+
+
+def test_public_names() -> None:
+    assert sorted(sen2chain.__all__) == sorted(PUBLIC)
+    assert dir(sen2chain) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(sen2chain, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Timeseries'"):
+        _ = sen2chain.Timeseries
+
+
+def test_names_are_the_same_objects_as_in_their_rooms() -> None:
+    from sen2chain.errors import Sen2ChainError  # noqa: PLC0415  # what is compared
+    from sen2chain.timeseries import TimeSeries  # noqa: PLC0415
+
+    assert sen2chain.TimeSeries is TimeSeries
+    assert sen2chain.Sen2ChainError is Sen2ChainError
+
+
+_LOOK = """
+import json, logging, sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+before = set(sys.modules)
+import {module}
+print(json.dumps({{
+    "opened": opened,
+    "loaded": sorted(set(sys.modules) - before),
+    "handlers": len(logging.getLogger().handlers)
+    + sum(bool(getattr(l, "handlers", ())) for l in logging.Logger.manager.loggerDict.values()),
+    "levels": [logging.getLogger().level] + [l.level for n, l in logging.Logger.manager.loggerDict.items()
+                                             if n.startswith("sen2chain") and hasattr(l, "level")],
+    "prefixes": [sys.prefix, sys.base_prefix],
+}}))
+"""
+
+
+def look(module: str, folder: Path) -> dict[str, Any]:
+    """Import a module in a fresh interpreter and tell what that did."""
+    run = subprocess.run(  # noqa: S603  # our own interpreter
+        [sys.executable, "-c", _LOOK.format(module=module)], cwd=folder, check=True, capture_output=True, text=True
+    )
+    assert not run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def test_importing_reads_no_file_configures_no_logging_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    found = look("sen2chain", tmp_path)
+    own = (*found["prefixes"], str(PACKAGE))
+    assert [path for path in found["opened"] if not path.startswith(own)] == []
+    assert found["handlers"] == 0
+    assert set(found["levels"]) <= {0, 30}  # not set, and the root logger's own
+    assert {name.partition(".")[0] for name in found["loaded"]}.isdisjoint(HEAVY)
+    assert [name for name in found["loaded"] if name.startswith("sen2chain")] == ["sen2chain"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_rooms_load_nothing_heavy(name: str, tmp_path: Path) -> None:
+    found = look(f"sen2chain.{name}", tmp_path)
+    assert {module.partition(".")[0] for module in found["loaded"]}.isdisjoint(HEAVY)
+
+
+def test_importing_everything_configures_no_logging(tmp_path: Path) -> None:
+    found = look("sen2chain.timeseries", tmp_path)
+    assert set(found["levels"]) <= {0, 30}
+    # GDAL's bindings give their own loggers a handler that does nothing; the root logger has none.
+    assert "sen2chain.timeseries" in found["loaded"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_package_names_no_place_outside_itself(name: str) -> None:
+    text = MODULES[name].read_text(encoding="utf-8")
+    for place in (r"\.\./", r"\bshared/", r"[\"'`\s]/(?!vsi)[a-z]+/\w"):
+        assert not re.search(place, text), place
+
+
+def test_no_room_configures_logging_or_prints() -> None:
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert not called.endswith(("basicConfig", "addHandler", "setLevel")), name
+                assert called != "print", name
