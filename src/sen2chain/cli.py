@@ -1,6 +1,7 @@
 """The command: parse, call, print, exit code. Everything else lives in the rooms it calls.
 
-Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing was extracted, 4 a part could not be extracted.
+Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing was extracted, 4 a part could not be
+extracted.
 """
 
 from __future__ import annotations
