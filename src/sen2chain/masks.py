@@ -6,6 +6,7 @@ masked. The kernels are given as rows of set pixels, centred.
 
 from __future__ import annotations
 
+import numbers
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -81,12 +82,9 @@ class Mask:
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise UnknownNameError("cloud mask", self.family, FAMILIES)
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 0:
-            raise RequestError(f"iterations is {self.iterations!r}; allowed: whole numbers from 0 up.")
+        _check_numbers(0 if self.probability is None else self.probability, self.iterations)
         if (self.family == "CM003") != (self.probability is not None):
             raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
-        if self.probability is not None and not 0 <= self.probability <= 100:
-            raise RequestError(f"probability is {self.probability!r}; allowed: whole percentages from 0 to 100.")
         if self.family in {"CM001", "CM002", "OCM"} and (self.classes or self.iterations):
             raise RequestError(f"{self.family} has no classes and no iterations.")
         if any(c not in range(12) for c in self.classes) or list(self.classes) != sorted(set(self.classes)):
@@ -133,8 +131,10 @@ class Mask:
     ) -> Self:
         """Build a mask from the documented keywords; `cm_version` may also be a full name.
 
-        A keyword that the chosen mask does not know has no effect, as users of Sen2Chain expect.
+        A keyword that the chosen mask does not know has no effect, as users of Sen2Chain expect, but has to be valid.
         """
+        _check_numbers(probability, iterations)
+        probability, iterations = int(probability), int(iterations)
         if cm_version == "CM003":
             return cls("CM003", probability=probability, iterations=iterations)
         if cm_version == "CM004":
@@ -229,6 +229,18 @@ class Mask:
         for _ in range(self.iterations):
             cloud = dilate(cloud, SQUARE5)
         return cloud
+
+
+def _check_numbers(probability: object, iterations: object) -> None:
+    """Raise `RequestError` if the two numbers of masks are none that can be used."""
+    if isinstance(iterations, bool) or not isinstance(iterations, numbers.Integral) or int(iterations) < 0:
+        raise RequestError(f"iterations is {iterations!r}; allowed: whole numbers from 0 up.")
+    if (
+        isinstance(probability, bool)
+        or not isinstance(probability, numbers.Integral)
+        or not 0 <= int(probability) <= 100
+    ):
+        raise RequestError(f"probability is {probability!r}; allowed: whole percentages from 0 to 100.")
 
 
 def dilate(image: Bools, kernel: tuple[int, ...]) -> Bools:

@@ -126,6 +126,9 @@ def _polygon_runs(
     if rule != "center":
         polygons = shapely.orient_polygons(polygons)
     rings, polygon_of_ring = shapely.get_rings(polygons, return_index=True)
+    if rule == "center":
+        # GDAL turns every ring clockwise, which decides where an edge runs along a line of centres.
+        rings = np.where(shapely.is_ccw(rings), shapely.reverse(rings), rings)
     points, ring_of_point = shapely.get_coordinates(rings, return_index=True)
     x, y = _in_pixels(points, grid, as_gdal=rule == "center").T
     ring_starts = np.searchsorted(ring_of_point, np.arange(len(rings) + 1))

@@ -11,17 +11,18 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
 import shapely
+from rasterio import __gdal_version__ as gdal_version
 
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
 from sen2chain.errors import RequestError
-from sen2chain.grid import Bounds, Grid, nominal_grid
+from sen2chain.grid import TILE_SIZE, Bounds, Grid, nominal_grid
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -34,11 +35,17 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 # Raise it when the meaning of a saved coverage changes.
-_FORMAT = 1
+_FORMAT = 2
 # Metres around a tile in which features are projected before they are told to be outside; more than any datum shift.
 _MARGIN = 2000.0
+# Tiles around a tile beyond which features are cut: far enough to be no part of any count that matters, near enough
+# for the projection to be true.
+_SURROUNDINGS = 5
 # Saved coverages above this are dropped, the oldest first.
 _CACHE_BYTES = 4 << 30
+_DAY = 86400.0
+_SAVED = {"fid", "state", "touched", "total", "feature", "row", "column", "length"}
+_SAVED_WEIGHTS = {"head", "tail", "weights"}
 
 PLANNED = -1
 """State of a feature that has pixels; any other state is the position of its `Reason`."""
@@ -124,9 +131,9 @@ def prepare(
     return Coverage(plan, fid, state, touched)
 
 
-def near(geometries: Geometries, crs: str, grid: Grid) -> Bools:
+def near(geometries: Geometries, crs: str, grid: Grid, buffer: float | None = None) -> Bools:
     """Which features may meet a grid, judged by bounding boxes and generously; null and empty ones do not."""
-    return _near(geometries, crs, grid, (grid.bounds,), _MARGIN)
+    return _near(geometries, crs, grid, (grid.bounds,), _MARGIN + abs(buffer or 0.0))
 
 
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
@@ -142,17 +149,26 @@ def _near(geometries: Geometries, crs: str, grid: Grid, boxes: tuple[Bounds, ...
     """Which features may meet one of the boxes, judged by bounding boxes in the layer's own CRS."""
     found = np.zeros(len(geometries), dtype=bool)
     limits = shapely.bounds(geometries)
-    to_layer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+    turns = (-360.0, 0.0, 360.0) if pyproj.CRS(crs).is_geographic else (0.0,)
     for left, bottom, right, top in set(boxes):
-        box = to_layer.transform_bounds(left - margin, bottom - margin, right + margin, top + margin, densify_pts=21)
-        if not np.isfinite(box).all():
-            return np.ones(len(geometries), dtype=bool)
-        if box[0] > box[2]:  # the tile lies across the antimeridian
-            found |= _meets(limits, Bounds(box[0], box[1], 180.0, box[3]))
-            found |= _meets(limits, Bounds(-180.0, box[1], box[2], box[3]))
-        else:
-            found |= _meets(limits, Bounds(*box))
+        box = _in_layer_crs(Bounds(left - margin, bottom - margin, right + margin, top + margin), crs, grid)
+        if box is None:
+            everywhere: Bools = ~np.isnan(limits[:, 0])
+            return everywhere
+        for turn in turns:  # longitudes may count from -180 or from 0, and a tile may lie across the antimeridian
+            found |= _meets(limits, Bounds(box.left + turn, box.bottom, box.right + turn, box.top))
     return found
+
+
+def _in_layer_crs(box: Bounds, crs: str, grid: Grid) -> Bounds | None:
+    """Box around a box of the grid's CRS in the layer's; None where the projection cannot hold it."""
+    to_layer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+    left, bottom, right, top = to_layer.transform_bounds(*box, densify_pts=21)
+    if not np.isfinite((left, bottom, right, top)).all():
+        return None
+    if left > right:  # the box lies across the antimeridian
+        right += 360.0
+    return Bounds(left, bottom, right, top)
 
 
 def _meets(boxes: npt.NDArray[np.float64], box: Bounds) -> Bools:
@@ -167,33 +183,51 @@ def _project(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
     """Bring geometries into the grid's CRS, vertex by vertex."""
     if pyproj.CRS(crs) == pyproj.CRS(grid.crs):
         return geometries
+    geometries = _cut_to_surroundings(geometries, crs, grid)
     transformer = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
-
-    def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=1)
-
-    points = move(shapely.get_coordinates(geometries))
-    lost = ~np.isfinite(points).all(axis=1)
-    if lost.any():
-        # A feature that reaches beyond what the projection can hold is cut to the tile's surroundings.
-        left, bottom, right, top = grid.bounds
-        reach = 5 * max(right - left, top - bottom)
-        back = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
-        box = back.transform_bounds(left - reach, bottom - reach, right + reach, top + reach, densify_pts=21)
+    points = shapely.get_coordinates(geometries)
+    moved = np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=1)
+    lost = ~np.isfinite(moved).all(axis=1)
+    if lost.any():  # nothing near the tile is lost, so such a feature has nothing to do with it
         owner = shapely.get_coordinates(geometries, return_index=True)[1]
-        far = np.unique(owner[lost])
         geometries = geometries.copy()
+        geometries[np.unique(owner[lost])] = shapely.Point()
+        moved = moved[~np.isin(owner, owner[lost])]
+    projected: Geometries = shapely.set_coordinates(geometries.copy(), moved)
+    return projected
+
+
+def _cut_to_surroundings(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
+    """Cut features that reach far beyond the tile, where its projection holds no more, to some tiles around it."""
+    left, bottom, right, top = grid.bounds
+    reach = _SURROUNDINGS * max(right - left, top - bottom, TILE_SIZE)
+    box = _in_layer_crs(Bounds(left - reach, bottom - reach, right + reach, top + reach), crs, grid)
+    if box is None:
+        return geometries
+    limits = shapely.bounds(geometries)
+    far = (
+        (limits[:, 0] < box.left) | (limits[:, 2] > box.right) | (limits[:, 1] < box.bottom) | (limits[:, 3] > box.top)
+    )
+    if not far.any():
+        return geometries
+    geometries = geometries.copy()
+    if not pyproj.CRS(crs).is_geographic:
         geometries[far] = shapely.clip_by_rect(geometries[far], *box)
-        points = move(shapely.get_coordinates(geometries))
-    moved: Geometries = shapely.set_coordinates(geometries.copy(), points)
-    return moved
+        return geometries
+    # On the globe a feature may meet the box a turn further east or west, and be brought back to it.
+    pieces = []
+    for turn in (-360.0, 0.0, 360.0):
+        cut = shapely.clip_by_rect(geometries[far], box.left + turn, box.bottom, box.right + turn, box.top)
+        pieces.append(shapely.transform(cut, lambda points, turn=turn: points - (turn, 0.0)))
+    geometries[far] = shapely.union_all(np.stack(pieces), axis=0)
+    return geometries
 
 
 def coverage_key(
     identity: str, grid: Grid, *, tile: str = "", rule: PixelRule = "center", buffer: float | None = None
 ) -> str:
     """Name under which a coverage is saved: everything it depends on, the versions of the libraries included."""
-    versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__]
+    versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__, gdal_version]
     parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -225,18 +259,24 @@ def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
     path = folder / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as saved:
+            if set(saved.files) not in (_SAVED, _SAVED | _SAVED_WEIGHTS):
+                return None
             arrays = {name: saved[name] for name in saved.files}
-        os.utime(path)  # the age by which coverages are dropped is that of their last use
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the age by which coverages are dropped is that of their last use
         plan = PixelPlan(
             grid, *(arrays[n] for n in ("feature", "row", "column", "length", "total")),
             *(arrays.get(n) for n in ("head", "tail", "weights")),
         )  # fmt: skip
         return Coverage(plan, arrays["fid"], arrays["state"], arrays["touched"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001  # a damaged zip file can raise nearly anything, and is only a cache
         return None
 
 
 def _drop_oldest(folder: Path) -> None:
+    for left_over in folder.glob("*.tmp"):  # of runs that were killed
+        if time.time() - left_over.stat().st_mtime > _DAY:
+            left_over.unlink(missing_ok=True)
     files = sorted(folder.glob("*.npz"), key=lambda f: f.stat().st_mtime, reverse=True)
     kept = 0
     for file in files:

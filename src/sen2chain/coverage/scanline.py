@@ -71,7 +71,7 @@ def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, o
 
 @kernel(f"Tuple((int32[:,::1], float64[::1]))({_RINGS})")
 def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, width: int) -> tuple[Runs, Floats]:
-    """Pixels whose centre lies inside: pixel for pixel GDAL's polygon rasterisation.
+    """Pixels whose centre lies inside: pixel for pixel GDAL's polygon rasterisation. Rings run clockwise.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
                 elif y1 > y2:
                     x1, y1, x2, y2 = x2, y2, x1, y1
                 elif y1 == centre and x1 > x2:
-                    # GDAL fills a horizontal edge on a line of centres when it runs leftwards (a bottom edge), and
-                    # leaves the rightward ones to the crossings of their neighbours.
+                    # GDAL fills a horizontal edge on a line of centres when it runs leftwards (a bottom edge of a
+                    # clockwise ring), and leaves the rightward ones to the crossings of their neighbours.
                     begin[n_span] = int(np.floor(x2 + 0.5))
                     end[n_span] = int(np.floor(x1 + 0.5))
                     n_span += 1
@@ -178,8 +178,8 @@ def weighted_runs(
     """Pixels with the share of their area that lies inside.
 
     Exact up to rounding: along each edge the area to its right is added up with the edge's sign, cell by cell, and
-    the sums are carried along the row. Rings must be oriented, holes against shells. With `touched`, every pixel of
-    which some area lies inside counts 1.
+    the heights are carried along the row; cells that no edge meets are passed over in one step. Rings must be
+    oriented, holes against shells. With `touched`, every pixel of which some area lies inside counts 1.
 
     Returns
     -------
@@ -195,6 +195,7 @@ def weighted_runs(
     total = np.zeros(features.size - 1)
     n_runs = 0
     n_weights = 0
+    run_begin = 0
     for f in range(features.size - 1):
         first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
         if first_vertex == last_vertex:
@@ -208,15 +209,16 @@ def weighted_runs(
         left = int(np.floor(x[first_vertex:last_vertex].min()))
         right = int(np.floor(x[first_vertex:last_vertex].max()))
         area = np.zeros(right - left + 1)  # signed area right of the edges inside each cell
-        carry = np.zeros(right - left + 2)  # signed height of the edges left of each cell
+        rise = np.zeros(right - left + 1)  # signed height of the edges inside each cell
+        met = np.zeros(right - left + 1, np.bool_)
+        cells = np.empty(right - left + 2, np.int64)  # those that edges meet in this row
         active = np.empty(n_max, np.int64)
         n_active = 0
         for row in range(low, high + 1):
             for k in range(starts[row - low], starts[row - low + 1]):
                 active[n_active] = order[k]
                 n_active += 1
-            area[:] = 0.0
-            carry[:] = 0.0
+            n_cells = 0
             k = 0
             while k < n_active:
                 i = active[k]
@@ -239,55 +241,79 @@ def weighted_runs(
                 if xa > xb:
                     xa, xb = xb, xa
                 xa, xb = max(xa, np.float64(left)), min(xb, right + 1.0)
-                first, last = int(np.floor(xa)), min(int(np.floor(xb)), right)
-                if first >= last:
-                    cell = min(first, right) - left
-                    area[cell] += sign * (bottom - top) * (1.0 - (0.5 * (xa + xb) - (cell + left)))
-                    carry[cell + 1] += sign * (bottom - top)
-                    continue
-                rate = (bottom - top) / (xb - xa)
+                first, last = min(int(np.floor(xa)), right), min(int(np.floor(xb)), right)
+                rate = (bottom - top) / (xb - xa) if last > first else 0.0
                 for c in range(first, last + 1):
-                    xs, xe = max(xa, np.float64(c)), min(xb, c + 1.0)
-                    rise = sign * (xe - xs) * rate
-                    area[c - left] += rise * (1.0 - (0.5 * (xs + xe) - c))
-                    carry[c - left + 1] += rise
-            carried = 0.0
+                    if last > first:
+                        xs, xe = max(xa, np.float64(c)), min(xb, c + 1.0)
+                        height_inside = (xe - xs) * rate
+                    else:
+                        xs, xe, height_inside = xa, xb, bottom - top
+                    rise[c - left] += sign * height_inside
+                    area[c - left] += sign * height_inside * (1.0 - (0.5 * (xs + xe) - c))
+                    if not met[c - left]:
+                        met[c - left] = True
+                        cells[n_cells] = c
+                        n_cells += 1
+            cells[:n_cells].sort()
+            cells[n_cells] = right + 1
+            carried = 0.0  # height of the edges left of here: the share of the cells that no edge meets
             length = 0  # of the open run
             head = 0
             tail = 0
-            for c in range(left, right + 2):
-                share = 0.0
-                if c <= right:
-                    carried += carry[c - left]
-                    share = abs(carried + area[c - left])
+            end = left  # one past the open run
+            for k in range(n_cells + 1):
+                # First the cells between the last met cell and this one, which share one value, then this one.
+                for part in range(2):
+                    if part == 0:
+                        begin, size = end, cells[k] - end
+                        share = abs(carried)
+                    elif k < n_cells:
+                        begin, size = cells[k], 1
+                        share = abs(carried + area[cells[k] - left])
+                        carried += rise[cells[k] - left]
+                        area[cells[k] - left] = 0.0
+                        rise[cells[k] - left] = 0.0
+                        met[cells[k] - left] = False
+                    else:
+                        begin, size, share = right + 1, 0, 0.0
+                    end = begin + size
                     if touched:
                         share = 1.0 if share > _TOUCHED else 0.0
                     elif share < SLIVER:
                         share = 0.0
                     elif share > _FULL:
                         share = 1.0
-                    total[f] += np.float64(np.float32(share))  # as the weights are kept
-                    if not (0 <= row < height and 0 <= c < width):
-                        share = 0.0
-                if length > 0 and (share == 0.0 or (share == 1.0 and tail > 0)):
-                    runs = _room(runs, n_runs)
-                    runs[n_runs, 0], runs[n_runs, 1] = f, row
-                    runs[n_runs, 2], runs[n_runs, 3] = c - length, length
-                    runs[n_runs, 4], runs[n_runs, 5] = head, tail
-                    n_runs += 1
-                    length, head, tail = 0, 0, 0
-                if share == 0.0:
-                    continue
-                if share < 1.0:
-                    if n_weights == weights.size:
-                        more = np.empty(2 * n_weights, np.float32)
-                        more[:n_weights] = weights
+                    total[f] += size * np.float64(np.float32(share))  # as the weights are kept
+                    # Of what lies outside the raster nothing is kept.
+                    kept_begin, kept_end = max(begin, 0), min(end, width)
+                    kept = kept_end - kept_begin if 0 <= row < height and share > 0.0 else 0
+                    is_gap = size > 0 and kept <= 0
+                    if length > 0 and (
+                        is_gap or (k == n_cells and part == 1) or (share == 1.0 and kept > 0 and tail > 0)
+                    ):
+                        runs = _room(runs, n_runs)
+                        runs[n_runs, 0], runs[n_runs, 1] = f, row
+                        runs[n_runs, 2], runs[n_runs, 3] = run_begin, length
+                        runs[n_runs, 4], runs[n_runs, 5] = head, tail
+                        n_runs += 1
+                        length, head, tail = 0, 0, 0
+                    if kept <= 0:
+                        continue
+                    if length == 0:
+                        run_begin = kept_begin
+                    if share == 1.0:
+                        length += kept
+                        continue
+                    while n_weights + kept > weights.size:
+                        more = np.empty(2 * weights.size, np.float32)
+                        more[:n_weights] = weights[:n_weights]
                         weights = more
-                    weights[n_weights] = share
-                    n_weights += 1
+                    weights[n_weights : n_weights + kept] = share
+                    n_weights += kept
                     if head == length:
-                        head += 1
+                        head += kept
                     else:
-                        tail += 1
-                length += 1
+                        tail += kept
+                    length += kept
     return runs[:n_runs].copy(), weights[:n_weights].copy(), total

@@ -100,7 +100,7 @@ def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: Row
     error = GridMismatchError(f"{task.product} has another grid than its tile: {result.grid} instead of {grid}.")
     batches = tuple(
         batch
-        if batch.reasons.keys() & {Reason.UNREADABLE, Reason.GRID_MISMATCH}
+        if output.reason or batch.reasons.keys() & {Reason.UNREADABLE, Reason.GRID_MISMATCH}
         else failed_batch(task.product, output, Reason.GRID_MISMATCH, str(error), coverages.geometries, rules)
         for output, batch in zip(task.outputs, result.batches, strict=True)
     )

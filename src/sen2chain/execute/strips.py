@@ -2,12 +2,13 @@
 
 A strip is a band of rows high enough to hold whole blocks of every raster that is read. The pixels of a feature are
 collected in the buffer of its group; a group is all features whose last row lies in the same strip, so that it can be
-reduced, and its buffer given back, when that strip is done.
+reduced, and its buffer given back, when that strip is done. A very large feature would hold a large buffer for long:
+each strip of it is a group of its own, a piece, whose values are only tallied.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 
+LARGE = 1 << 22
+"""Features of more pixels than this are taken in pieces."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
     """Runs of one strip that belong to one group."""
@@ -32,7 +37,7 @@ class Runs:
     strip: int
     """Which strip."""
     group: int
-    """Which group: the strip after which its features are complete."""
+    """Which group."""
     row: Ints
     """Rows of the grid."""
     column: Ints
@@ -48,11 +53,29 @@ class Runs:
     own: Starts | None
     """Where each run's weights begin in the plan's."""
 
+    def between(self, first: int, last: int) -> Runs:
+        """Return the runs that fill a stretch of the buffer, as runs of a buffer of that stretch alone."""
+        cut = slice(*np.searchsorted(self.start, (first, last)))
+        return replace(
+            self,
+            row=self.row[cut],
+            column=self.column[cut],
+            length=self.length[cut],
+            start=self.start[cut] - first,
+            head=None if self.head is None else self.head[cut],
+            tail=None if self.tail is None else self.tail[cut],
+            own=None if self.own is None else self.own[cut],
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Features that are complete after the same strip."""
+    """Features that are complete after the same strip, or a piece of one."""
 
+    strip: int
+    """The strip after which it is complete."""
+    is_piece: bool
+    """Whether it is only a part of a very large feature."""
     features: Starts
     """Positions in the plan, ascending."""
     offsets: Starts
@@ -73,27 +96,40 @@ class Strips:
     parts: tuple[Runs, ...]
     """Ordered by strip, then group."""
     groups: dict[int, Group]
-    """Strip after which it is complete -> group."""
+    """Groups by their number in the runs."""
 
     @classmethod
     def of(cls, plan: PixelPlan, height: int) -> Self:
         """Order a plan for strips of `height` rows."""
-        strip = plan.row // height
-        last = np.full(len(plan.total), -1, np.int64)
-        np.maximum.at(last, plan.feature, strip)
-        pixels = np.bincount(plan.feature, weights=plan.length, minlength=len(plan.total)).astype(np.int64)
-        first_pixel = np.zeros(len(plan.total), np.int64)
+        strip = (plan.row // height).astype(np.int64)
+        n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
+        unit = plan.feature.astype(np.int64)  # what is collected together: a feature, or a piece of a large one
+        feature_of = np.arange(n_features)
+        is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > LARGE
+        in_pieces = is_large[plan.feature]
+        if in_pieces.any():
+            pieces, number = np.unique(unit[in_pieces] * n_strips + strip[in_pieces], return_inverse=True)
+            unit[in_pieces] = n_features + number
+            feature_of = np.concatenate([feature_of, pieces // n_strips])
+        last = np.full(len(feature_of), -1, np.int64)
+        np.maximum.at(last, unit, strip)
+        pixels = np.bincount(unit, weights=plan.length, minlength=len(feature_of)).astype(np.int64)
+        group = np.where(np.arange(len(feature_of)) < n_features, last, n_strips + np.arange(len(feature_of)))
+        first_pixel = np.zeros(len(feature_of), np.int64)
         groups = {}
-        for g in np.unique(last[last >= 0]):
-            features = np.flatnonzero(last == g)
-            offsets = np.concatenate([[0], np.cumsum(pixels[features])])
-            first_pixel[features] = offsets[:-1]
-            groups[int(g)] = Group(features, offsets)
-        # Runs come ordered by feature, so the pixels before a run are those of earlier runs of its feature.
+        for g in np.unique(group[last >= 0]):
+            units = np.flatnonzero((group == g) & (last >= 0))
+            offsets = np.concatenate([[0], np.cumsum(pixels[units])])
+            first_pixel[units] = offsets[:-1]
+            groups[int(g)] = Group(int(last[units[0]]), bool(g >= n_strips), feature_of[units], offsets)
+        # Runs come ordered by feature and row, so those of a unit stand together.
         before = np.cumsum(plan.length, dtype=np.int64) - plan.length
-        of_feature = np.cumsum(pixels) - pixels
-        start = first_pixel[plan.feature] + before - of_feature[plan.feature]
-        key = strip.astype(np.int64) * (int(strip.max(initial=0)) + 1) + last[plan.feature]
+        first_run = np.zeros(len(feature_of), np.int64)
+        begins = np.flatnonzero(np.diff(unit, prepend=-1))
+        first_run[unit[begins]] = begins
+        start = first_pixel[unit] + before - before[first_run[unit]]
+        group_of_run = group[unit]
+        key = strip * (int(group.max(initial=0)) + 1) + group_of_run
         order = np.argsort(key, kind="stable")
         edges = np.flatnonzero(np.diff(key[order], prepend=-1))
         own = None
@@ -106,7 +142,7 @@ class Strips:
             parts.append(
                 Runs(
                     int(strip[k[0]]),
-                    int(last[plan.feature[k[0]]]),
+                    int(group_of_run[k[0]]),
                     plan.row[k],
                     plan.column[k],
                     plan.length[k],

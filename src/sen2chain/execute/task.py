@@ -7,7 +7,7 @@ features are collected, side by side per feature; formulas, masks and statistics
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
 from sen2chain.records import Reason
-from sen2chain.zonal import gather
+from sen2chain.zonal import Tally, gather
 from sen2chain.zonal.statistics import scl_columns
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
     Floats = npt.NDArray[np.float64]
+
+# Pixels whose values are held at once; formulas and masks of more would take much memory for nothing.
+_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +65,28 @@ def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
         return _Extraction(task, coverages, rules, Files(stack)).run()
 
 
+@dataclass(slots=True, eq=False)
+class _Pixels:
+    """What lies under collected pixels."""
+
+    outputs: dict[int, tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], int]] = field(default_factory=dict)
+    """Position of an output in the task -> values, bits of masks, and the bit of its mask."""
+    classes: npt.NDArray[np.uint8] | None = None
+    """SCL classes, where they are asked for."""
+
+
+@dataclass(slots=True, eq=False)
+class _Large:
+    """What is known so far of a very large feature."""
+
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    """Position of an output in the task -> its pixels by value."""
+    inside: float = 0.0
+    """Pixels (area) inside the raster."""
+    classes: Floats = field(default_factory=lambda: np.zeros(len(SCL_CLASSES) + 1))
+    """Pixels (area) by SCL class."""
+
+
 class _Extraction:
     """The state of one task while it runs."""
 
@@ -70,6 +95,7 @@ class _Extraction:
         self.failures: dict[int, RasterError] = {}
         self.results: dict[int, Extracted] = {}
         self.notes: list[str] = []
+        self.large: dict[int, _Large] = {}
 
     def run(self) -> TaskResult:
         task = self.task
@@ -153,6 +179,7 @@ class _Extraction:
     def _announce_cldprb(self, coarse: Coarse) -> Coverage | None:
         """Announce the cloud probability with the plan of its own 20 m pixels."""
         if self.task.cldprb is None:
+            self.notes.append("cldprb is empty: the archive lacks MSK_CLDPRB_20m.")
             return None
         try:
             raster = coarse.raster(self.task.cldprb)
@@ -208,49 +235,116 @@ class _Extraction:
                 strip = part.strip
                 wanted = {where for _, output in self._alive() for where in locations(output)}
                 images = self.values.read_strip(strip * height, height, wanted)
+            group = strips.groups[part.group]
             buffer = buffers.setdefault(part.group, Buffer())
-            self.values.collect(part, strips.groups[part.group].size, images, strip * height, buffer)
-            is_last_of_strip = i + 1 == len(strips.parts) or strips.parts[i + 1].strip != strip
-            if is_last_of_strip and strip in buffers:
-                self._reduce(strips.groups[strip], runs_of[strip], buffers.pop(strip))
+            self.values.collect(part, group.size, images, strip * height, buffer)
+            if group.is_piece:
+                self._tally(group, [part], buffers.pop(part.group))
+            elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
+                self._reduce(group, runs_of[part.group], buffers.pop(part.group))
+        self._finish_tallies()
 
     def _reduce(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
-        """Turn the collected pixels of a group into statistics of every output."""
+        """Turn the collected pixels of a group into statistics of every output, some features at a time."""
+        first = 0
+        while first < len(group.features):
+            begin = group.offsets[first]
+            last = max(int(np.searchsorted(group.offsets, begin + _AT_ONCE, side="right")) - 1, first + 1)
+            end = group.offsets[last]
+            stretch = buffer.between(begin, end)
+            offsets = group.offsets[first : last + 1] - begin
+            features = group.features[first:last]
+            pixels = self._measure([r.between(begin, end) for r in runs], int(end - begin), stretch)
+            fid = self.coverage.fid[features]
+            shared = {"outside": self._outside(features, offsets, stretch.weights), "cldprb": self.cldprb[fid]}
+            shared |= self._class_shares(pixels, offsets, stretch.weights)
+            for i, (value, cloud, bit) in pixels.outputs.items():
+                found = self.rules.statistics.reduce(value, cloud, bit, offsets, stretch.weights)
+                self.results.setdefault(i, Extracted()).add(fid, found | shared)
+            first = last
+
+    def _tally(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
+        """Count the collected pixels of a piece of a very large feature by value."""
+        (feature,) = group.features.tolist()
+        starts = runs[0].start
+        first = 0
+        while first < len(starts):
+            last = max(int(np.searchsorted(starts, starts[first] + _AT_ONCE)), first + 1)
+            begin, end = int(starts[first]), int(starts[last]) if last < len(starts) else group.size
+            stretch = buffer.between(begin, end)
+            pixels = self._measure([r.between(begin, end) for r in runs], end - begin, stretch)
+            whole = self.large.setdefault(feature, _Large())
+            whole.inside += end - begin if stretch.weights is None else float(stretch.weights.sum(dtype=np.float64))
+            if pixels.classes is not None:
+                whole.classes += _count_classes(pixels.classes, np.array([0, end - begin]), stretch.weights)[0]
+            for i, (value, cloud, bit) in pixels.outputs.items():
+                tally = whole.tallies.setdefault(i, Tally(weighted=stretch.weights is not None))
+                tally.add(value, cloud, bit, stretch.weights)
+            first = last
+
+    def _finish_tallies(self) -> None:
+        """Turn the tallies of very large features into statistics."""
+        for feature, whole in self.large.items():
+            features = np.array([feature])
+            total = self.coverage.plan.total[features]
+            fid = self.coverage.fid[features]
+            shared = {"outside": _without_rounding(total - whole.inside, total), "cldprb": self.cldprb[fid]}
+            if self.rules.statistics.needs_scl:
+                shared |= _as_shares(whole.classes[None, :] if self.scl else None, 1)
+            for i, tally in whole.tallies.items():
+                self.results.setdefault(i, Extracted()).add(fid, tally.reduce(self.rules.statistics) | shared)
+
+    def _measure(self, runs: list[Runs], size: int, buffer: Buffer) -> _Pixels:
+        """Give values, clouds and classes of every output at collected pixels."""
         alive = self._alive()
-        values = self.values.values((output for _, output in alive), runs, group, buffer)
-        collected = self.planes.collect(runs, group.size)
-        fid = self.coverage.fid[group.features]
-        shared = self._class_shares(runs, group, buffer)
-        shared |= {"outside": self._outside(group, buffer), "cldprb": self.cldprb[fid]}
+        values = self.values.values((output for _, output in alive), runs, size, buffer)
+        collected = self.planes.collect(runs, size)
+        pixels = _Pixels()
         for i, output in alive:
             value = values[value_key(output)]
-            cloud, bit = self.planes.cloud(output.mask, collected, group.size)
+            cloud, bit = self.planes.cloud(output.mask, collected, size)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
                 value, cloud = self.values.removed_by_mask(output, value, cloud, bit, buffer)
                 bit = 1
-            found = self.rules.statistics.reduce(value, cloud, bit, group.offsets, buffer.weights)
-            self.results.setdefault(i, Extracted()).add(fid, found | shared)
+            pixels.outputs[i] = (value, cloud, bit)
+        if self.scl is not None:
+            image, rows, columns = self.scl
+            pixels.classes = np.zeros(size, np.uint8)
+            for r in runs:
+                gather.take_nearest(image, rows, columns, r.row, r.column, r.length, r.start, pixels.classes)
+        return pixels
 
-    def _outside(self, group: Group, buffer: Buffer) -> Floats:
+    def _outside(self, features: Array, offsets: Array, weights: npt.NDArray[np.float32] | None) -> Floats:
         """Pixels (area) of each feature that lie outside the raster."""
-        total = self.coverage.plan.total[group.features]
-        if buffer.weights is None:
-            return total - np.diff(group.offsets)
-        outside: Floats = total - np.add.reduceat(buffer.weights.astype(np.float64), group.offsets[:-1])
-        outside[outside < 1e-9 * total] = 0.0  # rounding of sums in another order
-        return outside
+        total: Floats = self.coverage.plan.total[features]
+        if weights is None:
+            return total - np.diff(offsets)
+        return _without_rounding(total - np.add.reduceat(weights.astype(np.float64), offsets[:-1]), total)
 
-    def _class_shares(self, runs: list[Runs], group: Group, buffer: Buffer) -> dict[str, Floats]:
+    def _class_shares(
+        self, pixels: _Pixels, offsets: Array, weights: npt.NDArray[np.float32] | None
+    ) -> dict[str, Floats]:
         """Shares of the SCL classes, where they are asked for."""
         if not self.rules.statistics.needs_scl:
             return {}
-        names = scl_columns()
-        if self.scl is None:
-            return {name: np.full(len(group.features), np.nan) for name in names}
-        classes = np.zeros(group.size, np.uint8)
-        image, rows, columns = self.scl
-        for r in runs:
-            gather.take_nearest(image, rows, columns, r.row, r.column, r.length, r.start, classes)
-        weights = np.zeros(0, np.float32) if buffer.weights is None else buffer.weights
-        shares = gather.class_shares(classes, group.offsets, weights, len(SCL_CLASSES))
-        return {name: shares[:, c] for c, name in enumerate(names)}
+        counts = None if pixels.classes is None else _count_classes(pixels.classes, offsets, weights)
+        return _as_shares(counts, len(offsets) - 1)
+
+
+def _count_classes(classes: Array, offsets: Array, weights: npt.NDArray[np.float32] | None) -> Floats:
+    own = np.zeros(0, np.float32) if weights is None else weights
+    return gather.class_sums(classes, offsets, own, len(SCL_CLASSES))
+
+
+def _as_shares(counts: Floats | None, n_features: int) -> dict[str, Floats]:
+    """Divide the counts of SCL classes by all pixels; NaN where there are no counts."""
+    names = scl_columns()
+    if counts is None:
+        return {name: np.full(n_features, np.nan) for name in names}
+    whole = counts.sum(axis=1)
+    return {name: counts[:, c] / whole for c, name in enumerate(names)}
+
+
+def _without_rounding(outside: Floats, total: Floats) -> Floats:
+    """Take for 0 what is only the rounding of sums in another order."""
+    return np.where(outside < 1e-9 * total, 0.0, outside)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sen2chain.coverage import PixelPlan
     from sen2chain.execute.coverages import Coverages
     from sen2chain.execute.inputs import Coarse, Files
-    from sen2chain.execute.strips import Group, Runs
+    from sen2chain.execute.strips import Runs
     from sen2chain.grid import Grid
     from sen2chain.library import ProductMetadata
     from sen2chain.plan import Output
@@ -45,6 +45,13 @@ class Buffer:
     """Location of a 10 m raster -> its values."""
     weights: npt.NDArray[np.float32] | None = None
     """Weights of the pixels, where they have some."""
+
+    def between(self, first: int, last: int) -> Buffer:
+        """Return a stretch of the pixels; nothing is copied."""
+        return Buffer(
+            {where: values[first:last] for where, values in self.fine.items()},
+            None if self.weights is None else self.weights[first:last],
+        )
 
 
 class ValueRasters:
@@ -146,7 +153,7 @@ class ValueRasters:
         gather.take_weights(part.head, part.tail, part.own, self._plan.weights, part.length, part.start, buffer.weights)
 
     def values(
-        self, outputs: Iterable[Output], runs: Sequence[Runs], group: Group, buffer: Buffer
+        self, outputs: Iterable[Output], runs: Sequence[Runs], size: int, buffer: Buffer
     ) -> dict[tuple[str, str], Values]:
         """Make the stored values of every output at the collected pixels.
 
@@ -165,27 +172,27 @@ class ValueRasters:
             if output.value.kind is ValueKind.BANDS:
                 bands |= output.value.rasters
                 computed.append(output.index)
-                values[key] = np.empty(group.size, np.int16)
+                values[key] = np.empty(size, np.int16)
             else:
                 raw = buffer.fine[key[1]]
                 nodata = nodata_of(self._files.open(key[1]))
                 values[key] = raw if nodata == NODATA else np.where(raw == nodata, np.int16(NODATA), raw)
         if not computed or self._metadata is None:
             return values
-        dns = {band: self._digital_numbers(where, runs, group, buffer) for band, where in bands.items()}
+        dns = {band: self._digital_numbers(where, runs, size, buffer) for band, where in bands.items()}
         offsets, quantification = self._metadata.offsets, self._metadata.quantification
-        for a in range(0, group.size, _STRETCH):
-            b = min(a + _STRETCH, group.size)
+        for a in range(0, size, _STRETCH):
+            b = min(a + _STRETCH, size)
             surface = {band: reflectance(dn[a:b], offsets[band], quantification) for band, dn in dns.items()}
             for index in computed:
                 values[index.name, ""][a:b] = index.compute(surface)
         return values
 
-    def _digital_numbers(self, location: str, runs: Sequence[Runs], group: Group, buffer: Buffer) -> Array:
+    def _digital_numbers(self, location: str, runs: Sequence[Runs], size: int, buffer: Buffer) -> Array:
         """Return the collected digital numbers of a band; those of a 20 m band are interpolated and float."""
         if location not in self._bilinear:
             return buffer.fine[location]
-        out = np.empty(group.size)
+        out = np.empty(size)
         image: Array = self._coarse.image(location, np.uint16)
         maps = self._bilinear[location]
         for r in runs:

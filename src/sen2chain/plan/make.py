@@ -48,7 +48,7 @@ def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.objec
     geometries, crs
         The layer, to know which tiles to look at.
     """
-    tiles, far = _tiles_of(source, geometries, crs)
+    tiles, far = _tiles_of(source, geometries, crs, request.buffer)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last):
@@ -68,18 +68,20 @@ def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.objec
     return ExtractionPlan(tuple(tasks), tiles, far, outside_cover)
 
 
-def _tiles_of(source: Source, geometries: npt.NDArray[np.object_], crs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _tiles_of(
+    source: Source, geometries: npt.NDArray[np.object_], crs: str, buffer: float | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tiles whose nominal square is near a feature, and the others.
 
     The square is only a hint: where it leaves no tile at all, the rasters themselves are asked where they lie.
     """
     tiles = tuple(source.tiles())
-    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or near(geometries, crs, grid).any()]
+    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or near(geometries, crs, grid, buffer).any()]
     if not close:
         close = [
             tile
             for tile in tiles
-            if (grid := _real_grid(source.acquisitions(tile))) is not None and near(geometries, crs, grid).any()
+            if (grid := _real_grid(source.acquisitions(tile))) is not None and near(geometries, crs, grid, buffer).any()
         ]
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -53,6 +54,10 @@ class Request:
     """Order of sources."""
 
     def __post_init__(self) -> None:
+        for name in ("cover_min", "cover_max", "min_valid", "buffer"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) and not (name == "buffer" and value is None):
+                raise RequestError(f"{name} is {value!r}; allowed: a number.")
         if self.first and self.last and self.first > self.last:
             raise RequestError(f"date_min {self.first} is after date_max {self.last}; swap them.")
         if not 0 <= self.cover_min <= self.cover_max <= 100:
@@ -63,12 +68,12 @@ class Request:
             raise RequestError(f"min_valid is {self.min_valid}; allowed: shares from 0 to 1, as in 0.8.")
         if self.buffer is not None and not math.isfinite(self.buffer):
             raise RequestError(f"buffer is {self.buffer}; allowed: metres, negative to shrink.")
-        for kind, value, allowed in (
+        for kind, choice, allowed in (
             ("pixel rule", self.pixels, get_args(PixelRule)),
             ("unit", self.units, get_args(Units)),
         ):
-            if value not in allowed:
-                raise UnknownNameError(kind, value, allowed)
+            if choice not in allowed:
+                raise UnknownNameError(kind, choice, allowed)
         if self.prefer is not None and self.prefer not in get_args(Preference):
             raise UnknownNameError("preference", self.prefer, get_args(Preference))
 
@@ -107,20 +112,8 @@ class Request:
             first=parse_date("date_min", date_min),
             last=parse_date("date_max", date_max),
             statistics=Statistics.of(stats),
-            **{name: _number(name, value) if name in _NUMBERS else value for name, value in options.items()},
+            **options,
         )
-
-
-_NUMBERS = ("cover_min", "cover_max", "min_valid", "buffer")
-
-
-def _number(name: str, value: object) -> Any:
-    if value is None and name == "buffer":
-        return None
-    try:
-        return float(value)  # type: ignore[arg-type]  # what is no number raises
-    except (TypeError, ValueError):
-        raise RequestError(f"{name} is {value!r}; allowed: a number.") from None
 
 
 def parse_date(name: str, value: object) -> dt.date | None:

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from sen2chain.zonal.statistics import Statistics
+from sen2chain.zonal.statistics import Statistics, Tally
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "Tally"]

@@ -126,19 +126,14 @@ def sums(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, n_f
     return total, count
 
 
-@kernel(
-    "float64[:,::1](uint8[::1], int64[::1], float32[::1], int64)",
-)
-def class_shares(classes: Bytes, offsets: Starts, weights: npt.NDArray[np.float32], n_classes: int) -> Floats:
-    """Share of each class among the pixels of each feature; `weights` may be empty, which means 1 each."""
-    out = np.zeros((offsets.size - 1, n_classes))
+@kernel("float64[:,::1](uint8[::1], int64[::1], float32[::1], int64)")
+def class_sums(classes: Bytes, offsets: Starts, weights: npt.NDArray[np.float32], n_classes: int) -> Floats:
+    """Count the pixels of each class for each feature; column n_classes holds those of no class.
+
+    `weights` may be empty, which means 1 each.
+    """
+    out = np.zeros((offsets.size - 1, n_classes + 1))
     for f in range(offsets.size - 1):
-        whole = 0.0
         for i in range(offsets[f], offsets[f + 1]):
-            w = np.float64(weights[i]) if weights.size else 1.0
-            whole += w
-            if classes[i] < n_classes:
-                out[f, classes[i]] += w
-        for c in range(n_classes):
-            out[f, c] /= whole
+            out[f, min(classes[i], n_classes)] += np.float64(weights[i]) if weights.size else 1.0
     return out

@@ -231,6 +231,47 @@ MAD, MAJORITY, MINORITY, VARIETY = range(4)
 """Columns of `reduce_frequencies`."""
 
 
+@kernel("void(float64[::1], int64, int64, boolean, float64[::1], float64[::1], float64[::1])")
+def _frequencies(
+    tally: Floats,
+    low: int,
+    high: int,
+    weighted: bool,  # noqa: FBT001  # a kernel takes no keywords
+    distinct: Floats,
+    share: Floats,
+    out: Floats,
+) -> None:
+    """Fill the columns of `reduce_frequencies` for one feature, whose values lie between low and high."""
+    k = 0
+    most, least = -1.0, np.inf
+    for v in range(low, high + 1):
+        w = tally[v + 32768]
+        if w > 0.0:
+            distinct[k], share[k] = v, w
+            k += 1
+            if w > most:
+                most = w
+                out[MAJORITY] = v
+            if w < least:
+                least = w
+                out[MINORITY] = v
+    if k == 0:
+        return
+    out[VARIETY] = k
+    x, w_x = distinct[:k].copy(), share[:k].copy()
+    deviation = np.abs(x - _median(x, w_x, weighted))
+    order = np.argsort(deviation)
+    d, w_d = deviation[order], w_x[order]
+    last = 0
+    for i in range(1, k):  # equal deviations on both sides of the median are one value
+        if d[i] == d[last]:
+            w_d[last] += w_d[i]
+        else:
+            last += 1
+            d[last], w_d[last] = d[i], w_d[i]
+    out[MAD] = _median(d[: last + 1].copy(), w_d[: last + 1].copy(), weighted)
+
+
 @kernel(f"float64[:,::1]({_PIXELS}, float32[::1])")
 def reduce_frequencies(values: Values, cloud: Bytes, bit: int, offsets: Offsets, weights: Weights) -> Floats:
     """Median absolute deviation, most and least frequent value, and number of different values.
@@ -245,46 +286,26 @@ def reduce_frequencies(values: Values, cloud: Bytes, bit: int, offsets: Offsets,
     share = np.empty(65536, np.float64)
     for f in range(n_features):
         low, high = 32767, -32768
-        n = 0.0
         for i in range(offsets[f], offsets[f + 1]):
             v = np.int64(values[i])
             if v != _NODATA and not cloud[i] & bit:
-                w = np.float64(weights[i]) if weights.size else 1.0
-                tally[v + 32768] += w
-                n += w
+                tally[v + 32768] += np.float64(weights[i]) if weights.size else 1.0
                 low = min(low, v)
                 high = max(high, v)
-        if n == 0.0:
-            continue
-        k = 0
-        most, least = -1.0, np.inf
-        for v in range(low, high + 1):
-            w = tally[v + 32768]
-            if w > 0.0:
-                distinct[k], share[k] = v, w
-                k += 1
-                if w > most:
-                    most = w
-                    out[f, MAJORITY] = v
-                if w < least:
-                    least = w
-                    out[f, MINORITY] = v
-                tally[v + 32768] = 0.0
-        out[f, VARIETY] = k
-        x, w_x = distinct[:k].copy(), share[:k].copy()
-        middle = _median(x, w_x, weights.size > 0)
-        deviation = np.abs(x - middle)
-        order = np.argsort(deviation)
-        d, w_d = deviation[order], w_x[order]
-        last = 0
-        for i in range(1, k):  # equal deviations on both sides of the median are one value
-            if d[i] == d[last]:
-                w_d[last] += w_d[i]
-            else:
-                last += 1
-                d[last], w_d[last] = d[i], w_d[i]
-        out[f, MAD] = _median(d[: last + 1].copy(), w_d[: last + 1].copy(), weights.size > 0)
+        _frequencies(tally, low, high, weights.size > 0, distinct, share, out[f])
+        if high >= low:
+            tally[low + 32768 : high + 32769] = 0.0
     return out
+
+
+@kernel("int64(float64, float64, float64, int64)")
+def _bin(value: float, low: float, high: float, bins: int) -> int:
+    """Column of `reduce_histogram` that a value belongs to."""
+    if value < low:
+        return 0
+    if value > high:
+        return bins + 1
+    return min(np.int64(np.floor((value - low) * bins / (high - low))), bins - 1) + 1
 
 
 @kernel(f"float64[:,::1]({_PIXELS}, float32[::1], float64, float64, int64)")
@@ -299,15 +320,89 @@ def reduce_histogram(
     out = np.zeros((offsets.size - 1, bins + 2))
     for f in range(offsets.size - 1):
         for i in range(offsets[f], offsets[f + 1]):
-            v = np.float64(values[i])
-            if values[i] == _NODATA or cloud[i] & bit:
-                continue
-            w = np.float64(weights[i]) if weights.size else 1.0
-            if v < low:
-                out[f, 0] += w
-            elif v > high:
-                out[f, bins + 1] += w
-            else:
-                b = min(np.int64(np.floor((v - low) * bins / (high - low))), bins - 1)
-                out[f, b + 1] += w
+            if values[i] != _NODATA and not cloud[i] & bit:
+                w = np.float64(weights[i]) if weights.size else 1.0
+                out[f, _bin(np.float64(values[i]), low, high, bins)] += w
+    return out
+
+
+@kernel("void(int16[::1], uint8[::1], uint8, float32[::1], float64[::1], float64[::1])")
+def add_to_tally(values: Values, cloud: Bytes, bit: int, weights: Weights, tally: Floats, left_out: Floats) -> None:
+    """Count pixels of one feature by value; with `weights`, which may be empty, add these up.
+
+    Parameters
+    ----------
+    tally
+        (65536,) sums so far by value + 32768.
+    left_out
+        (2,) cloud pixels, and all pixels that are not valid, so far.
+    """
+    for i in range(values.size):
+        w = np.float64(weights[i]) if weights.size else 1.0
+        if values[i] == _NODATA:
+            left_out[1] += w
+        elif cloud[i] & bit:
+            left_out[0] += w
+            left_out[1] += w
+        else:
+            tally[np.int64(values[i]) + 32768] += w
+
+
+@kernel("float64[:,::1](float64[::1], float64[::1], boolean, float64[::1])")
+def reduce_tally(
+    tally: Floats,
+    left_out: Floats,
+    weighted: bool,  # noqa: FBT001  # a kernel takes no keywords
+    quantiles: Floats,
+) -> Floats:
+    """Reduce one feature's tally to what `reduce_counted` or `reduce_weighted` give, (1, 8 + quantiles)."""
+    out = np.full((1, N_MOMENTS + quantiles.size), np.nan)
+    out[0, CLOUD], out[0, INVALID] = left_out[0], left_out[1]
+    held = np.flatnonzero(tally)
+    out[0, COUNT] = tally.sum()
+    if held.size == 0:
+        return out
+    x = (held - 32768).astype(np.float64)
+    w = tally[held]
+    n = out[0, COUNT]
+    out[0, MIN], out[0, MAX], out[0, SUM] = x[0], x[-1], (w * x).sum()
+    mean = out[0, SUM] / n
+    out[0, MEAN] = mean
+    if weighted:
+        out[0, VARIANCE] = (w * (x - mean) * (x - mean)).sum() / n
+        for q in range(quantiles.size):
+            out[0, N_MOMENTS + q] = weighted_quantile(x, w, quantiles[q])
+        return out
+    middle = np.int64(np.rint(mean))
+    squares = 0
+    for k in range(held.size):
+        d = held[k] - 32768 - middle
+        squares += d * d * np.int64(w[k])
+    shift = mean - middle
+    out[0, VARIANCE] = max(squares / n - shift * shift, 0.0)
+    below = np.cumsum(w)
+    for q in range(quantiles.size):
+        place = quantiles[q] * (n - 1)
+        first = np.floor(place)
+        a = x[np.searchsorted(below, first, side="right")]
+        b = x[np.searchsorted(below, min(first + 1, n - 1), side="right")]
+        out[0, N_MOMENTS + q] = _between(a, b, place - first)
+    return out
+
+
+@kernel("float64[:,::1](float64[::1], boolean)")
+def tally_frequencies(tally: Floats, weighted: bool) -> Floats:  # noqa: FBT001  # a kernel takes no keywords
+    """Give the columns of `reduce_frequencies` for one feature's tally, (1, 4)."""
+    out = np.full((1, 4), np.nan)
+    _frequencies(tally, -32768, 32767, weighted, np.empty(65536), np.empty(65536), out[0])
+    return out
+
+
+@kernel("float64[:,::1](float64[::1], float64, float64, int64)")
+def tally_histogram(tally: Floats, low: float, high: float, bins: int) -> Floats:
+    """Give the columns of `reduce_histogram` for one feature's tally, (1, bins + 2)."""
+    out = np.zeros((1, bins + 2))
+    for k in range(65536):
+        if tally[k] > 0.0:
+            out[0, _bin(np.float64(k - 32768), low, high, bins)] += tally[k]
     return out

@@ -7,7 +7,7 @@ exactextract.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,7 @@ _POWER = {
 }  # fmt: skip
 _PERCENTILE = re.compile(r"percentile_(\d{1,3}(?:\.\d+)?)")
 _MAX_BINS = 1000
+_NO_WEIGHTS = np.zeros(0, np.float32)
 
 DEFINITIONS: Mapping[str, str] = {
     "count": "valid pixels of the polygon",
@@ -69,10 +70,15 @@ class Histogram:
     bins: int = 20
 
     @property
+    def stored_range(self) -> tuple[float, float]:
+        """The range in stored values; 0.57 is 5700 there, not 5699.999..."""
+        return round(self.low * SCALE, 6), round(self.high * SCALE, 6)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Column names: below, one per bin by its lower edge, above."""
         edges = self.low + (self.high - self.low) / self.bins * np.arange(self.bins)
-        return ("hist_below", *(f"hist_{edge:.6g}" for edge in np.round(edges, 12) + 0.0), "hist_above")
+        return ("hist_below", *(f"hist_{edge:.10g}" for edge in np.round(edges, 12) + 0.0), "hist_above")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,34 +189,76 @@ class Statistics:
             Column -> (features,) float64 in stored units: ``count``, ``nbcld``, ``invalid`` (pixels inside the raster
             that are not valid) and the statistics, NaN where no pixel is valid; the shares of SCL classes excepted.
         """
-        quantiles = self.quantiles
-        shares = np.array(list(quantiles.values()))
+        shares = np.array(list(self.quantiles.values()))
         if weights is None:
             table = reduce.reduce_counted(values, cloud, bit, offsets, shares)
         else:
             table = reduce.reduce_weighted(values, cloud, bit, offsets, weights, shares)
-        own = np.zeros(0, np.float32) if weights is None else weights
+        own = _NO_WEIGHTS if weights is None else weights
+        frequencies = histogram = None
+        if self._needs_frequencies:
+            frequencies = reduce.reduce_frequencies(values, cloud, bit, offsets, own)
+        if (bins := self.histogram) is not None:
+            histogram = reduce.reduce_histogram(values, cloud, bit, offsets, own, *bins.stored_range, bins.bins)
+        return self._columns(table, frequencies, histogram)
+
+    @property
+    def _needs_frequencies(self) -> bool:
+        return any(name in FREQUENCIES for name in self.extra)
+
+    def _columns(self, table: Floats, frequencies: Floats | None, histogram: Floats | None) -> dict[str, Floats]:
+        """Name the kernels' columns, and derive those that follow from others."""
         std = np.sqrt(table[:, reduce.VARIANCE])
         found = {
             "count": table[:, reduce.COUNT], "nbcld": table[:, reduce.CLOUD], "invalid": table[:, reduce.INVALID],
             "min": table[:, reduce.MIN], "max": table[:, reduce.MAX], "mean": table[:, reduce.MEAN], "std": std,
             "sum": table[:, reduce.SUM], "variance": table[:, reduce.VARIANCE],
         }  # fmt: skip
-        found |= {name: table[:, reduce.N_MOMENTS + i] for i, name in enumerate(quantiles)}
+        found |= {name: table[:, reduce.N_MOMENTS + i] for i, name in enumerate(self.quantiles)}
         if "range" in self.extra:
             found["range"] = found["max"] - found["min"]
         if "cv" in self.extra:
             mean = found["mean"]
             found["cv"] = np.divide(std, mean, out=np.full_like(std, np.nan), where=mean != 0)
-        if any(name in FREQUENCIES for name in self.extra):
-            frequencies = reduce.reduce_frequencies(values, cloud, bit, offsets, own)
+        if frequencies is not None:
             found |= {name: frequencies[:, i] for i, name in enumerate(FREQUENCIES)}
-        if (histogram := self.histogram) is not None:
-            counts = reduce.reduce_histogram(
-                values, cloud, bit, offsets, own, histogram.low * SCALE, histogram.high * SCALE, histogram.bins
-            )
-            found |= {name: counts[:, i] for i, name in enumerate(histogram.columns)}
+        if histogram is not None and self.histogram is not None:
+            found |= {name: histogram[:, i] for i, name in enumerate(self.histogram.columns)}
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """The pixels of one very large feature counted by value, so that they need not be kept."""
+
+    weighted: bool
+    """Whether pixels count with their weight."""
+    counts: Floats = field(default_factory=lambda: np.zeros(65536))
+    """Sums by value + 32768."""
+    left_out: Floats = field(default_factory=lambda: np.zeros(2))
+    """Cloud pixels, and all that are not valid."""
+
+    def add(
+        self,
+        values: npt.NDArray[np.int16],
+        cloud: npt.NDArray[np.uint8],
+        bit: int,
+        weights: npt.NDArray[np.float32] | None,
+    ) -> None:
+        """Count more pixels."""
+        own = _NO_WEIGHTS if weights is None else weights
+        reduce.add_to_tally(values, cloud, bit, own, self.counts, self.left_out)
+
+    def reduce(self, statistics: Statistics) -> dict[str, Floats]:
+        """Give what `Statistics.reduce` gives for all pixels that were added, as arrays of one feature."""
+        shares = np.array(list(statistics.quantiles.values()))
+        table = reduce.reduce_tally(self.counts, self.left_out, self.weighted, shares)
+        frequencies = histogram = None
+        if statistics._needs_frequencies:  # noqa: SLF001  # a value of the same room
+            frequencies = reduce.tally_frequencies(self.counts, self.weighted)
+        if (bins := statistics.histogram) is not None:
+            histogram = reduce.tally_histogram(self.counts, *bins.stored_range, bins.bins)
+        return statistics._columns(table, frequencies, histogram)  # noqa: SLF001
 
 
 def scl_columns() -> tuple[str, ...]:

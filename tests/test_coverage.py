@@ -1,0 +1,645 @@
+from __future__ import annotations
+
+import dataclasses
+import gc
+import importlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from exactextract import exact_extract
+from exactextract.raster import NumPyRasterSource
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.features import rasterize as gdal_rasterize
+
+from sen2chain.coverage import PLANNED, REASONS, Coverage, PixelPlan, coverage_key, load, near, prepare, rasterize, save
+from sen2chain.errors import UnknownNameError
+from sen2chain.grid import Grid, nominal_grid
+from sen2chain.records import Reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    Array = np.ndarray[Any, Any]
+
+ROOM = importlib.import_module("sen2chain.coverage.prepare")  # the package has a function of that name
+
+# ------------------------------------------------------------------------------------------------- random ground
+
+
+def grid(left: float = 600000, top: float = 5200020, pixel: float = 10, rows: int = 20, columns: int = 20) -> Grid:
+    return Grid("EPSG:32632", (pixel, 0.0, left, 0.0, -pixel, top), (rows, columns))
+
+
+def affine(g: Grid) -> Affine:
+    return Affine(*g.transform)
+
+
+def objects(*shapes: Any) -> Array:
+    out = np.empty(len(shapes), dtype=object)
+    out[:] = shapes
+    return out
+
+
+def place(g: Grid, shape: Any) -> Any:
+    """From pixels (columns, rows from the upper left corner) to the grid's CRS; halves stay exact."""
+    a, _, left, _, e, top = g.transform
+    return shapely.transform(shape, lambda p: np.stack([left + p[:, 0] * a, top + p[:, 1] * e], axis=1))
+
+
+def star(rng: np.random.Generator, centre: Array, radius: float) -> Any:
+    n = int(rng.integers(3, 12))
+    angle = np.sort(rng.uniform(0, 2 * np.pi, n))
+    r = radius * rng.uniform(0.3, 1.0, n)
+    raw = shapely.Polygon(np.stack([centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle)], axis=1))
+    return shapely.make_valid(raw, method="structure", keep_collapsed=False)
+
+
+def boxes(rng: np.random.Generator, rows: int, columns: int, n: int) -> Any:
+    """Boxes on halves of pixels: edges on centres, on borders, common edges, common corners."""
+    x = np.sort(rng.integers(-4, 2 * columns + 4, (n, 2)) / 2, axis=1)
+    y = np.sort(rng.integers(-4, 2 * rows + 4, (n, 2)) / 2, axis=1)
+    return shapely.union_all(shapely.box(x[:, 0], y[:, 0], x[:, 1] + 0.5, y[:, 1] + 0.5))
+
+
+def draw(kind: str, g: Grid, rng: np.random.Generator) -> Any:
+    rows, columns = g.shape
+    centre = rng.uniform(-0.2, 1.2, 2) * (columns, rows)
+    size = max(rows, columns, 4)
+    shape: Any
+    match kind:
+        case "plain":
+            shape = star(rng, centre, rng.uniform(0.5, size))
+        case "hole":
+            shell = star(rng, centre, rng.uniform(2, size))
+            shape = shapely.difference(shell, star(rng, centre, rng.uniform(0.5, size / 2)))
+        case "multipart":
+            parts = [
+                star(rng, rng.uniform(-0.2, 1.2, 2) * (columns, rows), rng.uniform(0.5, size / 2)) for _ in range(4)
+            ]
+            shape = shapely.union_all(parts)
+        case "halves":
+            shape = shapely.difference(boxes(rng, rows, columns, 3), boxes(rng, rows, columns, 2))
+        case "snapped":
+            raw = star(rng, centre, rng.uniform(1, size))
+            shape = shapely.transform(raw, lambda p: np.round(p * 2) / 2)
+        case "tiny":
+            shape = star(rng, centre, 10 ** rng.uniform(-2.5, 0))
+        case "huge":
+            shape = star(rng, centre, 10 ** rng.uniform(2, 3))
+        case _:  # sliver
+            ends = np.stack([centre, rng.uniform(-0.2, 1.2, 2) * (columns, rows)])
+            shape = shapely.buffer(shapely.LineString(ends), 10 ** rng.uniform(-3, -0.5), cap_style="flat")
+    shape = shapely.make_valid(shape, method="structure", keep_collapsed=False)
+    return shapely.normalize(shape) if rng.random() < 0.5 else shape
+
+
+KINDS = ["plain", "hole", "multipart", "halves", "snapped", "tiny", "huge", "sliver"]
+SEEDS = st.integers(0, 2**32 - 1)
+GRIDS = st.builds(
+    grid,
+    st.sampled_from([600000.0, 499980.0, 0.0, -370.0]),
+    st.sampled_from([5200020.0, 7700020.0, 0.0, 40.0]),
+    st.sampled_from([10.0, 20.0, 60.0, 8.0, 0.5]),
+    st.integers(1, 30),
+    st.integers(1, 30),
+)
+EXACT_GRIDS = GRIDS.filter(lambda g: g.pixel_xy[0] in {8.0, 0.5})
+
+
+def image(plan: PixelPlan, feature: int = 0) -> Array:
+    """Weights of a feature on the raster; fails if a pixel comes twice."""
+    rows, columns, weights = plan.pixels(feature)
+    out = np.zeros(plan.grid.shape)
+    np.add.at(out, (rows, columns), weights)
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+    return out
+
+
+def gdal(shape: Any, g: Grid, *, all_touched: bool = False) -> Array:
+    burnt: Array = gdal_rasterize([shape], g.shape, transform=affine(g), all_touched=all_touched, dtype="uint8")
+    return burnt.astype(bool)
+
+
+def around(g: Grid, shape: Any) -> Grid:
+    """Return the grid continued as far as a shape reaches, and one pixel more."""
+    left, bottom, right, top = shapely.bounds(shape)
+    box, pixel = g.bounds, g.pixel_xy[0]
+    n = [
+        max(0, int(np.ceil(d / pixel))) + 1
+        for d in (box.left - left, top - box.top, right - box.right, box.bottom - bottom)
+    ]
+    return grid(
+        box.left - n[0] * pixel, box.top + n[1] * pixel, pixel, g.shape[0] + n[1] + n[3], g.shape[1] + n[0] + n[2]
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- rasterize
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(KINDS), GRIDS, SEEDS)
+def test_center_is_gdals_rasterisation(kind: str, g: Grid, seed: int) -> None:
+    shape = place(g, draw(kind, g, np.random.default_rng(seed)))
+    plan = rasterize(objects(shape), g)
+    if not shapely.is_empty(shape):
+        np.testing.assert_array_equal(image(plan), gdal(shape, g))
+    else:
+        assert plan.row.size == plan.total[0] == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([k for k in KINDS if k != "huge"]), EXACT_GRIDS, SEEDS)
+def test_total_of_center_counts_on_the_unbounded_grid(kind: str, g: Grid, seed: int) -> None:
+    shape = place(g, draw(kind, g, np.random.default_rng(seed)))
+    total = rasterize(objects(shape), g).total
+    if shapely.is_empty(shape):
+        assert total.tolist() == [0]
+        return
+    wide = around(g, shape)
+    assert total.tolist() == [gdal(shape, wide).sum()]
+    assert total == image(rasterize(objects(shape), wide)).sum()
+
+
+def test_an_edge_on_a_line_of_centres_is_gdals_whichever_way_the_ring_runs() -> None:
+    g = grid(pixel=8, rows=5, columns=5)
+    square = place(g, shapely.box(1.5, 1.5, 3.5, 3.5))
+    ring = shapely.Polygon(place(g, shapely.box(0, 0, 5, 5)).exterior, [square.exterior])
+    for shape in (square, ring):
+        for clockwise in (True, False):
+            turned = shapely.orient_polygons(shape, exterior_cw=clockwise)
+            np.testing.assert_array_equal(image(rasterize(objects(turned), g)), gdal(turned, g))
+    assert cells(rasterize(objects(square), g)) == {(r, c) for r in (1, 2, 3) for c in (2, 3)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(GRIDS, SEEDS)
+def test_total_of_huge_polygons(g: Grid, seed: int) -> None:
+    shape = place(g, draw("huge", g, np.random.default_rng(seed)))
+    pixel = g.pixel_xy[0]
+    area, border = shape.area / pixel**2, shape.length / pixel
+    for rule in ("center", "all_touched"):
+        total = rasterize(objects(shape), g, rule).total[0]
+        assert abs(total - area) <= 1.5 * border + 4
+    assert rasterize(objects(shape), g, "weighted").total[0] == pytest.approx(area, rel=1e-6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(GRIDS, SEEDS, st.booleans())
+def test_neighbours_share_no_centre_and_leave_none_out(g: Grid, seed: int, snapped: bool) -> None:  # noqa: FBT001  # drawn
+    rng = np.random.default_rng(seed)
+    rows, columns = g.shape
+    corners = np.array([[-2, -2], [columns + 2, -2], [columns + 2, rows + 2], [-2, rows + 2]], dtype=np.float64)
+    points = rng.uniform(-1, 1, (30, 2)) * (columns, rows) % (columns, rows)
+    # Not on halves of rows: GDAL gives a horizontal edge on a line of centres to both of its sides.
+    points = np.round(points * (2, 1)) / (2, 1) if snapped else points
+    mesh = shapely.delaunay_triangles(shapely.MultiPoint(np.concatenate([corners, points])))
+    plan = rasterize(place(g, shapely.get_parts(mesh)), g)
+    times = np.zeros(g.shape, dtype=int)
+    for k in range(plan.row.size):
+        times[plan.row[k], plan.column[k] : plan.column[k] + plan.length[k]] += 1
+    assert (times == 1).all()
+    if g.pixel_xy[0] in {8.0, 0.5}:
+        assert plan.total.sum() == (rows + 4) * (columns + 4)
+
+
+def pixel_boxes(g: Grid, inset: float) -> Array:
+    rows, columns = np.indices(g.shape)
+    a, _, left, _, e, top = g.transform
+    return np.asarray(
+        shapely.box(
+            left + (columns + inset) * a,
+            top + (rows + 1 - inset) * e,
+            left + (columns + 1 - inset) * a,
+            top + (rows + inset) * e,
+        )
+    )
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.sampled_from(KINDS), GRIDS, SEEDS)
+def test_all_touched_is_gdals_but_for_accidents_at_borders(kind: str, g: Grid, seed: int) -> None:
+    shape = place(g, draw(kind, g, np.random.default_rng(seed)))
+    plan = rasterize(objects(shape), g, "all_touched")
+    if shapely.is_empty(shape):
+        assert plan.row.size == 0
+        return
+    ours, theirs = image(plan) > 0, gdal(shape, g, all_touched=True)
+    assert set(np.unique(image(plan))) <= {0.0, 1.0}
+    differ = ours != theirs
+    pixel = g.pixel_xy[0]
+    inner = shapely.area(shapely.intersection(pixel_boxes(g, 1e-3)[differ], shape))
+    corners = shapely.extract_unique_points(pixel_boxes(g, 0)[differ])
+    at_corner = shapely.distance(corners, shapely.boundary(shape)) < 1e-3 * pixel
+    assert ((inner == 0) | at_corner).all()
+    # What some area lies in is touched, and nothing else.
+    share = shapely.area(shapely.intersection(pixel_boxes(g, 0), shape)) / pixel**2
+    assert ours[share > 1e-6].all()
+    assert not ours[share < 1e-10].any()
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.sampled_from(KINDS), GRIDS, SEEDS)
+def test_weights_are_areas(kind: str, g: Grid, seed: int) -> None:
+    shape = place(g, draw(kind, g, np.random.default_rng(seed)))
+    plan = rasterize(objects(shape), g, "weighted")
+    pixel = g.pixel_xy[0]
+    expected = shapely.area(shapely.intersection(pixel_boxes(g, 0), shape)) / pixel**2
+    found = image(plan)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert (found[expected > 1e-8] > 0).all()
+    assert (expected[found > 1e-8] > 0).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    np.testing.assert_allclose(plan.total, [shapely.area(shape) / pixel**2], rtol=1e-6, atol=1e-9)
+    if not shapely.is_empty(shape) and kind != "huge":
+        whole = rasterize(objects(shape), around(g, shape), "weighted")
+        np.testing.assert_allclose(image(whole).sum(), plan.total[0], rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([k for k in KINDS if k != "huge"]), GRIDS, SEEDS)
+def test_weights_are_exactextracts_cell_by_cell(kind: str, g: Grid, seed: int) -> None:
+    shape = place(g, draw(kind, g, np.random.default_rng(seed)))
+    if shapely.is_empty(shape):
+        return
+    g = around(g, shape)  # exactextract may crash on parts beyond the raster
+    box = g.bounds
+    source = NumPyRasterSource(
+        np.zeros(g.shape), box.left, box.bottom, box.right, box.top, srs_wkt=pyproj.CRS(g.crs).to_wkt()
+    )
+    layer = gpd.GeoDataFrame(geometry=[shape], crs=g.crs)
+    (found,) = exact_extract(source, layer, ["cell_id", "coverage"])
+    properties = found["properties"]
+    theirs = np.zeros(g.shape[0] * g.shape[1])
+    theirs[np.asarray(properties["cell_id"], dtype=int)] = properties["coverage"]
+    ours = image(rasterize(objects(shape), g, "weighted")).ravel()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    differ = (ours > 0) != (theirs > 0)
+    if kind == "hole":  # they take the hole's float32 share from the shell's, which loses 1e-9
+        assert (np.maximum(ours, theirs)[differ] < 1e-8).all()
+    else:
+        assert not differ.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["center", "all_touched", "weighted"]), GRIDS, SEEDS)
+def test_features_do_not_depend_on_each_other_and_runs_are_ordered(rule: Any, g: Grid, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = [place(g, draw(str(rng.choice(KINDS)), g, rng)) for _ in range(6)]
+    shapes.insert(3, place(g, shapely.Point(0.3, 0.3)))
+    plan = rasterize(objects(*shapes), g, rule)
+    place_of_run = list(zip(plan.feature.tolist(), plan.row.tolist(), plan.column.tolist(), strict=True))
+    assert place_of_run == sorted(set(place_of_run))
+    assert ((plan.length > 0) & (plan.column >= 0) & (plan.column + plan.length <= g.shape[1])).all()
+    assert ((plan.row >= 0) & (plan.row < g.shape[0])).all()
+    if rule == "weighted":
+        assert plan.head is not None
+        assert plan.tail is not None
+        assert plan.weights is not None
+        assert (plan.head + plan.tail <= plan.length).all()
+        assert (plan.head + plan.tail).sum() == plan.weights.size
+        assert (plan.weights > 0).all()
+    else:
+        assert plan.head is None
+        assert plan.tail is None
+        assert plan.weights is None
+    for i, shape in enumerate(shapes):
+        alone = rasterize(objects(shape), g, rule)
+        np.testing.assert_array_equal(image(plan, i), image(alone))
+        assert plan.total[i] == alone.total[0]
+
+
+def cells(plan: PixelPlan, feature: int = 0) -> set[tuple[int, int]]:
+    rows, columns, _ = plan.pixels(feature)
+    return set(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def test_a_square_by_hand() -> None:
+    g = grid(rows=4, columns=5)
+    square = place(g, shapely.box(0.75, 0.5, 3.25, 2.25))
+    center = rasterize(objects(square), g)
+    assert cells(center) == {(0, 1), (1, 1), (0, 2), (1, 2)} | ({(2, 1), (2, 2)} & cells(center))
+    np.testing.assert_array_equal(image(center), gdal(square, g))
+    touched = rasterize(objects(square), g, "all_touched")
+    assert cells(touched) == {(r, c) for r in range(3) for c in range(4)}
+    assert touched.total.tolist() == [12]
+    weighted = rasterize(objects(square), g, "weighted")
+    expected = np.zeros((4, 5))
+    expected[:3, :4] = np.outer([0.5, 1, 0.25], [0.25, 1, 1, 0.25])
+    np.testing.assert_allclose(image(weighted), expected, atol=1e-7)
+    assert weighted.total[0] == pytest.approx(2.5 * 1.75)
+
+
+@pytest.mark.parametrize("rule", ["center", "all_touched", "weighted"])
+def test_points_lines_and_collections(rule: Any) -> None:
+    g = grid(rows=6, columns=6)
+    square = shapely.box(1, 1, 3, 3)
+    shapes = [
+        shapely.Point(2.5, 1.5),
+        shapely.Point(2, 3),  # on a corner: the pixel east and south of it
+        shapely.Point(-1, 2),
+        shapely.MultiPoint([(0.5, 0.5), (0.6, 0.6), (4.5, 5.5), (9, 9)]),
+        shapely.LineString([(0.5, 0.5), (3.5, 0.5)]),
+        shapely.LineString([(4.5, 1.2), (4.5, 40.5)]),
+        shapely.GeometryCollection([shapely.Point(0.5, 0.5), shapely.LineString([(5.5, 4.5), (5.5, 5.5)])]),
+        shapely.GeometryCollection([shapely.Point(5.5, 5.5), shapely.GeometryCollection([square])]),
+        shapely.GeometryCollection(),
+    ]
+    plan = rasterize(objects(*(place(g, s) for s in shapes)), g, rule)
+    assert [cells(plan, i) for i in range(len(shapes))] == [
+        {(1, 2)},
+        {(3, 2)},
+        set(),
+        {(0, 0), (5, 4)},
+        {(0, 0), (0, 1), (0, 2), (0, 3)},
+        {(r, 4) for r in range(1, 6)},
+        {(0, 0), (4, 5), (5, 5)},
+        {(1, 1), (1, 2), (2, 1), (2, 2)},
+        set(),
+    ]
+    assert plan.total.tolist() == [1, 1, 1, 3, 4, 40, 3, 4, 0]
+    assert all((plan.pixels(i)[2] == 1).all() for i in range(len(shapes)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(GRIDS, SEEDS)
+def test_lines_take_what_gdal_touches(g: Grid, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    line = shapely.LineString(rng.uniform(-0.3, 1.3, (int(rng.integers(2, 7)), 2)) * g.shape[::-1])
+    placed = place(g, line)
+    plan = rasterize(objects(placed), g, "weighted")
+    np.testing.assert_array_equal(image(plan) > 0, gdal(placed, g, all_touched=True))
+    assert plan.total[0] == gdal(placed, around(g, placed), all_touched=True).sum()
+
+
+def test_nothing_to_rasterise() -> None:
+    for rule in ("center", "all_touched", "weighted"):
+        plan = rasterize(objects(), grid(), rule)
+        assert plan.total.shape == plan.row.shape == (0,)
+    with pytest.raises(UnknownNameError, match="Unknown pixel rule 'centre'; allowed: center, all_touched, weighted"):
+        rasterize(objects(), grid(), "centre")  # type: ignore[arg-type]  # what a user may ask for
+
+
+# ------------------------------------------------------------------------------------------------------- prepare
+
+TILE = "32TPS"
+CLIP = grid(640000, 5150000, 10, 40, 60)  # inside of the tile
+
+
+def box(x: float, y: float, width: float = 25, height: float = 25) -> Any:
+    """Box by its offset in metres from the clip's upper left corner, downwards."""
+    return shapely.box(640000 + x, 5150000 - y - height, 640000 + x + width, 5150000 - y)
+
+
+LAYER: list[tuple[Any, Reason | None]] = [
+    (box(100, 100), None),
+    (None, Reason.NULL_GEOMETRY),
+    (shapely.Polygon(), Reason.EMPTY_GEOMETRY),
+    (box(-500, 100), Reason.OUTSIDE_RASTER),
+    (box(-60000, 100), Reason.OUTSIDE_TILE),
+    (box(-2000000, 100), Reason.OUTSIDE_TILE),
+    (box(590, 390), None),  # across the corner
+    (box(101, 101, 3, 3), Reason.NO_PIXEL),
+    (box(-12, 100, 12, 12), Reason.OUTSIDE_RASTER),  # shares the raster's edge
+    (shapely.Point(640105, 5149895), None),
+    (shapely.LineString([(640105, 5149895), (640155, 5149895)]), None),
+    (shapely.GeometryCollection(), Reason.EMPTY_GEOMETRY),
+    (box(-3000, -3000, 9000, 9000), None),  # covers the raster
+    (shapely.union(box(-30, -30, 10, 500), box(-30, -30, 800, 10)), Reason.OUTSIDE_RASTER),  # an L around the corner
+]
+SHAPES = objects(*(shape for shape, _ in LAYER))
+EXPECTED = [reason for _, reason in LAYER]
+
+
+def states(coverage: Coverage) -> list[Reason | None]:
+    return [None if code == PLANNED else REASONS[code] for code in coverage.state]
+
+
+def test_every_feature_has_pixels_or_its_reason() -> None:
+    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE)
+    assert states(coverage) == EXPECTED
+    assert coverage.reasons() == {r: EXPECTED.count(r) for r in set(EXPECTED) if r is not None}
+    assert coverage.fid.tolist() == sorted(coverage.fid.tolist())
+    planned = [i for i, reason in enumerate(EXPECTED) if reason is None]
+    assert coverage.fid[np.unique(coverage.plan.feature)].tolist() == planned
+    for i in planned:
+        (position,) = np.flatnonzero(coverage.fid == i)
+        alone = rasterize(objects(SHAPES[i]), CLIP)
+        np.testing.assert_array_equal(image(coverage.plan, int(position)), image(alone))
+        assert coverage.touched[i] == alone.total[0]
+    assert coverage.touched[[1, 2, 4, 5, 7, 11]].tolist() == [0] * 6
+    assert coverage.touched[3] == rasterize(objects(SHAPES[3]), CLIP).total[0] > 0
+
+
+@pytest.mark.parametrize("rule", ["all_touched", "weighted"])
+def test_other_rules_miss_no_small_feature(rule: Any) -> None:
+    found = states(prepare(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule))
+    assert found == [None if reason is Reason.NO_PIXEL else reason for reason in EXPECTED]
+
+
+def test_without_a_tile_what_is_outside_the_raster_is_outside_the_tile() -> None:
+    for tile in ("", "nonsense", "33TUM"):  # 33TUM lies in another zone
+        assert states(prepare(SHAPES[3:4], CLIP.crs, CLIP, tile=tile)) == [Reason.OUTSIDE_TILE]
+
+
+def test_buffer() -> None:
+    shapes = objects(box(100, 100), box(100, 100, 15, 90), SHAPES[9], SHAPES[10], None, box(-105, 100, 100, 100))
+    same = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=0.0)
+    shrunk = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=-10)
+    gone, null, outside = Reason.BUFFERED_AWAY, Reason.NULL_GEOMETRY, Reason.OUTSIDE_RASTER
+    assert states(same) == [None, None, None, None, null, outside]
+    assert states(shrunk) == [Reason.NO_PIXEL, gone, gone, gone, null, outside] or shrunk.touched[0] == 1
+    assert [states(shrunk)[i] for i in (1, 2, 3, 4, 5)] == [gone, gone, gone, null, outside]
+    wide = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30)
+    assert states(wide) == [None, None, None, None, null, None]
+    np.testing.assert_array_equal(image(wide.plan, 2), gdal(shapely.buffer(SHAPES[9], 30), CLIP))
+    assert prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30).touched[2] == pytest.approx(np.pi * 9, abs=4)
+
+
+def reproject(shapes: Array, source: str, target: str) -> Array:
+    move = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    return objects(*(None if s is None else shapely.transform(s, move.transform, interleaved=False) for s in shapes))
+
+
+@pytest.mark.parametrize("rule", ["center", "all_touched", "weighted"])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3035", "EPSG:32633", "EPSG:3857"])
+def test_a_layer_in_several_crs_has_the_same_pixels(crs: str, rule: Any) -> None:
+    rng = np.random.default_rng(3)
+    own = objects(*(place(CLIP, star(rng, rng.uniform(0, 1, 2) * (60, 40), 12)) for _ in range(20)))
+    shapes = np.concatenate([SHAPES, own])
+    # Edges on pixel centres and on the raster's border are ties; long straight edges are other lines elsewhere.
+    shapes[[0, 3, 6, 8, 12, 13]] = None
+    here = prepare(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
+    there = prepare(reproject(shapes, CLIP.crs, crs), crs, CLIP, tile=TILE, rule=rule)
+    assert states(here) == states(there)
+    assert here.fid.tolist() == there.fid.tolist()
+    for i in range(len(here.fid)):
+        np.testing.assert_allclose(image(here.plan, i), image(there.plan, i), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(here.touched, there.touched, rtol=1e-4)
+
+
+def test_the_input_is_left_alone() -> None:
+    shapes = reproject(SHAPES, CLIP.crs, "EPSG:4326")
+    before = shapely.to_wkb(shapes)
+    prepare(shapes, "EPSG:4326", CLIP, tile=TILE, buffer=5)
+    assert shapely.to_wkb(shapes).tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("tile", ["01KAB", "60KZG"])
+def test_a_tile_across_the_antimeridian(tile: str) -> None:
+    g = nominal_grid(tile)
+    back = pyproj.Transformer.from_crs(g.crs, "EPSG:4326", always_xy=True)
+    latitude = back.transform(g.bounds.left + 50000, g.bounds.bottom + 50000)[1]
+
+    def at(west: float, east: float) -> Any:
+        return shapely.box(west, latitude, east, latitude + 0.01)
+
+    parts = shapely.MultiPolygon([at(179.99, 180), at(-180, -179.99)])
+    shapes = objects(at(179.98, 179.99), at(-179.99, -179.98), parts, at(-170, -169.9), at(10, 10.1), at(178, 178.1))
+    coverage = prepare(shapes, "EPSG:4326", g, tile=tile)
+    out = Reason.OUTSIDE_TILE
+    assert states(coverage) == [None, None, None, out, out, out]
+    cosine = np.cos(np.radians(latitude))
+    for i, width in ((0, 0.01), (1, 0.01), (2, 0.02)):
+        assert coverage.touched[i] == pytest.approx(width * 0.01 * 11132**2 * cosine, rel=0.02)
+    assert near(shapes, "EPSG:4326", g).tolist() == [True, True, True, False, False, False]
+
+
+def test_longitudes_beyond_180_are_understood() -> None:
+    g = nominal_grid("01KAB")
+    shapes = objects(shapely.box(179.99, -16.8, 180.01, -16.79), shapely.box(180.01, -16.8, 180.02, -16.79))
+    assert states(prepare(shapes, "EPSG:4326", g, tile="01KAB")) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "bounds", [(-10, 35, 30, 60), (-80, -60, 98, 80), (-180, 0, 180, 90), (-180, -90, 180, 90)], ids=str
+)
+def test_a_feature_as_large_as_the_world_covers_the_raster(bounds: tuple[float, float, float, float]) -> None:
+    coverage = prepare(objects(shapely.box(*bounds)), "EPSG:4326", CLIP, tile=TILE)
+    assert states(coverage) == [None]
+    assert image(coverage.plan).all()
+
+
+def test_near_is_generous_and_leaves_out_nothing() -> None:
+    found = near(SHAPES, CLIP.crs, CLIP)
+    planned = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE).state == PLANNED
+    assert (found | ~planned).all()
+    assert not found[[1, 2, 4, 5, 11]].any()
+
+
+# --------------------------------------------------------------------------------------------------------- saved
+
+
+def arrays(coverage: Coverage) -> dict[str, Array | None]:
+    plan = {f.name: getattr(coverage.plan, f.name) for f in dataclasses.fields(coverage.plan) if f.name != "grid"}
+    return plan | {"fid": coverage.fid, "state": coverage.state, "touched": coverage.touched}
+
+
+def assert_same(one: Coverage, two: Coverage) -> None:
+    assert one.plan.grid == two.plan.grid
+    for name, array in arrays(one).items():
+        other = arrays(two)[name]
+        if array is None or other is None:
+            assert array is other is None
+        else:
+            assert array.dtype == other.dtype
+            np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("rule", ["center", "weighted"])
+def test_saved_and_loaded_is_the_same(tmp_path: Path, rule: Any) -> None:
+    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule)
+    folder = tmp_path / "cache" / "plans"
+    assert load("key", CLIP, folder) is None
+    save(coverage, "key", folder)
+    found = load("key", CLIP, folder)
+    assert found is not None
+    assert_same(found, coverage)
+    assert load("other", CLIP, folder) is None
+    assert [p.name for p in folder.iterdir()] == ["key.npz"]
+
+
+def damaged(whole: bytes, seed: int) -> list[bytes]:
+    rng = np.random.default_rng(seed)
+    cut = [whole[:n] for n in range(0, len(whole), 211)]
+    zeros = [
+        whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2),
+        bytes(len(whole)),
+        b"text",
+        b"PK\x05\x06" + bytes(18),
+    ]
+    flipped = []
+    for _ in range(1500):
+        changed = bytearray(whole)
+        changed[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        flipped.append(bytes(changed))
+    return cut + zeros + flipped
+
+
+def test_a_corrupt_saved_coverage_is_none_or_the_same(tmp_path: Path) -> None:
+    coverage = prepare(SHAPES[:10], CLIP.crs, CLIP, tile=TILE, rule="weighted")
+    save(coverage, "key", tmp_path)
+    file = tmp_path / "key.npz"
+    ignored = 0
+    for content in damaged(file.read_bytes(), 5):
+        file.write_bytes(content)
+        found = load("key", CLIP, tmp_path)
+        if found is None:
+            ignored += 1
+        else:
+            assert_same(found, coverage)
+    gc.collect()  # a file left open warns when it is collected
+    assert ignored > 100
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    save(prepare(SHAPES[:1], CLIP.crs, CLIP), "key", tmp_path / "file")
+    assert load("key", CLIP, tmp_path / "file") is None
+
+
+def test_the_oldest_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coverage = prepare(SHAPES[:1], CLIP.crs, CLIP)
+    for age, key in enumerate("abcd"):
+        save(coverage, key, tmp_path)
+        os.utime(tmp_path / f"{key}.npz", (1000 + age, 1000 + age))
+    assert load("a", CLIP, tmp_path) is not None  # used: no longer the oldest
+    size = (tmp_path / "a.npz").stat().st_size
+    monkeypatch.setattr(ROOM, "_CACHE_BYTES", 3 * size)
+    save(coverage, "e", tmp_path)
+    assert sorted(p.stem for p in tmp_path.iterdir()) == ["a", "d", "e"]
+
+
+def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(identity: str = "i", g: Grid = CLIP, **changed: Any) -> str:
+        return coverage_key(identity, g, **({"tile": TILE, "rule": "center", "buffer": None} | changed))
+
+    a, b, left, d, e, top = CLIP.transform
+    keys = [
+        key(),
+        key("j"),
+        key(g=Grid("EPSG:32633", CLIP.transform, CLIP.shape)),
+        key(g=Grid(CLIP.crs, (a, b, left + 2.0**-20, d, e, top), CLIP.shape)),
+        key(g=Grid(CLIP.crs, CLIP.transform, (40, 61))),
+        key(tile="32TQS"),
+        key(rule="weighted"),
+        key(rule="all_touched"),
+        key(buffer=5.0),
+        key(buffer=-5.0),
+    ]
+    assert key(buffer=0.0) == key() == keys[0]
+    for name in ("shapely.geos_version_string", "shapely.__version__", "pyproj.proj_version_str"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, "another")
+            keys.append(key())
+    monkeypatch.setattr(ROOM, "_FORMAT", 99)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert all(json.dumps(k).isascii() and k.isalnum() for k in keys)

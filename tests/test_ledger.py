@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sen2chain.ledger import COLUMNS, HEAD, Ledger
+from sen2chain.records import Batch, ProductId, Reason, Skipped
+
+PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
+
+
+def batch(rows: int, reasons: dict[Reason, int], error: str = "", mask: str = "CM001") -> Batch:
+    codes = np.array([-1] * rows + [list(Reason).index(Reason.CLOUD)], np.int8)
+    columns: dict[str, Any] = {"fid": np.arange(rows + 1), "reason": codes}
+    return Batch("NDVI", mask, PRODUCT, "f.jp2", columns, reasons, "bands", "computed from SCL", error)
+
+
+def test_a_line_says_all_of_one_output() -> None:
+    ledger = Ledger()
+    ledger.add(batch(7, {Reason.CLOUD: 2, Reason.SUPERSEDED: 1}, "a remark"))
+    (line,) = ledger.frame().to_dict("records")
+    assert list(line) == list(COLUMNS)
+    assert [line[name] for name in HEAD] == [
+        "NDVI", "CM001", "31TGJ", str(PRODUCT), PRODUCT.sensing, "bands", "computed from SCL", 7,
+    ]  # fmt: skip
+    assert {name: line[name] for name in COLUMNS[8:-1] if line[name]} == {"cloud": 2, "superseded": 1}
+    assert line["error"] == "a remark"
+    assert ledger.rows == 7  # the empty row does not count
+
+
+def test_columns_are_the_reasons_in_their_order() -> None:
+    assert list(COLUMNS) == [*HEAD, *(r.value for r in Reason), "error"]
+    assert list(Ledger().frame().columns) == list(COLUMNS)
+    assert Ledger().frame().empty
+    for reason in Reason:
+        assert reason.sentence
+
+
+def test_totals_add_up_over_lines() -> None:
+    ledger = Ledger()
+    ledger.add(batch(1, {Reason.CLOUD: 2}))
+    ledger.add(batch(2, {Reason.CLOUD: 3, Reason.NO_DATA: 1}))
+    assert dict(ledger.totals()) == {Reason.CLOUD: 5, Reason.NO_DATA: 1}
+    assert ledger.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("reasons", "error", "damaged"),
+    [
+        ({Reason.UNREADABLE: 5}, "b.jp2 cannot be read", True),
+        ({Reason.GRID_MISMATCH: 5}, "b.jp2 has another grid", True),
+        ({Reason.INDEX_INPUTS_MISSING: 5}, "NBR needs B12", False),
+        ({}, "cldprb is empty", False),
+        ({Reason.CLOUD: 5}, "", False),
+    ],
+)
+def test_damaged_is_what_the_archive_has_and_nobody_can_use(
+    reasons: dict[Reason, int],
+    error: str,
+    damaged: bool,  # noqa: FBT001  # a column of the table
+) -> None:
+    ledger = Ledger()
+    ledger.add(batch(0, reasons, error))
+    assert bool(ledger.damaged) is damaged
+
+
+def test_things_without_a_product_have_a_line_of_their_own() -> None:
+    ledger = Ledger()
+    ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")])
+    ledger.add_far_tile("NDVI", "CM001", "40KCB", 12)
+    frame = ledger.frame()
+    assert frame["acquisition"].tolist() == ["S2A_USER_PRD.SAFE", ""]
+    assert frame["tile"].tolist() == ["31TGJ", "40KCB"]
+    assert frame["error"].tolist() == ["No name.", ""]
+    assert frame["outside_tile"].tolist() == [0, 12]
+    assert [line["acquisition"] for line in ledger.damaged] == ["S2A_USER_PRD.SAFE"]
+    assert ledger.rows == 0
+
+
+def test_the_main_cause_is_the_most_frequent_one_with_its_cure_or_error() -> None:
+    ledger = Ledger()
+    assert ledger.main_cause() == ""
+    ledger.add_far_tile("NDVI", "CM001", "40KCB", 100)
+    assert Reason.OUTSIDE_TILE.sentence in ledger.main_cause()
+    assert "CRS" in ledger.main_cause()
+    # What lies in another tile says nothing as soon as a feature was found in one.
+    ledger.add(batch(0, {Reason.CLOUD: 3}))
+    assert Reason.CLOUD.sentence in ledger.main_cause()
+    assert "(3 times)" in ledger.main_cause()
+    assert "another cloud mask" in ledger.main_cause()
+    ledger.add(batch(0, {Reason.UNREADABLE: 4}, "x.jp2 cannot be opened."))
+    assert Reason.UNREADABLE.sentence in ledger.main_cause()
+    assert ledger.main_cause().endswith("x.jp2 cannot be opened.")
+
+
+def test_the_room_is_light() -> None:
+    code = "import sen2chain.ledger, sys; print([m for m in ('numpy', 'pandas', 'rasterio') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours
+    assert done.stdout.strip() == "[]"

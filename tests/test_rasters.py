@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
+
+from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
+from sen2chain.grid import Grid
+from sen2chain.rasters import Raster, counting, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ORIGIN = Affine(10, 0, 600000, 0, -10, 5200020)
+DATA = np.random.default_rng(0).integers(1, 10000, (256, 260)).astype(np.uint16)
+
+
+@pytest.fixture(autouse=True)
+def _gdal() -> Iterator[None]:
+    with environment():
+        yield
+
+
+def write(path: Path, data: np.ndarray[Any, Any] = DATA, **options: Any) -> Path:
+    profile: dict[str, Any] = {"crs": "EPSG:32632", "transform": ORIGIN, "dtype": data.dtype, "count": 1}
+    if path.suffix == ".jp2":
+        profile |= {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
+    profile |= {"height": data.shape[0], "width": data.shape[1]} | options
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **{k: v for k, v in profile.items() if v is not None}) as dataset:
+            dataset.write(data, 1)
+    return path
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Path:
+    return write(tmp_path / "blocks.jp2", BLOCKXSIZE=64, BLOCKYSIZE=64)
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    return write(tmp_path / "tiles.tif", tiled=True, blockxsize=64, blockysize=64)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jp2"])
+def test_a_raster_knows_itself(tmp_path: Path, name: str) -> None:
+    tiled: dict[str, Any] = (
+        {"tiled": True, "blockxsize": 64, "blockysize": 128}
+        if name == "a.tif"
+        else {"BLOCKXSIZE": 64, "BLOCKYSIZE": 128}
+    )
+    path = write(tmp_path / name, DATA, nodata=7 if name == "a.tif" else None, **tiled)
+    with Raster(str(path)) as raster:
+        assert raster.location == str(path)
+        assert raster.grid == Grid("EPSG:32632", (10, 0, 600000, 0, -10, 5200020), (256, 260))
+        assert raster.dtype == np.uint16
+        assert raster.block_shape == (
+            (128, 64) if name == "a.tif" else (128, 260)
+        )  # GDAL joins the small tiles of a JPEG 2000 row
+        assert raster.nodata == (7 if name == "a.tif" else None)
+        np.testing.assert_array_equal(raster.read((0, 256), (0, 260)), DATA)
+        np.testing.assert_array_equal(raster.read((60, 70), (120, 250)), DATA[60:70, 120:250])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_blocks_are_not_larger_than_the_raster(tmp_path: Path) -> None:
+    with Raster(str(write(tmp_path / "a.tif", DATA[:5, :9], tiled=True, blockxsize=64, blockysize=32))) as raster:
+        assert raster.block_shape == (5, 9)
+
+
+def test_a_crs_without_code_is_kept_as_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", crs="+proj=laea +lat_0=46 +lon_0=11 +units=m")
+    with Raster(str(path)) as raster:
+        assert rasterio.CRS.from_wkt(raster.grid.crs).to_dict()["proj"] == "laea"
+
+
+def test_side_files_are_neither_read_nor_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jp2")
+    side = tmp_path / "a.jp2.aux.xml"
+    side.write_text('<PAMDataset><PAMRasterBand band="1"><NoDataValue>5</NoDataValue></PAMRasterBand></PAMDataset>')
+    with Raster(str(path)) as raster:
+        assert raster.nodata is None
+        raster.read((0, 256), (0, 260))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jp2", "a.jp2.aux.xml"]
+
+
+def test_counting(tiles: Path) -> None:
+    where = str(tiles)
+    with counting() as counts:
+        with Raster(where) as raster:
+            raster.read((0, 64), (0, 64))
+            raster.read((63, 65), (64, 128))
+        with Raster(where) as raster, counting() as inner:
+            raster.read((128, 256), (192, 260))
+    assert counts.opens == {where: 2}
+    first = {(where, 0, 0): 1, (where, 0, 1): 1, (where, 1, 1): 1}
+    last = {(where, i, j): 1 for i in (2, 3) for j in (3, 4)}
+    assert counts.blocks == first | last
+    assert inner.opens == {}
+    assert inner.blocks == last
+    with Raster(where) as raster:
+        raster.read((0, 64), (0, 64))
+    assert counts.opens == {where: 2}
+    assert sum(counts.blocks.values()) == 7
+
+
+def test_blocks_read_twice_are_counted_twice_and_in_all_threads(blocks: Path) -> None:
+    def work() -> None:
+        with environment(), Raster(str(blocks)) as raster:
+            raster.read((0, 1), (0, 1))
+            raster.read((1, 2), (1, 2))
+
+    with counting() as counts:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert counts.opens == {str(blocks): 4}
+    assert counts.blocks == {(str(blocks), 0, 0): 8}
+
+
+def test_what_fails_is_not_counted(tmp_path: Path) -> None:
+    with counting() as counts, pytest.raises(UnreadableError, match=r"missing\.tif cannot be opened"):
+        Raster(str(tmp_path / "missing.tif"))
+    assert not counts.opens
+
+
+@pytest.mark.parametrize("content", [b"", b"no raster", b"\x00" * 3000, b"II*\x00"])
+@pytest.mark.parametrize("name", ["a.tif", "a.jp2"])
+def test_garbage(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match=rf"{name} cannot be opened") as caught:
+        Raster(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "blocks": {"BLOCKXSIZE": 64, "BLOCKYSIZE": 64},
+    "one block": {"BLOCKXSIZE": 512, "BLOCKYSIZE": 512},
+    "esa": {"BLOCKXSIZE": 128, "BLOCKYSIZE": 128, "PROGRESSION": "LRCP", "TLM": "YES", "PLT": "YES"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_truncated_jp2_raises_and_never_gives_zeros(tmp_path: Path, layout: str) -> None:
+    whole = write(tmp_path / "whole.jp2", **LAYOUTS[layout]).read_bytes()
+    cut = tmp_path / "cut.jp2"
+    for size in sorted({round(f * len(whole)) for f in np.linspace(0.001, 0.999, 30)} | {len(whole) - 2}):
+        cut.write_bytes(whole[:size])
+        with pytest.raises(UnreadableError, match=r"cut\.jp2 cannot be (opened|read)"), Raster(str(cut)) as raster:
+            raster.read((0, 256), (0, 260))
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
+def test_blocks_of_a_truncated_jp2_are_right_or_raise(blocks: Path, share: float) -> None:
+    whole = blocks.read_bytes()
+    size = round(share * len(whole))
+    blocks.write_bytes(whole[:size])
+    raised = right = 0
+    with Raster(str(blocks)) as raster:
+        for i in range(0, 256, 64):
+            for j in range(0, 260, 64):
+                rows, columns = (i, i + 64), (j, min(j + 64, 260))
+                try:
+                    found = raster.read(rows, columns)
+                except UnreadableError:
+                    raised += 1
+                    continue
+                np.testing.assert_array_equal(found, DATA[slice(*rows), slice(*columns)])
+                right += 1
+    assert raised > 0
+    assert right > 0
+
+
+def test_truncated_tiff(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", tiled=True, blockxsize=64, blockysize=64, compress="deflate")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableError, match=r"a\.tif cannot be (opened|read)"), Raster(str(path)) as raster:
+        raster.read((0, 256), (0, 260))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jp2"])
+def test_no_crs(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnreadableError, match=rf"{name} has no CRS"):
+        Raster(str(write(tmp_path / name, crs=None)))
+
+
+@pytest.mark.parametrize("action", ["error", "always"])
+@pytest.mark.parametrize("crs", [None, "EPSG:32632"])
+def test_no_georeference_is_unreadable_and_warns_of_nothing(tmp_path: Path, action: Any, crs: str | None) -> None:
+    path = write(tmp_path / "a.tif", crs=crs, transform=None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        with pytest.raises(UnreadableError, match=r"a\.tif"):
+            Raster(str(path))
+    assert not caught
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(9.8, 1.7, 600000, 1.7, -9.8, 5200020),
+        Affine(10, 0, 600000, 0, 10, 5200020),
+        Affine(-10, 0, 6e5, 0, -10, 5.2e6),
+    ],
+)
+def test_rotated_or_flipped_is_named(tmp_path: Path, transform: Affine) -> None:
+    with pytest.raises(GridMismatchError, match=r"a\.tif: The raster is rotated or not north-up"):
+        Raster(str(write(tmp_path / "a.tif", transform=transform)))
+    assert issubclass(GridMismatchError, RasterError)

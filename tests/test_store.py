@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import errno
+import gc
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from sen2chain import store
+from sen2chain.errors import OutputError
+from sen2chain.records import Batch, ProductId, Reason
+from sen2chain.store import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+COLUMNS = ("min", "mean", "hist_0")
+ATTRIBUTES = pd.DataFrame({"name": ["a", "b", None, "d", "é"], "area": [1.5, 2.5, np.nan, 4.5, 5.5]})
+DATES = ("20220403", "20220408", "20220413", "20220418")
+
+
+def batch(
+    day: str, fids: Sequence[int], index: str = "NDVI", mask: str = "CM001", codes: Sequence[int] | None = None
+) -> Batch:
+    product = ProductId.parse(f"S2A_MSIL2A_{day}T103021_N0400_R108_T31TGJ_{day}T160000")
+    fid = np.array(fids, np.int64)
+    base = fid * 100.0 + int(day[-2:])
+    columns: dict[str, Any] = {"fid": fid, "count": fid + 1, "nodata": fid * 2, "nbcld": fid * 0}
+    columns |= {"cldprb": np.where(fid % 2, np.nan, base), **{name: base + k for k, name in enumerate(COLUMNS)}}
+    columns["reason"] = np.array(codes if codes is not None else [-1] * len(fid), np.int8)
+    return Batch(index, mask, product, f"{product}_{index}_{mask}.jp2", columns, {})
+
+
+def spool(**options: Any) -> Spool:
+    return Spool(COLUMNS, ATTRIBUTES, **options)
+
+
+def filled(**options: Any) -> Spool:
+    made = spool(**options)
+    for day, fids in zip(DATES, ([0, 1, 4], [2], [0, 1, 2, 3, 4], [1, 3]), strict=True):
+        made.add(batch(day, fids))
+        made.add(batch(day, fids[:1], mask="OCM"))
+    return made
+
+
+def frame(made: Spool, index: str = "NDVI", mask: str = "CM001") -> pd.DataFrame:
+    tables = list(made.tables(index, mask))
+    table = pa.concat_tables(tables) if tables else made.schema.empty_table()
+    result: pd.DataFrame = table.to_pandas()
+    return result
+
+
+def test_rows_go_in_by_date_and_come_out_by_feature() -> None:
+    rows = frame(filled())
+    assert list(zip(rows["fid"], rows["date"].dt.day, strict=True)) == [
+        (0, 3), (0, 13), (1, 3), (1, 13), (1, 18), (2, 8), (2, 13), (3, 13), (3, 18), (4, 3), (4, 13),
+    ]  # fmt: skip
+    expected = ["date", "fid", "tile", "filename", "count", "nodata", "nbcld", "cldprb", *COLUMNS, "name", "area"]
+    assert list(rows) == expected
+    # Every value stays with its row, and attributes follow their feature.
+    assert (rows["mean"] == rows["fid"] * 100 + rows["date"].dt.day + 1).all()
+    assert rows["count"].tolist() == (rows["fid"] + 1).tolist()
+    assert rows["cldprb"].isna().tolist() == (rows["fid"] % 2 == 1).tolist()
+    assert rows["name"].fillna("-").tolist() == ATTRIBUTES["name"].fillna("-").iloc[rows["fid"]].tolist()
+    assert rows["filename"].str.slice(11, 19).tolist() == rows["date"].dt.strftime("%Y%m%d").tolist()
+    assert set(rows["tile"]) == {"31TGJ"}
+    assert rows["date"].iloc[0] == pd.Timestamp("2022-04-03 10:30:21")
+
+
+def test_each_index_and_mask_has_its_rows() -> None:
+    made = filled()
+    assert made.rows("NDVI", "CM001") == 11
+    assert made.rows("NDVI", "OCM") == 4
+    assert made.rows("BIGR", "CM001") == 0
+    assert frame(made, mask="OCM")["fid"].tolist() == [0, 0, 1, 2]
+    assert list(made.tables("BIGR", "CM001")) == []
+
+
+def test_mask_and_reason_are_columns_where_asked() -> None:
+    made = spool(with_mask=True, with_reason=True)
+    cloud, outside = (list(Reason).index(r) for r in (Reason.CLOUD, Reason.OUTSIDE_TILE))
+    made.add(batch("20220403", [0, 1, 2], codes=[-1, cloud, outside]))
+    rows = frame(made)
+    assert list(rows.columns[:5]) == ["date", "fid", "tile", "filename", "mask"]
+    assert set(rows["mask"]) == {"CM001"}
+    assert rows["reason"].tolist() == ["", "cloud", "outside_tile"]
+    assert rows.columns.get_loc("reason") == rows.columns.get_loc("hist_0") + 1  # type: ignore[operator]  # both int
+
+
+@pytest.mark.parametrize(("whole", "kind"), [(True, pa.int64()), (False, pa.float64())])
+def test_counts_are_whole_unless_weighted(whole: bool, kind: pa.DataType) -> None:  # noqa: FBT001  # a column of the table
+    made = spool(whole_counts=whole)
+    one = batch("20220403", [0, 1])
+    if not whole:
+        one.columns["count"] = np.array([0.25, 1.75])  # type: ignore[index]  # a dict here
+    made.add(one)
+    (table,) = made.tables("NDVI", "CM001")
+    assert table.schema == made.schema
+    assert table.schema.field("count").type == kind
+    assert table.column("count").to_pylist() == ([1, 2] if whole else [0.25, 1.75])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 18])
+def test_pieces_of_any_size_are_the_same_rows(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = frame(filled())
+    monkeypatch.setattr(store, "_CHUNK_ROWS", chunk)
+    made = filled()
+    pd.testing.assert_frame_equal(frame(made), want)
+    pieces = [t.num_rows for t in made.tables("NDVI", "CM001")]
+    assert len(pieces) == (1 if chunk > 11 else len(pieces))
+    if chunk == 1:
+        assert len(pieces) == 5  # one per feature
+
+
+def test_large_runs_spill_to_disk_and_clean_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    want = frame(filled())
+    assert list(tmp_path.iterdir()) == []  # small ones stay in memory
+    monkeypatch.setattr(store, "_IN_MEMORY", 300)
+    made = filled()
+    (folder,) = tmp_path.iterdir()
+    assert 1 <= len(list(folder.glob("*.arrow"))) < 8  # the first rows stayed in memory
+    pd.testing.assert_frame_equal(frame(made), want)
+    pd.testing.assert_frame_equal(frame(made), want)  # and again
+    assert frame(made, mask="OCM")["fid"].tolist() == [0, 0, 1, 2]
+    del made
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_spools_do_not_share_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(store, "_IN_MEMORY", 0)
+    one, two = filled(), spool()
+    two.add(batch("20220403", [3]))
+    assert len(list(tmp_path.iterdir())) == 2
+    del two
+    gc.collect()
+    assert len(frame(one)) == 11
+
+
+def test_no_room_for_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(store, "_IN_MEMORY", 0)
+    monkeypatch.setattr(pa, "OSFile", full)
+    made = spool()
+    with pytest.raises(OutputError, match=rf"{tmp_path}.*No space left.*TMPDIR"):
+        made.add(batch("20220403", [0]))
+
+
+def test_nothing_added_is_nothing() -> None:
+    made = spool()
+    made.add(batch("20220403", []))
+    assert made.rows("NDVI", "CM001") == 0
+    assert frame(made).empty
