@@ -23,10 +23,12 @@ import oracle
 from sen2chain import demo
 from sen2chain.demo import files
 from sen2chain.execute import Coverages, RowRules, execute
-from sen2chain.indices import NODATA
+from sen2chain.execute import task as task_room
+from sen2chain.indices import INDICES, NODATA
 from sen2chain.library import open_library
 from sen2chain.library.memory import MemorySource
-from sen2chain.plan import Request, make_plan
+from sen2chain.masks import Mask
+from sen2chain.plan import Request, Task, make_plan, plan_task
 from sen2chain.rasters import Counts, counting
 from sen2chain.records import Acquisition, Batch, ProductId, Reason
 
@@ -1015,3 +1017,63 @@ def test_without_scl_its_shares_are_empty_and_told(noise: Archive) -> None:
     assert rows[[f"scl_{c}" for c in range(12)]].isna().all(axis=None)
     assert rows["mean"].notna().all()
     assert "SCL" in got.of(mask="CM001").error
+
+
+# ------------------------------------------------------------------------------------------- very large features
+
+
+@pytest.mark.parametrize("rule", ["center", "all_touched", "weighted"])
+@pytest.mark.parametrize("size", [1, 500, 40_000])
+def test_features_taken_in_pieces_give_the_same_rows(
+    blocks: Archive, monkeypatch: pytest.MonkeyPatch, rule: Any, size: int
+) -> None:
+    extent = shapely.box(*shapely.total_bounds(blocks.geometries))
+    shapes = np.array([extent.buffer(500), extent.centroid.buffer(4000), extent.centroid.buffer(30)], dtype=object)
+    stats = ["sum", "variance", "mad", "majority", "variety", "percentile_5", "histogram", "scl_fractions"]
+
+    def rows() -> list[dict[str, Any]]:
+        request = Request.build(
+            indices=["NDVI", "NDWIGAO"], masks=["CM001", "SCL-3-8-9-10-ITER1"], keywords={}, stats=stats, pixels=rule
+        )
+        plan = make_plan(request, MemorySource(blocks.acquisitions), shapes, f"EPSG:{EPSG}")
+        coverages = Coverages(shapes, f"EPSG:{EPSG}", "shapes", rule=rule)
+        results = execute(plan.tasks, coverages, RowRules(request.statistics), 1)
+        return [dict(batch.columns) for result in results for batch in result.batches]
+
+    whole = rows()
+    monkeypatch.setattr("sen2chain.execute.strips.LARGE", size)
+    monkeypatch.setattr("sen2chain.execute.task._AT_ONCE", max(size // 3, 1))
+    pieces = rows()
+    assert sum(len(one["fid"]) for one in whole) > 3
+    for one, other in zip(whole, pieces, strict=True):
+        assert one.keys() == other.keys()
+        for name, values in one.items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+# ------------------------------------------------------------------------------------------- waiting for a grid
+
+
+def test_a_tile_with_one_product_does_not_hold_back_the_others(noise: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = noise.acquisitions[0]
+    later = [
+        replace(
+            first, id=replace(first.id, tile="32TLP", sensing=first.id.sensing.replace(year=2023, month=1, day=day))
+        )
+        for day in range(1, 29)
+    ]
+    mask = Mask.parse(CM004_BARE)
+    last = replace(first, id=replace(first.id, sensing=first.id.sensing.replace(year=2024)))
+    tasks = [plan_task(a, [INDICES["NDVI"]], [mask]) for a in (first, *later, last)]
+    made: list[Task] = []
+
+    def counted(task: Task, *rest: Any) -> Any:
+        made.append(task)
+        return task_room.extract(task, *rest)
+
+    monkeypatch.setattr("sen2chain.execute.run._PATIENCE", 3)
+    monkeypatch.setattr("sen2chain.execute.run.extract", counted)
+    results = execute(tasks, Coverages(noise.geometries, f"EPSG:{EPSG}", "noise"), RowRules(), 1)
+    assert next(results).task == tasks[0]
+    assert len(made) <= 4
+    assert [result.task for result in results] == tasks[1:]

@@ -42,16 +42,17 @@ def test_rotated_or_flipped(transform: tuple[float, float, float, float, float, 
         Grid(UTM, transform, (3, 3))
 
 
-def test_same_ground() -> None:
+def test_a_raster_covers_another() -> None:
     ten = grid(600000, 5200020, 10, 481, 480)
-    assert ten.covers_same_ground(ten)
-    assert ten.covers_same_ground(grid(600000, 5200020, 20, 240, 240))
-    assert ten.covers_same_ground(grid(600000, 5200020, 20, 241, 240))
-    assert ten.covers_same_ground(grid(600010, 5200020, 20, 241, 240))
-    assert not ten.covers_same_ground(grid(600020, 5200020, 20, 240, 240))
-    assert not ten.covers_same_ground(grid(600000, 5200020, 20, 239, 240))
-    assert not ten.covers_same_ground(grid(600000, 5200020, 20, 240, 242))
-    assert not ten.covers_same_ground(grid(600000, 5200020, 10, 481, 480, "EPSG:32633"))
+    for coarse in (ten, grid(600000, 5200020, 20, 240, 240), grid(600000, 5200020, 20, 241, 240)):
+        assert coarse.covers(ten)
+    assert grid(600010, 5200020, 20, 241, 240).covers(ten)
+    assert grid(500000, 5300000, 20, 5490, 9000).covers(ten), "masks may be larger"
+    assert not ten.covers(grid(500000, 5300000, 20, 5490, 9000))
+    assert not grid(600020, 5200020, 20, 240, 240).covers(ten)
+    assert not grid(600000, 5200020, 20, 239, 240).covers(ten)
+    assert not grid(600000, 5200020, 20, 241, 239).covers(ten)
+    assert not grid(600000, 5200020, 10, 481, 480, "EPSG:32633").covers(ten)
 
 
 def test_refined() -> None:

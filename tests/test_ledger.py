@@ -65,19 +65,20 @@ def test_damaged_is_what_the_archive_has_and_nobody_can_use(
 ) -> None:
     ledger = Ledger()
     ledger.add(batch(0, reasons, error))
-    assert bool(ledger.damaged) is damaged
+    assert ledger.has_damage is damaged
 
 
 def test_things_without_a_product_have_a_line_of_their_own() -> None:
     ledger = Ledger()
-    ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")])
+    ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")], 12)
     ledger.add_far_tile("NDVI", "CM001", "40KCB", 12)
     frame = ledger.frame()
     assert frame["acquisition"].tolist() == ["S2A_USER_PRD.SAFE", ""]
     assert frame["tile"].tolist() == ["31TGJ", "40KCB"]
     assert frame["error"].tolist() == ["No name.", ""]
     assert frame["outside_tile"].tolist() == [0, 12]
-    assert [line["acquisition"] for line in ledger.damaged] == ["S2A_USER_PRD.SAFE"]
+    assert frame["unsupported_name"].tolist() == [12, 0]
+    assert Reason.UNSUPPORTED_NAME not in ledger.totals()
     assert ledger.rows == 0
 
 
@@ -101,3 +102,10 @@ def test_the_room_is_light() -> None:
     code = "import sen2chain.ledger, sys; print([m for m in ('numpy', 'pandas', 'rasterio') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("reason", "damage"), [(Reason.UNSUPPORTED_NAME, False), (Reason.UNREADABLE, True)])
+def test_an_odd_name_is_no_damage_but_a_broken_zip_is(reason: Reason, damage: bool) -> None:  # noqa: FBT001
+    ledger = Ledger()
+    ledger.add_skipped([Skipped("S2A.zip", "31TGJ", reason, "A sentence.")], 12)
+    assert ledger.has_damage is damage

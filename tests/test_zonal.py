@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.grid import Grid
-from sen2chain.zonal import Statistics, gather, reduce
-from sen2chain.zonal.statistics import ALLOWED, BASE, DEFINITIONS
+from sen2chain.zonal import Statistics, Tally, gather, reduce
+from sen2chain.zonal.statistics import ALLOWED, BASE, DEFINITIONS, FREQUENCIES
 
 Array = np.ndarray[Any, Any]
 NODATA = 32767
@@ -125,7 +125,7 @@ def test_no_histogram(tail: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["histogram"], ["histogram:0:1:2", "histogram:-1:0:2"], ["scl_fractions", "sum", "mad", "percentile_1"]]
+    "names", [["histogram"], ["histogram:-1:0:2", "cv"], ["scl_fractions", "sum", "mad", "percentile_1"]]
 )
 def test_every_column_is_defined_and_made(names: list[str]) -> None:
     statistics = Statistics.of(names)
@@ -136,7 +136,40 @@ def test_every_column_is_defined_and_made(names: list[str]) -> None:
     assert {name for name in BASE if "percentile" not in name} <= set(DEFINITIONS)
 
 
+def test_a_run_takes_one_histogram() -> None:
+    with pytest.raises(RequestError, match="takes one"):
+        Statistics.of(["histogram", "histogram:-1:0:2"])
+
+
 # --------------------------------------------------------------------------------------------------- properties
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tally_in_pieces_gives_the_same_as_all_pixels_at_once(seed: int, weighted: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(seed)
+    n = 5000
+    values = rng.normal(4000, [10, 3000][seed % 2], n).clip(-32768, 32767).astype(np.int16)
+    values[rng.random(n) < 0.1] = NODATA
+    cloud = rng.integers(0, 4, n).astype(np.uint8)
+    weights = rng.random(n).astype(np.float32) if weighted else None
+    statistics = Statistics.of(["sum", "variance", "range", "cv", *FREQUENCIES, "percentile_3", "histogram:-0.3:0.9:7"])
+    whole = statistics.reduce(values, cloud, 2, np.array([0, n]), weights)
+    tally = Tally(weighted=weighted)
+    for a, b in zip((0, 7, 7, 3000), (7, 7, 3000, n), strict=True):
+        tally.add(values[a:b], cloud[a:b], 2, None if weights is None else weights[a:b])
+    pieces = tally.reduce(statistics)
+    assert pieces.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_allclose(pieces[name], value, rtol=1e-12 if weighted else 1e-15, err_msg=name)
+
+
+def test_a_tally_without_a_valid_pixel() -> None:
+    tally = Tally(weighted=False)
+    tally.add(np.array([NODATA, 5], np.int16), np.array([0, 1], np.uint8), 1, None)
+    found = tally.reduce(Statistics.of("mad"))
+    assert [found[name].item() for name in ("count", "nbcld", "invalid")] == [0, 1, 2]
+    assert all(np.isnan(found[name]).all() for name in ("mean", "median", "mad"))
 
 
 def pixels(seed: int) -> tuple[Array, Array, Array, Array]:
@@ -484,14 +517,14 @@ def test_sums(seed: int) -> None:
         assert (total[f], count[f]) == (values.astype(int).sum(), values.size)
 
 
-def test_class_shares() -> None:
+def test_class_sums() -> None:
     classes = np.array([3, 3, 8, 0, 250], np.uint8)
     offsets = np.array([0, 3, 3, 5])
-    found = gather.class_shares(classes, offsets, NONE, 12)
-    np.testing.assert_allclose(found[0, [3, 8]], [2 / 3, 1 / 3])
-    assert np.isnan(found[1]).all()
-    assert found[2].tolist() == [0.5] + [0.0] * 11
+    found = gather.class_sums(classes, offsets, NONE, 12)
+    assert found[0].tolist() == [0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert not found[1].any()
+    assert found[2].tolist() == [1] + [0] * 11 + [1]  # 250 is no class, but a pixel
     weights = np.array([0.5, 0.25, 0.25, 1, 3], np.float32)
-    found = gather.class_shares(classes, offsets, weights, 12)
+    found = gather.class_sums(classes, offsets, weights, 12)
     assert found[0, [3, 8]].tolist() == [0.75, 0.25]
-    assert found[2, 0] == 0.25
+    assert found[2, [0, 12]].tolist() == [1, 3]

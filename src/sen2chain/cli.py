@@ -193,7 +193,7 @@ def extract(layer_file: str, **options: Any) -> None:
     for kind in options["formats"] or ("csv",):
         files += (series.to_csv if kind == "csv" else series.to_parquet)(options["out"])
     if report is not None:
-        series.report.to_csv(report, index=False)
+        series.report_to_csv(report)
     _finish(series, files, quiet=options["quiet"], verbose=options["verbose"])
 
 

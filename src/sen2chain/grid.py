@@ -72,12 +72,25 @@ class Grid:
         """Width and height of a pixel, both positive."""
         return self.transform[0], -self.transform[4]
 
-    def covers_same_ground(self, other: Grid) -> bool:
-        """Whether two rasters of one product lie on the same ground, up to the larger pixel (odd clip sizes)."""
+    def covers(self, other: Grid) -> bool:
+        """Whether a raster lies under all of another of the same CRS, up to the larger pixel (odd clip sizes)."""
         if self.crs != other.crs:
             return False
         slack = max(*self.pixel_xy, *other.pixel_xy)
-        return all(abs(m - n) < slack for m, n in zip(self.bounds, other.bounds, strict=True))
+        mine, theirs = self.bounds, other.bounds
+        return (
+            mine.left - theirs.left < slack
+            and mine.bottom - theirs.bottom < slack
+            and theirs.right - mine.right < slack
+            and theirs.top - mine.top < slack
+        )
+
+    def __str__(self) -> str:
+        """Say it as people do."""
+        left, _, _, top = self.bounds
+        crs = self.crs if self.crs.startswith("EPSG") else "another CRS"
+        pixels = f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_xy[0]:g} m"
+        return f"{pixels} from ({left:.10g}, {top:.10g}) in {crs}"
 
     def refined(self, pixel: float) -> Grid:
         """Return the grid of the same ground with another pixel size."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -49,16 +50,11 @@ _MAX_FORMULA = 500
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
-def _divide(a: Floats, b: Floats) -> Floats:
-    # A ratio with nothing below the line is undefined, also where a later step would hide it, as in x / (y / 0).
-    return np.where(b == 0, np.nan, np.divide(a, b))
-
-
 _OPERATORS: dict[type[ast.operator], Callable[[Floats, Floats], Floats]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
     ast.Mult: np.multiply,
-    ast.Div: _divide,
+    ast.Div: np.divide,
     ast.Pow: np.power,
 }
 
@@ -137,12 +133,13 @@ class Index:
         """
         tree = _parse(self.name, self.formula)
         with np.errstate(all="ignore"):
-            value = _evaluate(tree.body, reflectances) * SCALE
-            bad = ~np.isfinite(value)
-            for band in self.bands:
-                bad |= np.isnan(reflectances[band])  # NaN ** 0 is 1, and min and max may hide one too
+            bands = [reflectances[band] for band in self.bands]
+            bad = np.isnan(bands[0])
+            for band in bands[1:]:
+                bad |= np.isnan(band)
+            value = _evaluate(tree.body, reflectances, bad) * SCALE
             scaled = np.clip(np.rint(value), LOWEST, HIGHEST)
-            return np.where(bad, NODATA, scaled).astype(np.int16)
+            return np.where(bad | ~np.isfinite(value), NODATA, scaled).astype(np.int16)
 
 
 def reflectance(dn: npt.NDArray[np.generic], offset: float, quantification: float) -> Floats:
@@ -195,7 +192,9 @@ def _parse(name: str, formula: str) -> ast.Expression:
     if not isinstance(formula, str) or not formula.strip() or len(formula) > _MAX_FORMULA:
         raise FormulaError(f"The formula of {name} must be a text of 1 to {_MAX_FORMULA} characters.")
     try:
-        tree = ast.parse(formula.strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's remarks on odd spelling are not for users of a formula
+            tree = ast.parse(formula.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise FormulaError(f"The formula of {name} cannot be read: {formula!r}.") from None
     _check(name, tree.body)
@@ -227,22 +226,34 @@ def _check(name: str, node: ast.expr) -> None:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool) and abs(value) < 1e100:
             pass
         case _:
+            try:
+                culprit = ast.unparse(node)
+            except RecursionError:
+                culprit = type(node).__name__
             raise FormulaError(
-                f"The formula of {name} holds {ast.unparse(node)!r}; "
+                f"The formula of {name} holds {culprit!r}; "
                 f"allowed: numbers, bands, + - * / **, parentheses, {' '.join(_FUNCTIONS)}."
             )
 
 
-def _evaluate(node: ast.expr, bands: Mapping[str, Floats]) -> Floats:
-    """Evaluate a checked formula on arrays."""
+def _evaluate(node: ast.expr, bands: Mapping[str, Floats], bad: npt.NDArray[np.bool_]) -> Floats:
+    """Evaluate a checked formula on arrays, and mark in `bad` where a step of it is undefined.
+
+    Every step counts: x / (y / 0) would be 0 and (x / 0) ** 0 would be 1, but both hide a ratio that does not exist.
+    """
     match node:
         case ast.BinOp(left=left, op=op, right=right):
-            return _OPERATORS[type(op)](_evaluate(left, bands), _evaluate(right, bands))
+            value = _OPERATORS[type(op)](_evaluate(left, bands, bad), _evaluate(right, bands, bad))
+            if isinstance(op, ast.Div | ast.Pow):
+                bad |= ~np.isfinite(value)
+            return value
         case ast.UnaryOp(op=op, operand=operand):
-            value = _evaluate(operand, bands)
+            value = _evaluate(operand, bands, bad)
             return -value if isinstance(op, ast.USub) else value
         case ast.Call(func=ast.Name(id=function), args=args):
-            return _FUNCTIONS[function][1](*(_evaluate(a, bands) for a in args))
+            value = _FUNCTIONS[function][1](*(_evaluate(a, bands, bad) for a in args))
+            bad |= ~np.isfinite(value)
+            return value
         case ast.Name(id=band):
             return bands[band]
         case ast.Constant(value=value):

@@ -19,6 +19,7 @@ HEAD = ("index", "mask", "tile", "acquisition", "date", "value_source", "mask_so
 COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 """Columns of the report."""
 
+_NATURAL = (Reason.CLOUD, Reason.NO_DATA)
 _BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH)
 
 
@@ -84,7 +85,8 @@ class Ledger:
         located = Counter({r: n for r, n in totals.items() if r not in {Reason.OUTSIDE_TILE, Reason.SUPERSEDED}})
         if not totals:
             return ""
-        reason = located.most_common(1)[0][0] if located else Reason.OUTSIDE_TILE
+        # Of equals the one is named that somebody can mend.
+        reason = max(located, key=lambda r: (located[r], r not in _NATURAL), default=Reason.OUTSIDE_TILE)
         example = next((line["error"] for line in self.lines if line[reason.value] and line["error"]), "")
         sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
         return f"{sentence} {example or _MENDING.get(reason, '')}".strip()

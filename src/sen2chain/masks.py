@@ -47,10 +47,10 @@ SCL_CLASSES = (
 
 # The switches of CM004 in the order of its name, and the SCL class each adds.
 _SWITCHES = (("CSH", 3), ("CMP", 8), ("CHP", 9), ("TCI", 10))
-_CM003 = re.compile(r"CM003-PRB(\d+)-ITER(\d+)")
-_CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER(\d+)")
-_SCL = re.compile(r"SCL((?:-\d+)+)-ITER(\d+)")
-_OCM = re.compile(r"OCM_v\d+(?:_\d+)*")
+_CM003 = re.compile(r"CM003-PRB([0-9]{1,3})-ITER([0-9]{1,4})")
+_CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER([0-9]{1,4})")
+_SCL = re.compile(r"SCL((?:-[0-9]{1,2})+)-ITER([0-9]{1,4})")
+_OCM = re.compile(r"OCM_v[0-9]{1,4}(?:_[0-9]{1,4})*")
 _FORMS = (
     "CM001",
     "CM002-B11",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -96,8 +97,10 @@ class Raster:
     def __init__(self, location: str) -> None:
         self.location = location
         try:
-            self._dataset = rasterio.open(location)
-        except (RasterioError, NotGeoreferencedWarning) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told as an error below
+                self._dataset = rasterio.open(location)
+        except RasterioError as error:
             raise UnreadableError(f"{location} cannot be opened: {_first_line(error)}") from error
         with _lock:
             for counts in _listeners:
@@ -113,16 +116,22 @@ class Raster:
         self.block_shape: tuple[int, int] = (min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1]))
         """(rows, columns) of the blocks GDAL decodes."""
         self.nodata: float | None = self._dataset.nodata
+        self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
+        """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
 
     def _read_grid(self) -> Grid:
         dataset = self._dataset
         try:
-            crs = _crs_text(dataset.crs.to_wkt()) if dataset.crs else ""
+            # GDAL makes up a local CRS for some files that have none.
+            real = dataset.crs is not None and (dataset.crs.is_projected or dataset.crs.is_geographic)
+            crs = _crs_text(dataset.crs.to_wkt()) if real else ""
         except CRSError as error:
             raise UnreadableError(f"{self.location} has a CRS that cannot be read: {_first_line(error)}") from error
         if not crs:
             raise UnreadableError(f"{self.location} has no CRS.")
         a, b, c, d, e, f = dataset.transform[:6]
+        if dataset.transform.is_identity:
+            raise UnreadableError(f"{self.location} has no georeference.")
         try:
             return Grid(crs, (a, b, c, d, e, f), (dataset.height, dataset.width))
         except GridMismatchError as error:

@@ -6,6 +6,7 @@ with the number of dates. Rows go in by date and come out by feature.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import weakref
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from sen2chain.records import Batch
 
-# Rows of a run beyond this many bytes go to temporary files.
+# Rows of a run go to temporary files, this many bytes at a time.
 _IN_MEMORY = 128 << 20
 _CHUNK_ROWS = 1 << 18
 _REASONS = np.array([*(reason.value for reason in Reason), ""], dtype=object)  # -1, the last, is a row with values
@@ -39,7 +40,6 @@ class _Piece:
     date: dt.datetime
     tile: str
     filename: str
-    fid: pa.Array
     rows: pa.RecordBatch
 
 
@@ -72,7 +72,9 @@ class Spool:
         self._with_mask, self._with_reason = with_mask, with_reason
         self._count_type = pa.int64() if whole_counts else pa.float64()
         self._pieces: dict[tuple[str, str], list[_Piece]] = {}
+        self._in_memory: list[_Piece] = []
         self._bytes = 0
+        self._files = 0
         self._folder: Path | None = None
 
     @property
@@ -98,27 +100,33 @@ class Spool:
         if self._with_reason:
             numbers["reason"] = pa.array(batch.columns["reason"], pa.int8())
         rows = pa.RecordBatch.from_pydict({"fid": pa.array(batch.columns["fid"], pa.int64()), **numbers})
+        piece = _Piece(batch.product.sensing, batch.product.tile, batch.filename, rows)
+        self._pieces.setdefault((batch.index, batch.mask), []).append(piece)
+        self._in_memory.append(piece)
         self._bytes += rows.nbytes
         if self._bytes > _IN_MEMORY:
-            rows = self._to_disk(rows)
-        piece = _Piece(batch.product.sensing, batch.product.tile, batch.filename, rows.column("fid"), rows)
-        self._pieces.setdefault((batch.index, batch.mask), []).append(piece)
+            self._spill()
 
-    def _to_disk(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Move rows to a temporary file and return them mapped from there."""
+    def _spill(self) -> None:
+        """Move the rows that are in memory to one temporary file, and map them from there."""
         try:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="sen2chain-rows-"))
-                weakref.finalize(self, _remove, self._folder)
-            path = self._folder / f"{sum(map(len, self._pieces.values()))}.arrow"
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
-                writer.write_batch(rows)
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            path = self._folder / f"{self._files}.arrow"
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self._in_memory[0].rows.schema) as writer:
+                for piece in self._in_memory:
+                    writer.write_batch(piece.rows)
+            mapped = pa.ipc.open_file(pa.memory_map(str(path)))
         except OSError as error:
             where = self._folder or tempfile.gettempdir()
             raise OutputError(
                 f"The rows of this run do not fit in {where} ({error.strerror}); set TMPDIR to a larger folder."
             ) from error
-        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        for i, piece in enumerate(self._in_memory):
+            piece.rows = mapped.get_batch(i)
+        self._files += 1
+        self._in_memory, self._bytes = [], 0
 
     def rows(self, index: str, mask: str) -> int:
         """Return the number of rows of an index under a mask, empty ones included."""
@@ -129,7 +137,7 @@ class Spool:
         pieces = self._pieces.get((index, mask), [])
         if not pieces:
             return
-        fids = [piece.fid.to_numpy() for piece in pieces]
+        fids = [piece.rows.column("fid").to_numpy() for piece in pieces]
         last = max(int(f[-1]) for f in fids)
         per_fid = max(1, sum(map(len, fids)) // (last + 1))
         step = max(1, _CHUNK_ROWS // per_fid)
@@ -171,9 +179,3 @@ class Spool:
         if self._with_reason:
             columns["reason"] = pa.array(_REASONS[rows.column("reason").to_numpy()], pa.string())
         return pa.table(columns)
-
-
-def _remove(folder: Path) -> None:
-    import shutil  # noqa: PLC0415  # runs when the interpreter may be going down
-
-    shutil.rmtree(folder, ignore_errors=True)

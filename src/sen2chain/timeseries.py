@@ -12,6 +12,8 @@ import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sen2chain import export, settings
 from sen2chain.errors import OutputError, RequestError
 from sen2chain.execute import Coverages, RowRules, execute
@@ -337,6 +339,12 @@ class TimeSeries:
         """Write Parquet files, as `to_csv` does."""
         return self._write(out_path, ".parquet")
 
+    def report_to_csv(self, path: str | Path) -> Path:
+        """Write the report as one CSV file, with the JSON beside it."""
+        file = settings.absolute(path)
+        export.write_csv([pa.Table.from_pandas(self.report, preserve_index=False)], file, self.provenance())
+        return file
+
     def _write(self, out_path: str | Path, suffix: str) -> list[Path]:
         folder = self.check_folder(out_path)
         spool = self._finished()[1]
@@ -455,7 +463,6 @@ def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:
 
 
 def _frame(tables: Sequence[Any], spool: Spool) -> pd.DataFrame:
-    import pyarrow as pa  # noqa: PLC0415  # TYPE_CHECKING would not do
 
     table = pa.concat_tables(tables) if tables else spool.schema.empty_table()
     frame: pd.DataFrame = table.to_pandas()

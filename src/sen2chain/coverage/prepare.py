@@ -44,7 +44,7 @@ _SURROUNDINGS = 5
 # Saved coverages above this are dropped, the oldest first.
 _CACHE_BYTES = 4 << 30
 _DAY = 86400.0
-_SAVED = {"fid", "state", "touched", "total", "feature", "row", "column", "length"}
+_SAVED = {"weighted", "fid", "state", "touched", "total", "feature", "row", "column", "length"}
 _SAVED_WEIGHTS = {"head", "tail", "weights"}
 
 PLANNED = -1
@@ -238,6 +238,7 @@ def save(coverage: Coverage, key: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         plan = coverage.plan
         arrays = {
+            "weighted": np.array(plan.weights is not None),
             "fid": coverage.fid, "state": coverage.state, "touched": coverage.touched, "total": plan.total,
             "feature": plan.feature, "row": plan.row, "column": plan.column, "length": plan.length,
         }  # fmt: skip
@@ -258,10 +259,11 @@ def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
     """Return a saved coverage, or None when there is none that can be read."""
     path = folder / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            if set(saved.files) not in (_SAVED, _SAVED | _SAVED_WEIGHTS):
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
+            wanted = _SAVED | _SAVED_WEIGHTS if saved["weighted"] else _SAVED
+            if set(saved.files) != wanted:
                 return None
-            arrays = {name: saved[name] for name in saved.files}
+            arrays = {name: saved[name] for name in wanted}
         with contextlib.suppress(OSError):
             os.utime(path)  # the age by which coverages are dropped is that of their last use
         plan = PixelPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.execute.strips import spans
-from sen2chain.indices import BANDS_10M, NODATA, reflectance
+from sen2chain.indices import BANDS_10M, NODATA, SCALE, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
@@ -126,8 +127,8 @@ class Coarse:
             If it cannot be opened or lies elsewhere.
         """
         raster = self._files.open(location)
-        if not raster.grid.covers_same_ground(self._grid):
-            error = GridMismatchError(f"{location} lies on other ground than the 10 m rasters: {raster.grid}.")
+        if not raster.grid.covers(self._grid):
+            error = GridMismatchError(f"{location} does not cover the 10 m rasters ({self._grid}): {raster.grid}.")
             self._files.fail(location, error)
             raise error
         return raster
@@ -202,6 +203,15 @@ def read_blocks(raster: Raster, row: int, first: int, last: int, image: Image, r
     rows = (row * high, min((row + 1) * high, raster.grid.shape[0]))
     columns = (first * wide, min(last * wide, raster.grid.shape[1]))
     image[rows[0] - row0 : rows[1] - row0, columns[0] : columns[1]] = raster.read(rows, columns)
+
+
+def check_scale(raster: Raster) -> None:
+    """Raise `UnreadableError` if an index raster declares another scale than that of stored values."""
+    factor, summand = raster.scale
+    if summand != 0 or not (factor == 1 or math.isclose(factor, 1 / SCALE)):
+        raise UnreadableError(
+            f"{raster.location} is scaled by {factor:g}, but index rasters hold values times {SCALE}."
+        )
 
 
 def check_type(raster: Raster, dtype: type[np.generic] | None) -> None:

@@ -86,7 +86,8 @@ def make_batch(
     nodata = found["invalid"] + found["outside"]
     whole = count + nodata
     code = np.full(len(fid), HAS_VALUES, np.int8)
-    code[(count > 0) & (count < rules.min_valid * whole)] = _CODE[Reason.MIN_VALID]
+    # 55 of 100 pixels are a share of 0.55, whatever the last digit of the product is.
+    code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
     state[fid] = code
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": fid, "count": count, "nodata": nodata}

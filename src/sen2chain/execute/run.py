@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import GridMismatchError
+from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
 from sen2chain.execute.task import TaskResult, extract
+from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from sen2chain.execute.coverages import Coverages
     from sen2chain.grid import Grid
     from sen2chain.plan import Task
+
+# Results that may wait for their tile's grid.
+_PATIENCE = 16
 
 
 def workers(multiproc: int) -> int:
@@ -40,7 +46,8 @@ def execute(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, multip
     multiproc
         Threads; see `workers`. The rows do not depend on it.
     """
-    yield from _one_grid_per_tile(_results(tasks, coverages, rules, workers(multiproc)), coverages, rules)
+    results = _results(tasks, coverages, rules, workers(multiproc))
+    yield from _one_grid_per_tile(results, tasks, coverages, rules)
 
 
 def _results(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, threads: int) -> Iterator[TaskResult]:
@@ -63,36 +70,52 @@ def _results(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, threa
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_grid_per_tile(results: Iterator[TaskResult], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+def _one_grid_per_tile(
+    results: Iterator[TaskResult], tasks: Sequence[Task], coverages: Coverages, rules: RowRules
+) -> Iterator[TaskResult]:
     """Report products whose grid is not that of their tile.
 
     A tile's grid is the first that two of its products agree on (else that of its first product): so one odd product
-    can never speak for the tile, and no file is opened beforehand to find out. Until a tile's grid is known its
-    results wait, and those behind them, to keep the order.
+    can never speak for the tile. Usually the next result settles it, and no file is opened beforehand to find out.
+    Until then results wait, and those behind them, to keep the order; when too many wait, the tile's next products
+    are asked for their grid.
     """
     votes: dict[str, Counter[Grid]] = {}
     known: dict[str, Grid] = {}
+    coming: dict[str, deque[Task]] = {}
+    for task in tasks:
+        coming.setdefault(task.product.tile, deque()).append(task)
     waiting: deque[TaskResult] = deque()
 
-    def release(*, finished: bool) -> Iterator[TaskResult]:
+    def vote(tile: str, grid: Grid | None) -> None:
+        if grid is not None:
+            votes.setdefault(tile, Counter())[grid] += 1
+            if votes[tile][grid] == 2:
+                known.setdefault(tile, grid)
+
+    def settle(tile: str) -> None:
+        for task in coming[tile]:
+            if tile in known:
+                return
+            with environment(), ExitStack() as stack:
+                vote(tile, ten_metre_grid(task, Files(stack)))
+        coming[tile].clear()
+        known.setdefault(tile, votes[tile].most_common(1)[0][0])
+
+    for result in results:
+        tile = result.task.product.tile
+        if tile not in known:
+            coming[tile].popleft()
+            vote(tile, result.grid)
+        waiting.append(result)
         while waiting:
             tile, grid = waiting[0].task.product.tile, waiting[0].grid
             if grid is not None and tile not in known:
-                if not finished:
-                    return
-                known[tile] = votes[tile].most_common(1)[0][0]
-            result = waiting.popleft()
-            yield result if grid is None or grid == known[tile] else _mismatched(result, known[tile], coverages, rules)
-
-    for result in results:
-        if result.grid is not None:
-            tile = result.task.product.tile
-            votes.setdefault(tile, Counter())[result.grid] += 1
-            if tile not in known and votes[tile][result.grid] == 2:
-                known[tile] = result.grid
-        waiting.append(result)
-        yield from release(finished=False)
-    yield from release(finished=True)
+                if coming[tile] and len(waiting) < _PATIENCE:
+                    break
+                settle(tile)
+            first = waiting.popleft()
+            yield first if grid is None or grid == known[tile] else _mismatched(first, known[tile], coverages, rules)
 
 
 def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: RowRules) -> TaskResult:

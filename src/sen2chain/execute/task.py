@@ -150,7 +150,8 @@ class _Extraction:
             error = self.failures[i]
             reason = Reason.GRID_MISMATCH if isinstance(error, GridMismatchError) else Reason.UNREADABLE
             detail = str(error)
-        return failed_batch(self.task.product, output, reason, detail, self.coverages.geometries, self.rules)
+        geometries = self.coverages.geometries
+        return failed_batch(self.task.product, output, reason, detail, geometries, self.rules)
 
     def _extract(self, grid: Grid, coverage: Coverage, metadata: ProductMetadata | None) -> None:
         self.coverage = coverage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sen2chain.errors import RasterError, UnreadableError
-from sen2chain.execute.inputs import check_type, nodata_of, read_blocks
+from sen2chain.execute.inputs import check_scale, check_type, nodata_of, read_blocks
 from sen2chain.execute.strips import spans
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
@@ -97,6 +97,8 @@ class ValueRasters:
                 from_bands = output.value is not None and output.value.kind is ValueKind.BANDS
                 try:
                     check_type(raster, np.uint16 if from_bands else np.int16)
+                    if not from_bands:
+                        check_scale(raster)
                 except UnreadableError as error:
                     self._files.fail(location, error)
 
