@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from rasterio.windows import Window
 
 from sen2chain import demo
@@ -71,9 +73,25 @@ def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run(tile: Path, layer: Path, out: Path) -> dict[str, Any]:
+    command = [sys.executable, "-c", RUN, str(tile), str(layer), str(out)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  # ourselves
+    found: dict[str, Any] = json.loads(printed)
+    return found
+
+
+def test_one_polygon_as_large_as_the_tile_stays_below_2_gib(tile: Path, tmp_path: Path) -> None:
+    grid = nominal_grid(TILE)
+    layer = gpd.GeoDataFrame({"name": ["tile"]}, geometry=[shapely.box(*grid.bounds)], crs=grid.crs)
+    layer.to_parquet(tmp_path / "tile.parquet")
+    found = run(tile, tmp_path / "tile.parquet", tmp_path)
+    assert found["bytes"] < LIMIT
+    assert found["rows"] == len(PRODUCTS)
+    assert found["error"] == 0  # the plane's mean is its median
+
+
 def test_a_full_tile_with_100_000_polygons_stays_below_2_gib(tile: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RUN, str(tile), str(tile / "parcels.parquet"), str(tmp_path)]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+    found = run(tile, tile / "parcels.parquet", tmp_path)
     assert found["bytes"] < LIMIT
     # Geometry becomes pixels once, and serves every date.
     assert found["prepared"] == [[SIZE, "center"]]

@@ -33,8 +33,8 @@ GDAL_OPTIONS: dict[str, str | int | bool] = {
     # With more threads GDAL decodes the tiles of a truncated JPEG 2000 file without reporting those that are lost; our
     # own threads keep the processors busy anyway.
     "GDAL_NUM_THREADS": 1,
-    # Every block is read once, so a cache only has to hold the blocks of one read.
-    "GDAL_CACHEMAX": 256,
+    # Megabytes. Every block is read once, so the cache only has to hold the blocks that threads are reading.
+    "GDAL_CACHEMAX": 64,
 }
 
 

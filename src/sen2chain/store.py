@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sen2chain.records import Batch
 
 # Rows of a run go to temporary files, this many bytes at a time.
-_IN_MEMORY = 128 << 20
+_IN_MEMORY = 64 << 20
 _CHUNK_ROWS = 1 << 18
 _REASONS = np.array([*(reason.value for reason in Reason), ""], dtype=object)  # -1, the last, is a row with values
 

@@ -15,6 +15,7 @@ from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import ExitStack
 
     import numpy.typing as npt
@@ -163,6 +164,11 @@ class Coarse:
                 raise
             self._images[location] = image
         return self._images[location]
+
+    def forget_but(self, locations: Iterable[str]) -> None:
+        """Give back the memory of all decoded rasters but some."""
+        kept = set(locations)
+        self._images = {where: image for where, image in self._images.items() if where in kept}
 
     def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Bools, Grid]:
         """Return a mask and its grid; True where masked, right wherever the plan has pixels."""

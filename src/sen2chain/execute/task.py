@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 # Pixels whose values are held at once; formulas and masks of more would take much memory for nothing.
-_AT_ONCE = 1 << 21
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ class _Extraction:
         batches = tuple(
             self._failed(i)
             if coverage is None or output.reason or i in self.failures
-            else make_batch(task.product, output, coverage, self.results.get(i), self.rules, " ".join(self.notes))
+            else make_batch(task.product, output, coverage, self.results.pop(i, None), self.rules, " ".join(self.notes))
             for i, output in enumerate(task.outputs)
         )
         return TaskResult(task, grid, batches)
@@ -175,6 +175,7 @@ class _Extraction:
                     self.failures[i] = error
         self.cldprb = self._average_cldprb(coarse, cldprb_coverage)
         self.scl = self._read_scl(coarse, grid)
+        coarse.forget_but(self.values.coarse_locations)
         self._stream()
 
     def _announce_cldprb(self, coarse: Coarse) -> Coverage | None:
@@ -261,8 +262,13 @@ class _Extraction:
             shared |= self._class_shares(pixels, offsets, stretch.weights)
             for i, (value, cloud, bit) in pixels.outputs.items():
                 found = self.rules.statistics.reduce(value, cloud, bit, offsets, stretch.weights)
-                self.results.setdefault(i, Extracted()).add(fid, found | shared)
+                self._keep(i, fid, found | shared)
             first = last
+
+    def _keep(self, i: int, fid: Array, found: dict[str, Floats]) -> None:
+        """Keep what becomes a column of an output's rows."""
+        columns = ("count", "invalid", "outside", "nbcld", "cldprb", *self.rules.statistics.columns)
+        self.results.setdefault(i, Extracted()).add(fid, {name: found[name] for name in columns})
 
     def _tally(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
         """Count the collected pixels of a piece of a very large feature by value."""
@@ -293,7 +299,7 @@ class _Extraction:
             if self.rules.statistics.needs_scl:
                 shared |= _as_shares(whole.classes[None, :] if self.scl else None, 1)
             for i, tally in whole.tallies.items():
-                self.results.setdefault(i, Extracted()).add(fid, tally.reduce(self.rules.statistics) | shared)
+                self._keep(i, fid, tally.reduce(self.rules.statistics) | shared)
 
     def _measure(self, runs: list[Runs], size: int, buffer: Buffer) -> _Pixels:
         """Give values, clouds and classes of every output at collected pixels."""

@@ -117,6 +117,11 @@ class ValueRasters:
                 rows, columns = self._grid.bilinear_in(grid, 0), self._grid.bilinear_in(grid, 1)
                 self._bilinear[location] = (rows.first, rows.share, columns.first, columns.share)
 
+    @property
+    def coarse_locations(self) -> list[str]:
+        """The coarser bands, which are needed until the end."""
+        return list(self._bilinear)
+
     def strip_height(self) -> int:
         """Rows of a strip that holds whole blocks of every 10 m raster."""
         heights = [self._files.open(where).block_shape[0] for where in self._fine if not self._files.error(where)]
