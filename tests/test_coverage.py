@@ -464,8 +464,7 @@ def test_buffer() -> None:
 
 
 def reproject(shapes: Array, source: str, target: str) -> Array:
-    move = pyproj.Transformer.from_crs(source, target, always_xy=True)
-    return objects(*(None if s is None else shapely.transform(s, move.transform, interleaved=False) for s in shapes))
+    return np.asarray(gpd.GeoSeries(shapes, crs=source).to_crs(target), dtype=object)
 
 
 @pytest.mark.parametrize("rule", ["center", "all_touched", "weighted"])
