@@ -41,6 +41,7 @@ ROOMS = (
     "store",
     "export",
     "progress",
+    "provenance",
     "timeseries",
     "demo",
     "cli",

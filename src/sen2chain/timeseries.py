@@ -6,10 +6,7 @@ first output runs.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import platform
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -17,19 +14,18 @@ import pyarrow as pa
 from sen2chain import export, settings
 from sen2chain.errors import OutputError, RequestError
 from sen2chain.execute import Coverages, RowRules, execute
-from sen2chain.indices import NODATA, SCALE, Index
 from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import Request, make_plan
 from sen2chain.progress import progress, status
-from sen2chain.records import Reason
+from sen2chain.provenance import provenance
 from sen2chain.select import select
 from sen2chain.store import Spool
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import geopandas as gpd
@@ -37,10 +33,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sen2chain.execute.task import TaskResult
+    from sen2chain.indices import Index
     from sen2chain.masks import Mask
     from sen2chain.records import Batch, Source
-
-_VERSIONS = ("sen2chain", "numpy", "rasterio", "shapely", "pyproj", "geopandas", "pyogrio", "numba", "pyarrow")
 
 
 class TimeSeries:
@@ -401,41 +396,12 @@ class TimeSeries:
     def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
         """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
         ledger = self._finished()[0]
-        request, layer = self.request, self.layer
         lines = [
             line
             for line in ledger.lines
             if (index is None or line["index"] in {index, ""}) and (mask is None or line["mask"] in {mask, ""})
         ]
-        return {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _VERSIONS}},
-            "parameters": {
-                "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
-                "masks": [m.name for m in request.masks if mask in {None, m.name}],
-                "date_min": request.first, "date_max": request.last,
-                "cover_min": request.cover_min, "cover_max": request.cover_max, "pixels": request.pixels,
-                "buffer": request.buffer, "stats": list(request.statistics.extra), "min_valid": request.min_valid,
-                "units": request.units, "keep_empty": request.keep_empty, "prefer": request.prefer,
-                "scale": SCALE, "nodata": NODATA,
-            },
-            "layer": {
-                "path": str(layer.path) if layer.path else None, "name": layer.name, "crs": layer.crs,
-                "features": len(layer.geometry), "sha256": layer.identity(), "repaired": list(layer.repaired),
-                "null": list(layer.null), "empty": list(layer.empty),
-            },
-            "archive": self.source.describe(),
-            "rows": sum(line["rows"] for line in lines),
-            "left_out": _sum_reasons(lines),
-            "products": [
-                {
-                    key: line[key]
-                    for key in ("index", "mask", "acquisition", "value_source", "mask_source", "rows", "error")
-                    if line[key] != ""
-                }
-                for line in lines
-            ],
-        }  # fmt: skip
+        return provenance(self.request, self.layer, self.source.describe(), lines, index=index, mask=mask)
 
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)
@@ -467,8 +433,3 @@ def _frame(tables: Sequence[Any], spool: Spool) -> pd.DataFrame:
     table = pa.concat_tables(tables) if tables else spool.schema.empty_table()
     frame: pd.DataFrame = table.to_pandas()
     return frame.set_index("date")
-
-
-def _sum_reasons(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    counts = {reason.value: sum(line[reason.value] for line in lines) for reason in Reason}
-    return {name: n for name, n in counts.items() if n}

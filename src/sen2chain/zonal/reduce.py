@@ -26,7 +26,8 @@ COUNT, CLOUD, INVALID, MIN, MAX, SUM, MEAN, VARIANCE = range(8)
 """Columns of the result; one per quantile follows."""
 N_MOMENTS = 8
 
-_NODATA = 32767
+NODATA = 32767
+"""Value of a pixel without data."""
 # Counting beats sorting as long as the values span less than this many times their number.
 _COUNTING = 16
 
@@ -34,7 +35,7 @@ _PIXELS = "int16[::1], uint8[::1], uint8, int64[::1]"
 
 
 @kernel("float64(float64, float64, float64)")
-def _between(low: float, high: float, t: float) -> float:
+def between(low: float, high: float, t: float) -> float:
     """Interpolate as numpy does, which keeps both ends exact."""
     if t >= 0.5:
         return high - (high - low) * (1.0 - t)
@@ -65,7 +66,7 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
         low, high = 32767, -32768
         for i in range(offsets[f], offsets[f + 1]):
             v = np.int64(values[i])
-            if v == _NODATA:
+            if v == NODATA:
                 continue
             if cloud[i] & bit:
                 clouded += 1
@@ -115,7 +116,7 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
                     v += 1
                     if v <= high:
                         below += tally[v + 32768]
-                out[f, N_MOMENTS + q] = _between(np.float64(a), np.float64(b), place - first)
+                out[f, N_MOMENTS + q] = between(np.float64(a), np.float64(b), place - first)
             for i in range(n):
                 tally[valid[i] + 32768] = 0
         else:
@@ -124,7 +125,7 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
                 place = quantiles[q] * (n - 1)
                 first = np.int64(np.floor(place))
                 second = min(first + 1, n - 1)
-                out[f, N_MOMENTS + q] = _between(np.float64(ordered[first]), np.float64(ordered[second]), place - first)
+                out[f, N_MOMENTS + q] = between(np.float64(ordered[first]), np.float64(ordered[second]), place - first)
     return out
 
 
@@ -177,7 +178,7 @@ def reduce_weighted(
         for i in range(offsets[f], offsets[f + 1]):
             v = np.int64(values[i])
             w = np.float64(weights[i])
-            if v == _NODATA:
+            if v == NODATA:
                 invalid += w
             elif cloud[i] & bit:
                 invalid += w
@@ -232,7 +233,7 @@ MAD, MAJORITY, MINORITY, VARIETY = range(4)
 
 
 @kernel("void(float64[::1], int64, int64, boolean, float64[::1], float64[::1], float64[::1])")
-def _frequencies(
+def frequencies(
     tally: Floats,
     low: int,
     high: int,
@@ -288,18 +289,18 @@ def reduce_frequencies(values: Values, cloud: Bytes, bit: int, offsets: Offsets,
         low, high = 32767, -32768
         for i in range(offsets[f], offsets[f + 1]):
             v = np.int64(values[i])
-            if v != _NODATA and not cloud[i] & bit:
+            if v != NODATA and not cloud[i] & bit:
                 tally[v + 32768] += np.float64(weights[i]) if weights.size else 1.0
                 low = min(low, v)
                 high = max(high, v)
-        _frequencies(tally, low, high, weights.size > 0, distinct, share, out[f])
+        frequencies(tally, low, high, weights.size > 0, distinct, share, out[f])
         if high >= low:
             tally[low + 32768 : high + 32769] = 0.0
     return out
 
 
 @kernel("int64(float64, float64, float64, int64)")
-def _bin(value: float, low: float, high: float, bins: int) -> int:
+def bin_of(value: float, low: float, high: float, bins: int) -> int:
     """Column of `reduce_histogram` that a value belongs to."""
     if value < low:
         return 0
@@ -320,89 +321,7 @@ def reduce_histogram(
     out = np.zeros((offsets.size - 1, bins + 2))
     for f in range(offsets.size - 1):
         for i in range(offsets[f], offsets[f + 1]):
-            if values[i] != _NODATA and not cloud[i] & bit:
+            if values[i] != NODATA and not cloud[i] & bit:
                 w = np.float64(weights[i]) if weights.size else 1.0
-                out[f, _bin(np.float64(values[i]), low, high, bins)] += w
-    return out
-
-
-@kernel("void(int16[::1], uint8[::1], uint8, float32[::1], float64[::1], float64[::1])")
-def add_to_tally(values: Values, cloud: Bytes, bit: int, weights: Weights, tally: Floats, left_out: Floats) -> None:
-    """Count pixels of one feature by value; with `weights`, which may be empty, add these up.
-
-    Parameters
-    ----------
-    tally
-        (65536,) sums so far by value + 32768.
-    left_out
-        (2,) cloud pixels, and all pixels that are not valid, so far.
-    """
-    for i in range(values.size):
-        w = np.float64(weights[i]) if weights.size else 1.0
-        if values[i] == _NODATA:
-            left_out[1] += w
-        elif cloud[i] & bit:
-            left_out[0] += w
-            left_out[1] += w
-        else:
-            tally[np.int64(values[i]) + 32768] += w
-
-
-@kernel("float64[:,::1](float64[::1], float64[::1], boolean, float64[::1])")
-def reduce_tally(
-    tally: Floats,
-    left_out: Floats,
-    weighted: bool,  # noqa: FBT001  # a kernel takes no keywords
-    quantiles: Floats,
-) -> Floats:
-    """Reduce one feature's tally to what `reduce_counted` or `reduce_weighted` give, (1, 8 + quantiles)."""
-    out = np.full((1, N_MOMENTS + quantiles.size), np.nan)
-    out[0, CLOUD], out[0, INVALID] = left_out[0], left_out[1]
-    held = np.flatnonzero(tally)
-    out[0, COUNT] = tally.sum()
-    if held.size == 0:
-        return out
-    x = (held - 32768).astype(np.float64)
-    w = tally[held]
-    n = out[0, COUNT]
-    out[0, MIN], out[0, MAX], out[0, SUM] = x[0], x[-1], (w * x).sum()
-    mean = out[0, SUM] / n
-    out[0, MEAN] = mean
-    if weighted:
-        out[0, VARIANCE] = (w * (x - mean) * (x - mean)).sum() / n
-        for q in range(quantiles.size):
-            out[0, N_MOMENTS + q] = weighted_quantile(x, w, quantiles[q])
-        return out
-    middle = np.int64(np.rint(mean))
-    squares = 0
-    for k in range(held.size):
-        d = held[k] - 32768 - middle
-        squares += d * d * np.int64(w[k])
-    shift = mean - middle
-    out[0, VARIANCE] = max(squares / n - shift * shift, 0.0)
-    below = np.cumsum(w)
-    for q in range(quantiles.size):
-        place = quantiles[q] * (n - 1)
-        first = np.floor(place)
-        a = x[np.searchsorted(below, first, side="right")]
-        b = x[np.searchsorted(below, min(first + 1, n - 1), side="right")]
-        out[0, N_MOMENTS + q] = _between(a, b, place - first)
-    return out
-
-
-@kernel("float64[:,::1](float64[::1], boolean)")
-def tally_frequencies(tally: Floats, weighted: bool) -> Floats:  # noqa: FBT001  # a kernel takes no keywords
-    """Give the columns of `reduce_frequencies` for one feature's tally, (1, 4)."""
-    out = np.full((1, 4), np.nan)
-    _frequencies(tally, -32768, 32767, weighted, np.empty(65536), np.empty(65536), out[0])
-    return out
-
-
-@kernel("float64[:,::1](float64[::1], float64, float64, int64)")
-def tally_histogram(tally: Floats, low: float, high: float, bins: int) -> Floats:
-    """Give the columns of `reduce_histogram` for one feature's tally, (1, bins + 2)."""
-    out = np.zeros((1, bins + 2))
-    for k in range(65536):
-        if tally[k] > 0.0:
-            out[0, _bin(np.float64(k - 32768), low, high, bins)] += tally[k]
+                out[f, bin_of(np.float64(values[i]), low, high, bins)] += w
     return out

@@ -15,7 +15,7 @@ import numpy as np
 from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.indices import SCALE
 from sen2chain.masks import SCL_CLASSES
-from sen2chain.zonal import reduce
+from sen2chain.zonal import reduce, tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -247,17 +247,17 @@ class Tally:
     ) -> None:
         """Count more pixels."""
         own = _NO_WEIGHTS if weights is None else weights
-        reduce.add_to_tally(values, cloud, bit, own, self.counts, self.left_out)
+        tally.add_to_tally(values, cloud, bit, own, self.counts, self.left_out)
 
     def reduce(self, statistics: Statistics) -> dict[str, Floats]:
         """Give what `Statistics.reduce` gives for all pixels that were added, as arrays of one feature."""
         shares = np.array(list(statistics.quantiles.values()))
-        table = reduce.reduce_tally(self.counts, self.left_out, self.weighted, shares)
+        table = tally.reduce_tally(self.counts, self.left_out, self.weighted, shares)
         frequencies = histogram = None
         if statistics._needs_frequencies:  # noqa: SLF001  # a value of the same room
-            frequencies = reduce.tally_frequencies(self.counts, self.weighted)
+            frequencies = tally.tally_frequencies(self.counts, self.weighted)
         if (bins := statistics.histogram) is not None:
-            histogram = reduce.tally_histogram(self.counts, *bins.stored_range, bins.bins)
+            histogram = tally.tally_histogram(self.counts, *bins.stored_range, bins.bins)
         return statistics._columns(table, frequencies, histogram)  # noqa: SLF001
 
 
