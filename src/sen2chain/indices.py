@@ -8,6 +8,7 @@ file of it are the same value.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -191,6 +192,13 @@ def _parse(name: str, formula: str) -> ast.Expression:
     """Parse a formula and make sure that it holds nothing but arithmetic on bands."""
     if not isinstance(formula, str) or not formula.strip() or len(formula) > _MAX_FORMULA:
         raise FormulaError(f"The formula of {name} must be a text of 1 to {_MAX_FORMULA} characters.")
+    return _parsed(name, formula)
+
+
+# Kept, so that parsing happens when an index is made and never in the threads of a run, for which the warning filter
+# below would hold as well.
+@functools.lru_cache(maxsize=256)
+def _parsed(name: str, formula: str) -> ast.Expression:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on odd spelling are not for users of a formula

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -96,11 +95,11 @@ class Raster:
 
     def __init__(self, location: str) -> None:
         self.location = location
+        # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
+        # an error here anyway, is caught where users made it an exception, and else left to be printed.
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # told as an error below
-                self._dataset = rasterio.open(location)
-        except RasterioError as error:
+            self._dataset = rasterio.open(location)
+        except (RasterioError, NotGeoreferencedWarning) as error:
             raise UnreadableError(f"{location} cannot be opened: {_first_line(error)}") from error
         with _lock:
             for counts in _listeners:

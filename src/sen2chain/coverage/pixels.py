@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,6 +27,8 @@ PixelRule = Literal["center", "all_touched", "weighted"]
 
 # A window that GDAL fills for one feature is cut into strips of at most this many pixels.
 _WINDOW_PIXELS = 1 << 24
+# rasterio changes the warning filters of all threads while it rasterises, and two threads would undo each other's.
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,7 +227,8 @@ def _burn_one(parts: list[shapely.Geometry]) -> list[npt.NDArray[np.int64]]:
     for r in range(r0, r1, height):
         shape = (min(height, r1 - r), c1 - c0)
         window = Affine.translation(c0, r)
-        image = gdal_rasterize(parts, shape, transform=window, all_touched=True, dtype=np.uint8)
+        with _one_at_a_time:
+            image = gdal_rasterize(parts, shape, transform=window, all_touched=True, dtype=np.uint8)
         edges = np.diff(np.pad(image.astype(np.int8), ((0, 0), (1, 1))), axis=1)
         row, begin = np.nonzero(edges == 1)
         end = np.nonzero(edges == -1)[1]
