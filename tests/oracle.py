@@ -300,28 +300,11 @@ def zonal(
     return frame
 
 
-QUANTILES: Final = {"median": 0.5, "percentile_25": 0.25, "percentile_75": 0.75}
-
-
-def quantile(values: Floats, weights: Floats, q: float) -> float:
-    """Interpolate between the distinct values, as exactextract does: value k stands at k w_k + (n - 1) (w_0 + ...)."""
-    if not values.size:
-        return float("nan")
-    distinct, which = np.unique(values, return_inverse=True)
-    total = np.bincount(which, weights)
-    last = distinct.size - 1
-    before = np.concatenate(([0.0], np.cumsum(total)[:-1]))
-    places = np.arange(distinct.size) * total + last * before
-    return float(np.interp(q * last * total.sum(), places, distinct))
+QUANTILES: Final = ("median", "percentile_25", "percentile_75")
 
 
 def weighted(geometries: Sequence[Any], values: Int16, clouds: Bool, transform: Any, crs: str) -> pd.DataFrame:
-    """Compute the area-weighted statistics of every polygon with exactextract; pixels beyond the raster are nodata.
-
-    ``min_sure``, ``max_sure``, ``median_sure``, ``percentile_25_sure`` and ``percentile_75_sure`` leave out pixels that
-    the polygon covers by less than a millionth: whether such a pixel is covered at all is a matter of rounding, yet
-    it may be the extreme one, and the quantiles' interpolation counts pixels, however little of them is covered.
-    """
+    """Compute the area-weighted statistics of every polygon with exactextract; pixels beyond the raster are nodata."""
     layer = gpd.GeoDataFrame({"fid": np.arange(len(geometries))}, geometry=list(geometries), crs=crs)
     west, south, east, north = layer.total_bounds
     height, width = values.shape
@@ -351,22 +334,6 @@ def weighted(geometries: Sequence[Any], values: Int16, clouds: Bool, transform: 
     area = shapely.area(layer.geometry.to_numpy()) / size**2
     frame["nodata"] = area - frame["count"]
     frame["nbcld"] = present - frame["count"]
-    cells = extract(masked, ["values", "coverage"])
-    for name in ("min", "max", *QUANTILES):
-        frame[f"{name}_sure"] = np.nan
-    for row, (found, fraction) in enumerate(zip(cells["values"], cells["coverage"], strict=True)):
-        held = np.ma.filled(np.ma.asarray(found, dtype=np.float64), np.nan)
-        share = np.asarray(fraction, dtype=np.float64)
-        covered = np.isfinite(held) & (share > 0)
-        for name, q in QUANTILES.items():
-            # Our reading of the definition is exactextract's, down to the pixels it counts.
-            mine = quantile(held[covered], share[covered], q)
-            np.testing.assert_allclose(mine, frame[name].to_numpy()[row], rtol=1e-9, atol=1e-9, equal_nan=True)
-        kept = covered & (share > 1e-6)
-        if kept.any():
-            frame.loc[row, ["min_sure", "max_sure"]] = held[kept].min(), held[kept].max()
-            for name, q in QUANTILES.items():
-                frame.loc[row, f"{name}_sure"] = quantile(held[kept], share[kept], q)
     return frame
 
 
