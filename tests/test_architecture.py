@@ -25,6 +25,7 @@ ROOMS = (
     "errors",
     "records",
     "settings",
+    "cache",
     "compiled",
     "masks",
     "indices",

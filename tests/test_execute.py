@@ -31,6 +31,7 @@ from sen2chain.masks import Mask
 from sen2chain.plan import Request, Task, make_plan, plan_task
 from sen2chain.rasters import Counts, counting
 from sen2chain.records import Acquisition, Batch, ProductId, Reason
+from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -195,8 +196,9 @@ def run(
 ) -> Run:
     options = {"indices": "NDVI", "masks": CM004, "keywords": {"cm_version": "CM001"}, **asked}
     request = Request.build(**options)
-    plan = make_plan(request, MemorySource(acquisitions), geometries, crs)
-    coverages = Coverages(geometries, crs, "tests", rule=request.pixels, buffer=request.buffer)
+    layer = Layer.of(geometries, crs)
+    plan = make_plan(request, MemorySource(acquisitions), layer)
+    coverages = Coverages(layer, rule=request.pixels, buffer=request.buffer)
     rules = RowRules(
         request.statistics,
         min_valid=request.min_valid,
@@ -1035,8 +1037,9 @@ def test_features_taken_in_pieces_give_the_same_rows(
         request = Request.build(
             indices=["NDVI", "NDWIGAO"], masks=["CM001", "SCL-3-8-9-10-ITER1"], keywords={}, stats=stats, pixels=rule
         )
-        plan = make_plan(request, MemorySource(blocks.acquisitions), shapes, f"EPSG:{EPSG}")
-        coverages = Coverages(shapes, f"EPSG:{EPSG}", "shapes", rule=rule)
+        layer = Layer.of(shapes, f"EPSG:{EPSG}")
+        plan = make_plan(request, MemorySource(blocks.acquisitions), layer)
+        coverages = Coverages(layer, rule=rule)
         results = execute(plan.tasks, coverages, RowRules(request.statistics), 1)
         return [dict(batch.columns) for result in results for batch in result.batches]
 
@@ -1073,7 +1076,7 @@ def test_a_tile_with_one_product_does_not_hold_back_the_others(noise: Archive, m
 
     monkeypatch.setattr("sen2chain.execute.run._PATIENCE", 3)
     monkeypatch.setattr("sen2chain.execute.run.extract", counted)
-    results = execute(tasks, Coverages(noise.geometries, f"EPSG:{EPSG}", "noise"), RowRules(), 1)
+    results = execute(tasks, Coverages(Layer.of(noise.geometries, f"EPSG:{EPSG}")), RowRules(), 1)
     assert next(results).task == tasks[0]
     assert len(made) <= 4
     assert [result.task for result in results] == tasks[1:]

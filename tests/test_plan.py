@@ -18,6 +18,7 @@ from sen2chain.library.memory import MemorySource
 from sen2chain.masks import Mask
 from sen2chain.plan import MaskKind, Request, ValueKind, make_plan, plan_task, resolve_sources
 from sen2chain.records import Acquisition, ProductId, Reason
+from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,12 +215,12 @@ def test_a_task_holds_every_index_under_every_mask_and_scl_only_where_asked() ->
 # The plan
 
 
-def square(tile: str, size: float = 1000.0) -> tuple[Any, str]:
+def square(tile: str, size: float = 1000.0) -> Layer:
     """Give a layer in the middle of a tile, in its CRS."""
     grid = nominal_grid(tile)
     left, bottom, right, top = grid.bounds
     x, y = (left + right) / 2, (bottom + top) / 2
-    return np.array([shapely.box(x, y, x + size, y + size)], dtype=object), grid.crs
+    return Layer.of(np.array([shapely.box(x, y, x + size, y + size)], dtype=object), grid.crs)
 
 
 def test_tasks_come_by_sensing_time_then_tile_then_name() -> None:
@@ -229,14 +230,13 @@ def test_tasks_come_by_sensing_time_then_tile_then_name() -> None:
         product("31TGJ", "20220403", 500),
         product("31TGJ", "20220403", 400),
     ]
-    geometries, crs = square("31TGJ")
-    point = np.array([shapely.box(6.66, 43.73, 6.7, 43.75)], dtype=object)  # in both tiles
-    plan = make_plan(request(), MemorySource(map(Acquisition, ids)), point, "EPSG:4326")
+    both = Layer.of(np.array([shapely.box(6.66, 43.73, 6.7, 43.75)], dtype=object), "EPSG:4326")
+    plan = make_plan(request(), MemorySource(map(Acquisition, ids)), both)
     assert [t.product for t in plan.tasks] == [ids[3], ids[2], ids[0], ids[1]]
     assert plan.tiles == ("31TGJ", "32TLP")
     assert plan.far_tiles == ()
     # What lies in the middle of one tile is nowhere near the other.
-    plan = make_plan(request(), MemorySource(map(Acquisition, [*ids, product("40KCB")])), geometries, crs)
+    plan = make_plan(request(), MemorySource(map(Acquisition, [*ids, product("40KCB")])), square("31TGJ"))
     assert "40KCB" in plan.far_tiles
     assert all(t.product.tile != "40KCB" for t in plan.tasks)
 
@@ -253,7 +253,7 @@ def test_tasks_come_by_sensing_time_then_tile_then_name() -> None:
 )
 def test_dates_are_inclusive_and_may_be_open(first: Any, last: Any, days: list[str]) -> None:
     source = MemorySource(Acquisition(product(day=f"2022040{k}")) for k in (1, 2, 3))
-    plan = make_plan(request(date_min=first, date_max=last), source, *square("31TGJ"))
+    plan = make_plan(request(date_min=first, date_max=last), source, square("31TGJ"))
     assert [f"{t.product.sensing:%Y%m%d}" for t in plan.tasks] == days
 
 
@@ -279,7 +279,7 @@ def test_products_outside_the_cloud_cover_are_left_out_and_counted(tmp_path: Pat
     found += [Acquisition(product(day="20220405"), str(broken)), Acquisition(product(day="20220406"))]
 
     def days(low: float, high: float) -> tuple[list[str], int]:
-        plan = make_plan(request(cover_min=low, cover_max=high), MemorySource(found), *square("31TGJ"))
+        plan = make_plan(request(cover_min=low, cover_max=high), MemorySource(found), square("31TGJ"))
         return [f"{t.product.sensing:%d}" for t in plan.tasks], plan.outside_cover
 
     # Without a figure (or with metadata that the task will complain about) a product is kept.
@@ -298,16 +298,16 @@ def test_rasters_that_lie_elsewhere_than_their_tile_are_found_where_they_are(tmp
     ) as sink:
         sink.write(np.ones((1, 10, 10), np.uint16))
     acquisition = Acquisition(product("40KCB"), bands={"B08": str(tmp_path / "missing.tif"), "B04": str(path)})
-    layer = np.array([shapely.box(500020, 4999920, 500050, 4999950)], dtype=object)
-    plan = make_plan(request(), MemorySource([acquisition]), layer, "EPSG:32631")
+    layer = Layer.of(np.array([shapely.box(500020, 4999920, 500050, 4999950)], dtype=object), "EPSG:32631")
+    plan = make_plan(request(), MemorySource([acquisition]), layer)
     assert (plan.tiles, plan.far_tiles, len(plan.tasks)) == (("40KCB",), (), 1)
-    away = np.array([shapely.box(600020, 4999920, 600050, 4999950)], dtype=object)
-    plan = make_plan(request(), MemorySource([acquisition]), away, "EPSG:32631")
+    away = Layer.of(np.array([shapely.box(600020, 4999920, 600050, 4999950)], dtype=object), "EPSG:32631")
+    plan = make_plan(request(), MemorySource([acquisition]), away)
     assert (plan.tiles, plan.far_tiles, plan.tasks) == ((), ("40KCB",), ())
 
 
 def test_an_empty_archive_gives_an_empty_plan() -> None:
-    plan = make_plan(request(), MemorySource(()), *square("31TGJ"))
+    plan = make_plan(request(), MemorySource(()), square("31TGJ"))
     assert (plan.tasks, plan.tiles, plan.far_tiles) == ((), (), ())
 
 

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import warnings
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen2chain.errors import LayerError
-from sen2chain.vectors import read_layer
+from sen2chain.vectors import Layer, read, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +135,7 @@ def test_every_format_is_the_same_layer_and_its_folder_stays_as_it_is(
     assert layer.attributes["area"].astype(float).tolist() == [1.5, 2, 3]
     if suffix not in {".kml", ".gml"}:  # they add attributes of their own
         assert list(layer.attributes) == ["crop", "area"]
-        assert layer.content_identity() == read_layer(parcels).content_identity()
+        assert layer.content_identity == read_layer(parcels).content_identity
 
 
 def test_zipped_layers(tmp_path: Path, parcels: gpd.GeoDataFrame) -> None:
@@ -249,24 +250,24 @@ def test_attribute_values_fit_on_one_line() -> None:
 
 def test_identity_follows_geometry_and_crs_only(parcels: gpd.GeoDataFrame) -> None:
     layer = read_layer(parcels)
-    assert layer.identity() == read_layer(parcels.assign(crop="other")).identity()
-    assert layer.identity() == read_layer(parcels.set_crs("OGC:CRS84", allow_override=True)).identity()
-    assert layer.identity() != read_layer(parcels.set_crs("EPSG:4258", allow_override=True)).identity()
-    assert layer.identity() != read_layer(parcels[::-1]).identity()
+    assert layer.identity == read_layer(parcels.assign(crop="other")).identity
+    assert layer.identity == read_layer(parcels.set_crs("OGC:CRS84", allow_override=True)).identity
+    assert layer.identity != read_layer(parcels.set_crs("EPSG:4258", allow_override=True)).identity
+    assert layer.identity != read_layer(parcels[::-1]).identity
     nudged = parcels.set_geometry(shapely.transform(parcels.geometry.array, lambda xy: xy + 1e-13))
-    assert layer.identity() != read_layer(nudged).identity()
-    assert layer.content_identity() == read_layer(nudged).content_identity()
-    assert layer.content_identity() != read_layer(parcels.assign(crop="other")).content_identity()
+    assert layer.identity != read_layer(nudged).identity
+    assert layer.content_identity == read_layer(nudged).content_identity
+    assert layer.content_identity != read_layer(parcels.assign(crop="other")).content_identity
     turned = parcels.set_geometry([shapely.MultiPolygon([shape]).reverse() for shape in parcels.geometry])
-    assert layer.content_identity() == read_layer(turned).content_identity()
+    assert layer.content_identity == read_layer(turned).content_identity
     shortened = parcels.assign(area=[1.5, 2.0, 3.0], crop=["maize", None, None]).rename(columns={"crop": "c"})
-    assert layer.content_identity() == read_layer(shortened).content_identity()
+    assert layer.content_identity == read_layer(shortened).content_identity
 
 
 def test_a_crs_without_code_is_kept_as_text() -> None:
     layer = read_layer(frame(SQUARE, crs="+proj=laea +lat_0=46 +lon_0=11 +units=m"))
     assert pyproj.CRS(layer.crs).is_projected
-    assert layer.content_identity() == read_layer(frame(SQUARE, crs=layer.crs)).content_identity()
+    assert layer.content_identity == read_layer(frame(SQUARE, crs=layer.crs)).content_identity
     assert read_layer(frame(SQUARE, crs="EPSG:4326+5773")).crs == "EPSG:4326"
 
 
@@ -318,3 +319,79 @@ def test_home_is_understood(tmp_path: Path, parcels: gpd.GeoDataFrame, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert read_layer("~/parcels.gpkg").path == tmp_path / "parcels.gpkg"
+
+
+# ---------------------------------------------------------------------------------------------------------------- saved
+
+
+def aged(path: Path, seconds: float = 10.0) -> Path:
+    """Make the files of a layer older than file systems' clocks are coarse."""
+    for file in path.parent.iterdir():
+        status = file.stat()
+        os.utime(file, (status.st_atime, status.st_mtime - seconds))
+    return path
+
+
+def assert_same_layer(one: Layer, two: Layer) -> None:
+    for name in ("name", "path", "crs", "repaired", "null", "empty", "identity", "content_identity"):
+        assert getattr(one, name) == getattr(two, name), name
+    np.testing.assert_array_equal(one.bounds, two.bounds)
+    assert len(one) == len(two)
+    assert all(a is b is None or shapely.equals_exact(a, b) for a, b in zip(one.geometry, two.geometry, strict=True))
+    pd.testing.assert_frame_equal(one.attributes, two.attributes)
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".geojson", ".parquet"])
+def test_a_saved_layer_is_the_layer_that_was_read(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = frame(
+        SQUARE, RING, None, shapely.Polygon(), BOW_TIE,
+        crop=["maize", "", None, "é, \"x\"", "b"], area=[1.5, 2, None, 3, 4], n=[1, 2, 3, 4, 5],
+        flag=[True, False, True, True, False], fid=[5, 4, 3, 2, 1],
+    )  # fmt: skip
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = aged(save(data, folder / f"parcels{suffix}"))
+    fresh = read_layer(path, cache=tmp_path / "cache")
+    assert fresh.saved is not None
+    assert fresh.saved.parent == tmp_path / "cache"
+    monkeypatch.setattr(read, "_read_file", lambda *_: pytest.fail("the file was read again"))
+    found = read_layer(path, cache=tmp_path / "cache", field_names="crop")
+    assert_same_layer(found, fresh)
+    monkeypatch.undo()
+    assert_same_layer(found, replace(read_layer(path), saved=found.saved))
+    named = read_layer(path, name="other", cache=tmp_path / "cache")
+    assert named.name == "other"
+    with pytest.raises(LayerError, match="no attribute 'nothing'"):
+        read_layer(path, field_names="nothing", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("change", ["bytes", "time", "side file", "layer"])
+def test_a_layer_that_may_have_changed_is_read_again(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = aged(save(frame(SQUARE, crop=["a"]), folder / "parcels.shp"))
+    read_layer(path, cache=tmp_path / "cache")
+    if change == "bytes":
+        save(frame(SQUARE, RING, crop=["a", "b"]), path)
+    elif change == "time":
+        os.utime(path, (1, 1))
+    elif change == "side file":
+        os.utime(path.with_suffix(".dbf"), (1, 1))
+    found = read_layer(path, "parcels" if change == "layer" else None, cache=tmp_path / "cache")
+    assert len(found) == (2 if change == "bytes" else 1)
+    # A file that was changed just now may change again without another time, so it is not kept.
+    assert len(list((tmp_path / "cache").iterdir())) == (1 if change == "bytes" else 2)
+
+
+def test_without_a_cache_that_works_a_layer_is_read_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = aged(save(frame(SQUARE), folder / "parcels.gpkg"))
+    (tmp_path / "file").write_text("")
+    layer = read_layer(path, cache=tmp_path / "file")
+    assert (len(layer), layer.saved) == (1, None)
+    layer = read_layer(path, cache=tmp_path / "cache")
+    assert layer.saved is not None
+    layer.saved.write_bytes(layer.saved.read_bytes()[:-1])
+    assert len(read_layer(path, cache=tmp_path / "cache")) == 1
+    assert list(layer.attributes) == []

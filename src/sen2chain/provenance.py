@@ -54,7 +54,7 @@ def provenance(
         },
         "layer": {
             "path": str(layer.path) if layer.path else None, "name": layer.name, "crs": layer.crs,
-            "features": len(layer.geometry), "sha256": layer.identity(), "repaired": list(layer.repaired),
+            "features": len(layer), "sha256": layer.identity, "repaired": list(layer.repaired),
             "null": list(layer.null), "empty": list(layer.empty),
         },
         "archive": archive,

@@ -165,9 +165,11 @@ class TimeSeries:
         self.field_names = field_names
         self.source: Source = open_library(library, safe)
         with status("reading the layer", quiet=quiet):
-            self.layer = read_layer(vectors_file, layer=layer, name=name, field_names=field_names)
+            self.layer = read_layer(
+                vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers"
+            )
         with status("looking for products", quiet=quiet):
-            self.plan = make_plan(self.request, self.source, self.layer.geometry, self.layer.crs)
+            self.plan = make_plan(self.request, self.source, self.layer)
         self._multiproc, self._quiet, self._wants_stats = multiproc, quiet, getstat
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
@@ -186,9 +188,7 @@ class TimeSeries:
         request = self.request
         ledger, spool = self._start_ledger(), self._start_spool()
         coverages = Coverages(
-            self.layer.geometry,
-            self.layer.crs,
-            self.layer.identity(),
+            self.layer,
             rule=request.pixels,
             buffer=request.buffer,
             folder=settings.cache_dir() / "coverage",
@@ -217,13 +217,13 @@ class TimeSeries:
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
                 some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
-                ledger.notes.append(f"{len(fids)} of {len(layer.geometry)} features are {what} (fid {some}).")
+                ledger.notes.append(f"{len(fids)} of {len(layer)} features are {what} (fid {some}).")
         if plan.outside_cover:
             ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
-        ledger.add_skipped(self.source.skipped(), len(layer.geometry))
+        ledger.add_skipped(self.source.skipped(), len(layer))
         for tile in plan.far_tiles:
             for index, mask in self._outputs():
-                ledger.add_far_tile(index, mask, tile, len(layer.geometry))
+                ledger.add_far_tile(index, mask, tile, len(layer))
         return ledger
 
     def _start_spool(self) -> Spool:
@@ -408,7 +408,7 @@ class TimeSeries:
         masks = ", ".join(mask.name for mask in self.request.masks)
         state = f"{self._ledger.rows} rows" if self._ledger else "not run"
         return (
-            f"TimeSeries({self.layer.name}: {len(self.layer.geometry)} features; {what}; {masks}; "
+            f"TimeSeries({self.layer.name}: {len(self.layer)} features; {what}; {masks}; "
             f"{len(self.plan.tasks)} acquisitions; {state})"
         )
 

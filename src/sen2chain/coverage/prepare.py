@@ -6,20 +6,18 @@ mask.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyproj
 import shapely
 from rasterio import __gdal_version__ as gdal_version
 
+from sen2chain import cache
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
 from sen2chain.errors import RequestError
 from sen2chain.grid import TILE_SIZE, Bounds, Grid, nominal_grid
@@ -35,17 +33,14 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 # Raise it when the meaning of a saved coverage changes.
-_FORMAT = 2
+_FORMAT = 3
 # Metres around a tile in which features are projected before they are told to be outside; more than any datum shift.
 _MARGIN = 2000.0
 # Tiles around a tile beyond which features are cut: far enough to be no part of any count that matters, near enough
 # for the projection to be true.
 _SURROUNDINGS = 5
-# Saved coverages above this are dropped, the oldest first.
-_CACHE_BYTES = 4 << 30
-_DAY = 86400.0
-_SAVED = {"weighted", "fid", "state", "touched", "total", "feature", "row", "column", "length"}
-_SAVED_WEIGHTS = {"head", "tail", "weights"}
+_RUNS = ("feature", "row", "column", "length", "total")
+_WEIGHTS = ("head", "tail", "weights")
 
 PLANNED = -1
 """State of a feature that has pixels; any other state is the position of its `Reason`."""
@@ -104,7 +99,8 @@ def prepare(
     state[missing], state[empty] = _CODE[Reason.NULL_GEOMETRY], _CODE[Reason.EMPTY_GEOMETRY]
 
     nominal = _nominal_bounds(tile, grid)
-    near = _near(geometries, crs, grid, (grid.bounds, nominal), _MARGIN + abs(buffer or 0.0)) & (state == PLANNED)
+    near = _near(shapely.bounds(geometries), crs, grid, (grid.bounds, nominal), _MARGIN + abs(buffer or 0.0))
+    near &= state == PLANNED
     state[(state == PLANNED) & ~near] = _CODE[Reason.OUTSIDE_TILE]
     fid = np.flatnonzero(near)
     shapes = _project(geometries[fid], crs, grid)
@@ -131,9 +127,19 @@ def prepare(
     return Coverage(plan, fid, state, touched)
 
 
-def near(geometries: Geometries, crs: str, grid: Grid, buffer: float | None = None) -> Bools:
-    """Which features may meet a grid, judged by bounding boxes and generously; null and empty ones do not."""
-    return _near(geometries, crs, grid, (grid.bounds,), _MARGIN + abs(buffer or 0.0))
+def near(bounds: npt.NDArray[np.float64], crs: str, grid: Grid, buffer: float | None = None) -> Bools:
+    """Which features may meet a grid, judged generously by their bounds.
+
+    Parameters
+    ----------
+    bounds
+        (features, 4) of left, bottom, right, top; NaN where a feature has no place.
+    crs
+        Their CRS.
+    grid, buffer
+        The grid, and the metres by which features grow.
+    """
+    return _near(bounds, crs, grid, (grid.bounds,), _MARGIN + abs(buffer or 0.0))
 
 
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
@@ -145,10 +151,11 @@ def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
     return full.bounds if full.crs == grid.crs else grid.bounds
 
 
-def _near(geometries: Geometries, crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float) -> Bools:
+def _near(
+    limits: npt.NDArray[np.float64], crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float
+) -> Bools:
     """Which features may meet one of the boxes, judged by bounding boxes in the layer's own CRS."""
-    found = np.zeros(len(geometries), dtype=bool)
-    limits = shapely.bounds(geometries)
+    found = np.zeros(len(limits), dtype=bool)
     turns = (-360.0, 0.0, 360.0) if pyproj.CRS(crs).is_geographic else (0.0,)
     for left, bottom, right, top in set(boxes):
         box = _in_layer_crs(Bounds(left - margin, bottom - margin, right + margin, top + margin), crs, grid)
@@ -233,55 +240,23 @@ def coverage_key(
 
 
 def save(coverage: Coverage, key: str, folder: Path) -> None:
-    """Keep a coverage for later runs; a folder that cannot be written only costs the next run its time."""
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        plan = coverage.plan
-        arrays = {
-            "weighted": np.array(plan.weights is not None),
-            "fid": coverage.fid, "state": coverage.state, "touched": coverage.touched, "total": plan.total,
-            "feature": plan.feature, "row": plan.row, "column": plan.column, "length": plan.length,
-        }  # fmt: skip
-        if plan.head is not None and plan.tail is not None and plan.weights is not None:
-            arrays |= {"head": plan.head, "tail": plan.tail, "weights": plan.weights}
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the arrays for allow_pickle
-            os.replace(name, folder / f"{key}.npz")  # noqa: PTH105  # the temporary name is a text
-        except OSError:
-            os.unlink(name)  # noqa: PTH108
-            raise
-        _drop_oldest(folder)
+    """Keep a coverage for later runs and other processes; what cannot be written only costs them its time."""
+    plan = coverage.plan
+    arrays = {name: getattr(plan, name) for name in (*_RUNS, *_WEIGHTS)}
+    arrays |= {"fid": coverage.fid, "state": coverage.state, "touched": coverage.touched}
+    table = pa.table({
+        name: pa.LargeListArray.from_arrays([0, len(values)], pa.array(values))
+        for name, values in arrays.items() if values is not None
+    })  # fmt: skip  # arrays of any length, each in the only row
+    cache.save(folder / f"{key}.arrow", table)
 
 
 def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
     """Return a saved coverage, or None when there is none that can be read."""
-    path = folder / f"{key}.npz"
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
-            wanted = _SAVED | _SAVED_WEIGHTS if saved["weighted"] else _SAVED
-            if set(saved.files) != wanted:
-                return None
-            arrays = {name: saved[name] for name in wanted}
-        with contextlib.suppress(OSError):
-            os.utime(path)  # the age by which coverages are dropped is that of their last use
-        plan = PixelPlan(
-            grid, *(arrays[n] for n in ("feature", "row", "column", "length", "total")),
-            *(arrays.get(n) for n in ("head", "tail", "weights")),
-        )  # fmt: skip
-        return Coverage(plan, arrays["fid"], arrays["state"], arrays["touched"])
-    except Exception:  # noqa: BLE001  # a damaged zip file can raise nearly anything, and is only a cache
+    table = cache.load(folder / f"{key}.arrow")
+    if table is None:
         return None
-
-
-def _drop_oldest(folder: Path) -> None:
-    for left_over in folder.glob("*.tmp"):  # of runs that were killed
-        if time.time() - left_over.stat().st_mtime > _DAY:
-            left_over.unlink(missing_ok=True)
-    files = sorted(folder.glob("*.npz"), key=lambda f: f.stat().st_mtime, reverse=True)
-    kept = 0
-    for file in files:
-        kept += file.stat().st_size
-        if kept > _CACHE_BYTES:
-            file.unlink(missing_ok=True)
+    # Kernels are compiled for arrays that may be written, so the mapped ones are copied, which takes milliseconds.
+    arrays = {n: table[n].chunk(0).values.to_numpy(zero_copy_only=False, writable=True) for n in table.column_names}
+    plan = PixelPlan(grid, *(arrays[name] for name in _RUNS), *(arrays.get(name) for name in _WEIGHTS))
+    return Coverage(plan, arrays["fid"], arrays["state"], arrays["touched"])

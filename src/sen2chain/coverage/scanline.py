@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import kernel
+from sen2chain.compiled import helper, kernel
 from sen2chain.coverage.slivers import SLIVER
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _TOUCHED = 1e-8
 _RINGS = "float64[::1], float64[::1], int64[::1], int64[::1], int64, int64"
 
 
-@kernel("int32[:,::1](int32[:,::1], int64)")
+@helper
 def _room(table: Runs, n: int) -> Runs:
     """Return `table` with room for row `n`, doubling as needed."""
     if n < table.shape[0]:
@@ -45,7 +45,7 @@ def _room(table: Runs, n: int) -> Runs:
     return bigger
 
 
-@kernel("int64(float64[::1], int64[::1], int64, int64, int64, int64[::1], int64[::1])")
+@helper
 def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, order: Ints, starts: Ints) -> int:
     """Order the edges of a feature by the first row they touch.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import kernel
+from sen2chain.compiled import helper, kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +31,7 @@ _MOST_POINTS = 8
 _NONE, _LEFT, _RIGHT, _TOP, _BOTTOM = range(5)
 
 
-@kernel("Tuple((int64, float64, float64))(float64, float64, float64, float64, float64, float64, float64, float64)")
+@helper
 def _crossing(
     x1: float, y1: float, x2: float, y2: float, left: float, bottom: float, right: float, top: float
 ) -> tuple[int, float, float]:
@@ -55,7 +55,7 @@ def _crossing(
     return _BOTTOM, min(max(x1 + ahead * ((y1 - bottom) / slope), left), right), bottom
 
 
-@kernel("float64(float64, float64, float64, float64, float64, float64)")
+@helper
 def _along(x: float, y: float, left: float, bottom: float, right: float, top: float) -> float:
     """Distance of a point on the border of a box from its lower left corner, counterclockwise."""
     if y == bottom:
@@ -67,14 +67,14 @@ def _along(x: float, y: float, left: float, bottom: float, right: float, top: fl
     return 2.0 * (right - left) + (top - bottom) + (top - y)
 
 
-@kernel("boolean(float64, float64, float64, float64, float64, float64)")
+@helper
 def _at_corner(x: float, y: float, left: float, bottom: float, right: float, top: float) -> bool:
     """Whether a point on the border of a box is so near a corner that a straight path from it may cut off a sliver."""
     near = 1e-4 * (right - left)
     return min(x - left, right - x) < near and min(y - bottom, top - y) < near
 
 
-@kernel("float64(float64[::1], float64[::1], int64, float64, float64, float64, float64)")
+@helper
 def _left_area(px: Floats, py: Floats, n: int, left: float, bottom: float, right: float, top: float) -> float:
     """Area of a box on the left of a path that enters and leaves it.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sen2chain.coverage import Coverage, PixelPlan, PixelRule
     from sen2chain.grid import Grid
+    from sen2chain.vectors import Layer
 
 
 class Coverages:
@@ -24,12 +25,8 @@ class Coverages:
 
     Parameters
     ----------
-    geometries
-        Geometries of the layer by position, None where a feature has none.
-    crs
-        Their CRS.
-    identity
-        Digest of both, under which coverages are saved.
+    layer
+        The layer; its geometries are only asked for when a coverage has not been saved.
     rule
         Pixel rule of the statistics.
     buffer
@@ -40,17 +37,15 @@ class Coverages:
 
     def __init__(
         self,
-        geometries: npt.NDArray[np.object_],
-        crs: str,
-        identity: str,
+        layer: Layer,
         *,
         rule: PixelRule = "center",
         buffer: float | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.geometries = geometries
+        self.layer = layer
         self.rule: PixelRule = rule
-        self._crs, self._identity, self._buffer, self._folder = crs, identity, buffer, folder
+        self._buffer, self._folder = buffer, folder
         self._kept: dict[object, Any] = {}
         self._locks: dict[object, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -61,10 +56,10 @@ class Coverages:
 
         def make() -> Coverage:
             options = {"tile": tile, "rule": rule, "buffer": self._buffer}
-            key = coverage.coverage_key(self._identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
+            key = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
             found = coverage.load(key, grid, self._folder) if self._folder else None
             if found is None:
-                found = coverage.prepare(self.geometries, self._crs, grid, **options)  # type: ignore[arg-type]
+                found = coverage.prepare(self.layer.geometry, self.layer.crs, grid, **options)  # type: ignore[arg-type]
                 if self._folder:
                     coverage.save(found, key, self._folder)
             return found

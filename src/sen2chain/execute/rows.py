@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 
 from sen2chain.coverage import PLANNED, REASONS
 from sen2chain.indices import SCALE
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from sen2chain.coverage import Coverage
     from sen2chain.plan import Output
     from sen2chain.records import ProductId
+    from sen2chain.vectors import Layer
 
     Floats = npt.NDArray[np.float64]
     Codes = npt.NDArray[np.int8]
@@ -138,15 +138,14 @@ def failed_batch(
     output: Output,
     reason: Reason,
     detail: str,
-    geometries: npt.NDArray[np.object_],
+    layer: Layer,
     rules: RowRules,
 ) -> Batch:
     """Report an output that gave nothing: every feature has the reason, but for those without a geometry."""
-    state = np.full(len(geometries), _CODE[reason], np.int8)
-    missing = shapely.is_missing(geometries)
-    state[missing] = _CODE[Reason.NULL_GEOMETRY]
-    state[shapely.is_empty(geometries) & ~missing] = _CODE[Reason.EMPTY_GEOMETRY]
-    n = len(geometries) if rules.keep_empty else 0
+    state = np.full(len(layer), _CODE[reason], np.int8)
+    state[list(layer.null)] = _CODE[Reason.NULL_GEOMETRY]
+    state[list(layer.empty)] = _CODE[Reason.EMPTY_GEOMETRY]
+    n = len(layer) if rules.keep_empty else 0
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(n)}
     columns |= {name: np.zeros(n, np.int64) for name in ("count", "nodata", "nbcld")}
     columns |= {name: np.full(n, np.nan) for name in ("cldprb", *rules.statistics.columns)}

@@ -124,7 +124,7 @@ def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: Row
     batches = tuple(
         batch
         if output.reason or batch.reasons.keys() & {Reason.UNREADABLE, Reason.GRID_MISMATCH}
-        else failed_batch(task.product, output, Reason.GRID_MISMATCH, str(error), coverages.geometries, rules)
+        else failed_batch(task.product, output, Reason.GRID_MISMATCH, str(error), coverages.layer, rules)
         for output, batch in zip(task.outputs, result.batches, strict=True)
     )
     return replace(result, batches=batches)

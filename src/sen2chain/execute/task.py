@@ -150,8 +150,7 @@ class _Extraction:
             error = self.failures[i]
             reason = Reason.GRID_MISMATCH if isinstance(error, GridMismatchError) else Reason.UNREADABLE
             detail = str(error)
-        geometries = self.coverages.geometries
-        return failed_batch(self.task.product, output, reason, detail, geometries, self.rules)
+        return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 
     def _extract(self, grid: Grid, coverage: Coverage, metadata: ProductMetadata | None) -> None:
         self.coverage = coverage
@@ -194,7 +193,7 @@ class _Extraction:
 
     def _average_cldprb(self, coarse: Coarse, coverage: Coverage | None) -> Floats:
         """Average the cloud probability of every feature over its 20 m pixels; NaN where it has none."""
-        mean = np.full(len(self.coverages.geometries), np.nan)
+        mean = np.full(len(self.coverages.layer), np.nan)
         if coverage is None or self.task.cldprb is None:
             return mean
         try:

@@ -15,11 +15,9 @@ from sen2chain.rasters import Raster, environment
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-    import numpy.typing as npt
-
     from sen2chain.plan.request import Request
     from sen2chain.records import Acquisition, Source
+    from sen2chain.vectors import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class ExtractionPlan:
     """Products left out because of their cloud cover."""
 
 
-def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.object_], crs: str) -> ExtractionPlan:
+def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
     """Find the acquisitions that matter and decide what serves them.
 
     Parameters
@@ -45,10 +43,10 @@ def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.objec
         What is asked for.
     source
         Where products come from.
-    geometries, crs
+    layer
         The layer, to know which tiles to look at.
     """
-    tiles, far = _tiles_of(source, geometries, crs, request.buffer)
+    tiles, far = _tiles_of(source, layer, request.buffer)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last):
@@ -68,20 +66,20 @@ def make_plan(request: Request, source: Source, geometries: npt.NDArray[np.objec
     return ExtractionPlan(tuple(tasks), tiles, far, outside_cover)
 
 
-def _tiles_of(
-    source: Source, geometries: npt.NDArray[np.object_], crs: str, buffer: float | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _tiles_of(source: Source, layer: Layer, buffer: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tiles whose nominal square is near a feature, and the others.
 
     The square is only a hint: where it leaves no tile at all, the rasters themselves are asked where they lie.
     """
     tiles = tuple(source.tiles())
-    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or near(geometries, crs, grid, buffer).any()]
+
+    def is_near(grid: Grid) -> bool:
+        return bool(near(layer.bounds, layer.crs, grid, buffer).any())
+
+    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or is_near(grid)]
     if not close:
         close = [
-            tile
-            for tile in tiles
-            if (grid := _real_grid(source.acquisitions(tile))) is not None and near(geometries, crs, grid, buffer).any()
+            tile for tile in tiles if (grid := _real_grid(source.acquisitions(tile))) is not None and is_near(grid)
         ]
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import kernel
+from sen2chain.compiled import helper, kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,18 +28,91 @@ N_MOMENTS = 8
 
 NODATA = 32767
 """Value of a pixel without data."""
-# Counting beats sorting as long as the values span less than this many times their number.
-_COUNTING = 16
+# Buckets of equal width that values are sorted into, in relation to their number: with so many, few share one.
+_BUCKETS = 4
 
 _PIXELS = "int16[::1], uint8[::1], uint8, int64[::1]"
 
 
-@kernel("float64(float64, float64, float64)")
+@helper
 def between(low: float, high: float, t: float) -> float:
     """Interpolate as numpy does, which keeps both ends exact."""
     if t >= 0.5:
         return high - (high - low) * (1.0 - t)
     return low + (high - low) * t
+
+
+@helper
+def _bucket(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.int32]) -> int:
+    """Prepare a sort into buckets: afterwards value v goes to place ``starts[(v - low) >> shift]`` and onwards.
+
+    Returns the shift. `starts` has room for ``_BUCKETS * n + 2`` numbers.
+    """
+    shift = 0
+    while (high - low) >> shift >= _BUCKETS * n:
+        shift += 1
+    last = ((high - low) >> shift) + 1
+    starts[: last + 1] = 0
+    for i in range(n):
+        starts[((np.int64(values[i]) - low) >> shift) + 1] += 1
+    for b in range(1, last + 1):
+        starts[b] += starts[b - 1]
+    return shift
+
+
+@helper
+def _sort(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.int32], out: Values) -> None:
+    """Sort n values between low and high: into buckets, then within each, where hardly anything is left to do."""
+    shift = _bucket(values, n, low, high, starts)
+    for i in range(n):
+        b = (np.int64(values[i]) - low) >> shift
+        out[starts[b]] = values[i]
+        starts[b] += 1
+    if shift == 0:
+        return
+    for i in range(1, n):
+        v = out[i]
+        j = i
+        while j > 0 and out[j - 1] > v:
+            out[j] = out[j - 1]
+            j -= 1
+        out[j] = v
+
+
+@helper
+def _sort_weighted(
+    values: Values,
+    weights: Weights,
+    n: int,
+    low: int,
+    high: int,
+    starts: npt.NDArray[np.int32],
+    out: Values,
+    share: Weights,
+) -> None:
+    """Sort n values with their weights; equal values keep their order."""
+    shift = _bucket(values, n, low, high, starts)
+    for i in range(n):
+        b = (np.int64(values[i]) - low) >> shift
+        out[starts[b]], share[starts[b]] = values[i], weights[i]
+        starts[b] += 1
+    if shift == 0:
+        return
+    for i in range(1, n):
+        v, w = out[i], share[i]
+        j = i
+        while j > 0 and out[j - 1] > v:
+            out[j], share[j] = out[j - 1], share[j - 1]
+            j -= 1
+        out[j], share[j] = v, w
+
+
+@helper
+def _longest(offsets: Offsets) -> int:
+    longest = 0
+    for f in range(offsets.size - 1):
+        longest = max(longest, offsets[f + 1] - offsets[f])
+    return longest
 
 
 @kernel(f"float64[:,::1]({_PIXELS}, float64[::1])")
@@ -54,11 +127,9 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
     """
     n_features = offsets.size - 1
     out = np.full((n_features, N_MOMENTS + quantiles.size), np.nan)
-    tally = np.zeros(65536, np.int64)
-    longest = 0
-    for f in range(n_features):
-        longest = max(longest, offsets[f + 1] - offsets[f])
-    valid = np.empty(longest, np.int16)
+    longest = _longest(offsets)
+    valid, ordered = np.empty(longest, np.int16), np.empty(longest, np.int16)
+    starts = np.empty(_BUCKETS * longest + 2, np.int32)
     for f in range(n_features):
         n = 0
         clouded = 0
@@ -93,43 +164,16 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
         out[f, VARIANCE] = max(squares / n - shift * shift, 0.0)
         if quantiles.size == 0:
             continue
-        if high - low < _COUNTING * n + 1024:
-            for i in range(n):
-                tally[valid[i] + 32768] += 1
-            for q in range(quantiles.size):
-                place = quantiles[q] * (n - 1)
-                first = np.int64(np.floor(place))
-                second = min(first + 1, n - 1)
-                below = 0
-                a, b = np.int64(high), np.int64(high)
-                v = np.int64(low)
-                while v <= high:
-                    below += tally[v + 32768]
-                    if below > first:
-                        a = v
-                        break
-                    v += 1
-                while v <= high:
-                    if below > second:
-                        b = v
-                        break
-                    v += 1
-                    if v <= high:
-                        below += tally[v + 32768]
-                out[f, N_MOMENTS + q] = between(np.float64(a), np.float64(b), place - first)
-            for i in range(n):
-                tally[valid[i] + 32768] = 0
-        else:
-            ordered = np.sort(valid[:n])
-            for q in range(quantiles.size):
-                place = quantiles[q] * (n - 1)
-                first = np.int64(np.floor(place))
-                second = min(first + 1, n - 1)
-                out[f, N_MOMENTS + q] = between(np.float64(ordered[first]), np.float64(ordered[second]), place - first)
+        _sort(valid, n, low, high, starts, ordered)
+        for q in range(quantiles.size):
+            place = quantiles[q] * (n - 1)
+            first = np.int64(np.floor(place))
+            second = min(first + 1, n - 1)
+            out[f, N_MOMENTS + q] = between(np.float64(ordered[first]), np.float64(ordered[second]), place - first)
     return out
 
 
-@kernel("float64(float64[::1], float64[::1], float64)")
+@helper
 def weighted_quantile(values: Floats, weights: Floats, q: float) -> float:
     """Quantile of distinct ascending values with weights, as exactextract defines it.
 
@@ -166,10 +210,13 @@ def reduce_weighted(
     """
     n_features = offsets.size - 1
     out = np.full((n_features, N_MOMENTS + quantiles.size), np.nan)
-    tally = np.zeros(65536, np.float64)
-    distinct = np.empty(65536, np.float64)
-    share = np.empty(65536, np.float64)
+    longest = _longest(offsets)
+    valid, ordered = np.empty(longest, np.int16), np.empty(longest, np.int16)
+    weight, share = np.empty(longest, np.float32), np.empty(longest, np.float32)
+    starts = np.empty(_BUCKETS * longest + 2, np.int32)
+    distinct, sums = np.empty(longest), np.empty(longest)
     for f in range(n_features):
+        m = 0
         n = 0.0
         clouded = 0.0
         invalid = 0.0
@@ -184,32 +231,34 @@ def reduce_weighted(
                 invalid += w
                 clouded += w
             else:
+                valid[m], weight[m] = v, weights[i]
+                m += 1
                 n += w
                 total += w * v
                 low = min(low, v)
                 high = max(high, v)
-                tally[v + 32768] += w
         out[f, COUNT], out[f, CLOUD], out[f, INVALID] = n, clouded, invalid
         if n == 0.0:
             continue
         mean = total / n
-        squares = 0.0
-        k = 0
-        for v in range(low, high + 1):
-            w = tally[v + 32768]
-            if w > 0.0:
-                squares += w * (v - mean) * (v - mean)
-                distinct[k], share[k] = v, w
+        _sort_weighted(valid, weight, m, low, high, starts, ordered, share)
+        k = -1
+        for i in range(m):
+            if k < 0 or ordered[i] != distinct[k]:
                 k += 1
-                tally[v + 32768] = 0.0
+                distinct[k], sums[k] = ordered[i], 0.0
+            sums[k] += np.float64(share[i])
+        squares = 0.0
+        for i in range(k + 1):
+            squares += sums[i] * (distinct[i] - mean) * (distinct[i] - mean)
         out[f, MIN], out[f, MAX], out[f, SUM] = low, high, total
         out[f, MEAN], out[f, VARIANCE] = mean, squares / n
         for q in range(quantiles.size):
-            out[f, N_MOMENTS + q] = weighted_quantile(distinct[:k], share[:k], quantiles[q])
+            out[f, N_MOMENTS + q] = weighted_quantile(distinct[: k + 1], sums[: k + 1], quantiles[q])
     return out
 
 
-@kernel("float64(float64[::1], float64[::1], boolean)")
+@helper
 def _median(values: Floats, weights: Floats, weighted: bool) -> float:  # noqa: FBT001  # a kernel takes no keywords
     """Median of distinct ascending values that occur `weights` times."""
     if weighted:
@@ -232,7 +281,7 @@ MAD, MAJORITY, MINORITY, VARIETY = range(4)
 """Columns of `reduce_frequencies`."""
 
 
-@kernel("void(float64[::1], int64, int64, boolean, float64[::1], float64[::1], float64[::1])")
+@helper
 def frequencies(
     tally: Floats,
     low: int,
@@ -299,7 +348,7 @@ def reduce_frequencies(values: Values, cloud: Bytes, bit: int, offsets: Offsets,
     return out
 
 
-@kernel("int64(float64, float64, float64, int64)")
+@helper
 def bin_of(value: float, low: float, high: float, bins: int) -> int:
     """Column of `reduce_histogram` that a value belongs to."""
     if value < low:

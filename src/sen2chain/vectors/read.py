@@ -1,4 +1,4 @@
-"""Read a polygon layer: geometry, attributes, CRS, identity. Nothing is ever written beside the user's file.
+"""Read a polygon layer. Nothing is ever written beside the user's file.
 
 The position of a feature in its layer, from 0, is its ``fid``, whatever the format calls its ids. Null and empty
 geometries keep their position, so that every feature can be accounted for later.
@@ -7,14 +7,13 @@ geometries keep their position, so that every feature can be accounted for later
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import re
 import shutil
 import tempfile
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,66 +21,23 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
-import pyproj
 import shapely
 
 from sen2chain.errors import LayerError
 from sen2chain.records import RESERVED_COLUMNS
+from sen2chain.vectors import saved
+from sen2chain.vectors.layer import Layer, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pyproj
 
 logger = logging.getLogger(__name__)
 
 _PARQUET = {".parquet", ".geoparquet"}
 _IN_ZIP = {".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml"}
 _POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryCollection
-_MULTI = (4, 5, 6, 7)
-_ONE_CENTIMETRE = 7  # decimals of a degree, also the precision of GeoJSON files after RFC 7946
-_ONE_MILLIMETRE = 3  # decimals of a metre
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """A layer as the other rooms use it; arrays are indexed by ``fid``."""
-
-    name: str
-    """Stem of result files: the file's stem, ``<stem>-<layer>`` for one of several layers."""
-    path: Path | None
-    """The user's file, None for a GeoDataFrame."""
-    crs: str
-    """``EPSG:4326`` where an authority's code matches exactly, else WKT; coordinates are in x, y order."""
-    geometry: np.ndarray
-    """Shapely geometries (n,), 2-D, polygons valid; None where null. Read-only."""
-    attributes: pd.DataFrame
-    """Attributes (n rows, RangeIndex) in the layer's order, under the names they have in results."""
-    repaired: tuple[int, ...]
-    """fids whose rings were repaired."""
-    null: tuple[int, ...]
-    """fids without geometry."""
-    empty: tuple[int, ...]
-    """fids whose geometry is empty, from the start or after the repair."""
-
-    def identity(self) -> str:
-        """Compute the SHA-256 (hex) of CRS and geometry, to the last bit: the key of anything rasterised from them."""
-        return _digest(self.crs, self.geometry).hexdigest()
-
-    def content_identity(self) -> str:
-        """Compute the SHA-256 (hex) of CRS, geometry and attributes in a form that survives a change of format.
-
-        Left out is what converting a layer changes: direction and start of rings, single against multi, null
-        against empty, coordinates below 1 mm (1 cm in degrees), column names (a shapefile cuts them to ten
-        characters), number types.
-        """
-        single = np.isin(shapely.get_type_id(self.geometry), _MULTI) & (shapely.get_num_geometries(self.geometry) == 1)
-        shapes = np.where(single, shapely.get_geometry(self.geometry, 0), self.geometry)
-        shapes[shapely.is_empty(shapes)] = None
-        decimals = _ONE_CENTIMETRE if pyproj.CRS(self.crs).is_geographic else _ONE_MILLIMETRE
-        rounded = shapely.transform(shapes, lambda xy: np.round(xy, decimals) + 0.0)  # + 0.0: -0.0 becomes 0.0
-        digest = _digest(self.crs, shapely.normalize(rounded))
-        for name in self.attributes:
-            digest.update("\x1f".join(_canonical(self.attributes[name])).encode() + b"\x1e")
-        return digest.hexdigest()
 
 
 def read_layer(
@@ -89,6 +45,7 @@ def read_layer(
     layer: str | None = None,
     name: str | None = None,
     field_names: str | Sequence[str] | None = None,
+    cache: Path | None = None,
 ) -> Layer:
     """Read a layer from a file that pyogrio reads, a zipped one, a GeoParquet file or a GeoDataFrame.
 
@@ -102,6 +59,8 @@ def read_layer(
         Stem of result files, instead of the file's own stem (``layer`` for a GeoDataFrame).
     field_names
         Attributes that must exist, as the layer calls them.
+    cache
+        Folder where a file's layer is kept until the file changes; None keeps none.
 
     Raises
     ------
@@ -110,13 +69,34 @@ def read_layer(
         missing or unknown, or if an attribute of `field_names` does not exist.
     """
     if isinstance(source, gpd.GeoDataFrame):
-        label, path, stem, frame = "The GeoDataFrame", None, "layer", source
+        label, found = "The GeoDataFrame", _from_frame("layer", source, "The GeoDataFrame", None)
     else:
         path = Path(source).expanduser()
         label = f"The layer {path}"
         if not path.exists():
             raise LayerError(f"{label} does not exist; check the path.")
-        stem, frame = _read_file(path, layer)
+        found = _from_file(path, label, layer, cache)
+    known, fields = found
+    _check_fields(field_names, fields, label)
+    # The name becomes a folder and file names.
+    return replace(known, name=re.sub(r"[/\\:\0]", "_", name or known.name))
+
+
+def _from_file(path: Path, label: str, layer: str | None, cache: Path | None) -> tuple[Layer, list[str]]:
+    """Give a file's layer, from the cache where the file has not changed, and its attributes' original names."""
+    key = saved.stamp(path, layer) if cache else None
+    if cache is None or key is None:
+        return _from_frame(*_read_file(path, layer), label, path)
+    found = saved.load(cache / f"{key}.arrow", path)
+    if found is None:
+        found = _from_frame(*_read_file(path, layer), label, path)
+        if saved.stamp(path, layer) == key:  # it was not changed meanwhile
+            found = replace(found[0], saved=saved.save(*found, key, cache)), found[1]
+    return found
+
+
+def _from_frame(stem: str, frame: Any, label: str, path: Path | None) -> tuple[Layer, list[str]]:
+    """Check what was read and make it a layer; give it with the attributes' original names."""
     if not isinstance(frame, gpd.GeoDataFrame) or frame.active_geometry_name is None:
         raise LayerError(f"{label} has no geometry column; give a layer of polygons, lines or points.")
     crs = _crs_text(frame.crs)
@@ -125,22 +105,9 @@ def read_layer(
     if not len(frame):
         raise LayerError(f"{label} has no features; give one with at least one polygon.")
     table = pd.DataFrame(frame).drop(columns=frame.active_geometry_name)
-    _check_fields(field_names, [str(column) for column in table.columns], label)
     geometry, repaired = _repair(np.array(frame.geometry.array, dtype=object))
-    return Layer(
-        name=re.sub(r"[/\\:\0]", "_", name or stem),  # the name becomes a folder and file names
-        path=path,
-        crs=crs,
-        geometry=geometry,
-        attributes=_attributes(table),
-        repaired=repaired,
-        null=_positions(shapely.is_missing(geometry)),
-        empty=_positions(shapely.is_empty(geometry)),
-    )
-
-
-def _positions(flags: np.ndarray) -> tuple[int, ...]:
-    return tuple(np.flatnonzero(flags).tolist())
+    layer = Layer.of(geometry, crs, name=stem, path=path, attributes=_attributes(table), repaired=repaired)
+    return layer, [str(column) for column in table.columns]
 
 
 def _read_file(path: Path, layer: str | None) -> tuple[str, Any]:
@@ -283,7 +250,7 @@ def _repair(shapes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     lost = ~np.isfinite(shapely.bounds(geometry)).all(axis=1) & ~shapely.is_missing(geometry)
     geometry[lost] = shapely.Polygon()
     geometry.flags.writeable = False
-    return geometry, _positions(broken & ~lost)
+    return geometry, tuple(np.flatnonzero(broken & ~lost).tolist())
 
 
 def _attributes(table: pd.DataFrame) -> pd.DataFrame:
@@ -307,26 +274,4 @@ def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
         column = column.dt.strftime("%Y-%m-%d")
     elif pd.api.types.is_numeric_dtype(column):  # bool included
         return column
-    return pd.Series([_text(value) for value in column], dtype=object)
-
-
-def _text(value: object) -> str | None:
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return re.sub(r"[\t\r\n]", "", value if isinstance(value, str) else str(value))
-
-
-def _canonical(column: pd.Series[Any]) -> Iterator[str]:
-    """Write values so that 1, 1.0 and True, or None and an empty text, are the same."""
-    if pd.api.types.is_numeric_dtype(column):
-        for number in column.to_numpy(dtype=float, na_value=np.nan):
-            yield "" if np.isnan(number) else f"{number:.10g}"
-    else:
-        for value in column.astype(object):
-            yield _text(value) or ""
-
-
-def _digest(crs: str, geometry: np.ndarray) -> hashlib._Hash:
-    digest = hashlib.sha256(crs.encode())
-    digest.update(b"".join(b"-" if shape is None else shape for shape in shapely.to_wkb(geometry, byte_order=1)))
-    return digest
+    return pd.Series([one_line(value) for value in column], dtype=object)

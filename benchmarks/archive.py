@@ -1,0 +1,203 @@
+"""The files that everybody reads: a full tile drawn by the demo generator, in three formats, and layers of parcels.
+
+Two dates are drawn; more are links to them under other names. They are read as other files, only the disk is spared.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from sen2chain import demo
+from sen2chain.demo import files
+from sen2chain.demo.scene import full_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from sen2chain.records import ProductId
+
+TILE = "31TGJ"
+INDEX = "NDVI"
+MASK = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
+NODATA, LEGACY_NODATA = 32767, 16383
+SIZES = {"S": 50, "M": 1_000, "L": 20_000, "XL": 100_000}
+"""Layers by name: number of polygons, spread over the tile."""
+FORMATS = ("cog", "jp2", "safe")
+"""Index as cloud-optimised GeoTIFF (ZSTD), index as lossy JPEG 2000 of old archives, bands of SAFE products."""
+_SKIES = ((0.1, 0.05), (0.3, 0.05))  # cloud and cirrus of the dates that are drawn
+
+
+@dataclass(frozen=True)
+class Product:
+    """The files of one date."""
+
+    name: str
+    values: tuple[Path, ...]
+    """What the index values come from: the index, or its bands."""
+    mask: Path
+    """The stored cloud mask (cog and jp2), or SCL, from which it is computed (safe)."""
+    cldprb: Path
+    masked: Path
+    """The index with the mask's pixels taken out, as peers need it; written only for cog."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One format of the archive."""
+
+    library: Path
+    products: tuple[Product, ...]
+
+
+def scene(size: int) -> demo.Scene:
+    """Describe the dates that are drawn."""
+    first = dt.datetime(2022, 5, 1, 10, 30, 21)  # noqa: DTZ001  # dates of the archive are UTC
+    passes = tuple(
+        demo.Overpass(first + dt.timedelta(days=10 * k), cloud=cloud, cirrus=cirrus)
+        for k, (cloud, cirrus) in enumerate(_SKIES)
+    )
+    return demo.Scene(
+        tiles=(TILE,),
+        size=size,
+        overpasses=passes,
+        bands=("B03", "B04", "B08", "SCL", "CLDPRB"),
+        parcels=SIZES["XL"] * size**2 // 10980**2,
+        indices=(INDEX, "BIGR"),
+        masks=(MASK,),
+        mask_format="tif",
+    )
+
+
+def build(folder: Path, size: int) -> None:
+    """Draw the archive, unless it is there already."""
+    done = folder / f"built-{size}"
+    if done.exists():
+        return
+    drawn = demo.build(folder / "drawn", scene(size), progress=lambda n, of: print(f"  {n} of {of} dates", flush=True))
+    for product in drawn.products:
+        cog = _index(folder, product, "tif")
+        mask = folder / "drawn/sen2chain_data/data/CLOUDMASKS" / TILE / str(product) / f"{product}_{MASK}.tif"
+        legacy = {"dtype": "int16", "nodata": LEGACY_NODATA}
+        _write(folder / "jp2" / f"{product}_{INDEX}.jp2", _clamped(cog), size, files.legacy(), legacy)
+        masked = {"dtype": "int16", "nodata": NODATA}
+        options = files.lossless("tif", 10)
+        _write(folder / "masked" / f"{product}_{INDEX}.tif", _masked(cog, mask), size, options, masked)
+    done.touch()
+
+
+def _index(folder: Path, product: ProductId, suffix: str, index: str = INDEX) -> Path:
+    where = folder / "drawn/sen2chain_data/data/INDICES" / index / TILE / str(product)
+    return where / f"{product}_{index}.{suffix}"
+
+
+def _strips(path: Path) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    with rasterio.open(path) as file:
+        for row in range(0, file.height, 1024):
+            yield row, file.read(1, window=Window(0, row, file.width, min(1024, file.height - row)))
+
+
+def _clamped(cog: Path) -> Iterator[npt.NDArray[np.generic]]:
+    """Index values as old archives hold them, in 15 bits."""
+    for _, values in _strips(cog):
+        yield np.clip(values, -LEGACY_NODATA - 1, LEGACY_NODATA)
+
+
+def _masked(cog: Path, mask: Path) -> Iterator[npt.NDArray[np.generic]]:
+    with rasterio.open(mask) as file:
+        clouds = file.read(1)
+    for row, values in _strips(cog):
+        part = clouds[row // 2 : (row + len(values)) // 2].repeat(2, axis=0).repeat(2, axis=1)
+        yield np.where(part > 0, np.int16(NODATA), values)
+
+
+def _write(
+    path: Path, strips: Iterator[npt.NDArray[np.generic]], size: int, options: files.Options, kind: files.Options
+) -> None:
+    whole = full_tile(TILE)
+    frame = replace(whole, size=size)
+    if size != whole.size:
+        frame = demo.Scene(tiles=(TILE,), size=size).frames()[0]
+    files.write_raster(path, frame, 10, strips, options, **kind)
+
+
+def layer(folder: Path, name: str, size: int) -> Path:
+    """Write a layer of parcels in geographic coordinates, and the same in the tile's, unless they are there."""
+    path = folder / "layers" / f"{name}-{size}.gpkg"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        frame = scene(size).frames()[0]
+        parcels = demo.parcels(SIZES[name], frame.bounds, f"EPSG:{frame.epsg}", seed=3)
+        in_utm(path).parent.mkdir(exist_ok=True)
+        parcels.to_parquet(in_utm(path))
+        parcels.to_crs("EPSG:4326").to_file(path)
+    return path
+
+
+def in_utm(path: Path) -> Path:
+    """Where a layer lies in the tile's coordinates, as peers need it."""
+    return path.parent / "utm" / f"{path.stem}.parquet"
+
+
+def read_in_utm(path: Path) -> gpd.GeoDataFrame:
+    """Read a layer in the tile's coordinates, its position as the column ``fid``."""
+    frame = gpd.read_parquet(in_utm(path))
+    return frame.assign(fid=np.arange(len(frame)))
+
+
+def archive(folder: Path, kind: str, dates: int, *, more_indices: bool = False) -> Archive:
+    """Lay out one format of the archive with a number of dates, by links to the files that were drawn.
+
+    With `more_indices` a second index is there as well.
+    """
+    home = folder / f"{kind}-{dates}{'-more' if more_indices else ''}"
+    drawn = folder / "drawn/sen2chain_data/data"
+    sources = sorted((drawn / "L2A" / TILE).glob("*.SAFE"))
+    products = []
+    for k in range(dates):
+        source = sources[k % len(sources)]
+        old = source.name.removesuffix(".SAFE")
+        day = dt.date(2022, 5, 1) + dt.timedelta(days=10 * k)
+        new = old.replace(old[11:19], f"{day:%Y%m%d}")
+        granule = next((source / "GRANULE").iterdir())
+        cldprb = granule / "QI_DATA" / "MSK_CLDPRB_20m.jp2"
+        if kind == "safe":
+            safe = home / "data/L2A" / TILE / f"{new}.SAFE"
+            _link(source, safe)
+            granule = safe / granule.relative_to(source)
+            bands = [next((granule / "IMG_DATA/R10m").glob(f"*_{band}_10m.jp2")) for band in ("B04", "B08")]
+            scl = next((granule / "IMG_DATA/R20m").glob("*_SCL_20m.jp2"))
+            found = (tuple(bands), scl, granule / "QI_DATA" / cldprb.name)
+        else:
+            suffix = "tif" if kind == "cog" else "jp2"
+            values = home / "data/INDICES" / INDEX / TILE / new / f"{new}_{INDEX}.{suffix}"
+            _link(drawn / "INDICES" / INDEX / TILE / old / f"{old}_{INDEX}.tif" if kind == "cog"
+                  else folder / "jp2" / f"{old}_{INDEX}.jp2", values)  # fmt: skip
+            if more_indices:
+                second = home / "data/INDICES/BIGR" / TILE / new / f"{new}_BIGR.tif"
+                _link(drawn / "INDICES/BIGR" / TILE / old / f"{old}_BIGR.tif", second)
+            masks = home / "data/CLOUDMASKS" / TILE / new
+            _link(drawn / "CLOUDMASKS" / TILE / old / f"{old}_{MASK}.tif", masks / f"{new}_{MASK}.tif")
+            _link(cldprb, masks / cldprb.name)
+            if more_indices:
+                scl = next((granule / "IMG_DATA/R20m").glob("*_SCL_20m.jp2"))
+                _link(scl, masks / f"T{TILE}_{new[11:26]}_SCL_20m.jp2")
+            found = ((values,), masks / f"{new}_{MASK}.tif", masks / cldprb.name)
+        products.append(Product(new, *found, folder / "masked" / f"{old}_{INDEX}.tif"))
+    return Archive(home, tuple(products))
+
+
+def _link(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.symlink(source.absolute(), path)  # noqa: PTH211  # reads as what it does

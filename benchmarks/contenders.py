@@ -1,0 +1,212 @@
+"""Who is measured. Each contender is given what it needs beforehand, and returns seconds per product.
+
+The work is the documented row: count, nodata, nbcld, cldprb, min, max, mean, std, median and two percentiles of every
+polygon, written as CSV. Who does less says so in `LIMITS`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import rasterio
+from rasterio.windows import Window
+
+from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
+from sen2chain import TimeSeries
+from sen2chain.execute import Coverages, workers
+from sen2chain.execute.strips import spans
+from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from benchmarks.archive import Archive, Product
+
+LIMITS = {
+    "exactextract": "works with area fractions; one thread; the better of its two strategies",
+    "rasterstats": "one thread",
+    "extractrs": "count, mean, min, max and standard deviation of one masked raster only: no median, no percentile, "
+    "no nbcld, no cldprb; its set-up, which it cannot save, is not counted",
+    "gdal raster zonal-stats": "area fractions; no percentiles but the median",
+}
+"""What a peer does not do, or does otherwise."""
+
+
+def clock(work: Callable[[], object]) -> float:
+    """Return the seconds that work takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def series(archive: Archive, layer: Path, **options: Any) -> TimeSeries:
+    """Prepare our own run."""
+    asked = {"indices": [INDEX], "masks": [MASK], **options}
+    return TimeSeries(layer, library=archive.library, quiet=True, **asked)
+
+
+def ours(archive: Archive, layer: Path, out: Path, **options: Any) -> float:
+    """Run sen2chain with its saved plan, from the layer's file to the CSV."""
+    return clock(lambda: series(archive, layer, **options).to_csv(out)) / len(archive.products)
+
+
+# ---------------------------------------------------------------------------------------------------------------- floor
+
+
+def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[Path]] | None = None) -> float:
+    """Decode just the blocks that we need, or the whole rasters where that is faster, and do nothing with them."""
+    threads = min(workers(0), len(archive.products))
+    wanted = rasters or (lambda product: (*product.values, product.mask, product.cldprb))
+    jobs = [[(path, _touched(path, archive, layer)) for path in wanted(product)] for product in archive.products]
+
+    def by_blocks(job: list[tuple[Path, Any]]) -> None:
+        with environment():
+            for path, touched in job:
+                with rasterio.open(path) as file:
+                    high, wide = file.block_shapes[0]
+                    for r, a, b in spans(touched, 0, len(touched)):
+                        rows, columns = min(high, file.height - r * high), min(b * wide, file.width) - a * wide
+                        file.read(1, window=Window(a * wide, r * high, columns, rows))
+
+    def whole(job: list[tuple[Path, Any]], within: int) -> None:
+        with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_NUM_THREADS": within}):
+            for path, _ in job:
+                with rasterio.open(path) as file:
+                    file.read(1)
+
+    def side_by_side(read: Callable[[Any], None]) -> Callable[[], object]:
+        def work() -> None:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(read, jobs))
+
+        return work
+
+    ways = [clock(side_by_side(by_blocks))]
+    if all(touched.mean() > 0.5 for job in jobs for _, touched in job):
+        ways.append(clock(side_by_side(lambda job: whole(job, 1))))
+        ways.append(clock(lambda: [whole(job, threads) for job in jobs]))
+    return min(ways) / len(archive.products)
+
+
+_known: dict[tuple[str, ...], Any] = {}
+
+
+def _touched(path: Path, archive: Archive, layer: Path) -> Any:
+    """Which blocks of a raster our run reads."""
+    key = (path.suffix, str(path.resolve().parent.name), str(layer))
+    if key not in _known:
+        planned = series(archive, layer)
+        coverages = Coverages(planned.layer)
+        with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].values[0])) as fine:
+            plan = coverages.get(fine.grid, planned.plan.tiles[0]).plan
+            _known[key] = coverages.touched(plan, raster.grid, raster.block_shape)
+    return _known[key]
+
+
+# ---------------------------------------------------------------------------------------------------------------- peers
+
+
+def _write(frame: pd.DataFrame, product: Product, out: Path) -> None:
+    out.mkdir(exist_ok=True)
+    frame.assign(date=product.name[11:26], filename=product.name).to_csv(out / f"{product.name}.csv", index=False)
+
+
+def exactextract(archive: Archive, layer: Path, out: Path, strategy: str) -> float:
+    """Run exactextract on the masked and the unmasked index and on CLDPRB."""
+    from exactextract import exact_extract  # noqa: PLC0415  # a peer, not a dependency
+
+    parcels = read_in_utm(layer)
+    operations = ["count", "min", "max", "mean", "stdev", "median", "quantile(q=0.25)", "quantile(q=0.75)"]
+
+    def run(product: Product) -> None:
+        def of(path: Path, asked: list[str]) -> pd.DataFrame:
+            options = {"include_cols": ["fid"], "strategy": strategy, "output": "pandas"}
+            return exact_extract(str(path), parcels, asked, **options)
+
+        frame = of(product.masked, operations)
+        seen = of(product.values[0], ["count"])["count"]
+        frame["nbcld"] = seen - frame["count"]
+        frame["nodata"] = parcels.area / 100 - frame["count"]
+        frame["cldprb"] = of(product.cldprb, ["mean"])["mean"]
+        _write(frame, product, out)
+
+    return _each(run, archive)
+
+
+def rasterstats(archive: Archive, layer: Path, out: Path) -> float:
+    """Run rasterstats on the masked and the unmasked index and on CLDPRB."""
+    from rasterstats import zonal_stats  # noqa: PLC0415
+
+    parcels = read_in_utm(layer)
+    asked = ["count", "nodata", "min", "max", "mean", "std", "median", "percentile_25", "percentile_75"]
+
+    def run(product: Product) -> None:
+        frame = pd.DataFrame(zonal_stats(parcels, str(product.masked), stats=asked))
+        frame["nbcld"] = pd.DataFrame(zonal_stats(parcels, str(product.values[0]), stats=["count"])) - frame[["count"]]
+        frame["cldprb"] = pd.DataFrame(zonal_stats(parcels, str(product.cldprb), stats=["mean"], nodata=255))["mean"]
+        _write(frame, product, out)
+
+    return _each(run, archive)
+
+
+def extractrs(archive: Archive, layer: Path, out: Path) -> float:
+    """Run extractrs on the masked index."""
+    from extractrs import apply_stat, build_cache  # noqa: PLC0415
+
+    parcels = read_in_utm(layer)
+    with rasterio.open(archive.products[0].masked) as file:
+        left, bottom, right, top = file.bounds
+    shapes = list(parcels.geometry.to_wkb())
+    cache = build_cache(shapes, list(range(len(shapes))), left, bottom, right, top, 10.0, 10.0)
+
+    def run(product: Product) -> None:
+        with rasterio.open(product.masked) as file:
+            values = file.read(1).astype(np.float64)
+        stats = {name: apply_stat(cache, values, float(NODATA), name) for name in ("count", "mean", "min", "max", "stdev")}
+        _write(pd.DataFrame(stats), product, out)
+
+    return _each(run, archive)
+
+
+def gdal(archive: Archive, layer: Path, out: Path) -> float:
+    """Run ``gdal raster zonal-stats`` on the masked and the unmasked index and on CLDPRB."""
+    from benchmarks.archive import in_utm  # noqa: PLC0415
+
+    zones = in_utm(layer).with_suffix(".gpkg")
+    if not zones.exists():
+        read_in_utm(layer).to_file(zones)
+
+    def run(product: Product) -> None:
+        out.mkdir(exist_ok=True)
+        statistics = "count,min,max,mean,stdev,median"
+        for name, path, asked in (
+            ("masked", product.masked, statistics),
+            ("unmasked", product.values[0], "count"),
+            ("cldprb", product.cldprb, "mean"),
+        ):
+            stats = [f"--stat={stat}" for stat in asked.split(",")]
+            to = out / f"{product.name}_{name}.csv"
+            command = ["gdal", "raster", "zonal-stats", "--overwrite", f"--zones={zones}", *stats, str(path), str(to)]
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+
+    return _each(run, archive)
+
+
+def has_gdal() -> bool:
+    """Whether the installed GDAL has ``gdal raster zonal-stats``, as from 3.12 on."""
+    program = shutil.which("gdal")
+    return bool(program) and not subprocess.run([program, "raster", "zonal-stats", "--help"], capture_output=True, check=False).returncode  # noqa: E501, S603
+
+
+def _each(run: Callable[[Product], None], archive: Archive) -> float:
+    """Measure a peer on the dates that are drawn: it does the same for every date."""
+    products = archive.products[:1]
+    return clock(lambda: list(starmap(run, ((p,) for p in products)))) / len(products)

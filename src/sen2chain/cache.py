@@ -1,0 +1,101 @@
+"""Files that only save time: written whole or not at all, sealed with a checksum, dropped when they grow too many.
+
+They are shared by processes: two that write the same file at once do no harm, and a file that is dropped while
+another process reads it stays readable there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT = 20 << 30
+"""Bytes a folder may hold before the files that were not used for longest are dropped."""
+
+_DAY = 86400.0  # what was used since may still be needed by a run
+_SEAL = 4  # bytes of the checksum at the end of a file
+_AT_ONCE = 1 << 24
+
+
+def save(path: Path, table: pa.Table) -> bool:
+    """Write a table to a file that takes its name when it is complete.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made where it does not exist.
+    table
+        What is kept.
+
+    Returns
+    -------
+    bool
+        Whether it is there now. A folder that cannot be written only costs the next run its time.
+    """
+    temporary = path.with_name(f"{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("x+b") as stream:
+                with pa.ipc.new_file(stream, table.schema) as writer:
+                    writer.write_table(table)
+                stream.flush()
+                stream.seek(0)
+                checksum = 0
+                while chunk := stream.read(_AT_ONCE):
+                    checksum = zlib.crc32(chunk, checksum)
+                stream.write(checksum.to_bytes(_SEAL, "big"))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        drop_oldest(path.parent)
+    except OSError:
+        return False
+    return True
+
+
+def load(path: Path) -> pa.Table | None:
+    """Map a table into memory, or return None when there is none that is whole."""
+    try:
+        with path.open("rb") as stream:
+            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return None
+    if zlib.crc32(content[:-_SEAL]).to_bytes(_SEAL, "big") != content[-_SEAL:]:
+        return None
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(content[:-_SEAL])).read_all()
+    except pa.ArrowInvalid:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the age by which files are dropped is that of their last use
+    return table
+
+
+def drop_oldest(folder: Path, limit: int | None = None) -> None:
+    """Drop files until the folder holds no more than `limit` bytes (`LIMIT`), and what killed runs left behind.
+
+    Files used within a day stay, since a run may still need them.
+    """
+    limit = LIMIT if limit is None else limit
+    now = time.time()
+    kept = 0
+    facts = []
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            facts.append((status.st_mtime, status.st_size, file))
+    for changed, size, file in sorted(facts, reverse=True):
+        kept += size
+        if now - changed > _DAY and (kept > limit or file.suffix == ".tmp"):
+            file.unlink(missing_ok=True)

@@ -1,0 +1,12 @@
+"""Read a polygon layer: geometry, attributes, CRS, identity. Nothing is ever written beside the user's file.
+
+The position of a feature in its layer, from 0, is its ``fid``, whatever the format calls its ids. Null and empty
+geometries keep their position, so that every feature can be accounted for later.
+"""
+
+from __future__ import annotations
+
+from sen2chain.vectors.layer import Layer
+from sen2chain.vectors.read import read_layer
+
+__all__ = ["Layer", "read_layer"]

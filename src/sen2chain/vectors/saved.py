@@ -1,0 +1,150 @@
+"""Layers as they were read, kept for later runs and for other processes: one Arrow file each.
+
+A file's layer is found again by the file's size and time of change, so that a run every night does not read, check
+and repair the same 100,000 polygons again; it only maps the attributes, and geometries stay on disk until something
+asks for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyogrio
+import shapely
+
+from sen2chain import cache
+from sen2chain.vectors.layer import Layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Raise it when the meaning of a saved layer changes.
+_FORMAT = 1
+# Some file systems keep times no finer than this, so a younger file may change again under the same time.
+_SECONDS = 2.0
+_NOTE = b"sen2chain"
+_OWN = ("geometry", "left", "bottom", "right", "top")  # columns before the attributes
+
+
+def stamp(path: Path, layer: str | None) -> str | None:
+    """Name under which a file's layer is saved: everything that reading depends on. None where that cannot be told.
+
+    Parameters
+    ----------
+    path
+        The user's file.
+    layer
+        The layer asked for.
+    """
+    if not path.is_file():
+        return None  # a folder such as a file geodatabase
+    # A shapefile is several files of one stem, a GeoPackage may have a side file of changes.
+    stem, name = _literal(path.stem), _literal(path.name)
+    files = []
+    for file in sorted({path, *path.parent.glob(f"{stem}.*"), *path.parent.glob(f"{name}-*")}):
+        with contextlib.suppress(OSError):
+            facts = file.stat()
+            if time.time() - facts.st_mtime < _SECONDS:
+                return None
+            files.append([file.name, facts.st_size, facts.st_mtime_ns])
+    versions = [_FORMAT, shapely.geos_version_string, shapely.__version__, pyogrio.__gdal_version_string__]
+    versions += [pyogrio.__version__, gpd.__version__, pd.__version__]
+    parts = [str(path.absolute()), layer, files, versions]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def save(layer: Layer, fields: list[str], key: str, folder: Path) -> Path | None:
+    """Keep a layer.
+
+    Parameters
+    ----------
+    layer, fields
+        The layer, and its attributes as the user's file names them.
+    key
+        Name of the saved file.
+    folder
+        Where saved layers are.
+
+    Returns
+    -------
+    Path or None
+        The saved file; None where the folder cannot be written, or where the attributes would not come back as they
+        are.
+    """
+    note = {
+        "name": layer.name, "crs": layer.crs, "identity": layer.identity, "fields": fields,
+        "repaired": layer.repaired, "null": layer.null, "empty": layer.empty,
+    }  # fmt: skip
+    attributes = pa.Table.from_pandas(layer.attributes, preserve_index=False)
+    if not _frame(attributes, len(layer)).equals(layer.attributes):
+        return None
+    shapes = pa.array(shapely.to_wkb(layer.geometry), pa.large_binary())
+    columns = [shapes, *(pa.array(side) for side in layer.bounds.T), *attributes.columns]
+    table = pa.table(columns, names=[*_OWN, *attributes.schema.names])
+    table = table.replace_schema_metadata({**(attributes.schema.metadata or {}), _NOTE: json.dumps(note).encode()})
+    path = folder / f"{key}.arrow"
+    return path if cache.save(path, table) else None
+
+
+def load(saved: Path, path: Path | None = None) -> tuple[Layer, list[str]] | None:
+    """Return a saved layer and its attributes' original names, or None when there is none that can be read.
+
+    Parameters
+    ----------
+    saved
+        The saved file.
+    path
+        The user's file.
+    """
+    table = cache.load(saved)
+    if table is None:
+        return None
+    note = json.loads(table.schema.metadata[_NOTE])
+    attributes = _frame(table.select(range(len(_OWN), table.num_columns)), table.num_rows)
+    bounds = np.stack([table.column(i).to_numpy() for i in range(1, len(_OWN))], axis=1)
+    shapes = table.column(0)
+
+    def read_shapes() -> np.ndarray:
+        geometry: np.ndarray = shapely.from_wkb(shapes.to_numpy())
+        geometry.flags.writeable = False
+        return geometry
+
+    return Layer(
+        name=note["name"],
+        path=path,
+        crs=note["crs"],
+        load=read_shapes,
+        bounds=bounds,
+        attributes=attributes,
+        repaired=tuple(note["repaired"]),
+        null=tuple(note["null"]),
+        empty=tuple(note["empty"]),
+        saved=saved,
+        known_identity=note["identity"],
+    ), note["fields"]
+
+
+def _frame(table: pa.Table, rows: int) -> pd.DataFrame:
+    """Give attributes as `read_layer` makes them: texts as objects, None where there is none."""
+    if not table.num_columns:
+        return pd.DataFrame(index=pd.RangeIndex(rows))
+    frame: pd.DataFrame = table.to_pandas()
+    texts = [i for i, field in enumerate(table.schema) if pa.types.is_string(field.type)]
+    columns: dict[str, Any] = {}
+    for i, name in enumerate(frame.columns):
+        column = frame.iloc[:, i]
+        columns[name] = column.astype(object).where(column.notna(), None) if i in texts else column
+    return pd.DataFrame(columns, index=pd.RangeIndex(rows))
+
+
+def _literal(name: str) -> str:
+    """Take the special meaning from characters of a pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
