@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
 from sen2chain import TimeSeries
-from sen2chain.execute import Coverages, workers
+from sen2chain.execute.run import workers
 from sen2chain.execute.strips import spans
 from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.archive import Archive, Product
+    from sen2chain.execute import Coverages
 
 LIMITS = {
     "exactextract": "works with area fractions; one thread; the better of its two strategies",
@@ -96,19 +97,17 @@ def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[P
     return min(ways) / len(archive.products)
 
 
-_known: dict[tuple[str, ...], Any] = {}
+_known: dict[Path, tuple[str, Coverages]] = {}
 
 
 def _touched(path: Path, archive: Archive, layer: Path) -> Any:
     """Which blocks of a raster our run reads."""
-    key = (path.suffix, str(path.resolve().parent.name), str(layer))
-    if key not in _known:
+    if layer not in _known:
         planned = series(archive, layer)
-        coverages = Coverages(planned.layer)
-        with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].values[0])) as fine:
-            plan = coverages.get(fine.grid, planned.plan.tiles[0]).plan
-            _known[key] = coverages.touched(plan, raster.grid, raster.block_shape)
-    return _known[key]
+        _known[layer] = planned.plan.tiles[0], planned._coverages()  # noqa: SLF001  # our own
+    tile, coverages = _known[layer]
+    with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].values[0])) as fine:
+        return coverages.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)
 
 
 # ---------------------------------------------------------------------------------------------------------------- peers

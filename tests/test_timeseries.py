@@ -486,7 +486,7 @@ def test_the_json_beside_says_how_rows_came_about(series: TimeSeries, season: de
     assert told["versions"]["numpy"] == np.__version__
     assert told["layer"]["path"] == str(season.layer)
     assert told["layer"]["features"] == 16
-    assert told["layer"]["sha256"] == series.layer.identity()
+    assert told["layer"]["sha256"] == series.layer.identity
     assert str(season.library) in told["archive"]
     assert told["rows"] == len(series.data["NDVI"])
     report = series.report[series.report["index"] == "NDVI"]

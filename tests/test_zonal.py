@@ -410,8 +410,8 @@ def test_take(seed: int, dtype: Any) -> None:
     image = rng.integers(0, 60000, (9, 13)).astype(dtype)
     row, column, length, start, n = runs(rng, 9, 13)
     out = np.zeros(n, dtype)
-    window = np.ascontiguousarray(image[row.min() :, column.min() :])
-    gather.take(window, int(row.min()), int(column.min()), row, column, length, start, out)
+    window = image[row.min() :].view(np.uint16)
+    gather.take(window, int(row.min()), row, column, length, start, out.view(np.uint16))
     np.testing.assert_array_equal(out, collect(image, row, column, length, start))
 
 
@@ -431,11 +431,10 @@ def test_take_nearest(seed: int, other: Grid) -> None:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, other.shape).astype(np.uint8)
     row, column, length, start, n = runs(rng, *TEN.shape)
-    before = rng.integers(0, 256, n).astype(np.uint8)
-    out = before.copy()
+    out = rng.integers(0, 256, n).astype(np.uint8)
     rows, columns = TEN.nearest_in(other, 0), TEN.nearest_in(other, 1)
     gather.take_nearest(image, rows, columns, row, column, length, start, out)
-    np.testing.assert_array_equal(out, before | collect(image[np.ix_(rows, columns)], row, column, length, start))
+    np.testing.assert_array_equal(out, collect(image[np.ix_(rows, columns)], row, column, length, start))
 
 
 def bilinear(image: Array, other: Grid) -> Array:

@@ -136,22 +136,26 @@ class Raster:
         except GridMismatchError as error:
             raise GridMismatchError(f"{self.location}: {error}") from None
 
-    def read(self, rows: tuple[int, int], columns: tuple[int, int]) -> npt.NDArray[np.generic]:
+    def read(
+        self, rows: tuple[int, int], columns: tuple[int, int], out: npt.NDArray[np.generic] | None = None
+    ) -> npt.NDArray[np.generic]:
         """Read a window.
 
         Parameters
         ----------
         rows, columns
             First and one past the last, inside the raster.
+        out
+            (rows, columns) of `dtype` to read into, which may be a part of a larger array; by default a new one.
 
         Returns
         -------
         numpy.ndarray
-            (rows, columns) of `dtype`.
+            (rows, columns) of `dtype`: `out` where it is given.
         """
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
         try:
-            data: npt.NDArray[np.generic] = self._dataset.read(1, window=window)
+            data: npt.NDArray[np.generic] = self._dataset.read(1, window=window, out=out)
         except (RasterioIOError, RasterioError, ValueError) as error:
             raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
         if _listeners:

@@ -187,12 +187,7 @@ class TimeSeries:
             return self
         request = self.request
         ledger, spool = self._start_ledger(), self._start_spool()
-        coverages = Coverages(
-            self.layer,
-            rule=request.pixels,
-            buffer=request.buffer,
-            folder=settings.cache_dir() / "coverage",
-        )
+        coverages = self._coverages()
         rules = RowRules(
             request.statistics,
             min_valid=request.min_valid,
@@ -210,6 +205,14 @@ class TimeSeries:
                         spool.add(batch)
         self._ledger, self._spool = ledger, spool
         return self
+
+    def _coverages(self) -> Coverages:
+        return Coverages(
+            self.layer,
+            rule=self.request.pixels,
+            buffer=self.request.buffer,
+            folder=settings.cache_dir() / "coverage",
+        )
 
     def _start_ledger(self) -> Ledger:
         ledger = Ledger()

@@ -1,11 +1,12 @@
 """Polygons and a grid become a pixel plan, once.
 
-`scanline` holds the kernels, `pixels` turns geometries in the grid's CRS into a `PixelPlan`, and `prepare` turns a
+`scanline` and `slivers` hold the kernels, `pixels` turns geometries in the grid's CRS into a `PixelPlan`, and `prepare` turns a
 layer into a `Coverage`, in which every feature has its pixels or its reason, and keeps it on disk.
 """
 
 from __future__ import annotations
 
+from sen2chain.coverage.blocks import touched_blocks
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
 from sen2chain.coverage.prepare import PLANNED, REASONS, Coverage, coverage_key, load, near, prepare, save
 
@@ -21,4 +22,5 @@ __all__ = [
     "prepare",
     "rasterize",
     "save",
+    "touched_blocks",
 ]

@@ -41,8 +41,19 @@ def _room(table: Runs, n: int) -> Runs:
     if n < table.shape[0]:
         return table
     bigger = np.empty((2 * table.shape[0], table.shape[1]), np.int32)
-    bigger[: table.shape[0]] = table
+    for i in range(table.shape[0]):
+        for j in range(table.shape[1]):
+            bigger[i, j] = table[i, j]
     return bigger
+
+
+@helper
+def _rows(y: Floats, first: int, last: int) -> tuple[int, int]:
+    """First and last row (or column) that some coordinates lie in."""
+    low, high = y[first], y[first]
+    for i in range(first + 1, last):
+        low, high = min(low, y[i]), max(high, y[i])
+    return int(np.floor(low)), int(np.floor(high))
 
 
 @helper
@@ -52,7 +63,8 @@ def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, o
     An edge is named by its second vertex. Afterwards ``order[starts[r]:starts[r + 1]]`` are the edges that start
     in row ``low + r``. Returns the number of edges.
     """
-    starts[:] = 0
+    for r in range(starts.size):
+        starts[r] = 0
     n = 0
     for ring in range(first_ring, last_ring):
         for i in range(rings[ring] + 1, rings[ring + 1]):
@@ -67,6 +79,26 @@ def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, o
             order[place[r]] = i
             place[r] += 1
     return n
+
+
+@helper
+def _sort(keys: Ints, carried: Ints, n: int) -> None:
+    """Sort the first n numbers, and carry others along (Shell's sort: few numbers, and numba's own compiles long)."""
+    gap = 1
+    while gap < n // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, n):
+            key, other = keys[i], carried[i]
+            j = i
+            while j >= gap and keys[j - gap] > key:
+                keys[j], carried[j] = keys[j - gap], carried[j - gap]
+                j -= gap
+            keys[j], carried[j] = key, other
+        gap //= 3
+
+
+# Loops stand where numpy would take a slice: numba compiles an assignment to a slice for seconds.
 
 
 @kernel(f"Tuple((int32[:,::1], float64[::1]))({_RINGS})")
@@ -98,8 +130,7 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
         first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
         if first_vertex == last_vertex:
             continue
-        low = int(np.floor(y[first_vertex:last_vertex].min()))
-        high = int(np.floor(y[first_vertex:last_vertex].max()))
+        low, high = _rows(y, first_vertex, last_vertex)
         n_max = last_vertex - first_vertex
         order = np.empty(n_max, np.int64)
         starts = np.empty(high - low + 2, np.int64)
@@ -107,6 +138,7 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
         active = np.empty(n_max, np.int64)
         n_active = 0
         crossings = np.empty(n_max, np.int64)
+        nothing = np.empty(n_max, np.int64)
         begin = np.empty(n_max, np.int64)
         end = np.empty(n_max, np.int64)
         for row in range(low, high + 1):
@@ -139,18 +171,18 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
                     crossings[n_cross] = int(np.floor((centre - y1) * (x2 - x1) / (y2 - y1) + x1 + 0.5))
                     n_cross += 1
             if n_cross > 1:
-                crossings[:n_cross].sort()
+                _sort(crossings, nothing, n_cross)
                 for k in range(0, n_cross - 1, 2):
                     begin[n_span] = crossings[k]
                     end[n_span] = crossings[k + 1]
                     n_span += 1
             if n_span == 0:
                 continue
-            by_begin = np.argsort(begin[:n_span]) if n_span > 1 else np.zeros(1, np.int64)
-            a, b = begin[by_begin[0]], end[by_begin[0]]
+            _sort(begin, end, n_span)
+            a, b = begin[0], end[0]
             for k in range(1, n_span + 1):
-                if k < n_span and begin[by_begin[k]] <= b:
-                    b = max(b, end[by_begin[k]])  # touching or overlapping: one run
+                if k < n_span and begin[k] <= b:
+                    b = max(b, end[k])  # touching or overlapping: one run
                     continue
                 if b > a:
                     total[f] += b - a
@@ -161,7 +193,7 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
                         runs[n_runs, 2], runs[n_runs, 3] = c0, c1 - c0
                         n_runs += 1
                 if k < n_span:
-                    a, b = begin[by_begin[k]], end[by_begin[k]]
+                    a, b = begin[k], end[k]
     return runs[:n_runs].copy(), total
 
 
@@ -200,18 +232,17 @@ def weighted_runs(
         first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
         if first_vertex == last_vertex:
             continue
-        low = int(np.floor(y[first_vertex:last_vertex].min()))
-        high = int(np.floor(y[first_vertex:last_vertex].max()))
+        low, high = _rows(y, first_vertex, last_vertex)
         n_max = last_vertex - first_vertex
         order = np.empty(n_max, np.int64)
         starts = np.empty(high - low + 2, np.int64)
         _bucket(y, rings, features[f], features[f + 1], low, order, starts)
-        left = int(np.floor(x[first_vertex:last_vertex].min()))
-        right = int(np.floor(x[first_vertex:last_vertex].max()))
+        left, right = _rows(x, first_vertex, last_vertex)
         area = np.zeros(right - left + 1)  # signed area right of the edges inside each cell
         rise = np.zeros(right - left + 1)  # signed height of the edges inside each cell
         met = np.zeros(right - left + 1, np.bool_)
         cells = np.empty(right - left + 2, np.int64)  # those that edges meet in this row
+        nothing = np.empty(right - left + 2, np.int64)
         active = np.empty(n_max, np.int64)
         n_active = 0
         for row in range(low, high + 1):
@@ -255,7 +286,7 @@ def weighted_runs(
                         met[c - left] = True
                         cells[n_cells] = c
                         n_cells += 1
-            cells[:n_cells].sort()
+            _sort(cells, nothing, n_cells)
             cells[n_cells] = right + 1
             carried = 0.0  # height of the edges left of here: the share of the cells that no edge meets
             length = 0  # of the open run
@@ -307,9 +338,11 @@ def weighted_runs(
                         continue
                     while n_weights + kept > weights.size:
                         more = np.empty(2 * weights.size, np.float32)
-                        more[:n_weights] = weights[:n_weights]
+                        for i in range(n_weights):
+                            more[i] = weights[i]
                         weights = more
-                    weights[n_weights : n_weights + kept] = share
+                    for i in range(n_weights, n_weights + kept):
+                        weights[i] = share
                     n_weights += kept
                     if head == length:
                         head += kept

@@ -169,7 +169,9 @@ def slivers(
                 if 0.0 < share < SLIVER:
                     if n_found == found.shape[0]:
                         more = np.empty((2 * n_found, 4))
-                        more[:n_found] = found
+                        for a in range(n_found):
+                            for b in range(4):
+                                more[a, b] = found[a, b]
                         found = more
                     found[n_found, 0], found[n_found, 1] = owner[k], row
                     found[n_found, 2], found[n_found, 3] = column, share

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import coverage
-from sen2chain.execute.strips import Strips, touched_blocks
+from sen2chain.execute.strips import Strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class Coverages:
     ) -> npt.NDArray[np.bool_]:
         """Return the blocks of a raster that a plan touches, see `touched_blocks`."""
         key = (id(plan), raster, block_shape, margin)
-        result: npt.NDArray[np.bool_] = self._once(key, lambda: touched_blocks(plan, raster, block_shape, margin))
+        result: npt.NDArray[np.bool_] = self._once(key, lambda: coverage.touched_blocks(plan, raster, block_shape, margin))
         return result
 
     def _once(self, key: object, make: Callable[[], object]) -> Any:

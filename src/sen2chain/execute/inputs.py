@@ -15,7 +15,7 @@ from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import ExitStack
 
     import numpy.typing as npt
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     Image = npt.NDArray[np.generic]
     Bools = npt.NDArray[np.bool_]
+    Window = tuple[slice, slice, Bools]
 
 LEGACY_NODATA = 16383
 """No-data value of the original program's index rasters; it is declared in a side file that is often lost."""
@@ -170,37 +171,44 @@ class Coarse:
         kept = set(locations)
         self._images = {where: image for where, image in self._images.items() if where in kept}
 
-    def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Bools, Grid]:
-        """Return a mask and its grid; True where masked, right wherever the plan has pixels."""
+    def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Grid, Iterator[Window]]:
+        """Return the grid of a mask, and the mask in windows: True where masked, wherever the plan has pixels."""
         if "mask" in source.rasters:
             location = source.rasters["mask"]
-            return np.asarray(self.image(location, None)) > 0, self.raster(location).grid  # type: ignore[operator]
+            raster, image = self.raster(location), self.image(location, None)
+            return raster.grid, ((*w, image[w] > 0) for w in self._touched_windows(raster))  # type: ignore[operator]
         images: dict[str, Image] = {}
         for name, location in source.rasters.items():
             images[name] = self.image(location, np.uint16 if name == "B11" else np.uint8)
         first = self.raster(source.rasters[mask.inputs[0]])
-        shape = first.grid.shape
-        if any(image.shape != shape for image in images.values()):
+        if any(image.shape != first.grid.shape for image in images.values()):
             where = ", ".join(source.rasters.values())
             raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
-        out = np.zeros(shape, dtype=bool)
-        touched = self._coverages.touched(self._plan, first.grid, first.block_shape)
-        high, wide = first.block_shape
+        return first.grid, (
+            (rows, columns, _compute(mask, images, rows, columns, metadata))
+            for rows, columns in self._touched_windows(first)
+        )
+
+    def _touched_windows(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of the stretches of blocks where the plan has pixels."""
+        high, wide = raster.block_shape
+        touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape)
+        rows, columns = raster.grid.shape
         for r, a, b in spans(touched, 0, touched.shape[0]):
-            inner = (r * high, min((r + 1) * high, shape[0]), a * wide, min(b * wide, shape[1]))
-            outer = (
-                max(inner[0] - mask.reach, 0),
-                min(inner[1] + mask.reach, shape[0]),
-                max(inner[2] - mask.reach, 0),
-                min(inner[3] + mask.reach, shape[1]),
-            )
-            window: dict[str, Image] = {n: i[outer[0] : outer[1], outer[2] : outer[3]] for n, i in images.items()}
-            if "B11" in window and metadata is not None:
-                window["B11"] = reflectance(window["B11"], metadata.offsets["B11"], metadata.quantification)
-            out[inner[0] : inner[1], inner[2] : inner[3]] = mask.compute(window)[
-                inner[0] - outer[0] : inner[1] - outer[0], inner[2] - outer[2] : inner[3] - outer[2]
-            ]
-        return out, first.grid
+            yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))
+
+
+def _compute(
+    mask: Mask, images: Mapping[str, Image], rows: slice, columns: slice, metadata: ProductMetadata | None
+) -> Bools:
+    """Compute a mask in a window from its inputs within reach."""
+    top, left = max(rows.start - mask.reach, 0), max(columns.start - mask.reach, 0)
+    outer = slice(top, rows.stop + mask.reach), slice(left, columns.stop + mask.reach)
+    window: dict[str, Image] = {name: image[outer] for name, image in images.items()}
+    if "B11" in window and metadata is not None:
+        window["B11"] = reflectance(window["B11"], metadata.offsets["B11"], metadata.quantification)
+    inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+    return mask.compute(window)[inner]
 
 
 def read_blocks(raster: Raster, row: int, first: int, last: int, image: Image, row0: int) -> None:
@@ -208,7 +216,7 @@ def read_blocks(raster: Raster, row: int, first: int, last: int, image: Image, r
     high, wide = raster.block_shape
     rows = (row * high, min((row + 1) * high, raster.grid.shape[0]))
     columns = (first * wide, min(last * wide, raster.grid.shape[1]))
-    image[rows[0] - row0 : rows[1] - row0, columns[0] : columns[1]] = raster.read(rows, columns)
+    raster.read(rows, columns, image[rows[0] - row0 : rows[1] - row0, columns[0] : columns[1]])
 
 
 def check_scale(raster: Raster) -> None:

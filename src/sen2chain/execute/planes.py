@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.errors import RasterError
-from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from sen2chain.execute.inputs import Coarse
-    from sen2chain.execute.strips import Runs
     from sen2chain.grid import Grid
     from sen2chain.library import ProductMetadata
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource
 
     Bytes = npt.NDArray[np.uint8]
+    Nearest = tuple[Bytes, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 _BITS = 8
 
@@ -66,7 +65,7 @@ class MaskPlanes:
         if mask.name in self._place:
             return
         try:
-            image, grid = coarse.mask(mask, source, metadata)
+            grid, windows = coarse.mask(mask, source, metadata)
         except RasterError as error:
             self._failed[mask.name] = error
             raise
@@ -74,21 +73,17 @@ class MaskPlanes:
         if p is None:
             p = len(self._planes)
             rows, columns = self._grid.nearest_in(grid, 0), self._grid.nearest_in(grid, 1)
+            # Where no feature is, nothing is written, and untouched pages cost no memory.
             self._planes.append(_Plane(grid, np.zeros(grid.shape, np.uint8), rows, columns))
         plane = self._planes[p]
-        plane.bits |= image.astype(np.uint8) << np.uint8(plane.used)
+        for r, c, masked in windows:
+            plane.bits[r, c] |= masked.view(np.uint8) << np.uint8(plane.used)
         self._place[mask.name] = (p, 1 << plane.used)
         plane.used += 1
 
-    def collect(self, runs: Iterable[Runs], size: int) -> list[Bytes]:
-        """Return for each plane the bits under the pixels of a group."""
-        collected = []
-        for plane in self._planes:
-            bits = np.zeros(size, np.uint8)
-            for r in runs:
-                gather.take_nearest(plane.bits, plane.rows, plane.columns, r.row, r.column, r.length, r.start, bits)
-            collected.append(bits)
-        return collected
+    def look_up(self) -> list[Nearest]:
+        """Return the planes with the rows and columns in which the grid's pixels lie."""
+        return [(plane.bits, plane.rows, plane.columns) for plane in self._planes]
 
     def cloud(self, mask: Mask, collected: Sequence[Bytes], size: int) -> tuple[Bytes, int]:
         """Return the collected bits that hold a mask, and its bit; no bit is set for a mask that was not made."""

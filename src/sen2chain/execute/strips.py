@@ -8,7 +8,7 @@ each strip of it is a group of its own, a piece, whose values are only tallied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -45,7 +45,7 @@ class Runs:
     length: Ints
     """Numbers of pixels."""
     start: Starts
-    """Where in the group's buffer each run's pixels go."""
+    """Where in the group's buffer each run's pixels go; ascending."""
     head: Ints | None
     """Leading pixels with a weight."""
     tail: Ints | None
@@ -53,19 +53,10 @@ class Runs:
     own: Starts | None
     """Where each run's weights begin in the plan's."""
 
-    def between(self, first: int, last: int) -> Runs:
-        """Return the runs that fill a stretch of the buffer, as runs of a buffer of that stretch alone."""
+    def between(self, first: int, last: int) -> tuple[Ints, Ints, Ints, Starts]:
+        """Return rows, columns, lengths and starts of the runs that fill a stretch of the buffer, counted from it."""
         cut = slice(*np.searchsorted(self.start, (first, last)))
-        return replace(
-            self,
-            row=self.row[cut],
-            column=self.column[cut],
-            length=self.length[cut],
-            start=self.start[cut] - first,
-            head=None if self.head is None else self.head[cut],
-            tail=None if self.tail is None else self.tail[cut],
-            own=None if self.own is None else self.own[cut],
-        )
+        return self.row[cut], self.column[cut], self.length[cut], self.start[cut] - first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,35 +94,42 @@ class Strips:
         """Order a plan for strips of `height` rows."""
         strip = (plan.row // height).astype(np.int64)
         n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
-        unit = plan.feature.astype(np.int64)  # what is collected together: a feature, or a piece of a large one
+        # What is collected together, a unit: a feature, or a piece of a large one. Runs come ordered by feature and
+        # row, so those of a unit stand together.
+        unit = plan.feature.astype(np.int64)
         feature_of = np.arange(n_features)
         is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > LARGE
-        in_pieces = is_large[plan.feature]
-        if in_pieces.any():
+        if is_large.any():
+            in_pieces = is_large[plan.feature]
             pieces, number = np.unique(unit[in_pieces] * n_strips + strip[in_pieces], return_inverse=True)
             unit[in_pieces] = n_features + number
             feature_of = np.concatenate([feature_of, pieces // n_strips])
-        last = np.full(len(feature_of), -1, np.int64)
-        np.maximum.at(last, unit, strip)
-        pixels = np.bincount(unit, weights=plan.length, minlength=len(feature_of)).astype(np.int64)
+        begins = np.flatnonzero(np.diff(unit, prepend=-1))
+        present = unit[begins]
+        before = np.cumsum(plan.length, dtype=np.int64) - plan.length
+        pixels, last = np.zeros((2, len(feature_of)), np.int64)
+        pixels[present] = np.diff(before[begins], append=plan.length.sum(dtype=np.int64))
+        last[present] = strip[np.append(begins[1:], len(unit)) - 1]
         group = np.where(np.arange(len(feature_of)) < n_features, last, n_strips + np.arange(len(feature_of)))
+        # Where a unit's pixels begin in its group's buffer.
         first_pixel = np.zeros(len(feature_of), np.int64)
         groups = {}
-        for g in np.unique(group[last >= 0]):
-            units = np.flatnonzero((group == g) & (last >= 0))
+        held = np.sort(present)
+        held = held[_stable_order(group[held])]
+        edges = np.flatnonzero(np.diff(group[held], prepend=-1))
+        for units in np.split(held, edges[1:]) if len(held) else ():
             offsets = np.concatenate([[0], np.cumsum(pixels[units])])
             first_pixel[units] = offsets[:-1]
-            groups[int(g)] = Group(int(last[units[0]]), bool(g >= n_strips), feature_of[units], offsets)
-        # Runs come ordered by feature and row, so those of a unit stand together.
-        before = np.cumsum(plan.length, dtype=np.int64) - plan.length
-        first_run = np.zeros(len(feature_of), np.int64)
-        begins = np.flatnonzero(np.diff(unit, prepend=-1))
-        first_run[unit[begins]] = begins
-        start = first_pixel[unit] + before - before[first_run[unit]]
+            g = int(group[units[0]])
+            groups[g] = Group(int(last[units[0]]), g >= n_strips, feature_of[units], offsets)
+        shift = np.zeros(len(feature_of), np.int64)
+        shift[present] = first_pixel[present] - before[begins]
+        start = before + shift[unit]
         group_of_run = group[unit]
-        key = strip * (int(group.max(initial=0)) + 1) + group_of_run
-        order = np.argsort(key, kind="stable")
-        edges = np.flatnonzero(np.diff(key[order], prepend=-1))
+        order = _stable_order(group_of_run)
+        order = order[_stable_order(strip[order])]
+        by_strip, by_group = strip[order], group_of_run[order]
+        edges = np.flatnonzero((np.diff(by_strip, prepend=-1) != 0) | (np.diff(by_group, prepend=-1) != 0))
         own = None
         if plan.head is not None and plan.tail is not None:
             weighted = (plan.head + plan.tail).astype(np.int64)
@@ -155,43 +153,10 @@ class Strips:
         return cls(height, tuple(parts), groups)
 
 
-def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int) -> Bools:
-    """Which blocks of a raster hold pixels of a plan, or pixels within `margin` of them.
-
-    Parameters
-    ----------
-    plan
-        A plan on a grid that covers the same ground as the raster.
-    raster
-        Grid of the raster.
-    block_shape
-        (rows, columns) of its blocks.
-    margin
-        Pixels of the raster.
-
-    Returns
-    -------
-    numpy.ndarray
-        (block rows, block columns) of bool.
-    """
-    high, wide = block_shape
-    n = (-(-raster.shape[0] // high), -(-raster.shape[1] // wide))
-    rows = plan.grid.nearest_in(raster, 0)[plan.row]
-    columns = plan.grid.nearest_in(raster, 1)
-    first = columns[plan.column]
-    last = columns[plan.column + plan.length - 1]
-    top = np.maximum(rows - margin, 0) // high
-    bottom = np.minimum(rows + margin, raster.shape[0] - 1) // high
-    left = np.maximum(first - margin, 0) // wide
-    right = np.minimum(last + margin, raster.shape[1] - 1) // wide
-    # Each run adds 1 over a rectangle of blocks: put +1 and -1 on its corners and sum up.
-    width = n[1] + 1
-    corners = np.zeros((n[0] + 1) * width, np.int64)
-    for r, c, sign in ((top, left, 1), (top, right + 1, -1), (bottom + 1, left, -1), (bottom + 1, right + 1, 1)):
-        corners += sign * np.bincount(r.astype(np.int64) * width + c, minlength=corners.size)
-    sums = corners.reshape(n[0] + 1, width).cumsum(axis=0).cumsum(axis=1)
-    touched: Bools = sums[: n[0], : n[1]] > 0
-    return touched
+def _stable_order(numbers: Starts) -> npt.NDArray[np.intp]:
+    """Sort whole numbers from 0 on, equal ones in their order; numpy is much faster where they fit in 16 bits."""
+    small = numbers.max(initial=0) < 1 << 16
+    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
 
 
 def spans(touched: Bools, first: int, last: int) -> Iterator[tuple[int, int, int]]:

@@ -174,6 +174,7 @@ class _Extraction:
                     self.failures[i] = error
         self.cldprb = self._average_cldprb(coarse, cldprb_coverage)
         self.scl = self._read_scl(coarse, grid)
+        self.nearest = self.planes.look_up() + ([self.scl] if self.scl else [])
         coarse.forget_but(self.values.coarse_locations)
         self._stream()
 
@@ -239,11 +240,19 @@ class _Extraction:
             group = strips.groups[part.group]
             buffer = buffers.setdefault(part.group, Buffer())
             self.values.collect(part, group.size, images, strip * height, buffer)
+            self._collect_nearest(part, group.size, buffer)
             if group.is_piece:
                 self._tally(group, [part], buffers.pop(part.group))
             elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
                 self._reduce(group, runs_of[part.group], buffers.pop(part.group))
         self._finish_tallies()
+
+    def _collect_nearest(self, part: Runs, size: int, buffer: Buffer) -> None:
+        """Look up masks and classes under the pixels of runs."""
+        if not buffer.nearest:
+            buffer.nearest = [np.empty(size, np.uint8) for _ in self.nearest]
+        for (image, rows, columns), out in zip(self.nearest, buffer.nearest, strict=True):
+            gather.take_nearest(image, rows, columns, part.row, part.column, part.length, part.start, out)
 
     def _reduce(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
         """Turn the collected pixels of a group into statistics of every output, some features at a time."""
@@ -300,24 +309,18 @@ class _Extraction:
             for i, tally in whole.tallies.items():
                 self._keep(i, fid, tally.reduce(self.rules.statistics) | shared)
 
-    def _measure(self, runs: list[Runs], size: int, buffer: Buffer) -> _Pixels:
+    def _measure(self, runs: list[tuple[Array, Array, Array, Array]], size: int, buffer: Buffer) -> _Pixels:
         """Give values, clouds and classes of every output at collected pixels."""
         alive = self._alive()
         values = self.values.values((output for _, output in alive), runs, size, buffer)
-        collected = self.planes.collect(runs, size)
-        pixels = _Pixels()
+        pixels = _Pixels(classes=buffer.nearest[-1] if self.scl else None)
         for i, output in alive:
             value = values[value_key(output)]
-            cloud, bit = self.planes.cloud(output.mask, collected, size)
+            cloud, bit = self.planes.cloud(output.mask, buffer.nearest, size)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
                 value, cloud = self.values.removed_by_mask(output, value, cloud, bit, buffer)
                 bit = 1
             pixels.outputs[i] = (value, cloud, bit)
-        if self.scl is not None:
-            image, rows, columns = self.scl
-            pixels.classes = np.zeros(size, np.uint8)
-            for r in runs:
-                gather.take_nearest(image, rows, columns, r.row, r.column, r.length, r.start, pixels.classes)
         return pixels
 
     def _outside(self, features: Array, offsets: Array, weights: npt.NDArray[np.float32] | None) -> Floats:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
     Values = npt.NDArray[np.int16]
+    Stretch = tuple[Array, Array, Array, Array]
 
 # Formulas work on stretches of this many pixels, so that their steps stay in the processor's cache.
 _STRETCH = 1 << 15
@@ -43,6 +44,8 @@ class Buffer:
 
     fine: dict[str, Array] = field(default_factory=dict)
     """Location of a 10 m raster -> its values."""
+    nearest: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    """Bits of the masks, plane by plane, and after them SCL classes where they are asked for."""
     weights: npt.NDArray[np.float32] | None = None
     """Weights of the pixels, where they have some."""
 
@@ -50,6 +53,7 @@ class Buffer:
         """Return a stretch of the pixels; nothing is copied."""
         return Buffer(
             {where: values[first:last] for where, values in self.fine.items()},
+            [values[first:last] for values in self.nearest],
             None if self.weights is None else self.weights[first:last],
         )
 
@@ -82,6 +86,7 @@ class ValueRasters:
         self._plan, self._coverages, self._metadata = plan, coverages, metadata
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
+        self._strips: dict[str, Array] = {}
 
     def announce(self, outputs: Iterable[Output]) -> None:
         """Sort the rasters of outputs into those on the 10 m grid and coarser ones."""
@@ -137,7 +142,10 @@ class ValueRasters:
             raster = self._files.open(location)
             high = raster.block_shape[0]
             touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape)
-            image = np.zeros((rows, self._grid.shape[1]), raster.dtype)
+            # One array serves all strips, since only pixels of touched blocks are taken from it.
+            if location not in self._strips:
+                self._strips[location] = np.empty((height, self._grid.shape[1]), raster.dtype)
+            image = self._strips[location][:rows]
             try:
                 for r, a, b in spans(touched, row0 // high, -(-(row0 + rows) // high)):
                     read_blocks(raster, r, a, b, image, row0)
@@ -152,7 +160,9 @@ class ValueRasters:
         for location, image in images.items():
             if location not in buffer.fine:
                 buffer.fine[location] = np.empty(size, image.dtype)
-            gather.take(image, row0, 0, part.row, part.column, part.length, part.start, buffer.fine[location])
+            # Values of either sign are copied as the 16 bits they are.
+            image, out = image.view(np.uint16), buffer.fine[location].view(np.uint16)  # noqa: PLW2901
+            gather.take(image, row0, part.row, part.column, part.length, part.start, out)
         if part.head is None or part.tail is None or part.own is None or self._plan.weights is None:
             return
         if buffer.weights is None:
@@ -160,7 +170,7 @@ class ValueRasters:
         gather.take_weights(part.head, part.tail, part.own, self._plan.weights, part.length, part.start, buffer.weights)
 
     def values(
-        self, outputs: Iterable[Output], runs: Sequence[Runs], size: int, buffer: Buffer
+        self, outputs: Iterable[Output], runs: Sequence[Stretch], size: int, buffer: Buffer
     ) -> dict[tuple[str, str], Values]:
         """Make the stored values of every output at the collected pixels.
 
@@ -195,7 +205,7 @@ class ValueRasters:
                 values[index.name, ""][a:b] = index.compute(surface)
         return values
 
-    def _digital_numbers(self, location: str, runs: Sequence[Runs], size: int, buffer: Buffer) -> Array:
+    def _digital_numbers(self, location: str, runs: Sequence[Stretch], size: int, buffer: Buffer) -> Array:
         """Return the collected digital numbers of a band; those of a 20 m band are interpolated and float."""
         if location not in self._bilinear:
             return buffer.fine[location]
@@ -203,7 +213,7 @@ class ValueRasters:
         image: Array = self._coarse.image(location, np.uint16)
         maps = self._bilinear[location]
         for r in runs:
-            gather.take_bilinear(image, *maps, r.row, r.column, r.length, r.start, out)
+            gather.take_bilinear(image, *maps, *r, out)
         return out
 
     def removed_by_mask(

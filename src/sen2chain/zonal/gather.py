@@ -1,6 +1,8 @@
 """Kernels that collect the pixels of features from rasters. Arrays in, arrays out.
 
 The pixels of a feature end up side by side in a flat array: run k fills ``out[start[k] : start[k] + length[k]]``.
+Positions are unsigned where it matters: numba does not have to
+ask then whether they count from the end, which makes short loops twice as fast.
 """
 
 from __future__ import annotations
@@ -23,33 +25,33 @@ if TYPE_CHECKING:
 _RUNS = "int32[::1], int32[::1], int32[::1], int64[::1]"
 
 
-@kernel(
-    f"void(uint16[:,::1], int64, int64, {_RUNS}, uint16[::1])",
-    f"void(int16[:,::1], int64, int64, {_RUNS}, int16[::1])",
-)
-def take(
-    image: Array, row0: int, column0: int, row: Ints, column: Ints, length: Ints, start: Starts, out: Array
-) -> None:
-    """Copy the pixels of runs out of a window that begins at (row0, column0) of the grid."""
+@kernel(f"void(uint16[:,::1], int64, {_RUNS}, uint16[::1])")
+def take(image: Array, row0: int, row: Ints, column: Ints, length: Ints, start: Starts, out: Array) -> None:
+    """Copy the pixels of runs out of full rows of the grid, of which row0 is the first; any 16 bits, seen as uint16."""
     for k in range(row.size):
         line = image[row[k] - row0]
-        c = column[k] - column0
-        s = start[k]
-        for i in range(length[k]):
+        c, s = np.uint32(column[k]), np.uint64(start[k])
+        for i in range(np.uint32(length[k])):
             out[s + i] = line[c + i]
 
 
 @kernel(f"void(uint8[:,::1], int32[::1], int32[::1], {_RUNS}, uint8[::1])")
 def take_nearest(
-    image: Bytes, rows: Ints, columns: Ints, row: Ints, column: Ints, length: Ints, start: Starts, out: Bytes
+    image: Bytes,
+    rows: Ints,
+    columns: Ints,
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    start: Starts,
+    out: Bytes,
 ) -> None:
-    """Add (bitwise or) pixels of a raster of another resolution: grid row r lies in its row ``rows[r]``."""
+    """Copy the pixels of runs out of a raster of another resolution: grid row r lies in its row ``rows[r]``."""
     for k in range(row.size):
         line = image[rows[row[k]]]
-        c = column[k]
-        s = start[k]
-        for i in range(length[k]):
-            out[s + i] |= line[columns[c + i]]
+        c, s = np.uint32(column[k]), np.uint64(start[k])
+        for i in range(np.uint32(length[k])):
+            out[s + i] = line[np.uint32(columns[c + i])]
 
 
 @kernel(
@@ -118,9 +120,9 @@ def sums(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, n_f
     count = np.zeros(n_features, np.int64)
     for k in range(feature.size):
         line = image[row[k]]
-        s = 0
-        for c in range(column[k], column[k] + length[k]):
-            s += line[c]
+        c, s = np.uint32(column[k]), 0
+        for i in range(np.uint32(length[k])):
+            s += line[c + i]
         total[feature[k]] += s
         count[feature[k]] += length[k]
     return total, count

@@ -52,7 +52,8 @@ def _bucket(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.
     while (high - low) >> shift >= _BUCKETS * n:
         shift += 1
     last = ((high - low) >> shift) + 1
-    starts[: last + 1] = 0
+    for b in range(last + 1):
+        starts[b] = 0
     for i in range(n):
         starts[((np.int64(values[i]) - low) >> shift) + 1] += 1
     for b in range(1, last + 1):
@@ -61,15 +62,12 @@ def _bucket(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.
 
 
 @helper
-def _sort(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.int32], out: Values) -> None:
-    """Sort n values between low and high: into buckets, then within each, where hardly anything is left to do."""
-    shift = _bucket(values, n, low, high, starts)
+def _sort(values: Values, n: int, low: int, shift: int, starts: npt.NDArray[np.int32], out: Values) -> None:
+    """Sort n values into their buckets, then within each, where hardly anything is left to do."""
     for i in range(n):
         b = (np.int64(values[i]) - low) >> shift
-        out[starts[b]] = values[i]
+        out[np.uint32(starts[b])] = values[i]
         starts[b] += 1
-    if shift == 0:
-        return
     for i in range(1, n):
         v = out[i]
         j = i
@@ -77,6 +75,19 @@ def _sort(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.in
             out[j] = out[j - 1]
             j -= 1
         out[j] = v
+
+
+@helper
+def _ranked(rank: int, low: int, buckets: int, starts: npt.NDArray[np.int32]) -> int:
+    """Value of a rank, where every bucket holds one value: the first of which more than `rank` are not above it."""
+    a, b = 0, buckets - 1
+    while a < b:
+        middle = (a + b) >> 1
+        if starts[middle + 1] > rank:
+            b = middle
+        else:
+            a = middle + 1
+    return low + a
 
 
 @helper
@@ -135,11 +146,12 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
         clouded = 0
         total = 0
         low, high = 32767, -32768
-        for i in range(offsets[f], offsets[f + 1]):
-            v = np.int64(values[i])
+        pixels, bits = values[offsets[f] : offsets[f + 1]], cloud[offsets[f] : offsets[f + 1]]
+        for i in range(pixels.size):
+            v = np.int64(pixels[i])
             if v == NODATA:
                 continue
-            if cloud[i] & bit:
+            if bits[i] & bit:
                 clouded += 1
                 continue
             valid[n] = v
@@ -164,12 +176,19 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
         out[f, VARIANCE] = max(squares / n - shift * shift, 0.0)
         if quantiles.size == 0:
             continue
-        _sort(valid, n, low, high, starts, ordered)
+        shift = _bucket(valid, n, low, high, starts)
+        if shift > 0:
+            _sort(valid, n, low, shift, starts, ordered)
         for q in range(quantiles.size):
             place = quantiles[q] * (n - 1)
             first = np.int64(np.floor(place))
             second = min(first + 1, n - 1)
-            out[f, N_MOMENTS + q] = between(np.float64(ordered[first]), np.float64(ordered[second]), place - first)
+            if shift > 0:
+                a, b = np.int64(ordered[first]), np.int64(ordered[second])
+            else:
+                a = _ranked(first, low, high - low + 1, starts)
+                b = _ranked(second, low, high - low + 1, starts)
+            out[f, N_MOMENTS + q] = between(np.float64(a), np.float64(b), place - first)
     return out
 
 
