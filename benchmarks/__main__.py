@@ -8,13 +8,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import distributed
 
 from benchmarks import archive, contenders, start
 from benchmarks.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FULL = 10980
 
@@ -23,10 +30,10 @@ def main() -> None:
     """Parse, build, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark",
-                        help="where the files are built, and kept for the next time (default: %(default)s)")  # fmt: skip
+                        help="where the files are built and kept (default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("docs/benchmark-table.md"), help="default: %(default)s")
     parser.add_argument("--sizes", default="S,M,L,XL", help="layers, of S,M,L,XL (default: all)")
-    parser.add_argument("--formats", default="cog,jp2,safe", help="of cog,jp2,safe (default: all)")
+    parser.add_argument("--formats", default="jp2,safe", help="of jp2,safe, for the part jp2 (default: both)")
     parser.add_argument("--parts", default=",".join(PARTS), help="parts to measure (default: all, %(default)s)")
     parser.add_argument("--tile", type=int, default=FULL, help="edge of the tile in pixels (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is taken (default: 3)")
@@ -60,45 +67,66 @@ def _out(options: argparse.Namespace) -> Path:
 
 def peers(report: Report, options: argparse.Namespace) -> None:
     """Measure everybody on the COG archive."""
-    if "cog" not in options.formats:
-        return
     table = report.table(
         "COG, beside the peers",
         "Seconds per product of sen2chain and of plain decoding; the peers as multiples of sen2chain's time.",
     )
     many = archive.archive(options.folder, "cog", 8)
     for name, layer in _layers(options).items():
-        everybody = {
-            "sen2chain": lambda layer=layer: contenders.ours(many, layer, _out(options)),
-            "plain decoding": lambda layer=layer: contenders.floor(many, layer),
-            "exactextract (feature-sequential)": lambda layer=layer: contenders.exactextract(
-                many, layer, _out(options), "feature-sequential"
-            ),
-            "exactextract (raster-sequential)": lambda layer=layer: contenders.exactextract(
-                many, layer, _out(options), "raster-sequential"
-            ),
-            "extractrs": lambda layer=layer: contenders.extractrs(many, layer, _out(options)),
-        }
-        if archive.SIZES[name] <= 1000:  # its time grows with the polygons, by minutes
-            everybody["rasterstats"] = lambda layer=layer: contenders.rasterstats(many, layer, _out(options))
-        if contenders.has_gdal():
-            everybody["gdal raster zonal-stats"] = lambda layer=layer: contenders.gdal(many, layer, _out(options))
-        found = report.measure(f"cog {name}", everybody)
+        found = report.measure(f"cog {name}", _everybody(many, layer, options, archive.SIZES[name]))
         best = min(found.pop("exactextract (feature-sequential)"), found.pop("exactextract (raster-sequential)"))
-        us = found["sen2chain"]
+        us, least = found["sen2chain"], found["plain decoding"]
+
+        def ratio(peer: str, missing: str, found: dict[str, float] = found, us: float = us) -> str:
+            return f"{found[peer] / us:.1f} x" if peer in found else missing
+
         table.row({
-            "layer": f"{name}, {archive.SIZES[name]:,} polygons",
-            "sen2chain, s": f"{us:.2f}",
-            "plain decoding, s": f"{found['plain decoding']:.2f}",
-            "sen2chain / decoding": f"{us / found['plain decoding']:.2f}",
-            "exactextract": f"{best / us:.1f} x",
-            "extractrs": f"{found['extractrs'] / us:.1f} x",
-            "rasterstats": f"{found['rasterstats'] / us:.0f} x" if "rasterstats" in found else "-",
-            "gdal raster zonal-stats": f"{found['gdal raster zonal-stats'] / us:.0f} x"
-            if "gdal raster zonal-stats" in found else "not installed",
+            "layer": f"{name}, {archive.SIZES[name]:,} polygons", "sen2chain, s": f"{us:.2f}",
+            "plain decoding, s": f"{least:.2f}", "sen2chain / decoding": f"{us / least:.2f}",
+            "exactextract": f"{best / us:.1f} x", "extractrs": ratio("extractrs", "not installed"),
+            "rasterstats": ratio("rasterstats", "-"),
+            "gdal raster zonal-stats": ratio("gdal raster zonal-stats", "not installed"),
         })  # fmt: skip
     table.notes += [f"{name}: {text}." for name, text in contenders.LIMITS.items()]
     table.notes.append("rasterstats is measured up to 1,000 polygons; its time grows with their number.")
+
+
+def _everybody(
+    many: archive.Archive, layer: Path, options: argparse.Namespace, polygons: int
+) -> dict[str, Callable[[], float]]:
+    """Name who takes part."""
+    out = partial(_out, options)
+    found: dict[str, Callable[[], float]] = {
+        "sen2chain": lambda: contenders.ours(many, layer, out()),
+        "plain decoding": lambda: contenders.floor(many, layer),
+    }
+    for strategy in ("feature-sequential", "raster-sequential"):
+        run = partial(contenders.exactextract, many, layer, strategy=strategy)
+        found[f"exactextract ({strategy})"] = lambda run=run: run(out=out())  # type: ignore[misc]
+    if find_spec("extractrs"):
+        found["extractrs"] = lambda: contenders.extractrs(many, layer, out())
+    if polygons <= 1000:  # its time grows with them, to minutes
+        found["rasterstats"] = lambda: contenders.rasterstats(many, layer, out())
+    if contenders.has_gdal():
+        found["gdal raster zonal-stats"] = lambda: contenders.gdal(many, layer, out())
+    return found
+
+
+def _against_floor(
+    report: Report,
+    options: argparse.Namespace,
+    what: str,
+    files: archive.Archive,
+    layer: Path,
+    rasters: Callable[[archive.Product], list[Path]] | None = None,
+    **asked: Any,
+) -> tuple[float, float]:
+    """Measure us and plain decoding."""
+    found = report.measure(what, {
+        "sen2chain": lambda: contenders.ours(files, layer, _out(options), **asked),
+        "plain decoding": lambda: contenders.floor(files, layer, rasters),
+    })  # fmt: skip
+    return found["sen2chain"], found["plain decoding"]
 
 
 def jpeg2000(report: Report, options: argparse.Namespace) -> None:
@@ -109,15 +137,11 @@ def jpeg2000(report: Report, options: argparse.Namespace) -> None:
         "bands and the mask from SCL.",
     )
     for kind, dates in (("jp2", 4), ("safe", 2)):
-        if kind not in options.formats:
+        if kind not in options.formats.split(","):
             continue
         some = archive.archive(options.folder, kind, dates)
         for name, layer in _layers(options).items():
-            found = report.measure(f"{kind} {name}", {
-                "sen2chain": lambda layer=layer, some=some: contenders.ours(some, layer, _out(options)),
-                "plain decoding": lambda layer=layer, some=some: contenders.floor(some, layer),
-            })  # fmt: skip
-            us, least = found.values()
+            us, least = _against_floor(report, options, f"{kind} {name}", some, layer)
             table.row({
                 "archive": {"jp2": "index, JP2", "safe": "bands, SAFE"}[kind], "layer": name,
                 "sen2chain, s": f"{us:.2f}", "plain decoding, s": f"{least:.2f}",
@@ -125,34 +149,36 @@ def jpeg2000(report: Report, options: argparse.Namespace) -> None:
             })  # fmt: skip
 
 
-def options_of_a_run(report: Report, options: argparse.Namespace) -> None:
-    """Measure weights, and several masks and indices."""
-    table = report.table("Weights, several masks and indices", "COG, seconds per product.")
+def ways(report: Report, options: argparse.Namespace) -> None:
+    """Measure weights, several masks and indices, and Dask."""
+    table = report.table("Weights, several masks and indices, Dask", "COG, seconds per product.")
+
+    def row(what: str, us: float, other: float) -> None:
+        table.row({"what": what, "s": f"{us:.2f}", "against, s": f"{other:.2f}", "ratio": f"{us / other:.2f}"})
+
     many = archive.archive(options.folder, "cog", 8)
     for name, layer in _layers(options).items():
-        found = report.measure(f"weighted {name}", {
-            pixels: lambda layer=layer, pixels=pixels: contenders.ours(many, layer, _out(options), pixels=pixels)
+        rules = {
+            pixels: partial(contenders.ours, many, layer, options.folder / "out", pixels=pixels)
             for pixels in ("center", "weighted")
-        })  # fmt: skip
-        center, weighted = found.values()
-        table.row({"what": f"{name}: pixels='weighted' / pixels='center'", "s": f"{weighted:.2f}",
-                   "against, s": f"{center:.2f}", "ratio": f"{weighted / center:.2f}"})  # fmt: skip
+        }
+        found = report.measure(f"weighted {name}", rules)
+        row(f"{name}: `weighted` / `center`", found["weighted"], found["center"])
     more = archive.archive(options.folder, "cog", 8, more_indices=True)
     layer = archive.layer(options.folder, "M", options.tile)
     asked = {"indices": [archive.INDEX, "BIGR"], "masks": [archive.MASK, "CM003-PRB1-ITER5", "SCL-3-8-9-10-11-ITER1"]}
 
     def rasters(product: archive.Product) -> list[Path]:
-        bigr = Path(str(product.values[0]).replace(f"/{archive.INDEX}/", "/BIGR/").replace("_NDVI.", "_BIGR."))
+        bigr = Path(str(product.rasters[0]).replace(f"/{archive.INDEX}/", "/BIGR/").replace("_NDVI.", "_BIGR."))
         scl = next(product.mask.parent.glob("*_SCL_20m.jp2"))
-        return [*product.values, bigr, product.mask, product.cldprb, scl]
+        return [*product.rasters, bigr, product.mask, product.cldprb, scl]
 
-    found = report.measure("three masks, two indices, M", {
-        "sen2chain": lambda: contenders.ours(more, layer, _out(options), **asked),
-        "plain decoding": lambda: contenders.floor(more, layer, rasters),
-    })  # fmt: skip
-    us, least = found.values()
-    table.row({"what": "M: three masks and two indices / decoding their five rasters", "s": f"{us:.2f}",
-               "against, s": f"{least:.2f}", "ratio": f"{us / least:.2f}"})  # fmt: skip
+    us, least = _against_floor(report, options, "three masks, two indices", more, layer, rasters, **asked)
+    row("M: three masks and two indices / decoding their five rasters", us, least)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        run = partial(contenders.ours, many, layer, options.folder / "out")
+        found = report.measure("dask M", {"threads": run, "dask": partial(run, scheduler=cluster.scheduler_address)})
+    row("M: Dask with two worker processes / two threads", found["dask"], found["threads"])
 
 
 def setup(report: Report, options: argparse.Namespace) -> None:
@@ -160,7 +186,7 @@ def setup(report: Report, options: argparse.Namespace) -> None:
     start.measure(report, options.folder, options.tile)
 
 
-PARTS = {"peers": peers, "jp2": jpeg2000, "options": options_of_a_run, "setup": setup}
+PARTS = {"peers": peers, "jp2": jpeg2000, "ways": ways, "setup": setup}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
@@ -22,6 +21,7 @@ from sen2chain.demo.scene import full_tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -43,7 +43,7 @@ class Product:
     """The files of one date."""
 
     name: str
-    values: tuple[Path, ...]
+    rasters: tuple[Path, ...]
     """What the index values come from: the index, or its bands."""
     mask: Path
     """The stored cloud mask (cog and jp2), or SCL, from which it is computed (safe)."""

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from rasterio.windows import Window
 
 from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
 from sen2chain import TimeSeries
-from sen2chain.execute.run import workers
 from sen2chain.execute.strips import spans
+from sen2chain.parallel import workers
 from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def ours(archive: Archive, layer: Path, out: Path, **options: Any) -> float:
 def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[Path]] | None = None) -> float:
     """Decode just the blocks that we need, or the whole rasters where that is faster, and do nothing with them."""
     threads = min(workers(0), len(archive.products))
-    wanted = rasters or (lambda product: (*product.values, product.mask, product.cldprb))
+    wanted = rasters or (lambda product: (*product.rasters, product.mask, product.cldprb))
     jobs = [[(path, _touched(path, archive, layer)) for path in wanted(product)] for product in archive.products]
 
     def by_blocks(job: list[tuple[Path, Any]]) -> None:
@@ -77,11 +76,14 @@ def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[P
                         rows, columns = min(high, file.height - r * high), min(b * wide, file.width) - a * wide
                         file.read(1, window=Window(a * wide, r * high, columns, rows))
 
-    def whole(job: list[tuple[Path, Any]], within: int) -> None:
-        with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_NUM_THREADS": within}):
-            for path, _ in job:
-                with rasterio.open(path) as file:
-                    file.read(1)
+    def whole(within: int) -> Callable[[list[tuple[Path, Any]]], None]:
+        def read(job: list[tuple[Path, Any]]) -> None:
+            with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_NUM_THREADS": within}):
+                for path, _ in job:
+                    with rasterio.open(path) as file:
+                        file.read(1)
+
+        return read
 
     def side_by_side(read: Callable[[Any], None]) -> Callable[[], object]:
         def work() -> None:
@@ -92,8 +94,8 @@ def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[P
 
     ways = [clock(side_by_side(by_blocks))]
     if all(touched.mean() > 0.5 for job in jobs for _, touched in job):
-        ways.append(clock(side_by_side(lambda job: whole(job, 1))))
-        ways.append(clock(lambda: [whole(job, threads) for job in jobs]))
+        ways.append(clock(side_by_side(whole(1))))
+        ways.append(clock(lambda: list(map(whole(threads), jobs))))
     return min(ways) / len(archive.products)
 
 
@@ -106,7 +108,7 @@ def _touched(path: Path, archive: Archive, layer: Path) -> Any:
         planned = series(archive, layer)
         _known[layer] = planned.plan.tiles[0], planned._coverages()  # noqa: SLF001  # our own
     tile, coverages = _known[layer]
-    with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].values[0])) as fine:
+    with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].rasters[0])) as fine:
         return coverages.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)
 
 
@@ -128,10 +130,11 @@ def exactextract(archive: Archive, layer: Path, out: Path, strategy: str) -> flo
     def run(product: Product) -> None:
         def of(path: Path, asked: list[str]) -> pd.DataFrame:
             options = {"include_cols": ["fid"], "strategy": strategy, "output": "pandas"}
-            return exact_extract(str(path), parcels, asked, **options)
+            found: pd.DataFrame = exact_extract(str(path), parcels, asked, **options)
+            return found
 
         frame = of(product.masked, operations)
-        seen = of(product.values[0], ["count"])["count"]
+        seen = of(product.rasters[0], ["count"])["count"]
         frame["nbcld"] = seen - frame["count"]
         frame["nodata"] = parcels.area / 100 - frame["count"]
         frame["cldprb"] = of(product.cldprb, ["mean"])["mean"]
@@ -149,7 +152,7 @@ def rasterstats(archive: Archive, layer: Path, out: Path) -> float:
 
     def run(product: Product) -> None:
         frame = pd.DataFrame(zonal_stats(parcels, str(product.masked), stats=asked))
-        frame["nbcld"] = pd.DataFrame(zonal_stats(parcels, str(product.values[0]), stats=["count"])) - frame[["count"]]
+        frame["nbcld"] = pd.DataFrame(zonal_stats(parcels, str(product.rasters[0]), stats=["count"])) - frame[["count"]]
         frame["cldprb"] = pd.DataFrame(zonal_stats(parcels, str(product.cldprb), stats=["mean"], nodata=255))["mean"]
         _write(frame, product, out)
 
@@ -169,7 +172,9 @@ def extractrs(archive: Archive, layer: Path, out: Path) -> float:
     def run(product: Product) -> None:
         with rasterio.open(product.masked) as file:
             values = file.read(1).astype(np.float64)
-        stats = {name: apply_stat(cache, values, float(NODATA), name) for name in ("count", "mean", "min", "max", "stdev")}
+        stats = {
+            name: apply_stat(cache, values, float(NODATA), name) for name in ("count", "mean", "min", "max", "stdev")
+        }
         _write(pd.DataFrame(stats), product, out)
 
     return _each(run, archive)
@@ -188,7 +193,7 @@ def gdal(archive: Archive, layer: Path, out: Path) -> float:
         statistics = "count,min,max,mean,stdev,median"
         for name, path, asked in (
             ("masked", product.masked, statistics),
-            ("unmasked", product.values[0], "count"),
+            ("unmasked", product.rasters[0], "count"),
             ("cldprb", product.cldprb, "mean"),
         ):
             stats = [f"--stat={stat}" for stat in asked.split(",")]
@@ -202,10 +207,12 @@ def gdal(archive: Archive, layer: Path, out: Path) -> float:
 def has_gdal() -> bool:
     """Whether the installed GDAL has ``gdal raster zonal-stats``, as from 3.12 on."""
     program = shutil.which("gdal")
-    return bool(program) and not subprocess.run([program, "raster", "zonal-stats", "--help"], capture_output=True, check=False).returncode  # noqa: E501, S603
+    if program is None:
+        return False
+    asked = [program, "raster", "zonal-stats", "--help"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def _each(run: Callable[[Product], None], archive: Archive) -> float:
-    """Measure a peer on the dates that are drawn: it does the same for every date."""
-    products = archive.products[:1]
-    return clock(lambda: list(starmap(run, ((p,) for p in products)))) / len(products)
+    """Measure a peer on one date: it does the same for every date."""
+    return clock(lambda: run(archive.products[0]))

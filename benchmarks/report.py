@@ -74,9 +74,12 @@ class Report:
                 versions.append(f"{name} {importlib.metadata.version(name)}")
             except importlib.metadata.PackageNotFoundError:
                 versions.append(f"{name} not installed")
-        cores = len(os.sched_getaffinity(0))
-        head = f"Measured on {cores} cores ({platform.machine()}), Python {platform.python_version()}, {', '.join(versions)}."
-        lines = [head, f"Median of {self.repeats} rounds in turn; what takes a product longer than {self.patience:g} s was measured once."]  # noqa: E501
+        machine = f"{len(os.sched_getaffinity(0))} cores ({platform.machine()})"
+        lines = [
+            f"Measured on {machine}, Python {platform.python_version()}, {', '.join(versions)}. "  # noqa: ISC004
+            f"Each figure is the median of {self.repeats} rounds in turn; "
+            f"a peer that takes longer than {self.patience:g} s for a product was measured once.",
+        ]
         for table in self.tables:
             lines += table.lines()
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

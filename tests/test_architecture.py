@@ -26,6 +26,7 @@ ROOMS = (
     "records",
     "settings",
     "cache",
+    "parallel",
     "compiled",
     "masks",
     "indices",
@@ -57,7 +58,7 @@ HEAVY = (
 )  # fmt: skip
 """Libraries that cost time or memory when they are loaded."""
 
-LIGHT = ("errors", "records", "settings", "ledger", "progress", "cli")
+LIGHT = ("errors", "records", "settings", "parallel", "ledger", "progress", "cli")
 """Rooms that load none of them."""
 
 # The demo writes archives that can prove the other rooms wrong, so it shares nothing with those that extract.

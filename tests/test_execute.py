@@ -22,7 +22,7 @@ from rasterio.features import rasterize
 import oracle
 from sen2chain import demo
 from sen2chain.demo import files
-from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.execute import Coverages, RowRules, execute, resolve_executor
 from sen2chain.execute import task as task_room
 from sen2chain.indices import INDICES, NODATA
 from sen2chain.library import open_library
@@ -205,7 +205,7 @@ def run(
         in_index_units=request.units == "index",
         keep_empty=request.keep_empty,
     )
-    results = execute(plan.tasks, coverages, rules, threads)
+    results = execute(plan.tasks, coverages, rules, resolve_executor(multiproc=threads))
     result = Run([b for r in results for b in r.batches], len(geometries))
     result.assert_complete()
     return result
@@ -1040,7 +1040,7 @@ def test_features_taken_in_pieces_give_the_same_rows(
         layer = Layer.of(shapes, f"EPSG:{EPSG}")
         plan = make_plan(request, MemorySource(blocks.acquisitions), layer)
         coverages = Coverages(layer, rule=rule)
-        results = execute(plan.tasks, coverages, RowRules(request.statistics), 1)
+        results = execute(plan.tasks, coverages, RowRules(request.statistics))
         return [dict(batch.columns) for result in results for batch in result.batches]
 
     whole = rows()
@@ -1076,7 +1076,7 @@ def test_a_tile_with_one_product_does_not_hold_back_the_others(noise: Archive, m
 
     monkeypatch.setattr("sen2chain.execute.run._PATIENCE", 3)
     monkeypatch.setattr("sen2chain.execute.run.extract", counted)
-    results = execute(tasks, Coverages(Layer.of(noise.geometries, f"EPSG:{EPSG}")), RowRules(), 1)
+    results = execute(tasks, Coverages(Layer.of(noise.geometries, f"EPSG:{EPSG}")), RowRules())
     assert next(results).task == tasks[0]
     assert len(made) <= 4
     assert [result.task for result in results] == tasks[1:]

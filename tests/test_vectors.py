@@ -345,7 +345,7 @@ def assert_same_layer(one: Layer, two: Layer) -> None:
 def test_a_saved_layer_is_the_layer_that_was_read(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = frame(
         SQUARE, RING, None, shapely.Polygon(), BOW_TIE,
-        crop=["maize", "", None, "é, \"x\"", "b"], area=[1.5, 2, None, 3, 4], n=[1, 2, 3, 4, 5],
+        crop=["maize", "", None, 'é, "x"', "b"], area=[1.5, 2, None, 3, 4], n=[1, 2, 3, 4, 5],
         flag=[True, False, True, True, False], fid=[5, 4, 3, 2, 1],
     )  # fmt: skip
     folder = tmp_path / "in"

@@ -149,7 +149,13 @@ def main() -> None:
 )
 @click.option("--prefer", type=click.Choice(["stored", "masked"]), help="Read stored rasters before bands.")
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
-@click.option("--workers", type=int, default=0, show_default=True, help="Threads; 0 uses all processors.")
+@click.option(
+    "--workers", type=int, default=0, show_default=True, help="Threads, or Dask's processes; 0 uses all processors."
+)
+@click.option(
+    "--executor", type=click.Choice(["serial", "threads", "dask"]), help="Who does the work. Default: threads."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work: tcp://10.0.0.1:8786.")
 @click.option("--report", metavar="FILE", help="Write the full report (CSV) to this file.")
 @_common
 def extract(layer_file: str, **options: Any) -> None:
@@ -180,7 +186,8 @@ def extract(layer_file: str, **options: Any) -> None:
             name: options[name]
             for name in (
                 "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob", "thin_cir", "library", "safe",
-                "layer", "buffer", "pixels", "stats", "min_valid", "units", "keep_empty", "prefer",
+                "layer", "buffer", "pixels", "stats", "min_valid", "units", "keep_empty", "prefer", "executor",
+                "scheduler",
             )
         },
     )  # fmt: skip

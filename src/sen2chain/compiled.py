@@ -39,9 +39,9 @@ class Kernel(Generic[P, R]):
         """Run, compiled."""
         if self._compiled is None:
             with _lock:
-                if self._compiled is None:
-                    self._compiled = _machine_code(self._function, list(self._signatures))
-        return self._compiled(*args, **kwargs)
+                self._compiled = self._compiled or _machine_code(self._function, list(self._signatures))
+        result: R = self._compiled(*args, **kwargs)
+        return result
 
 
 def kernel(*signatures: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
@@ -51,7 +51,8 @@ def kernel(*signatures: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
 
 def helper(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function as a part of the kernels that call it."""
-    return _machine_code(function, None)
+    compiled: Callable[P, R] = _machine_code(function, None)
+    return compiled
 
 
 def _machine_code(function: Any, signatures: list[str] | None) -> Any:

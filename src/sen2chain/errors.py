@@ -11,6 +11,7 @@
     ├── RasterError               one raster cannot be used; the run goes on
     │   ├── UnreadableError       missing, truncated, corrupt
     │   └── GridMismatchError     another grid or CRS than its tile's
+    ├── ExecutorError             tasks cannot be run where they were asked to be
     └── OutputError               the result cannot be written
 
 Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
@@ -83,6 +84,10 @@ class UnreadableError(RasterError):
 
 class GridMismatchError(RasterError):
     """A raster has another grid or CRS than the other rasters of its tile."""
+
+
+class ExecutorError(Sen2ChainError):
+    """Tasks cannot be run where they were asked to be: no Dask, no scheduler, no shared folder."""
 
 
 class OutputError(Sen2ChainError):

@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from sen2chain.errors import OutputError
+from sen2chain.parallel import in_threads, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ROWS_PER_TEXT = 1 << 16  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
+_ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 _ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
 _KEYS = ("index", "mask", "date", "fid")
 
@@ -71,12 +72,12 @@ def write_csv(
     with _replacing(path, provenance) as file:
         with _writing(path):
             file.write(header.encode())
-        for table in tables:
-            for batch in table.combine_chunks().to_batches(max_chunksize=_ROWS_PER_TEXT):
-                lines = _lines(batch)
-                with _writing(path):
-                    file.write(lines)
-            rows += table.num_rows
+        # Numbers become texts in all threads while the next rows are gathered.
+        pieces = (piece for table in tables for piece in table.combine_chunks().to_batches(_ROWS_PER_TEXT))
+        for count, lines in in_threads(lambda piece: (piece.num_rows, _lines(piece)), pieces, workers()):
+            with _writing(path):
+                file.write(lines)
+            rows += count
     return rows
 
 

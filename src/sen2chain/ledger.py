@@ -20,7 +20,7 @@ COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 """Columns of the report."""
 
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
-_BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH)
+_BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED)
 
 
 @dataclass(slots=True)

@@ -116,6 +116,7 @@ class Reason(enum.StrEnum):
     MASK_INPUTS_MISSING = "mask_inputs_missing"
     GRID_MISMATCH = "grid_mismatch"
     UNREADABLE = "unreadable"
+    FAILED = "failed"
     UNSUPPORTED_NAME = "unsupported_name"
 
     @property
@@ -139,6 +140,7 @@ _SENTENCES = {
     Reason.MASK_INPUTS_MISSING: "the archive has neither the mask nor the rasters to compute it",
     Reason.GRID_MISMATCH: "the product has another grid or CRS than its tile",
     Reason.UNREADABLE: "a file of the product cannot be read",
+    Reason.FAILED: "the product failed each of the three times it was tried",
     Reason.UNSUPPORTED_NAME: "the product's name is not of the form used since December 2016",
 }
 

@@ -27,6 +27,7 @@ _TELLING = (
     Reason.NO_PIXEL,
     Reason.GRID_MISMATCH,
     Reason.UNREADABLE,
+    Reason.FAILED,
     Reason.MASK_INPUTS_MISSING,
     Reason.INDEX_INPUTS_MISSING,
     Reason.OUTSIDE_RASTER,

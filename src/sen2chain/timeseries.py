@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sen2chain import export, settings
 from sen2chain.errors import OutputError, RequestError
-from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.execute import Coverages, RowRules, execute, resolve_executor
 from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import Request, make_plan
@@ -56,7 +56,8 @@ class TimeSeries:
     field_names
         An attribute of the layer that names features in plots.
     multiproc
-        Number of threads: 0 uses all processors, 1 runs serially. Results do not depend on it.
+        Number of threads, or of worker processes with ``executor="dask"``: 0 uses all processors. Results do not depend
+        on it.
     getstat
         False only prepares; the run then has to be asked for by `run`.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
@@ -89,6 +90,11 @@ class TimeSeries:
         Write rows for features without valid pixels too, with the reason as a column.
     prefer
         ``stored`` takes stored index rasters before bands, ``masked`` stored masked rasters before all.
+    executor
+        Who does the work: ``threads`` (the default), ``serial``, ``dask`` (worker processes on this machine, or those
+        of `scheduler`), or a `distributed.Client`. Results do not depend on it.
+    scheduler
+        Address of a Dask scheduler, as in ``tcp://10.0.0.1:8786``.
     quiet
         Show no progress; it is shown on a terminal only anyway.
 
@@ -139,10 +145,11 @@ class TimeSeries:
         units: str = "scaled",
         keep_empty: bool = False,
         prefer: str | None = None,
+        executor: Any = None,
+        scheduler: str | None = None,
         quiet: bool = False,
     ) -> None:
-        if isinstance(multiproc, bool) or not isinstance(multiproc, int) or multiproc < 0:
-            raise RequestError(f"multiproc is {multiproc!r}; allowed: 0 for all processors, or a number of threads.")
+        self._executor = resolve_executor(executor, multiproc, scheduler)
         self.request = Request.build(
             indices=indices,
             masks=masks,
@@ -165,12 +172,10 @@ class TimeSeries:
         self.field_names = field_names
         self.source: Source = open_library(library, safe)
         with status("reading the layer", quiet=quiet):
-            self.layer = read_layer(
-                vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers"
-            )
+            self.layer = read_layer(vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers")
         with status("looking for products", quiet=quiet):
             self.plan = make_plan(self.request, self.source, self.layer)
-        self._multiproc, self._quiet, self._wants_stats = multiproc, quiet, getstat
+        self._quiet, self._wants_stats = quiet, getstat
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
@@ -182,6 +187,8 @@ class TimeSeries:
         ------
         OutputError
             If rows do not fit on the disk.
+        ExecutorError
+            If the cluster cannot be used.
         """
         if self._ledger is not None:
             return self
@@ -196,7 +203,7 @@ class TimeSeries:
         )
         tasks = self.plan.tasks
         with progress("extracting", len(tasks), quiet=self._quiet) as step:
-            results = _watched(execute(tasks, coverages, rules, self._multiproc), step)
+            results = _watched(execute(tasks, coverages, rules, self._executor), step)
             # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 for batches in _by_output(together):

@@ -1,7 +1,8 @@
 """Polygons and a grid become a pixel plan, once.
 
-`scanline` and `slivers` hold the kernels, `pixels` turns geometries in the grid's CRS into a `PixelPlan`, and `prepare` turns a
-layer into a `Coverage`, in which every feature has its pixels or its reason, and keeps it on disk.
+`scanline` and `slivers` hold the kernels, `pixels` turns geometries in the grid's CRS into a `PixelPlan`, `prepare`
+turns a layer into a `Coverage`, in which every feature has its pixels or its reason, and keeps it on disk, and `blocks`
+tells which blocks of a raster hold pixels.
 """
 
 from __future__ import annotations

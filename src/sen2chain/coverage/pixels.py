@@ -31,7 +31,7 @@ _WINDOW_PIXELS = 1 << 24
 _one_at_a_time = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class PixelPlan:
     """Row runs of many features on one grid, ordered by feature, row and column.
 
@@ -57,6 +57,12 @@ class PixelPlan:
     """Per run: trailing pixels with a weight."""
     weights: npt.NDArray[np.float32] | None = None
     """Per head and tail pixel: share of its area inside the feature."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its arrays."""
+        arrays = (self.feature, self.row, self.column, self.length, self.total, self.head, self.tail, self.weights)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def pixels(self, feature: int) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
         """Rows, columns and weights of the pixels of one feature inside the raster; for people and tests."""

@@ -61,6 +61,11 @@ class Coverage:
     touched: npt.NDArray[np.float64]
     """Per feature of the layer: pixels on the unbounded grid; 0 for those that were not projected."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of its arrays."""
+        return self.plan.nbytes + self.fid.nbytes + self.state.nbytes + self.touched.nbytes
+
     def reasons(self) -> dict[Reason, int]:
         """How many features of the layer have no pixels, by reason."""
         codes, counts = np.unique(self.state[self.state != PLANNED], return_counts=True)
@@ -151,9 +156,7 @@ def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
     return full.bounds if full.crs == grid.crs else grid.bounds
 
 
-def _near(
-    limits: npt.NDArray[np.float64], crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float
-) -> Bools:
+def _near(limits: npt.NDArray[np.float64], crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float) -> Bools:
     """Which features may meet one of the boxes, judged by bounding boxes in the layer's own CRS."""
     found = np.zeros(len(limits), dtype=bool)
     turns = (-360.0, 0.0, 360.0) if pyproj.CRS(crs).is_geographic else (0.0,)

@@ -1,13 +1,14 @@
 """Run a plan: tasks in, batches of rows and reasons out. Says nothing about where they go.
 
-`run` drives tasks serially or in threads, `task` extracts one acquisition, `inputs` holds its rasters, `strips` orders
-the pixel plan for reading, `coverages` shares pixel plans between threads, `rows` makes rows and reasons.
+`run` drives tasks with one of the `executors` (`cluster` is that of Dask), `task` extracts one acquisition, `inputs`
+holds its rasters, `strips` orders the pixel plan for reading, `coverages` shares pixel plans between threads, `rows`
+makes rows and reasons.
 """
 
 from __future__ import annotations
 
 from sen2chain.execute.coverages import Coverages
 from sen2chain.execute.rows import RowRules
-from sen2chain.execute.run import execute
+from sen2chain.execute.run import execute, resolve_executor
 
-__all__ = ["Coverages", "RowRules", "execute"]
+__all__ = ["Coverages", "RowRules", "execute", "resolve_executor"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import coverage
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from sen2chain.coverage import Coverage, PixelPlan, PixelRule
     from sen2chain.grid import Grid
     from sen2chain.vectors import Layer
+
+# Coverages above this are dropped from memory, if they are on disk: a run over a thousand tiles needs few at a time.
+_BYTES = 512 << 20
 
 
 class Coverages:
@@ -36,55 +41,72 @@ class Coverages:
     """
 
     def __init__(
-        self,
-        layer: Layer,
-        *,
-        rule: PixelRule = "center",
-        buffer: float | None = None,
-        folder: Path | None = None,
+        self, layer: Layer, *, rule: PixelRule = "center", buffer: float | None = None, folder: Path | None = None
     ) -> None:
-        self.layer = layer
+        self.layer, self.buffer, self.folder = layer, buffer, folder
         self.rule: PixelRule = rule
-        self._buffer, self._folder = buffer, folder
-        self._kept: dict[object, Any] = {}
+        self._kept: OrderedDict[object, Coverage] = OrderedDict()
+        # What follows from a plan lives as long as the plan.
+        self._derived: weakref.WeakKeyDictionary[PixelPlan, dict[object, Any]] = weakref.WeakKeyDictionary()
         self._locks: dict[object, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, grid: Grid, tile: str, rule: PixelRule | None = None) -> Coverage:
         """Return the coverage of a grid, from memory, disk, or computed and then saved."""
         rule = rule or self.rule
+        key = (grid, tile, rule)
 
         def make() -> Coverage:
-            options = {"tile": tile, "rule": rule, "buffer": self._buffer}
-            key = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
-            found = coverage.load(key, grid, self._folder) if self._folder else None
+            options = {"tile": tile, "rule": rule, "buffer": self.buffer}
+            name = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
+            found = coverage.load(name, grid, self.folder) if self.folder else None
             if found is None:
                 found = coverage.prepare(self.layer.geometry, self.layer.crs, grid, **options)  # type: ignore[arg-type]
-                if self._folder:
-                    coverage.save(found, key, self._folder)
+                if self.folder:
+                    coverage.save(found, name, self.folder)
             return found
 
-        result: Coverage = self._once((grid, tile, rule), make)
-        return result
+        found: Coverage = self._once(self._kept, key, make)
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            if self.folder:
+                while len(self._kept) > 2 and sum(c.nbytes for c in self._kept.values()) > _BYTES:
+                    self._kept.popitem(last=False)
+        return found
 
     def strips(self, plan: PixelPlan, height: int) -> Strips:
         """Return a plan in strips of a height."""
-        result: Strips = self._once((id(plan), height), lambda: Strips.of(plan, height))
+        result: Strips = self._once(self._of(plan), ("strips", height), lambda: Strips.of(plan, height))
         return result
 
     def touched(
         self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0
     ) -> npt.NDArray[np.bool_]:
-        """Return the blocks of a raster that a plan touches, see `touched_blocks`."""
-        key = (id(plan), raster, block_shape, margin)
-        result: npt.NDArray[np.bool_] = self._once(key, lambda: coverage.touched_blocks(plan, raster, block_shape, margin))
+        """Return the blocks of a raster that a plan touches, see `sen2chain.coverage.touched_blocks`."""
+        result: npt.NDArray[np.bool_] = self._once(
+            self._of(plan),
+            (raster, block_shape, margin),
+            lambda: coverage.touched_blocks(plan, raster, block_shape, margin),
+        )
         return result
 
-    def _once(self, key: object, make: Callable[[], object]) -> Any:
+    def _of(self, plan: PixelPlan) -> dict[object, Any]:
+        with self._lock:
+            return self._derived.setdefault(plan, {})
+
+    def _once(self, kept: Any, key: object, make: Callable[[], object]) -> Any:
         """Make a value the first time it is asked for; other threads that want it wait for it."""
         with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
+            if key in kept:
+                return kept[key]
+            lock = self._locks.setdefault((id(kept), key), threading.Lock())
         with lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            return self._kept[key]
+            with self._lock:
+                if key in kept:
+                    return kept[key]
+            made = make()
+            with self._lock:
+                kept[key] = made
+                self._locks.pop((id(kept), key), None)
+            return made

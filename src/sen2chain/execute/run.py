@@ -1,18 +1,17 @@
-"""Drive tasks: serially or in threads, always giving results in the order of the tasks."""
+"""Drive tasks with an executor and settle the grid of each tile; results come in the order of the tasks."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sen2chain.errors import GridMismatchError
+from sen2chain.errors import GridMismatchError, RequestError, UnknownNameError
+from sen2chain.execute.executors import Executor, Serial, Threads
 from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
-from sen2chain.execute.task import TaskResult, extract
+from sen2chain.parallel import workers
 from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
@@ -20,21 +19,60 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sen2chain.execute.coverages import Coverages
+    from sen2chain.execute.task import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import Task
+
+ExecutorName = Literal["serial", "threads", "dask"]
 
 # Results that may wait for their tile's grid.
 _PATIENCE = 16
 
 
-def workers(multiproc: int) -> int:
-    """Return the number of threads for a setting: 0 is as many as this process may use, 1 is serial."""
-    if multiproc > 0:
-        return multiproc
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | None = None) -> Executor:
+    """Choose who runs tasks.
+
+    Parameters
+    ----------
+    executor
+        ``serial``, ``threads``, ``dask``, or a `distributed.Client`. None means threads, or Dask where a scheduler is
+        given.
+    multiproc
+        Number of threads, or of worker processes that Dask starts on this machine; 0 uses all processors.
+    scheduler
+        Address of a Dask scheduler.
+
+    Raises
+    ------
+    RequestError
+        If the choice is unknown or contradicts itself.
+    """
+    if isinstance(multiproc, bool) or not isinstance(multiproc, int) or multiproc < 0:
+        raise RequestError(f"multiproc is {multiproc!r}; allowed: 0 for all processors, or a number of threads.")
+    count = workers(multiproc)
+    if executor is None:
+        executor = "dask" if scheduler else "threads"
+    if isinstance(executor, str) and executor not in get_args(ExecutorName):
+        raise UnknownNameError("executor", executor, get_args(ExecutorName))
+    if scheduler and executor != "dask":
+        raise RequestError(f"A scheduler is given ({scheduler}), but executor is {executor!r}; only dask takes one.")
+    if executor == "serial" or (executor == "threads" and count == 1):
+        return Serial()
+    if executor == "threads":
+        return Threads(count)
+    from sen2chain.execute.cluster import Cluster  # noqa: PLC0415  # only whoever uses a cluster pays for it
+
+    if executor == "dask":
+        return Cluster(scheduler=scheduler, count=count)
+    if not hasattr(executor, "scheduler_info"):
+        allowed = (*get_args(ExecutorName), "a distributed.Client")
+        raise UnknownNameError("executor", executor, allowed)
+    return Cluster(client=executor)
 
 
-def execute(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, multiproc: int = 0) -> Iterator[TaskResult]:
+def execute(
+    tasks: Sequence[Task], coverages: Coverages, rules: RowRules, executor: Executor | None = None
+) -> Iterator[TaskResult]:
     """Run tasks and yield their results in order.
 
     Parameters
@@ -43,31 +81,11 @@ def execute(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, multip
         What to do.
     coverages, rules
         The layer's pixels, and what becomes a row.
-    multiproc
-        Threads; see `workers`. The rows do not depend on it.
+    executor
+        Who runs them; by default one after the other. The rows do not depend on it.
     """
-    results = _results(tasks, coverages, rules, workers(multiproc))
+    results = (executor or Serial()).run(tasks, coverages, rules)
     yield from _one_grid_per_tile(results, tasks, coverages, rules)
-
-
-def _results(tasks: Sequence[Task], coverages: Coverages, rules: RowRules, threads: int) -> Iterator[TaskResult]:
-    if threads == 1 or len(tasks) == 1:
-        for task in tasks:
-            yield extract(task, coverages, rules)
-        return
-    pool = ThreadPoolExecutor(min(threads, max(len(tasks), 1)), thread_name_prefix="sen2chain")
-    waiting: deque[Future[TaskResult]] = deque()
-    left = iter(tasks)
-    try:
-        # Only as many results wait as there are threads, so that memory does not grow with the number of dates.
-        for task in left:
-            waiting.append(pool.submit(extract, task, coverages, rules))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _one_grid_per_tile(
@@ -123,7 +141,7 @@ def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: Row
     error = GridMismatchError(f"{task.product} has another grid than its tile: {result.grid} instead of {grid}.")
     batches = tuple(
         batch
-        if output.reason or batch.reasons.keys() & {Reason.UNREADABLE, Reason.GRID_MISMATCH}
+        if output.reason or batch.reasons.keys() & {Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED}
         else failed_batch(task.product, output, Reason.GRID_MISMATCH, str(error), coverages.layer, rules)
         for output, batch in zip(task.outputs, result.batches, strict=True)
     )

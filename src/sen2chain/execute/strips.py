@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.coverage import PixelPlan
-    from sen2chain.grid import Grid
 
     Ints = npt.NDArray[np.int32]
     Starts = npt.NDArray[np.int64]

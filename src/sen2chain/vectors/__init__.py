@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from sen2chain.vectors.layer import Layer
 from sen2chain.vectors.read import read_layer
+from sen2chain.vectors.saved import keep, load
 
-__all__ = ["Layer", "read_layer"]
+__all__ = ["Layer", "keep", "load", "read_layer"]

@@ -87,7 +87,7 @@ def _from_file(path: Path, label: str, layer: str | None, cache: Path | None) ->
     key = saved.stamp(path, layer) if cache else None
     if cache is None or key is None:
         return _from_frame(*_read_file(path, layer), label, path)
-    found = saved.load(cache / f"{key}.arrow", path)
+    found = saved.load_with_fields(cache / f"{key}.arrow", path)
     if found is None:
         found = _from_frame(*_read_file(path, layer), label, path)
         if saved.stamp(path, layer) == key:  # it was not changed meanwhile

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -94,7 +95,28 @@ def save(layer: Layer, fields: list[str], key: str, folder: Path) -> Path | None
     return path if cache.save(path, table) else None
 
 
-def load(saved: Path, path: Path | None = None) -> tuple[Layer, list[str]] | None:
+def keep(layer: Layer, folder: Path) -> Path | None:
+    """Save a layer that came from no file, for other processes; None where that cannot be done.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    folder
+        Where saved layers are.
+    """
+    path = folder / f"{layer.identity[:32]}-shapes.arrow"
+    bare = replace(layer, attributes=pd.DataFrame(index=pd.RangeIndex(len(layer))), known_identity=layer.identity)
+    return path if path.exists() and load(path) is not None else save(bare, [], path.stem, folder)
+
+
+def load(saved: Path) -> Layer | None:
+    """Return a saved layer, or None when there is none that can be read."""
+    found = load_with_fields(saved)
+    return found[0] if found else None
+
+
+def load_with_fields(saved: Path, path: Path | None = None) -> tuple[Layer, list[str]] | None:
     """Return a saved layer and its attributes' original names, or None when there is none that can be read.
 
     Parameters

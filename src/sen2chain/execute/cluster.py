@@ -1,0 +1,161 @@
+"""Tasks on a Dask cluster: the same frozen tasks, run by workers that load the layer and its pixels from files.
+
+Nothing large travels to a worker: a task names its rasters, and `Job` names the files of the layer and of its pixels,
+which a worker loads once and keeps. So the archive and the cache folder have to be places that all workers see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sen2chain.errors import ExecutorError, LayerError
+from sen2chain.execute.coverages import Coverages
+from sen2chain.execute.executors import ATTEMPTS, failed_result
+from sen2chain.execute.task import extract
+from sen2chain.parallel import ahead
+from sen2chain.vectors import keep, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sen2chain.coverage import PixelRule
+    from sen2chain.execute.rows import RowRules
+    from sen2chain.execute.task import TaskResult
+    from sen2chain.plan import Task
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 20.0
+_SHARED = "set SEN2CHAIN_CACHE to a folder that can be written and that all workers see under the same path"
+_LOST = "The Dask scheduler was lost in the middle of the run; start it and run again."
+# A worker keeps the pixels of so many jobs.
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all tasks of a run have in common, as it travels with each of them."""
+
+    layer: str
+    """File of the layer, see `sen2chain.vectors.keep`."""
+    coverages: str
+    """Folder of saved coverages."""
+    rule: PixelRule
+    """Pixel rule."""
+    buffer: float | None
+    """Metres by which features grow or shrink."""
+    rules: RowRules
+    """What becomes a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Runs tasks on a Dask cluster."""
+
+    scheduler: str | None = None
+    """Address of a scheduler; None starts workers on this machine."""
+    count: int = 0
+    """Number of worker processes that are started where there is no scheduler."""
+    client: Any = None
+    """A `distributed.Client` to use instead; it is left open."""
+
+    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+        """Run tasks, see `Executor`.
+
+        Raises
+        ------
+        ExecutorError
+            If Dask is not installed, the scheduler cannot be reached or is lost, or the layer cannot be handed on.
+        """
+        job = _job(coverages, rules)
+        with contextlib.ExitStack() as stack:
+            client = self.client or self._connect(stack)
+            if not _threads(client):
+                logger.warning("The scheduler at %s has no workers yet; waiting for them.", client.scheduler.address)
+            submitted = (
+                (task, client.submit(extract_on_worker, task, job, retries=ATTEMPTS - 1, pure=False)) for task in tasks
+            )
+            # Two tasks wait at each thread of a worker, so that none is idle while results travel.
+            for task, future in ahead(submitted, lambda: 2 * max(_threads(client), 4)):
+                yield _result(future, task, coverages, rules)
+
+    def _connect(self, stack: contextlib.ExitStack) -> Any:
+        try:
+            import distributed  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            raise ExecutorError("Dask is not installed; install sen2chain with its extra, sen2chain[dask].") from error
+        if self.scheduler is None:
+            address = stack.enter_context(
+                distributed.LocalCluster(n_workers=self.count, threads_per_worker=1, dashboard_address=":0")
+            )
+        else:
+            address = self.scheduler
+        try:
+            client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ExecutorError(
+                f"No Dask scheduler answers at {address} ({error}); check the address, as in tcp://10.0.0.1:8786."
+            ) from error
+        return stack.enter_context(client)
+
+
+def _job(coverages: Coverages, rules: RowRules) -> Job:
+    """Put the layer and its pixels where workers find them."""
+    folder = coverages.folder
+    layer = coverages.layer.saved or (folder and keep(coverages.layer, folder.parent / "layers"))
+    if folder is None or layer is None:
+        raise ExecutorError(f"The layer cannot be handed on to workers; {_SHARED}.")
+    return Job(str(layer), str(folder), coverages.rule, coverages.buffer, rules)
+
+
+def _threads(client: Any) -> int:
+    """Return the number of tasks that the cluster can run at once, which may change at any time."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:
+        raise ExecutorError(_LOST) from error
+
+
+def _result(future: Any, task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
+    """Wait for a task; one that fails again and again is reported."""
+    try:
+        result: TaskResult = future.result()
+    except Exception as error:
+        if future.status != "error":  # it is not the task that failed
+            raise ExecutorError(_LOST) from error
+        logger.warning("%s failed on the workers", task.product, exc_info=True)
+        return failed_result(task, coverages, rules, error)
+    return result
+
+
+# --------------------------------------------------------------------------------------------------------- on a worker
+
+_kept: OrderedDict[tuple[str, str, str, float | None], Coverages] = OrderedDict()
+_lock = threading.Lock()
+
+
+def extract_on_worker(task: Task, job: Job) -> TaskResult:
+    """Run a task on a worker."""
+    return extract(task, _coverages(job), job.rules)
+
+
+def _coverages(job: Job) -> Coverages:
+    """Return the layer's pixels, from this process if they have been used here before."""
+    key = (job.layer, job.coverages, job.rule, job.buffer)
+    with _lock:
+        if key not in _kept:
+            layer = load(Path(job.layer))
+            if layer is None:
+                raise LayerError(f"The worker on {socket.gethostname()} cannot read {job.layer}; {_SHARED}.")
+            _kept[key] = Coverages(layer, rule=job.rule, buffer=job.buffer, folder=Path(job.coverages))
+        _kept.move_to_end(key)
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+        return _kept[key]

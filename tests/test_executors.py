@@ -1,0 +1,362 @@
+"""The same tasks serially, in threads, and on a real Dask scheduler with worker processes: the same rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import distributed
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+
+from sen2chain import TimeSeries, demo
+from sen2chain.errors import ExecutorError, RequestError, UnknownNameError
+from sen2chain.execute import Coverages, RowRules, cluster, execute, executors, resolve_executor
+from sen2chain.execute import task as task_room
+from sen2chain.execute.cluster import Cluster, Job
+from sen2chain.execute.executors import Serial, Threads
+from sen2chain.parallel import ahead
+from sen2chain.records import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sen2chain.execute.task import TaskResult
+    from sen2chain.plan import Task
+
+MASKS = ["CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "SCL-3-8-9-10-11-ITER1"]
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
+    """Two tiles, one acquisition reprocessed, one file cut off."""
+    scene = replace(demo.DEFAULT, size=120, parcels=16)
+    return demo.build(tmp_path_factory.mktemp("season"), scene)
+
+
+class Processes:
+    """A scheduler and workers, as they run on a cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self.scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
+        self.workers: list[subprocess.Popen[bytes]] = []
+        while not (self.file.exists() and self.file.read_text()):
+            assert self.scheduler.poll() is None
+            time.sleep(0.05)
+        self.address = str(json.loads(self.file.read_text())["address"])
+
+    def _start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{role}", "--scheduler-file", str(self.file)]
+        return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+
+    def add_worker(self) -> None:
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
+        self.workers.append(self._start("worker", *options))
+
+    def stop(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def running(folder: Path, workers: int = 2) -> Iterator[Processes]:
+    processes = Processes(folder)
+    try:
+        for _ in range(workers):
+            processes.add_worker()
+        if workers:
+            with distributed.Client(processes.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
+        yield processes
+    finally:
+        processes.stop()
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with running(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+def series(season: demo.DemoArchive, **options: Any) -> TimeSeries:
+    asked = {"indices": ["NDVI", "NBR"], "masks": MASKS, "library": season.library, **options}
+    layer = asked.pop("vectors_file", season.layer)
+    return TimeSeries(layer, **asked)
+
+
+@pytest.fixture(scope="module")
+def serial(season: demo.DemoArchive) -> TimeSeries:
+    return series(season, executor="serial").run()
+
+
+def assert_same(one: TimeSeries, two: TimeSeries) -> None:
+    assert one.rows == two.rows > 0
+    pd.testing.assert_frame_equal(one.report, two.report)
+    for index, frame in two.data.items():
+        pd.testing.assert_frame_equal(one.data[index], frame, check_exact=True)
+
+
+def prepared(season: demo.DemoArchive, folder: Path | None) -> tuple[tuple[Task, ...], Coverages]:
+    found = series(season)
+    return found.plan.tasks, Coverages(found.layer, folder=folder)
+
+
+def assert_same_results(one: list[TaskResult], two: list[TaskResult]) -> None:
+    assert [r.task for r in one] == [r.task for r in two]
+    for a, b in zip(one, two, strict=True):
+        for mine, theirs in zip(a.batches, b.batches, strict=True):
+            assert (mine.reasons, mine.error, mine.filename) == (theirs.reasons, theirs.error, theirs.filename)
+            assert mine.columns.keys() == theirs.columns.keys()
+            for name, values in mine.columns.items():
+                np.testing.assert_array_equal(values, theirs.columns[name])
+
+
+# --------------------------------------------------------------------------------------------------------------- same
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_give_the_rows_of_a_serial_run(season: demo.DemoArchive, serial: TimeSeries, threads: int) -> None:
+    assert_same(series(season, executor="threads", multiproc=threads).run(), serial)
+
+
+@pytest.mark.parametrize("pixels", ["center", "weighted"])
+def test_a_scheduler_with_two_workers_gives_the_rows_of_a_serial_run(
+    season: demo.DemoArchive, processes: Processes, pixels: str
+) -> None:
+    options: dict[str, Any] = {"pixels": pixels, "buffer": -5.0, "keep_empty": True, "stats": ["mad", "histogram"]}
+    want = series(season, executor="serial", **options).run()
+    assert_same(series(season, scheduler=processes.address, **options).run(), want)
+
+
+def test_a_client_of_the_caller_is_used_and_stays_open(
+    season: demo.DemoArchive, serial: TimeSeries, processes: Processes
+) -> None:
+    with distributed.Client(processes.address, set_as_default=False) as client:
+        assert_same(series(season, executor=client).run(), serial)
+        assert client.submit(len, "open").result() == 4
+
+
+def test_dask_without_a_scheduler_starts_workers_here(season: demo.DemoArchive, serial: TimeSeries) -> None:
+    assert_same(series(season, executor="dask", multiproc=2).run(), serial)
+
+
+def test_a_layer_that_comes_from_no_file_is_handed_on(
+    season: demo.DemoArchive, serial: TimeSeries, processes: Processes
+) -> None:
+    frame = gpd.read_file(season.layer)
+    assert_same(series(season, vectors_file=frame, scheduler=processes.address).run(), serial)
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing(season: demo.DemoArchive, tmp_path: Path) -> None:
+    tasks, coverages = prepared(season, tmp_path / "cache" / "coverage")
+    want = list(execute(tasks, coverages, RowRules(), Serial()))
+    with running(tmp_path) as own:
+        results = execute(tasks, coverages, RowRules(), Cluster(scheduler=own.address))
+        got = list(itertools.islice(results, 3))
+        os.kill(own.workers[0].pid, signal.SIGKILL)
+        got += results
+        assert own.workers[0].wait() == -signal.SIGKILL
+    assert_same_results(got, want)
+
+
+def test_workers_may_come_later(season: demo.DemoArchive, tmp_path: Path) -> None:
+    tasks, coverages = prepared(season, tmp_path / "cache" / "coverage")
+    want = list(execute(tasks[:4], coverages, RowRules(), Serial()))
+    with running(tmp_path, workers=0) as own, ThreadPoolExecutor(1) as pool:
+        results = Cluster(scheduler=own.address).run(tasks[:4], coverages, RowRules())
+        future = pool.submit(list, results)
+        time.sleep(1.0)
+        assert not future.done()
+        own.add_worker()
+        assert_same_results(future.result(timeout=60), want)
+
+
+def odd(task: Task) -> Task:
+    """Give a task that fails in a way nobody foresees."""
+    return replace(task, metadata=5)  # type: ignore[arg-type]
+
+
+def assert_one_failed(results: list[TaskResult], want: list[TaskResult], position: int) -> None:
+    failed = results[position]
+    for output, batch in zip(failed.task.outputs, failed.batches, strict=True):
+        assert batch.rows == 0
+        assert batch.reasons == {Reason.FAILED: 16}, output
+        assert str(failed.task.product) in batch.error
+        assert "failed 3 times" in batch.error
+        assert "AttributeError" in batch.error
+    others = [r for i, r in enumerate(results) if i != position]
+    assert_same_results(others, [r for i, r in enumerate(want) if i != position])
+
+
+def test_a_task_that_fails_thrice_is_reported_like_any_other_reason(
+    season: demo.DemoArchive, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, coverages = prepared(season, tmp_path / "coverage")
+    want = list(Serial().run(tasks, coverages, RowRules()))
+    broken = (*tasks[:2], odd(tasks[2]), *tasks[3:])
+    tried = []
+    extract = task_room.extract
+
+    def counted(task: Task, *others: Any) -> TaskResult:
+        tried.append(task.product)
+        return extract(task, *others)
+
+    monkeypatch.setattr(executors, "extract", counted)
+    for executor in (Serial(), Threads(2)):
+        tried.clear()
+        assert_one_failed(list(executor.run(broken, coverages, RowRules())), want, 2)
+        assert tried.count(tasks[2].product) == 3
+        assert len(tried) == len(tasks) + 2
+    assert_one_failed(list(Cluster(scheduler=processes.address).run(broken, coverages, RowRules())), want, 2)
+
+
+def test_a_product_that_once_failed_is_tried_again(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, coverages = prepared(season, tmp_path)
+    want = list(Serial().run(tasks[:3], coverages, RowRules()))
+    extract, failures = task_room.extract, iter([True, True, False])
+
+    def flaky(task: Task, *others: Any) -> TaskResult:
+        if task is tasks[1] and next(failures):
+            raise OSError("the network is down")
+        return extract(task, *others)
+
+    monkeypatch.setattr(executors, "extract", flaky)
+    assert_same_results(list(Serial().run(tasks[:3], coverages, RowRules())), want)
+
+
+def test_a_failure_shows_in_report_and_exit_state(season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> TaskResult:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(executors, "extract", fail)
+    found = series(season, executor="serial").run()
+    assert found.rows == 0
+    assert found.incomplete
+    assert (found.report["failed"] == 16).all()
+    assert "failed each of the three times" in found.why_nothing()
+    assert "ZeroDivisionError: odd" in found.why_nothing()
+
+
+def test_a_worker_that_cannot_read_the_layer_says_what_to_do(
+    season: demo.DemoArchive, processes: Processes, tmp_path: Path
+) -> None:
+    tasks, _ = prepared(season, tmp_path / "coverage")
+    job = Job(str(tmp_path / "gone.arrow"), str(tmp_path), "center", None, RowRules())
+    with distributed.Client(processes.address, set_as_default=False) as client:
+        future = client.submit(cluster.extract_on_worker, tasks[0], job)
+        with pytest.raises(Exception, match=r"cannot read .*gone.arrow; set SEN2CHAIN_CACHE to a folder"):
+            future.result()
+
+
+def test_a_scheduler_lost_in_the_middle_ends_the_run_with_one_sentence(
+    season: demo.DemoArchive, tmp_path: Path
+) -> None:
+    tasks, coverages = prepared(season, tmp_path / "cache" / "coverage")
+    with running(tmp_path) as own:
+        results = Cluster(scheduler=own.address).run(tasks, coverages, RowRules())
+        next(results)
+        own.stop()
+        with pytest.raises(ExecutorError, match="scheduler was lost in the middle of the run"):
+            list(results)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
+    with pytest.raises(ExecutorError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 .*check the address"):
+        series(season, scheduler="tcp://127.0.0.1:1").run()
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_work_starts(
+    season: demo.DemoArchive, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ExecutorError, match="cannot be handed on to workers; set SEN2CHAIN_CACHE"):
+        series(season, scheduler=processes.address).run()
+
+
+def test_without_dask_its_extra_is_named(season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ExecutorError, match=r"sen2chain\[dask\]"):
+        series(season, executor="dask").run()
+
+
+# -------------------------------------------------------------------------------------------------------------- choice
+
+
+def test_tasks_are_self_contained_and_small(season: demo.DemoArchive) -> None:
+    for task in series(season).plan.tasks:
+        packed = pickle.dumps(task)
+        assert len(packed) < 8192
+        assert pickle.loads(packed) == task  # noqa: S301  # our own
+
+
+def test_executors_by_name() -> None:
+    assert resolve_executor("serial", 4) == Serial()
+    assert resolve_executor(None, 1) == Serial()
+    assert resolve_executor(None, 3) == resolve_executor("threads", 3) == Threads(3)
+    assert resolve_executor("dask", 3) == Cluster(count=3)
+    there = resolve_executor(None, 2, "tcp://a:1")
+    assert there == resolve_executor("dask", 2, "tcp://a:1") == Cluster("tcp://a:1", 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "words"),
+    [
+        ({"executor": "spark"}, UnknownNameError, "allowed: serial, threads, dask"),
+        ({"executor": 5}, UnknownNameError, "a distributed.Client"),
+        ({"executor": "serial", "scheduler": "tcp://a:1"}, RequestError, "only dask takes one"),
+        ({"multiproc": -1}, RequestError, "multiproc is -1"),
+        ({"multiproc": True}, RequestError, "multiproc is True"),
+    ],
+)
+def test_executors_that_cannot_be_are_refused(asked: dict[str, Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        resolve_executor(**asked)
+
+
+def test_no_more_is_submitted_than_may_wait() -> None:
+    begun: list[int] = []
+    stream = ahead((begun.append(k) or k for k in range(10)), lambda: 2)  # type: ignore[func-returns-value]
+    for k, item in enumerate(stream):
+        assert item == k
+        assert len(begun) == min(k + 3, 10)
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_coverages_beyond_the_limit_are_dropped_and_found_again(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, coverages = prepared(season, tmp_path)
+    want = list(Serial().run(tasks, coverages, RowRules()))
+    from sen2chain.execute import coverages as room  # noqa: PLC0415  # whose limit is changed
+
+    monkeypatch.setattr(room, "_BYTES", 0)
+    small = Coverages(coverages.layer, folder=tmp_path)
+    got = []
+    for result in execute(tasks, small, RowRules(), Threads(3)):
+        got.append(result)
+        assert len(small._kept) <= 3
+    assert_same_results(got, want)
