@@ -1075,7 +1075,7 @@ def test_a_tile_with_one_product_does_not_hold_back_the_others(noise: Archive, m
         return task_room.extract(task, *rest)
 
     monkeypatch.setattr("sen2chain.execute.run._PATIENCE", 3)
-    monkeypatch.setattr("sen2chain.execute.run.extract", counted)
+    monkeypatch.setattr("sen2chain.execute.executors.extract", counted)
     results = execute(tasks, Coverages(Layer.of(noise.geometries, f"EPSG:{EPSG}")), RowRules())
     assert next(results).task == tasks[0]
     assert len(made) <= 4

@@ -509,7 +509,8 @@ def test_sums(seed: int) -> None:
     image = rng.integers(0, 256, (7, 9)).astype(np.uint8)
     row, column, length, _, _ = runs(rng, 7, 9)
     feature = rng.integers(0, 4, row.size).astype(np.int32)
-    total, count = gather.sums(image, feature, row, column, length, 5)
+    total, count = np.zeros((2, 5), np.int64)
+    gather.add_up(image, feature, row, column, length, total, count)
     for f in range(5):
         mine = feature == f
         values = collect(image, row[mine], column[mine], length[mine], np.cumsum(length[mine]) - length[mine])

@@ -68,11 +68,13 @@ def load(path: Path) -> pa.Table | None:
     """Map a table into memory, or return None when there is none that is whole."""
     try:
         with path.open("rb") as stream:
-            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError):  # an empty file cannot be mapped
         return None
+    content = memoryview(mapped)
     if zlib.crc32(content[:-_SEAL]).to_bytes(_SEAL, "big") != content[-_SEAL:]:
         return None
+    release(mapped)
     try:
         table = pa.ipc.open_file(pa.py_buffer(content[:-_SEAL])).read_all()
     except pa.ArrowInvalid:
@@ -80,6 +82,12 @@ def load(path: Path) -> pa.Table | None:
     with contextlib.suppress(OSError):
         os.utime(path)  # the age by which files are dropped is that of their last use
     return table
+
+
+def release(mapped: mmap.mmap) -> None:
+    """Give back the memory of a mapped file's pages that were read; they come back when they are read again."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def drop_oldest(folder: Path, limit: int | None = None) -> None:

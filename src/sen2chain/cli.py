@@ -259,9 +259,12 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
 
 def _say_if_compiling(*, quiet: bool) -> None:
     """Say why the very first run takes a few seconds before anything happens."""
-    cached = any((Path(__file__).parent / "zonal" / "__pycache__").glob("*.nbi"))
-    if not cached and not quiet and sys.stderr.isatty():
-        click.echo("First run on this machine: compiling the kernels, a few seconds, once.", err=True)
+    if quiet or not sys.stderr.isatty():
+        return
+    from sen2chain.zonal import is_compiled
+
+    if not is_compiled():
+        click.echo("First run on this machine: compiling the kernels, about five seconds, once.", err=True)
 
 
 def _show_season(series: TimeSeries) -> None:

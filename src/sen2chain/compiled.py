@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from functools import update_wrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numba
@@ -42,6 +43,13 @@ class Kernel(Generic[P, R]):
                 self._compiled = self._compiled or _machine_code(self._function, list(self._signatures))
         result: R = self._compiled(*args, **kwargs)
         return result
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether its machine code lies on disk, so that the first call will not have to compile."""
+        folder = numba.njit(cache=True)(self._function).stats.cache_path
+        module = self._function.__module__.rpartition(".")[2]
+        return any(Path(folder or "").glob(f"{module}.{self._function.__qualname__}-*.nbi"))
 
 
 def kernel(*signatures: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:

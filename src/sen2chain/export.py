@@ -66,7 +66,7 @@ def write_csv(
     OutputError
         If the disk is full or the folder cannot be written; nothing under the final names has changed then.
     """
-    schema, tables = _tables(batches, schema)
+    schema, tables = _tables(batches, schema, _ROWS_PER_TEXT)
     header = ",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n"
     rows = 0
     with _replacing(path, provenance) as file:
@@ -91,7 +91,7 @@ def write_parquet(
 
     Parameters, result and errors are those of `write_csv`.
     """
-    schema, tables = _tables(batches, schema)
+    schema, tables = _tables(batches, schema, _ROWS_PER_GROUP)
     schema = schema.with_metadata({**(schema.metadata or {}), b"sen2chain": _json(provenance).encode()})
     rows = 0
     with _replacing(path, provenance) as file:
@@ -211,24 +211,24 @@ def _values(column: pd.Series[Any]) -> np.ndarray:
 
 
 def _tables(
-    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema | None
+    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema | None, rows: int
 ) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """Give the schema and the batches gathered into tables of a decent size."""
+    """Give the schema and the batches gathered into tables of at least so many rows."""
     stream = iter(batches)
     if schema is None:
         first = next(stream, None)
         if first is None:
             raise ValueError("Without any batch the schema must be given.")
         schema, stream = first.schema, itertools.chain([first], stream)
-    return schema, _gathered(stream, schema)
+    return schema, _gathered(stream, schema, rows)
 
 
-def _gathered(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _gathered(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
     kept: list[pa.Table] = []
     for batch in batches:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         kept.append(table.select(schema.names).cast(schema))
-        if sum(map(len, kept)) >= _ROWS_PER_GROUP:
+        if sum(map(len, kept)) >= rows:
             yield pa.concat_tables(kept)
             kept = []
     if kept:

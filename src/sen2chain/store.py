@@ -6,6 +6,7 @@ with the number of dates. Rows go in by date and come out by feature.
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import tempfile
 import weakref
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from sen2chain.cache import release
 from sen2chain.errors import OutputError
 from sen2chain.records import Reason
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 # Rows of a run go to temporary files, this many bytes at a time.
 _IN_MEMORY = 64 << 20
-_CHUNK_ROWS = 1 << 18
+_CHUNK_ROWS = 1 << 16
 _REASONS = np.array([*(reason.value for reason in Reason), ""], dtype=object)  # -1, the last, is a row with values
 
 
@@ -76,6 +78,7 @@ class Spool:
         self._bytes = 0
         self._files = 0
         self._folder: Path | None = None
+        self._mapped: list[mmap.mmap] = []
 
     @property
     def schema(self) -> pa.Schema:
@@ -117,7 +120,10 @@ class Spool:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self._in_memory[0].rows.schema) as writer:
                 for piece in self._in_memory:
                     writer.write_batch(piece.rows)
-            mapped = pa.ipc.open_file(pa.memory_map(str(path)))
+            with path.open("rb") as stream:
+                content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = pa.ipc.open_file(pa.py_buffer(content))
+            self._mapped.append(content)
         except OSError as error:
             where = self._folder or tempfile.gettempdir()
             raise OutputError(
@@ -159,6 +165,8 @@ class Spool:
                     self._attributes.schema.field(name), self._attributes.column(name).take(fid)
                 )
             yield table.cast(self.schema)
+            for content in self._mapped:  # so that memory does not grow with what has been passed on
+                release(content)
 
     def _finished(self, piece: _Piece, rows: pa.RecordBatch, mask: str) -> pa.Table:
         """Add to rows what is the same for all of a batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import shapely
@@ -16,6 +16,8 @@ from sen2chain.coverage.slivers import slivers
 from sen2chain.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from sen2chain.grid import Grid
@@ -114,6 +116,22 @@ def rasterize(geometries: Geometries, grid: Grid, rule: PixelRule = "center") ->
     if rule != "weighted":
         return PixelPlan(grid, feature, row, column, length, total)
     return PixelPlan(grid, feature, row, column, length, total, head, tail, weights)
+
+
+def join(plans: Sequence[PixelPlan]) -> PixelPlan:
+    """Put the plans of several arrays of features on one grid behind each other."""
+    first = plans[0]
+    if len(plans) == 1:
+        return first
+    before = np.cumsum([0, *(len(plan.total) for plan in plans[:-1])])
+    feature = np.concatenate([plan.feature + np.int32(n) for plan, n in zip(plans, before, strict=True)])
+
+    def every(name: str) -> Any:
+        arrays = [getattr(plan, name) for plan in plans]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    names = ("row", "column", "length", "total", "head", "tail", "weights")
+    return PixelPlan(first.grid, feature, *map(every, names))
 
 
 def _flat_parts(geometries: Geometries) -> tuple[Geometries, npt.NDArray[np.int64]]:

@@ -18,9 +18,10 @@ import shapely
 from rasterio import __gdal_version__ as gdal_version
 
 from sen2chain import cache
-from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
+from sen2chain.coverage.pixels import PixelPlan, PixelRule, join, rasterize
 from sen2chain.errors import RequestError
 from sen2chain.grid import TILE_SIZE, Bounds, Grid, nominal_grid
+from sen2chain.parallel import in_threads, workers
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _MARGIN = 2000.0
 # Tiles around a tile beyond which features are cut: far enough to be no part of any count that matters, near enough
 # for the projection to be true.
 _SURROUNDINGS = 5
+# Fewer features than this are not worth a thread.
+_FEATURES_PER_THREAD = 2000
 _RUNS = ("feature", "row", "column", "length", "total")
 _WEIGHTS = ("head", "tail", "weights")
 
@@ -107,29 +110,54 @@ def prepare(
     near = _near(shapely.bounds(geometries), crs, grid, (grid.bounds, nominal), _MARGIN + abs(buffer or 0.0))
     near &= state == PLANNED
     state[(state == PLANNED) & ~near] = _CODE[Reason.OUTSIDE_TILE]
-    fid = np.flatnonzero(near)
-    shapes = _project(geometries[fid], crs, grid)
-    if buffer:
-        shapes = shapely.buffer(shapes, buffer)
-        gone = shapely.is_empty(shapes)
-        state[fid[gone]] = _CODE[Reason.BUFFERED_AWAY]
-        fid, shapes = fid[~gone], shapes[~gone]
-
-    boxes = shapely.bounds(shapes)
-    in_raster = _meets(boxes, grid.bounds)
-    outside = np.where(_meets(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
-    state[fid[~in_raster]] = outside[~in_raster]
-    # Features in the tile but outside a clipped raster still have a size on the unbounded grid.
-    measured = in_raster | (state[fid] == _CODE[Reason.OUTSIDE_RASTER])
-    fid, shapes, in_raster = fid[measured], shapes[measured], in_raster[measured]
-    plan = rasterize(shapes, grid, rule)
-    has_pixels = np.zeros(len(fid), dtype=bool)
-    has_pixels[plan.feature] = True
-    state[fid[in_raster & (plan.total == 0)]] = _CODE[Reason.NO_PIXEL]
-    state[fid[(plan.total > 0) & ~has_pixels]] = _CODE[Reason.OUTSIDE_RASTER]
+    candidates = np.flatnonzero(near)
+    # Features do not depend on each other, and all that is slow here lets other threads run.
+    parts = np.array_split(candidates, max(1, min(workers(), len(candidates) // _FEATURES_PER_THREAD)))
+    pieces = list(
+        in_threads(lambda part: _place(geometries[part], crs, grid, nominal, rule, buffer), parts, len(parts))
+    )
+    for part, (codes, _, _) in zip(parts, pieces, strict=True):
+        state[part] = codes
+    fid = np.concatenate([part[measured] for part, (_, measured, _) in zip(parts, pieces, strict=True)])
+    plan = join([plan for _, _, plan in pieces])
     touched = np.zeros(len(geometries))
     touched[fid] = plan.total
     return Coverage(plan, fid, state, touched)
+
+
+def _place(
+    geometries: Geometries, crs: str, grid: Grid, nominal: Bounds, rule: PixelRule, buffer: float | None
+) -> tuple[Codes, Bools, PixelPlan]:
+    """Turn some features into pixels.
+
+    Returns
+    -------
+    state : int8 (features,)
+        `PLANNED`, or the position of a reason.
+    measured : bool (features,)
+        Which features meet the tile, so that they have a size.
+    plan
+        Pixels of these.
+    """
+    state = np.full(len(geometries), PLANNED, np.int8)
+    shapes = _project(geometries, crs, grid)
+    if buffer:
+        shapes = shapely.buffer(shapes, buffer)
+        state[shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
+    boxes = shapely.bounds(shapes)
+    in_raster = _meets(boxes, grid.bounds)
+    outside = np.where(_meets(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
+    lost = ~in_raster & (state == PLANNED)
+    state[lost] = outside[lost]
+    # Features in the tile but outside a clipped raster still have a size on the unbounded grid.
+    measured = in_raster | (state == _CODE[Reason.OUTSIDE_RASTER])
+    plan = rasterize(shapes[measured], grid, rule)
+    places = np.flatnonzero(measured)
+    has_pixels = np.zeros(len(places), dtype=bool)
+    has_pixels[plan.feature] = True
+    state[places[in_raster[measured] & (plan.total == 0)]] = _CODE[Reason.NO_PIXEL]
+    state[places[(plan.total > 0) & ~has_pixels]] = _CODE[Reason.OUTSIDE_RASTER]
+    return state, measured, plan
 
 
 def near(bounds: npt.NDArray[np.float64], crs: str, grid: Grid, buffer: float | None = None) -> Bools:

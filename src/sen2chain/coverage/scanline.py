@@ -72,7 +72,9 @@ def _bucket(y: Floats, rings: Ints, first_ring: int, last_ring: int, low: int, o
             n += 1
     for r in range(1, starts.size):
         starts[r] += starts[r - 1]
-    place = starts[:-1].copy()
+    place = np.empty(starts.size - 1, np.int64)
+    for r in range(place.size):
+        place[r] = starts[r]
     for ring in range(first_ring, last_ring):
         for i in range(rings[ring] + 1, rings[ring + 1]):
             r = int(np.floor(min(y[i - 1], y[i]))) - low
@@ -101,30 +103,11 @@ def _sort(keys: Ints, carried: Ints, n: int) -> None:
 # Loops stand where numpy would take a slice: numba compiles an assignment to a slice for seconds.
 
 
-@kernel(f"Tuple((int32[:,::1], float64[::1]))({_RINGS})")
-def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, width: int) -> tuple[Runs, Floats]:
-    """Pixels whose centre lies inside: pixel for pixel GDAL's polygon rasterisation. Rings run clockwise.
-
-    Parameters
-    ----------
-    x, y
-        Vertices of all rings.
-    rings
-        ``rings[k]:rings[k + 1]`` are the vertices of ring k.
-    features
-        ``features[f]:features[f + 1]`` are the rings of feature f.
-    height, width
-        Shape of the raster.
-
-    Returns
-    -------
-    runs : int32 (n, 4)
-        feature, row, column, length.
-    total : float64 (features,)
-        Pixels of each feature on the unbounded grid.
-    """
-    runs = np.empty((1024, 4), np.int32)
-    total = np.zeros(features.size - 1)
+@kernel(f"int64({_RINGS}, int32[:,::1], float64[::1])")
+def _centre_runs(
+    x: Floats, y: Floats, rings: Ints, features: Ints, height: int, width: int, runs: Runs, total: Floats
+) -> int:
+    """Fill `runs` and `total`, which holds zeros, as `centre_runs` gives them; return the number of runs."""
     n_runs = 0
     for f in range(features.size - 1):
         first_vertex, last_vertex = rings[features[f]], rings[features[f + 1]]
@@ -188,13 +171,42 @@ def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, 
                     total[f] += b - a
                     c0, c1 = max(a, 0), min(b, width)
                     if 0 <= row < height and c1 > c0:
-                        runs = _room(runs, n_runs)
                         runs[n_runs, 0], runs[n_runs, 1] = f, row
                         runs[n_runs, 2], runs[n_runs, 3] = c0, c1 - c0
                         n_runs += 1
                 if k < n_span:
                     a, b = begin[k], end[k]
-    return runs[:n_runs].copy(), total
+    return n_runs
+
+
+def centre_runs(x: Floats, y: Floats, rings: Ints, features: Ints, height: int, width: int) -> tuple[Runs, Floats]:
+    """Pixels whose centre lies inside: pixel for pixel GDAL's polygon rasterisation. Rings run clockwise.
+
+    Parameters
+    ----------
+    x, y
+        Vertices of all rings.
+    rings
+        ``rings[k]:rings[k + 1]`` are the vertices of ring k.
+    features
+        ``features[f]:features[f + 1]`` are the rings of feature f.
+    height, width
+        Shape of the raster.
+
+    Returns
+    -------
+    runs : int32 (n, 4)
+        feature, row, column, length.
+    total : float64 (features,)
+        Pixels of each feature on the unbounded grid.
+    """
+    # A run lies between two edges that cross its line of centres, or along one edge on it.
+    line = np.clip(np.ceil(y - 0.5), 0, height)
+    most = int(np.abs(np.diff(line)).sum()) // 2 + int((np.diff(y) == 0.0).sum()) + 1
+    runs = np.empty((most, 4), np.int32)
+    total = np.zeros(len(features) - 1)
+    n = _centre_runs(x, y, rings, features, height, width, runs, total)
+    return runs[:n].copy(), total
 
 
 @kernel(f"Tuple((int32[:,::1], float32[::1], float64[::1]))({_RINGS}, boolean)")

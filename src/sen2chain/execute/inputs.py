@@ -171,6 +171,14 @@ class Coarse:
         kept = set(locations)
         self._images = {where: image for where, image in self._images.items() if where in kept}
 
+    def stored(self, source: MaskSource) -> tuple[Grid, npt.NDArray[np.uint8]] | None:
+        """Return a stored mask as it is, not 0 where masked, if it holds bytes; None where it is another mask."""
+        location = source.rasters.get("mask")
+        image = None if location is None else self.image(location, None)
+        if location is None or image is None or image.dtype != np.uint8:
+            return None
+        return self.raster(location).grid, image.view(np.uint8)
+
     def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Grid, Iterator[Window]]:
         """Return the grid of a mask, and the mask in windows: True where masked, wherever the plan has pixels."""
         if "mask" in source.rasters:

@@ -65,21 +65,28 @@ class MaskPlanes:
         if mask.name in self._place:
             return
         try:
+            if not self._planes and (stored := coarse.stored(source)) is not None:
+                # The only mask of most runs: nothing has to be copied.
+                self._place[mask.name] = (self._add(*stored, used=_BITS), 0xFF)
+                return
             grid, windows = coarse.mask(mask, source, metadata)
         except RasterError as error:
             self._failed[mask.name] = error
             raise
         p = next((k for k, plane in enumerate(self._planes) if plane.grid == grid and plane.used < _BITS), None)
         if p is None:
-            p = len(self._planes)
-            rows, columns = self._grid.nearest_in(grid, 0), self._grid.nearest_in(grid, 1)
             # Where no feature is, nothing is written, and untouched pages cost no memory.
-            self._planes.append(_Plane(grid, np.zeros(grid.shape, np.uint8), rows, columns))
+            p = self._add(grid, np.zeros(grid.shape, np.uint8))
         plane = self._planes[p]
         for r, c, masked in windows:
             plane.bits[r, c] |= masked.view(np.uint8) << np.uint8(plane.used)
         self._place[mask.name] = (p, 1 << plane.used)
         plane.used += 1
+
+    def _add(self, grid: Grid, bits: Bytes, used: int = 0) -> int:
+        rows, columns = self._grid.nearest_in(grid, 0), self._grid.nearest_in(grid, 1)
+        self._planes.append(_Plane(grid, bits, rows, columns, used))
+        return len(self._planes) - 1
 
     def look_up(self) -> list[Nearest]:
         """Return the planes with the rows and columns in which the grid's pixels lie."""

@@ -203,7 +203,8 @@ class _Extraction:
             self.notes.append(f"cldprb is empty: {error}")
             return mean
         plan, n = coverage.plan, len(coverage.fid)
-        total, count = gather.sums(image, plan.feature, plan.row, plan.column, plan.length, n)
+        total, count = np.zeros((2, n), np.int64)
+        gather.add_up(image, plan.feature, plan.row, plan.column, plan.length, total, count)
         mean[coverage.fid] = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
         return mean
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+LINE_BREAKS = r"[\t\r\n]"
+"""Characters that attributes lose, so that a row is one line whatever separates its columns."""
+
 _MULTI = (4, 5, 6, 7)  # shapely's type ids
 _ONE_CENTIMETRE = 7  # decimals of a degree, also the precision of GeoJSON files after RFC 7946
 _ONE_MILLIMETRE = 3  # decimals of a metre
@@ -135,4 +138,4 @@ def one_line(value: object) -> str | None:
     """Write a value as text on one line; None where it says nothing."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
-    return re.sub(r"[\t\r\n]", "", value if isinstance(value, str) else str(value))
+    return re.sub(LINE_BREAKS, "", value if isinstance(value, str) else str(value))

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyogrio
 import shapely
 
 from sen2chain.errors import LayerError
 from sen2chain.records import RESERVED_COLUMNS
 from sen2chain.vectors import saved
-from sen2chain.vectors.layer import Layer, one_line
+from sen2chain.vectors.layer import LINE_BREAKS, Layer, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -242,7 +244,9 @@ def _check_fields(wanted: str | Sequence[str] | None, known: Sequence[str], labe
 
 def _repair(shapes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     """Force geometries to 2-D and repair invalid polygons; give them and the fids of the repaired ones."""
-    geometry = np.asarray(shapely.force_2d(shapes), dtype=object)
+    geometry = np.array(shapes, dtype=object)
+    deep = shapely.get_coordinate_dimension(geometry) > 2  # heights or measures
+    geometry[deep] = shapely.force_2d(geometry[deep])
     broken = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_valid(geometry)
     # The structure method keeps holes as holes; without collapsed parts a polygon stays polygonal.
     geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
@@ -274,4 +278,8 @@ def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
         column = column.dt.strftime("%Y-%m-%d")
     elif pd.api.types.is_numeric_dtype(column):  # bool included
         return column
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":  # as `one_line`, all at once
+        with contextlib.suppress(UnicodeError):
+            texts = pc.replace_substring_regex(pa.array(column, pa.string(), from_pandas=True), LINE_BREAKS, "")
+            return pd.Series(texts.to_numpy(zero_copy_only=False), dtype=object)
     return pd.Series([one_line(value) for value in column], dtype=object)

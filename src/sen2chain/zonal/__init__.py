@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from sen2chain.zonal.reduce import is_compiled
 from sen2chain.zonal.statistics import Statistics, Tally
 
-__all__ = ["Statistics", "Tally"]
+__all__ = ["Statistics", "Tally", "is_compiled"]

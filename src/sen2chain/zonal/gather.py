@@ -113,11 +113,9 @@ def take_weights(
             out[s + n - tail[k] + i] = weights[w + head[k] + i]
 
 
-@kernel("Tuple((int64[::1], int64[::1]))(uint8[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], int64)")
-def sums(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, n_features: int) -> tuple[Starts, Starts]:
-    """Sum and number of the pixels of each feature, straight from a raster on the plan's own grid."""
-    total = np.zeros(n_features, np.int64)
-    count = np.zeros(n_features, np.int64)
+@kernel("void(uint8[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], int64[::1])")
+def add_up(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, total: Starts, count: Starts) -> None:
+    """Add to each feature's sum and number of pixels, straight from a raster on the plan's own grid."""
     for k in range(feature.size):
         line = image[row[k]]
         c, s = np.uint32(column[k]), 0
@@ -125,7 +123,6 @@ def sums(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, n_f
             s += line[c + i]
         total[feature[k]] += s
         count[feature[k]] += length[k]
-    return total, count
 
 
 @kernel("float64[:,::1](uint8[::1], int64[::1], float32[::1], int64)")

@@ -126,19 +126,12 @@ def _longest(offsets: Offsets) -> int:
     return longest
 
 
-@kernel(f"float64[:,::1]({_PIXELS}, float64[::1])")
-def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, quantiles: Floats) -> Floats:
-    """Count, moments and quantiles of features whose pixels count 1 each.
-
-    Returns
-    -------
-    numpy.ndarray
-        float64 (features, 8 + quantiles); NaN but for the counts where no pixel is valid. Variance is that of the
-        population; quantiles interpolate linearly between neighbours (numpy's default).
-    """
+@kernel(f"void({_PIXELS}, float64[::1], int64, float64[:,::1])")
+def _reduce_counted(
+    values: Values, cloud: Bytes, bit: int, offsets: Offsets, quantiles: Floats, longest: int, out: Floats
+) -> None:
+    """Fill `out`, which holds NaN, as `reduce_counted` gives it; `longest` are the pixels of the largest feature."""
     n_features = offsets.size - 1
-    out = np.full((n_features, N_MOMENTS + quantiles.size), np.nan)
-    longest = _longest(offsets)
     valid, ordered = np.empty(longest, np.int16), np.empty(longest, np.int16)
     starts = np.empty(_BUCKETS * longest + 2, np.int32)
     for f in range(n_features):
@@ -189,6 +182,24 @@ def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, qua
                 a = _ranked(first, low, high - low + 1, starts)
                 b = _ranked(second, low, high - low + 1, starts)
             out[f, N_MOMENTS + q] = between(np.float64(a), np.float64(b), place - first)
+
+
+def is_compiled() -> bool:
+    """Whether the kernels lie on disk as machine code; the first run on a machine compiles them."""
+    return _reduce_counted.is_saved
+
+
+def reduce_counted(values: Values, cloud: Bytes, bit: int, offsets: Offsets, quantiles: Floats) -> Floats:
+    """Count, moments and quantiles of features whose pixels count 1 each.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (features, 8 + quantiles); NaN but for the counts where no pixel is valid. Variance is that of the
+        population; quantiles interpolate linearly between neighbours (numpy's default).
+    """
+    out = np.full((len(offsets) - 1, N_MOMENTS + len(quantiles)), np.nan)
+    _reduce_counted(values, cloud, bit, offsets, quantiles, int(np.diff(offsets).max(initial=0)), out)
     return out
 
 
