@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-minimum lint docs clean
+.PHONY: demo test test-minimum lint docs benchmark clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/mkdocs build --strict
+
+benchmark: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group benchmark
+	$(BIN)/python -m benchmarks $(BENCHMARK)
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimum demo-archive site

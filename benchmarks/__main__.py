@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FULL = 10980
+DATES = 16
+"""Dates of a run on COG."""
 MANY = 1_000
 """Polygons beyond which some peers take minutes for a product."""
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark",
                         help="where the files are built and kept (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmark-table.md"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/table.md"), help="default: %(default)s")
     parser.add_argument("--sizes", default="S,M,L,XL", help="layers, of S,M,L,XL (default: all)")
     parser.add_argument("--formats", default="jp2,safe", help="of jp2,safe, for the part jp2 (default: both)")
     parser.add_argument("--parts", default="peers,ways,setup", help=f"of {','.join(PARTS)} (default: %(default)s)")
@@ -73,7 +75,7 @@ def peers(report: Report, options: argparse.Namespace) -> None:
         "COG, beside the peers",
         "Seconds per product of sen2chain and of plain decoding; the peers as multiples of sen2chain's time.",
     )
-    many = archive.archive(options.folder, "cog", 8)
+    many = archive.archive(options.folder, "cog", DATES)
     for name, layer in _layers(options).items():
         found = report.measure(f"cog {name}", _everybody(many, layer, options, archive.SIZES[name]))
         best = min(seconds for peer, seconds in found.items() if peer.startswith("exactextract"))
@@ -161,7 +163,7 @@ def ways(report: Report, options: argparse.Namespace) -> None:
     def row(what: str, us: float, other: float) -> None:
         table.row({"what": what, "s": f"{us:.2f}", "against, s": f"{other:.2f}", "ratio": f"{us / other:.2f}"})
 
-    many = archive.archive(options.folder, "cog", 8)
+    many = archive.archive(options.folder, "cog", DATES)
     for name, layer in _layers(options).items():
         rules = {
             pixels: partial(contenders.ours, many, layer, options.folder / "out", pixels=pixels)
@@ -169,7 +171,7 @@ def ways(report: Report, options: argparse.Namespace) -> None:
         }
         found = report.measure(f"weighted {name}", rules)
         row(f"{name}: `weighted` / `center`", found["weighted"], found["center"])
-    more = archive.archive(options.folder, "cog", 8, more_indices=True)
+    more = archive.archive(options.folder, "cog", DATES, more_indices=True)
     layer = archive.layer(options.folder, "M", options.tile)
     asked = {"indices": [archive.INDEX, "BIGR"], "masks": [archive.MASK, "CM003-PRB1-ITER5", "SCL-3-8-9-10-11-ITER1"]}
 

@@ -102,6 +102,29 @@ def test_formats(command: list[str], tmp_path: Path) -> None:
     assert rows["mean"].tolist() == pd.read_csv(f"{stem}.csv")["mean"].tolist()
 
 
+@pytest.mark.parametrize("words", [("--executor", "serial"), ("--executor", "threads"), ("--executor", "dask")])
+def test_whoever_does_the_work_the_table_is_the_same(
+    command: list[str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "out" / "parcels" / f"parcels_NDVI_{CLEAR}_{CLEAR}.csv"
+    assert run(*command, *on(CLEAR)).exit_code == 0
+    want = file.read_bytes()
+    file.unlink()
+    result = run(*command, *on(CLEAR), *words)
+    assert result.exit_code == 0, result.output
+    assert file.read_bytes() == want
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen2chain.execute.cluster._CONNECT_SECONDS", 0.5)
+    result = run(*command, "--scheduler", "tcp://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:1" in sentence(result)
+    result = run(*command, "--scheduler", "tcp://127.0.0.1:1", "--executor", "serial")
+    assert result.exit_code == 2
+    assert "only dask takes one" in sentence(result)
+
+
 def test_options_reach_the_extraction(command: list[str], tmp_path: Path) -> None:
     words = (
         "--index", "SAVI=1.5*(B08-B04)/(B08+B04+0.5)", "--mask", "SCL-3-8-9-ITER0", "--pixels", "weighted",

@@ -92,64 +92,72 @@ class Strips:
     def of(cls, plan: PixelPlan, height: int) -> Self:
         """Order a plan for strips of `height` rows."""
         strip = (plan.row // height).astype(np.int64)
-        n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
-        # What is collected together, a unit: a feature, or a piece of a large one. Runs come ordered by feature and
-        # row, so those of a unit stand together.
-        unit = plan.feature.astype(np.int64)
-        feature_of = np.arange(n_features)
-        is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > LARGE
-        if is_large.any():
-            in_pieces = is_large[plan.feature]
-            pieces, number = np.unique(unit[in_pieces] * n_strips + strip[in_pieces], return_inverse=True)
-            unit[in_pieces] = n_features + number
-            feature_of = np.concatenate([feature_of, pieces // n_strips])
+        unit, feature_of = _units(plan, strip)
+        # Runs come ordered by feature and row, so those of a unit stand together.
         begins = np.flatnonzero(np.diff(unit, prepend=-1))
         present = unit[begins]
         before = np.cumsum(plan.length, dtype=np.int64) - plan.length
         pixels, last = np.zeros((2, len(feature_of)), np.int64)
         pixels[present] = np.diff(before[begins], append=plan.length.sum(dtype=np.int64))
         last[present] = strip[np.append(begins[1:], len(unit)) - 1]
+        n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
         group = np.where(np.arange(len(feature_of)) < n_features, last, n_strips + np.arange(len(feature_of)))
-        # Where a unit's pixels begin in its group's buffer.
-        first_pixel = np.zeros(len(feature_of), np.int64)
         groups = {}
+        shift = np.zeros(
+            len(feature_of), np.int64
+        )  # from the place of a unit's pixels in the plan to that in its group
+        shift[present] = -before[begins]
         held = np.sort(present)
         held = held[_stable_order(group[held])]
-        edges = np.flatnonzero(np.diff(group[held], prepend=-1))
-        for units in np.split(held, edges[1:]) if len(held) else ():
+        for units in np.split(held, np.flatnonzero(np.diff(group[held])) + 1) if len(held) else ():
             offsets = np.concatenate([[0], np.cumsum(pixels[units])])
-            first_pixel[units] = offsets[:-1]
+            shift[units] += offsets[:-1]
             g = int(group[units[0]])
             groups[g] = Group(int(last[units[0]]), g >= n_strips, feature_of[units], offsets)
-        shift = np.zeros(len(feature_of), np.int64)
-        shift[present] = first_pixel[present] - before[begins]
-        start = before + shift[unit]
-        group_of_run = group[unit]
-        order = _stable_order(group_of_run)
-        order = order[_stable_order(strip[order])]
-        by_strip, by_group = strip[order], group_of_run[order]
-        edges = np.flatnonzero((np.diff(by_strip, prepend=-1) != 0) | (np.diff(by_group, prepend=-1) != 0))
-        own = None
-        if plan.head is not None and plan.tail is not None:
-            weighted = (plan.head + plan.tail).astype(np.int64)
-            own = np.cumsum(weighted) - weighted
-        parts = []
-        for i, j in zip(edges, [*edges[1:], len(order)], strict=True):
-            k = order[i:j]
-            parts.append(
-                Runs(
-                    int(strip[k[0]]),
-                    int(group_of_run[k[0]]),
-                    plan.row[k],
-                    plan.column[k],
-                    plan.length[k],
-                    start[k],
-                    None if plan.head is None else plan.head[k],
-                    None if plan.tail is None else plan.tail[k],
-                    None if own is None else own[k],
-                )
-            )
-        return cls(height, tuple(parts), groups)
+        return cls(height, _parts(plan, strip, group[unit], before + shift[unit]), groups)
+
+
+def _units(plan: PixelPlan, strip: Starts) -> tuple[Starts, Starts]:
+    """Tell what is collected together: a feature, or each piece of a large one.
+
+    Returns the unit of each run, and the feature of each unit: first all features, then the pieces.
+    """
+    unit = plan.feature.astype(np.int64)
+    n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
+    feature_of = np.arange(n_features)
+    is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > LARGE
+    if is_large.any():
+        in_pieces = is_large[plan.feature]
+        pieces, number = np.unique(unit[in_pieces] * n_strips + strip[in_pieces], return_inverse=True)
+        unit[in_pieces] = n_features + number
+        feature_of = np.concatenate([feature_of, pieces // n_strips])
+    return unit, feature_of
+
+
+def _parts(plan: PixelPlan, strip: Starts, group: Starts, start: Starts) -> tuple[Runs, ...]:
+    """Cut the runs by strip, then group."""
+    order = _stable_order(group)
+    order = order[_stable_order(strip[order])]
+    is_new = (np.diff(strip[order], prepend=-1) != 0) | (np.diff(group[order], prepend=-1) != 0)
+    edges = np.flatnonzero(is_new)
+    own = None
+    if plan.head is not None and plan.tail is not None:
+        weighted = (plan.head + plan.tail).astype(np.int64)
+        own = np.cumsum(weighted) - weighted
+    return tuple(
+        Runs(
+            int(strip[k[0]]),
+            int(group[k[0]]),
+            plan.row[k],
+            plan.column[k],
+            plan.length[k],
+            start[k],
+            None if plan.head is None else plan.head[k],
+            None if plan.tail is None else plan.tail[k],
+            None if own is None else own[k],
+        )
+        for k in (np.split(order, edges[1:]) if len(order) else ())
+    )
 
 
 def _stable_order(numbers: Starts) -> npt.NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """The kernel: values, masks and a pixel plan become statistics. Arrays in, arrays out.
 
-`gather` collects the pixels of features, `reduce` turns them into numbers (`tally` those of very large features),
-`statistics` knows the numbers by name.
+`gather` collects the pixels of features, `reduce` turns them into numbers with the help of `buckets` (`tally` those of
+very large features), `statistics` knows the numbers by name.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.compiled import helper, kernel
+from sen2chain.zonal.buckets import BUCKETS, bucket, ranked, sort, sort_weighted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,8 +29,6 @@ N_MOMENTS = 8
 
 NODATA = 32767
 """Value of a pixel without data."""
-# Buckets of equal width that values are sorted into, in relation to their number: with so many, few share one.
-_BUCKETS = 4
 
 _PIXELS = "int16[::1], uint8[::1], uint8, int64[::1]"
 
@@ -40,82 +39,6 @@ def between(low: float, high: float, t: float) -> float:
     if t >= 0.5:
         return high - (high - low) * (1.0 - t)
     return low + (high - low) * t
-
-
-@helper
-def _bucket(values: Values, n: int, low: int, high: int, starts: npt.NDArray[np.int32]) -> int:
-    """Prepare a sort into buckets: afterwards value v goes to place ``starts[(v - low) >> shift]`` and onwards.
-
-    Returns the shift. `starts` has room for ``_BUCKETS * n + 2`` numbers.
-    """
-    shift = 0
-    while (high - low) >> shift >= _BUCKETS * n:
-        shift += 1
-    last = ((high - low) >> shift) + 1
-    for b in range(last + 1):
-        starts[b] = 0
-    for i in range(n):
-        starts[((np.int64(values[i]) - low) >> shift) + 1] += 1
-    for b in range(1, last + 1):
-        starts[b] += starts[b - 1]
-    return shift
-
-
-@helper
-def _sort(values: Values, n: int, low: int, shift: int, starts: npt.NDArray[np.int32], out: Values) -> None:
-    """Sort n values into their buckets, then within each, where hardly anything is left to do."""
-    for i in range(n):
-        b = (np.int64(values[i]) - low) >> shift
-        out[np.uint32(starts[b])] = values[i]
-        starts[b] += 1
-    for i in range(1, n):
-        v = out[i]
-        j = i
-        while j > 0 and out[j - 1] > v:
-            out[j] = out[j - 1]
-            j -= 1
-        out[j] = v
-
-
-@helper
-def _ranked(rank: int, low: int, buckets: int, starts: npt.NDArray[np.int32]) -> int:
-    """Value of a rank, where every bucket holds one value: the first of which more than `rank` are not above it."""
-    a, b = 0, buckets - 1
-    while a < b:
-        middle = (a + b) >> 1
-        if starts[middle + 1] > rank:
-            b = middle
-        else:
-            a = middle + 1
-    return low + a
-
-
-@helper
-def _sort_weighted(
-    values: Values,
-    weights: Weights,
-    n: int,
-    low: int,
-    high: int,
-    starts: npt.NDArray[np.int32],
-    out: Values,
-    share: Weights,
-) -> None:
-    """Sort n values with their weights; equal values keep their order."""
-    shift = _bucket(values, n, low, high, starts)
-    for i in range(n):
-        b = (np.int64(values[i]) - low) >> shift
-        out[starts[b]], share[starts[b]] = values[i], weights[i]
-        starts[b] += 1
-    if shift == 0:
-        return
-    for i in range(1, n):
-        v, w = out[i], share[i]
-        j = i
-        while j > 0 and out[j - 1] > v:
-            out[j], share[j] = out[j - 1], share[j - 1]
-            j -= 1
-        out[j], share[j] = v, w
 
 
 @helper
@@ -133,7 +56,7 @@ def _reduce_counted(
     """Fill `out`, which holds NaN, as `reduce_counted` gives it; `longest` are the pixels of the largest feature."""
     n_features = offsets.size - 1
     valid, ordered = np.empty(longest, np.int16), np.empty(longest, np.int16)
-    starts = np.empty(_BUCKETS * longest + 2, np.int32)
+    starts = np.empty(BUCKETS * longest + 2, np.int32)
     for f in range(n_features):
         n = 0
         clouded = 0
@@ -165,13 +88,13 @@ def _reduce_counted(
         for i in range(n):
             d = np.int64(valid[i]) - middle
             squares += d * d
-        shift = total / n - middle
-        out[f, VARIANCE] = max(squares / n - shift * shift, 0.0)
+        off = total / n - middle
+        out[f, VARIANCE] = max(squares / n - off * off, 0.0)
         if quantiles.size == 0:
             continue
-        shift = _bucket(valid, n, low, high, starts)
+        shift = bucket(valid, n, low, high, starts)
         if shift > 0:
-            _sort(valid, n, low, shift, starts, ordered)
+            sort(valid, n, low, shift, starts, ordered)
         for q in range(quantiles.size):
             place = quantiles[q] * (n - 1)
             first = np.int64(np.floor(place))
@@ -179,8 +102,8 @@ def _reduce_counted(
             if shift > 0:
                 a, b = np.int64(ordered[first]), np.int64(ordered[second])
             else:
-                a = _ranked(first, low, high - low + 1, starts)
-                b = _ranked(second, low, high - low + 1, starts)
+                a = ranked(first, low, high - low + 1, starts)
+                b = ranked(second, low, high - low + 1, starts)
             out[f, N_MOMENTS + q] = between(np.float64(a), np.float64(b), place - first)
 
 
@@ -243,7 +166,7 @@ def reduce_weighted(
     longest = _longest(offsets)
     valid, ordered = np.empty(longest, np.int16), np.empty(longest, np.int16)
     weight, share = np.empty(longest, np.float32), np.empty(longest, np.float32)
-    starts = np.empty(_BUCKETS * longest + 2, np.int32)
+    starts = np.empty(BUCKETS * longest + 2, np.int32)
     distinct, sums = np.empty(longest), np.empty(longest)
     for f in range(n_features):
         m = 0
@@ -271,7 +194,7 @@ def reduce_weighted(
         if n == 0.0:
             continue
         mean = total / n
-        _sort_weighted(valid, weight, m, low, high, starts, ordered, share)
+        sort_weighted(valid, weight, m, low, high, starts, ordered, share)
         k = -1
         for i in range(m):
             if k < 0 or ordered[i] != distinct[k]:
