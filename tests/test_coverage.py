@@ -608,3 +608,17 @@ def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert all(json.dumps(k).isascii() and k.isalnum() for k in keys)
+
+
+@pytest.mark.parametrize("buffer", [None, 30.0])
+def test_geometries_projected_for_one_grid_serve_the_next_on_the_same_ground(buffer: float | None) -> None:
+    shapes = shapely.transform(
+        SHAPES, pyproj.Transformer.from_crs(CLIP.crs, "EPSG:4326", always_xy=True).transform, interleaved=False
+    )
+    fine, coarse = (CLIP, CLIP.refined(20.0))
+    left: dict[object, Any] = {}
+    for g, kept in ((fine, 1), (coarse, 0), (fine, 1)):
+        options: dict[str, Any] = {"tile": TILE, "buffer": buffer}
+        found = prepare(shapes, "EPSG:4326", g, projected=left, **options)
+        assert_same(found, prepare(shapes, "EPSG:4326", g, **options))
+        assert len(left) == kept

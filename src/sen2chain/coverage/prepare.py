@@ -83,6 +83,7 @@ def prepare(
     tile: str = "",
     rule: PixelRule = "center",
     buffer: float | None = None,
+    projected: dict[object, Geometries] | None = None,
 ) -> Coverage:
     """Compute the coverage of a grid by a layer.
 
@@ -100,6 +101,9 @@ def prepare(
         See `rasterize`.
     buffer
         Metres, in the grid's CRS, by which features grow or shrink before they become pixels.
+    projected
+        Geometries of this layer in the grid's CRS that a call leaves for the next one, on a grid of another resolution
+        on the same ground, which takes them out.
     """
     state = np.full(len(geometries), PLANNED, np.int8)
     missing = shapely.is_missing(geometries)
@@ -113,9 +117,17 @@ def prepare(
     candidates = np.flatnonzero(near)
     # Features do not depend on each other, and all that is slow here lets other threads run.
     parts = np.array_split(candidates, max(1, min(workers(), len(candidates) // _FEATURES_PER_THREAD)))
-    pieces = list(
-        in_threads(lambda part: _place(geometries[part], crs, grid, nominal, rule, buffer), parts, len(parts))
-    )
+
+    def place(part: npt.NDArray[np.int64]) -> tuple[Codes, Bools, PixelPlan]:
+        key = (grid.crs, grid.bounds, tile, buffer, len(parts), int(part[0]) if len(part) else -1)
+        shapes = None if projected is None else projected.pop(key, None)
+        if shapes is None:
+            shapes = _project(geometries[part], crs, grid)
+            if projected is not None:
+                projected[key] = shapes
+        return _place(shapes, grid, nominal, rule, buffer)
+
+    pieces = list(in_threads(place, parts, len(parts)))
     for part, (codes, _, _) in zip(parts, pieces, strict=True):
         state[part] = codes
     fid = np.concatenate([part[measured] for part, (_, measured, _) in zip(parts, pieces, strict=True)])
@@ -126,9 +138,9 @@ def prepare(
 
 
 def _place(
-    geometries: Geometries, crs: str, grid: Grid, nominal: Bounds, rule: PixelRule, buffer: float | None
+    shapes: Geometries, grid: Grid, nominal: Bounds, rule: PixelRule, buffer: float | None
 ) -> tuple[Codes, Bools, PixelPlan]:
-    """Turn some features into pixels.
+    """Turn some features, in the grid's CRS, into pixels.
 
     Returns
     -------
@@ -139,8 +151,7 @@ def _place(
     plan
         Pixels of these.
     """
-    state = np.full(len(geometries), PLANNED, np.int8)
-    shapes = _project(geometries, crs, grid)
+    state = np.full(len(shapes), PLANNED, np.int8)
     if buffer:
         shapes = shapely.buffer(shapes, buffer)
         state[shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]

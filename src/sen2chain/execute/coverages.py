@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Coverages above this are dropped from memory, if they are on disk: a run over a thousand tiles needs few at a time.
 _BYTES = 512 << 20
+_PROJECTED = 32
 
 
 class Coverages:
@@ -49,6 +50,8 @@ class Coverages:
         # What follows from a plan lives as long as the plan.
         self._derived: weakref.WeakKeyDictionary[PixelPlan, dict[object, Any]] = weakref.WeakKeyDictionary()
         self._locks: dict[object, threading.Lock] = {}
+        # The 10 m and the 20 m grid of a tile follow each other.
+        self._projected: dict[object, npt.NDArray[np.object_]] = {}
         self._lock = threading.Lock()
 
     def get(self, grid: Grid, tile: str, rule: PixelRule | None = None) -> Coverage:
@@ -57,10 +60,13 @@ class Coverages:
         key = (grid, tile, rule)
 
         def make() -> Coverage:
-            options = {"tile": tile, "rule": rule, "buffer": self.buffer}
+            options: dict[str, object] = {"tile": tile, "rule": rule, "buffer": self.buffer}
             name = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
             found = coverage.load(name, grid, self.folder) if self.folder else None
             if found is None:
+                if len(self._projected) > _PROJECTED:
+                    self._projected.clear()  # of tiles whose second grid never came
+                options["projected"] = self._projected
                 found = coverage.prepare(self.layer.geometry, self.layer.crs, grid, **options)  # type: ignore[arg-type]
                 if self.folder:
                     coverage.save(found, name, self.folder)
