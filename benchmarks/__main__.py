@@ -78,16 +78,16 @@ def peers(report: Report, options: argparse.Namespace) -> None:
     many = archive.archive(options.folder, "cog", DATES)
     for name, layer in _layers(options).items():
         found = report.measure(f"cog {name}", _everybody(many, layer, options, archive.SIZES[name]))
-        best = min(seconds for peer, seconds in found.items() if peer.startswith("exactextract"))
         us, least = found["sen2chain"], found["plain decoding"]
 
         def ratio(peer: str, missing: str, found: dict[str, float] = found, us: float = us) -> str:
-            return f"{found[peer] / us:.1f} x" if peer in found else missing
+            best = min((seconds for name, seconds in found.items() if name.startswith(peer)), default=None)
+            return missing if best is None else f"{best / us:.1f} x"
 
         table.row({
             "layer": f"{name}, {archive.SIZES[name]:,} polygons", "sen2chain, s": f"{us:.2f}",
             "plain decoding, s": f"{least:.2f}", "sen2chain / decoding": f"{us / least:.2f}",
-            "exactextract": f"{best / us:.1f} x", "extractrs": ratio("extractrs", "not installed"),
+            "exactextract": ratio("exactextract", "-"), "extractrs": ratio("extractrs", "not installed"),
             "rasterstats": ratio("rasterstats", "-"),
             "gdal raster zonal-stats": ratio("gdal raster zonal-stats", "not installed"),
         })  # fmt: skip
@@ -115,7 +115,9 @@ def _everybody(
     if polygons <= MANY:
         found["rasterstats"] = lambda: contenders.rasterstats(many, layer, out())
     if contenders.has_gdal():
-        found["gdal raster zonal-stats"] = lambda: contenders.gdal(many, layer, out())
+        for strategy in ("feature", "raster")[polygons > MANY :]:
+            run = partial(contenders.gdal, many, layer, strategy=strategy)
+            found[f"gdal raster zonal-stats ({strategy})"] = lambda run=run: run(out=out())  # type: ignore[misc]
     return found
 
 
