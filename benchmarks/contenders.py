@@ -113,7 +113,7 @@ def _touched(path: Path, archive: Archive, layer: Path) -> Any:
     """Which blocks of a raster our run reads."""
     if layer not in _known:
         planned = series(archive, layer)
-        _known[layer] = planned.plan.tiles[0], planned._coverages()  # noqa: SLF001  # our own
+        _known[layer] = planned.plan.tiles[0], planned._engine.coverages()  # noqa: SLF001  # our own
     tile, coverages = _known[layer]
     with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].rasters[0])) as fine:
         return coverages.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)

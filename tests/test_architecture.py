@@ -25,6 +25,7 @@ ROOMS = (
     "errors",
     "records",
     "settings",
+    "atomic",
     "cache",
     "parallel",
     "compiled",
@@ -40,7 +41,7 @@ ROOMS = (
     "execute",
     "ledger",
     "select",
-    "store",
+    "spool",
     "export",
     "progress",
     "provenance",
@@ -58,7 +59,7 @@ HEAVY = (
 )  # fmt: skip
 """Libraries that cost time or memory when they are loaded."""
 
-LIGHT = ("errors", "records", "settings", "parallel", "ledger", "progress", "cli")
+LIGHT = ("errors", "records", "settings", "atomic", "parallel", "ledger", "progress", "cli")
 """Rooms that load none of them."""
 
 # The demo writes archives that can prove the other rooms wrong, so it shares nothing with those that extract.

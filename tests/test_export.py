@@ -19,8 +19,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sen2chain.atomic import check_folder
 from sen2chain.errors import OutputError
-from sen2chain.export import check_folder, to_dataset, write_csv, write_parquet
+from sen2chain.export import to_dataset, write_csv, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

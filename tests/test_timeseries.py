@@ -20,7 +20,7 @@ import shapely
 from affine import Affine
 from click.testing import CliRunner
 
-from sen2chain import TimeSeries, demo, export
+from sen2chain import TimeSeries, atomic, demo
 from sen2chain.cli import main
 from sen2chain.errors import (
     FormulaError,
@@ -562,7 +562,7 @@ def test_a_second_run_reads_nothing(series: TimeSeries, monkeypatch: pytest.Monk
     def forbidden(*_: object) -> None:
         raise AssertionError("extracted again")
 
-    monkeypatch.setattr("sen2chain.timeseries.execute", forbidden)
+    monkeypatch.setattr("sen2chain.timeseries.engine.execute", forbidden)
     before = series.rows
     assert series.run() is series
     assert series.rows == before
@@ -760,7 +760,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_work_starts(
     def forbidden(*_: object) -> None:
         raise AssertionError("work has started")
 
-    monkeypatch.setattr("sen2chain.timeseries.execute", forbidden)
+    monkeypatch.setattr("sen2chain.timeseries.engine.execute", forbidden)
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     for method in ("to_csv", "to_parquet"):
@@ -779,7 +779,7 @@ def test_a_full_disk_leaves_no_half_written_file(
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert len(before) == 4
 
-    sync, calls = export._sync, []
+    sync, calls = atomic.sync, []
 
     def full(file: Any) -> None:
         calls.append(file)
@@ -787,7 +787,7 @@ def test_a_full_disk_leaves_no_half_written_file(
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(file)
 
-    monkeypatch.setattr(export, "_sync", full)
+    monkeypatch.setattr(atomic, "sync", full)
     with pytest.raises(OutputError, match=r"No room.*parcels_NDVI_None_None\.csv"):
         series.to_csv(tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -164,7 +164,7 @@ def extract(layer_file: str, **options: Any) -> None:
     LAYER is anything GDAL reads (GeoPackage, shapefile, GeoJSON, FlatGeobuf, KML, zipped or not) or GeoParquet,
     in any CRS.
     """
-    from sen2chain import export, settings
+    from sen2chain import atomic, settings
     from sen2chain.timeseries import TimeSeries
 
     report = settings.absolute(options["report"]) if options["report"] else None
@@ -193,7 +193,7 @@ def extract(layer_file: str, **options: Any) -> None:
     )  # fmt: skip
     # What cannot be written is told before the work starts.
     if report is not None:
-        export.check_folder(report.parent)
+        atomic.check_folder(report.parent)
     series.check_folder(options["out"])
     series.run()
     files = []
@@ -220,8 +220,8 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
     """
     from dataclasses import replace
 
+    from sen2chain import atomic
     from sen2chain import demo as generator
-    from sen2chain import export
     from sen2chain.progress import progress
     from sen2chain.timeseries import TimeSeries
 
@@ -232,7 +232,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         parcels=default.parcels if parcels is None else parcels,
         seed=default.seed if seed is None else seed,
     )
-    export.check_folder(folder)
+    atomic.check_folder(folder)
     quiet = options["quiet"]
     with progress("writing the archive", quiet=quiet) as step:
         archive = generator.build(folder, scene, progress=step)

@@ -1,20 +1,15 @@
 """Write tables of rows to CSV, Parquet and xarray, each with its provenance.
 
-Rows come in ready: columns in their final order, sorted. A file appears under its name only when it is complete:
-it is written beside its place under a temporary name, synced to the disk and then renamed.
+Rows come in ready: columns in their final order, sorted. A file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import json
-import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xarray as xr
 
-from sen2chain.errors import OutputError
+from sen2chain.atomic import replacing, writing
 from sen2chain.parallel import in_threads, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 _ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 _ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
@@ -69,13 +65,13 @@ def write_csv(
     schema, tables = _tables(batches, schema, _ROWS_PER_TEXT)
     header = ",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n"
     rows = 0
-    with _replacing(path, provenance) as file:
-        with _writing(path):
+    with replacing(path, beside(path, provenance)) as file:
+        with writing(path):
             file.write(header.encode())
         # Numbers become texts in all threads while the next rows are gathered.
         pieces = (piece for table in tables for piece in table.combine_chunks().to_batches(_ROWS_PER_TEXT))
         for count, lines in in_threads(lambda piece: (piece.num_rows, _lines(piece)), pieces, workers()):
-            with _writing(path):
+            with writing(path):
                 file.write(lines)
             rows += count
     return rows
@@ -92,45 +88,23 @@ def write_parquet(
     Parameters, result and errors are those of `write_csv`.
     """
     schema, tables = _tables(batches, schema, _ROWS_PER_GROUP)
-    schema = schema.with_metadata({**(schema.metadata or {}), b"sen2chain": _json(provenance).encode()})
+    schema = schema.with_metadata({**(schema.metadata or {}), b"sen2chain": to_json(provenance).encode()})
     rows = 0
-    with _replacing(path, provenance) as file:
-        with _writing(path):
+    with replacing(path, beside(path, provenance)) as file:
+        with writing(path):
             writer = pq.ParquetWriter(file, schema, compression="zstd")
         try:
             for table in tables:
-                with _writing(path):
+                with writing(path):
                     writer.write_table(table.cast(schema), row_group_size=_ROWS_PER_GROUP)
                 rows += table.num_rows
-            with _writing(path):
+            with writing(path):
                 writer.close()
         finally:
             # After a failed write the footer cannot be written either.
             with contextlib.suppress(OSError):
                 writer.close()
     return rows
-
-
-def check_folder(path: Path) -> Path:
-    """Create a folder for results (with its parents) and prove that it can be written, before work starts.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be created or written, or the disk has no room at all.
-    """
-    folder = Path(path).expanduser()
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(8)}.tmp"
-        try:
-            with probe.open("xb") as file:
-                # A full disk still takes the name of an empty file, and only the sync tells.
-                file.write(bytes(4096))
-                _sync(file)
-        finally:
-            probe.unlink(missing_ok=True)
-    return folder
 
 
 def to_dataset(
@@ -201,7 +175,7 @@ def to_dataset(
             "geometry": ("fid", geometry, {"crs": crs}),
             **coordinates,
         },
-        attrs={"sen2chain": _json(provenance)},
+        attrs={"sen2chain": to_json(provenance)},
     ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
 
 
@@ -273,51 +247,13 @@ def _quoted(column: pa.Array) -> pa.Array:
     return pc.if_else(special, pc.binary_join_element_wise('"', inside, '"', ""), texts).take(encoded.indices)
 
 
-@contextlib.contextmanager
-def _replacing(path: Path, provenance: Mapping[str, Any]) -> Iterator[BinaryIO]:
-    """Open a file that takes its final name, just after its JSON took its own, only when all went well."""
-    # Not named after `path`, whose name may be as long as the file system allows.
-    data, note = (path.with_name(f".{secrets.token_hex(8)}.tmp") for _ in range(2))
-    try:
-        with _writing(path):
-            file = data.open("xb")
-        try:
-            yield file
-            with _writing(path):
-                _sync(file)
-        finally:
-            # After a failed write the disk is full for the last bytes too; the first error is the one to tell.
-            with contextlib.suppress(OSError):
-                file.close()
-        with _writing(path):
-            with note.open("xb") as side:
-                side.write(_json(provenance).encode())
-                _sync(side)
-            note.replace(path.with_suffix(".json"))
-            data.replace(path)
-    finally:
-        for temporary in (data, note):
-            temporary.unlink(missing_ok=True)
+def beside(path: Path, provenance: Mapping[str, Any]) -> dict[Path, bytes]:
+    """Return the JSON that goes beside a result, for `sen2chain.atomic.replacing`."""
+    return {path.with_suffix(".json"): to_json(provenance).encode()}
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into one sentence. Only writes belong inside, not the making of rows."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise OutputError(f"No room is left on the disk for {path}; free some or choose another folder.") from error
-        reason = error.strerror or str(error)
-        raise OutputError(f"Cannot write {path} ({reason}); choose a folder that can be written.") from error
-
-
-def _json(provenance: Mapping[str, Any]) -> str:
+def to_json(provenance: Mapping[str, Any]) -> str:
+    """Write a provenance as JSON."""
     return json.dumps(provenance, indent=2, ensure_ascii=False, default=_plain) + "\n"
 
 

@@ -16,7 +16,7 @@ from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sen2chain.execute.coverages import Coverages
     from sen2chain.execute.task import TaskResult
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ExecutorName = Literal["serial", "threads", "dask"]
 
+# Products that have to agree on the grid of their tile.
+_AGREEING = 2
 # Results that may wait for their tile's grid.
 _PATIENCE = 16
 
@@ -71,7 +73,11 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
 
 
 def execute(
-    tasks: Sequence[Task], coverages: Coverages, rules: RowRules, executor: Executor | None = None
+    tasks: Sequence[Task],
+    coverages: Coverages,
+    rules: RowRules,
+    executor: Executor | None = None,
+    seen: Mapping[str, Counter[Grid]] | None = None,
 ) -> Iterator[TaskResult]:
     """Run tasks and yield their results in order.
 
@@ -83,13 +89,19 @@ def execute(
         The layer's pixels, and what becomes a row.
     executor
         Who runs them; by default one after the other. The rows do not depend on it.
+    seen
+        Tile -> grid -> number of its products that had it in earlier runs.
     """
     results = (executor or Serial()).run(tasks, coverages, rules)
-    yield from _one_grid_per_tile(results, tasks, coverages, rules)
+    yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
 
 
 def _one_grid_per_tile(
-    results: Iterator[TaskResult], tasks: Sequence[Task], coverages: Coverages, rules: RowRules
+    results: Iterator[TaskResult],
+    tasks: Sequence[Task],
+    coverages: Coverages,
+    rules: RowRules,
+    seen: Mapping[str, Counter[Grid]],
 ) -> Iterator[TaskResult]:
     """Report products whose grid is not that of their tile.
 
@@ -98,8 +110,8 @@ def _one_grid_per_tile(
     Until then results wait, and those behind them, to keep the order; when too many wait, the tile's next products
     are asked for their grid.
     """
-    votes: dict[str, Counter[Grid]] = {}
-    known: dict[str, Grid] = {}
+    votes = {tile: Counter(grids) for tile, grids in seen.items()}
+    known = {tile: grid for tile, grids in votes.items() for grid, n in grids.most_common(1) if n >= _AGREEING}
     coming: dict[str, deque[Task]] = {}
     for task in tasks:
         coming.setdefault(task.product.tile, deque()).append(task)
@@ -108,7 +120,7 @@ def _one_grid_per_tile(
     def vote(tile: str, grid: Grid | None) -> None:
         if grid is not None:
             votes.setdefault(tile, Counter())[grid] += 1
-            if votes[tile][grid] == 2:
+            if votes[tile][grid] == _AGREEING:
                 known.setdefault(tile, grid)
 
     def settle(tile: str) -> None:

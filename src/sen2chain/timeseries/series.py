@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import export, settings
+from sen2chain.atomic import check_folder
 from sen2chain.errors import OutputError, RequestError
-from sen2chain.execute import Coverages, RowRules, execute, resolve_executor
-from sen2chain.ledger import Ledger
-from sen2chain.library import open_library
-from sen2chain.plan import Request, make_plan
-from sen2chain.progress import progress, status
+from sen2chain.execute import resolve_executor
+from sen2chain.plan import Request
+from sen2chain.progress import status
 from sen2chain.provenance import provenance
 from sen2chain.select import select
-from sen2chain.store import Spool
-from sen2chain.vectors import read_layer
+from sen2chain.timeseries.engine import prepare, scaled_definitions, to_frame
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import geopandas as gpd
@@ -34,8 +32,10 @@ if TYPE_CHECKING:
 
     from sen2chain.execute.task import TaskResult
     from sen2chain.indices import Index
+    from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
     from sen2chain.records import Batch, Source
+    from sen2chain.spool import Spool
 
 
 class TimeSeries:
@@ -149,7 +149,6 @@ class TimeSeries:
         scheduler: str | None = None,
         quiet: bool = False,
     ) -> None:
-        self._executor = resolve_executor(executor, multiproc, scheduler)
         self.request = Request.build(
             indices=indices,
             masks=masks,
@@ -170,11 +169,20 @@ class TimeSeries:
             prefer=prefer,
         )  # fmt: skip
         self.field_names = field_names
-        self.source: Source = open_library(library, safe)
-        with status("reading the layer", quiet=quiet):
-            self.layer = read_layer(vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers")
-        with status("looking for products", quiet=quiet):
-            self.plan = make_plan(self.request, self.source, self.layer)
+        self._engine = prepare(
+            self.request,
+            resolve_executor(executor, multiproc, scheduler),
+            vectors_file,
+            layer=layer,
+            name=name,
+            field_names=field_names,
+            library=library,
+            safe=safe,
+            quiet=quiet,
+        )
+        self.source: Source = self._engine.source
+        self.layer = self._engine.layer
+        self.plan = self._engine.plan
         self._quiet, self._wants_stats = quiet, getstat
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
@@ -192,67 +200,18 @@ class TimeSeries:
         """
         if self._ledger is not None:
             return self
-        request = self.request
-        ledger, spool = self._start_ledger(), self._start_spool()
-        coverages = self._coverages()
-        rules = RowRules(
-            request.statistics,
-            min_valid=request.min_valid,
-            in_index_units=request.units == "index",
-            keep_empty=request.keep_empty,
-        )
-        tasks = self.plan.tasks
-        with progress("extracting", len(tasks), quiet=self._quiet) as step:
-            results = _watched(execute(tasks, coverages, rules, self._executor), step)
-            # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
-            for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
-                for batches in _by_output(together):
-                    for batch in select(batches):
-                        ledger.add(batch)
-                        spool.add(batch)
+        request, engine = self.request, self._engine
+        ledger = engine.ledger()
+        spool = engine.spool(with_mask=len(request.masks) > 1, with_reason=request.keep_empty)
+        # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
+        results = engine.run(self.plan.tasks)
+        for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
+            for batches in _by_output(together):
+                for batch in select(batches):
+                    ledger.add(batch)
+                    spool.add(batch)
         self._ledger, self._spool = ledger, spool
         return self
-
-    def _coverages(self) -> Coverages:
-        return Coverages(
-            self.layer,
-            rule=self.request.pixels,
-            buffer=self.request.buffer,
-            folder=settings.cache_dir() / "coverage",
-        )
-
-    def _start_ledger(self) -> Ledger:
-        ledger = Ledger()
-        layer, plan = self.layer, self.plan
-        for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
-            if fids:
-                some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
-                ledger.notes.append(f"{len(fids)} of {len(layer)} features are {what} (fid {some}).")
-        if plan.outside_cover:
-            ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
-        ledger.add_skipped(self.source.skipped(), len(layer))
-        for tile in plan.far_tiles:
-            for index, mask in self._outputs():
-                ledger.add_far_tile(index, mask, tile, len(layer))
-        return ledger
-
-    def _start_spool(self) -> Spool:
-        request = self.request
-        columns = request.statistics.columns
-        return Spool(
-            columns,
-            self._attributes(),
-            with_mask=len(request.masks) > 1,
-            with_reason=request.keep_empty,
-            whole_counts=request.pixels != "weighted",
-        )
-
-    def _attributes(self) -> pd.DataFrame:
-        """Attributes of the layer, those named like a statistic of this run with a prefix."""
-        return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
-
-    def _outputs(self) -> list[tuple[str, str]]:
-        return [(index.name, mask.name) for index in self.request.indices for mask in self.request.masks]
 
     def _finished(self) -> tuple[Ledger, Spool]:
         if self._ledger is None and not self._wants_stats:
@@ -270,7 +229,7 @@ class TimeSeries:
             self._frames = {}
             for index in self.request.indices:
                 tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
-                self._frames[index.name] = _frame(tables, spool)
+                self._frames[index.name] = to_frame(tables, spool.schema)
         return self._frames
 
     @property
@@ -293,32 +252,11 @@ class TimeSeries:
         """Whether a product could not be used, or an index gave nothing at all."""
         ledger = self._finished()[0]
         given = {(line["index"], line["mask"]) for line in ledger.lines if line["rows"]}
-        return ledger.has_damage or not set(self._outputs()) <= given
+        return ledger.has_damage or not set(self._engine.outputs) <= given
 
     def why_nothing(self) -> str:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
-        ledger = self._finished()[0]
-        if ledger.rows:
-            return ""
-        first, last = self.request.first or "the beginning", self.request.last or "today"
-        tiles = ", ".join(self.plan.tiles[:8]) + (", ..." if len(self.plan.tiles) > 8 else "")
-        if not self.plan.tiles and not self.plan.far_tiles:
-            found = f" ({ledger.lines[0]['acquisition']}: {ledger.lines[0]['error']})" if ledger.lines else ""
-            return f"The archive ({self.source.describe()}) holds no usable product{found}; check --library or --safe."
-        if not self.plan.tiles:
-            far = ", ".join(self.plan.far_tiles[:8])
-            return (
-                f"The layer {self.layer.name} lies outside of every tile of the archive ({far}); "
-                "check its CRS and the tiles you downloaded."
-            )
-        if not self.plan.tasks:
-            if self.plan.outside_cover:
-                return (
-                    f"All {self.plan.outside_cover} products of {tiles} are outside the cloud cover "
-                    f"{self.request.cover_min} to {self.request.cover_max} %; widen cover_min and cover_max."
-                )
-            return f"The archive has no product of {tiles} from {first} to {last}; check date_min and date_max."
-        return ledger.main_cause()
+        return self._engine.why_nothing(self._finished()[0])
 
     def to_csv(self, out_path: str | Path) -> list[Path]:
         """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
@@ -355,7 +293,7 @@ class TimeSeries:
         spool = self._finished()[1]
         write = export.write_csv if suffix == ".csv" else export.write_parquet
         files = []
-        for index, mask in self._outputs():
+        for index, mask in self._engine.outputs:
             path = folder / f"{self._stem(index, mask)}{suffix}"
             with status(f"writing {path.name}", quiet=self._quiet):
                 write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
@@ -372,7 +310,7 @@ class TimeSeries:
         """
         if not str(out_path):
             raise OutputError("The folder for the results is empty; name one.")
-        return export.check_folder(settings.absolute(out_path) / self.layer.name)
+        return check_folder(settings.absolute(out_path) / self.layer.name)
 
     def _stem(self, index: str, mask: str) -> str:
         stem = f"{self.layer.name}_{index}_{self.request.first}_{self.request.last}"
@@ -384,22 +322,15 @@ class TimeSeries:
         Where a run has several indices or masks, they are leading dimensions. Units and definitions are attributes.
         """
         spool = self._finished()[1]
-        statistics = self.request.statistics
-        unit = "1" if self.request.units == "index" else "1e-4"
-        definitions = {}
-        for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
-            power = statistics.power(column) if column != "cldprb" else 0
-            units = "percent" if column == "cldprb" else "1" if unit == "1" or not power else f"1e{-4 * power}"
-            definitions[column] = {"long_name": statistics.define(column), "units": units}
-        frames = {key: _frame(list(spool.tables(*key)), spool) for key in self._outputs()}
+        frames = {key: to_frame(list(spool.tables(*key)), spool.schema) for key in self._engine.outputs}
         if len(self.request.masks) > 1:
             frames = {key: frame.drop(columns="mask") for key, frame in frames.items()}
         return export.to_dataset(
             frames,
             geometry=self.layer.geometry,
             crs=self.layer.crs,
-            attributes=self._attributes(),
-            definitions=definitions,
+            attributes=self._engine.attributes,
+            definitions=scaled_definitions(self.request),
             provenance=self.provenance(),
         )
 
@@ -423,12 +354,6 @@ class TimeSeries:
         )
 
 
-def _watched(results: Iterator[TaskResult], step: Any) -> Iterator[TaskResult]:
-    for result in results:
-        yield result
-        step()
-
-
 def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:
     """Bring together the batches of one index and mask."""
     found: dict[tuple[str, str], list[Batch]] = {}
@@ -436,10 +361,3 @@ def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:
         for batch in result.batches:
             found.setdefault((batch.index, batch.mask), []).append(batch)
     return list(found.values())
-
-
-def _frame(tables: Sequence[Any], spool: Spool) -> pd.DataFrame:
-
-    table = pa.concat_tables(tables) if tables else spool.schema.empty_table()
-    frame: pd.DataFrame = table.to_pandas()
-    return frame.set_index("date")

@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sen2chain import store
+from sen2chain import spool as room
 from sen2chain.errors import OutputError
 from sen2chain.records import Batch, ProductId, Reason
-from sen2chain.store import Spool
+from sen2chain.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,7 @@ def test_counts_are_whole_unless_weighted(whole: bool, kind: pa.DataType) -> Non
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 18])
 def test_pieces_of_any_size_are_the_same_rows(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     want = frame(filled())
-    monkeypatch.setattr(store, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(room, "_CHUNK_ROWS", chunk)
     made = filled()
     pd.testing.assert_frame_equal(frame(made), want)
     pieces = [t.num_rows for t in made.tables("NDVI", "CM001")]
@@ -121,7 +121,7 @@ def test_large_runs_spill_to_disk_and_clean_up(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     want = frame(filled())
     assert list(tmp_path.iterdir()) == []  # small ones stay in memory
-    monkeypatch.setattr(store, "_IN_MEMORY", 300)
+    monkeypatch.setattr(room, "_IN_MEMORY", 300)
     made = filled()
     (folder,) = tmp_path.iterdir()
     assert 1 <= len(list(folder.glob("*.arrow"))) < 8  # the first rows stayed in memory
@@ -135,7 +135,7 @@ def test_large_runs_spill_to_disk_and_clean_up(tmp_path: Path, monkeypatch: pyte
 
 def test_two_spools_do_not_share_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(store, "_IN_MEMORY", 0)
+    monkeypatch.setattr(room, "_IN_MEMORY", 0)
     one, two = filled(), spool()
     two.add(batch("20220403", [3]))
     assert len(list(tmp_path.iterdir())) == 2
@@ -149,7 +149,7 @@ def test_no_room_for_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(store, "_IN_MEMORY", 0)
+    monkeypatch.setattr(room, "_IN_MEMORY", 0)
     monkeypatch.setattr(pa, "OSFile", full)
     made = spool()
     with pytest.raises(OutputError, match=rf"{tmp_path}.*No space left.*TMPDIR"):

@@ -1,0 +1,122 @@
+"""Files that take their name only when they are complete, whatever kills the process or the machine.
+
+A file is written beside its place under a temporary name, synced to the disk and then renamed; the folder is synced
+after that, so that the new name survives a power cut too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from sen2chain.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEMPORARY = ".tmp"
+"""Suffix of files that are not complete; their names begin with a dot."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterator[BinaryIO]:
+    """Open a file that takes its final name only when all went well.
+
+    Parameters
+    ----------
+    path
+        The file; replaced as a whole where it exists.
+    beside
+        Other files with their content, which take their names just before.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder cannot be written; nothing under the final names has changed then.
+    """
+    beside = beside or {}
+    data = temporary(path)
+    notes = {place: temporary(place) for place in beside}
+    try:
+        with writing(path):
+            file = data.open("xb")
+        try:
+            yield file
+            with writing(path):
+                sync(file)
+        finally:
+            # After a failed write the disk is full for the last bytes too; the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                file.close()
+        with writing(path):
+            for place, note in notes.items():
+                with note.open("xb") as side:
+                    side.write(beside[place])
+                    sync(side)
+            for place, note in notes.items():
+                note.replace(place)
+            data.replace(path)
+            sync_folder(path.parent)
+    finally:
+        for leftover in (data, *notes.values()):
+            leftover.unlink(missing_ok=True)
+
+
+def temporary(path: Path) -> Path:
+    """Return a name beside `path` that nobody else uses."""
+    # Not named after `path`, whose name may be as long as the file system allows.
+    return path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+
+
+def check_folder(path: Path) -> Path:
+    """Create a folder for results (with its parents) and prove that it can be written, before work starts.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created or written, or the disk has no room at all.
+    """
+    folder = Path(path).expanduser()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary(folder / "probe")
+        try:
+            with probe.open("xb") as file:
+                # A full disk still takes the name of an empty file, and only the sync tells.
+                file.write(bytes(4096))
+                sync(file)
+        finally:
+            probe.unlink(missing_ok=True)
+    return folder
+
+
+def sync(file: BinaryIO) -> None:
+    """Wait until a file's content is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some network file systems sync none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one sentence. Only writes belong inside, not the making of rows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise OutputError(f"No room is left on the disk for {path}; free some or choose another folder.") from error
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot write {path} ({reason}); choose a folder that can be written.") from error

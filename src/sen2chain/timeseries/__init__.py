@@ -1,0 +1,5 @@
+"""The documented interface: `TimeSeries` in one go, `TimeSeriesCompil` in a folder that grows; one engine for both."""
+
+from sen2chain.timeseries.series import TimeSeries
+
+__all__ = ["TimeSeries"]

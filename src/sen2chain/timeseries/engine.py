@@ -1,0 +1,201 @@
+"""What both classes share: everything between the checked request and the rows of one acquisition after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from sen2chain import settings
+from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.ledger import Ledger
+from sen2chain.library import open_library
+from sen2chain.plan import make_plan
+from sen2chain.progress import progress, status
+from sen2chain.spool import Spool
+from sen2chain.vectors import read_layer
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import geopandas as gpd
+    import pandas as pd
+
+    from sen2chain.execute import Executor
+    from sen2chain.execute.task import TaskResult
+    from sen2chain.grid import Grid
+    from sen2chain.plan import ExtractionPlan, Request, Task
+    from sen2chain.records import Source
+    from sen2chain.vectors import Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """A request on a layer and an archive, ready to run."""
+
+    request: Request
+    """What is asked for."""
+    source: Source
+    """Where products come from."""
+    layer: Layer
+    """The polygons."""
+    plan: ExtractionPlan
+    """What there is to do."""
+    executor: Executor
+    """Who does it."""
+    quiet: bool = False
+    """Whether to show no progress."""
+
+    def run(
+        self, tasks: Sequence[Task], seen: Mapping[str, Counter[Grid]] | None = None, title: str = "extracting"
+    ) -> Iterator[TaskResult]:
+        """Run tasks and yield their results in order.
+
+        Parameters
+        ----------
+        tasks
+            All of the plan's, or a part of them.
+        seen
+            How many products of each tile had which grid in earlier runs.
+        title
+            What the progress bar says.
+        """
+        with progress(title, len(tasks), quiet=self.quiet) as step:
+            for result in execute(tasks, self.coverages(), self.rules, self.executor, seen):
+                yield result
+                step()
+
+    def coverages(self) -> Coverages:
+        """Return the layer's pixels, to be computed where they are not saved."""
+        request = self.request
+        folder = settings.cache_dir() / "coverage"
+        return Coverages(self.layer, rule=request.pixels, buffer=request.buffer, folder=folder)
+
+    @property
+    def rules(self) -> RowRules:
+        """What becomes a row."""
+        request = self.request
+        return RowRules(
+            request.statistics,
+            min_valid=request.min_valid,
+            in_index_units=request.units == "index",
+            keep_empty=request.keep_empty,
+        )
+
+    @property
+    def outputs(self) -> list[tuple[str, str]]:
+        """Names of each index and each mask it is extracted under."""
+        return [(index.name, mask.name) for index in self.request.indices for mask in self.request.masks]
+
+    @property
+    def attributes(self) -> pd.DataFrame:
+        """Attributes of the layer, those named like a statistic of this run with a prefix."""
+        return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
+
+    def ledger(self) -> Ledger:
+        """Return the report so far: what is known of the layer and the archive before anything is read."""
+        ledger = Ledger()
+        layer, plan = self.layer, self.plan
+        for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
+            if fids:
+                some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
+                ledger.notes.append(f"{len(fids)} of {len(layer)} features are {what} (fid {some}).")
+        if plan.outside_cover:
+            ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
+        ledger.add_skipped(self.source.skipped(), len(layer))
+        for tile in plan.far_tiles:
+            for index, mask in self.outputs:
+                ledger.add_far_tile(index, mask, tile, len(layer))
+        return ledger
+
+    def spool(self, **options: bool) -> Spool:
+        """Return an empty spool for rows of this request.
+
+        Parameters
+        ----------
+        **options
+            Those of `Spool`.
+        """
+        return Spool(
+            self.request.statistics.columns,
+            self.attributes,
+            whole_counts=self.request.pixels != "weighted",
+            **options,
+        )
+
+    def why_nothing(self, ledger: Ledger) -> str:
+        """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
+        if ledger.rows:
+            return ""
+        request, plan = self.request, self.plan
+        first, last = request.first or "the beginning", request.last or "today"
+        tiles = ", ".join(plan.tiles[:8]) + (", ..." if len(plan.tiles) > 8 else "")
+        if not plan.tiles and not plan.far_tiles:
+            found = f" ({ledger.lines[0]['acquisition']}: {ledger.lines[0]['error']})" if ledger.lines else ""
+            return f"The archive ({self.source.describe()}) holds no usable product{found}; check --library or --safe."
+        if not plan.tiles:
+            far = ", ".join(plan.far_tiles[:8])
+            return (
+                f"The layer {self.layer.name} lies outside of every tile of the archive ({far}); "
+                "check its CRS and the tiles you downloaded."
+            )
+        if not plan.tasks:
+            if plan.outside_cover:
+                return (
+                    f"All {plan.outside_cover} products of {tiles} are outside the cloud cover "
+                    f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
+                )
+            return f"The archive has no product of {tiles} from {first} to {last}; check date_min and date_max."
+        return ledger.main_cause()
+
+
+def prepare(
+    request: Request,
+    executor: Executor,
+    vectors_file: str | Path | gpd.GeoDataFrame,
+    *,
+    layer: str | None,
+    name: str | None,
+    field_names: str | Sequence[str] | None,
+    library: str | Path | None,
+    safe: str | Path | None,
+    quiet: bool,
+) -> Engine:
+    """Read the layer, open the archive and plan; no raster is read.
+
+    The parameters are those of `TimeSeries`.
+
+    Raises
+    ------
+    LayerError
+        If the layer cannot be used.
+    LibraryError
+        If there is no archive.
+    """
+    source = open_library(library, safe)
+    with status("reading the layer", quiet=quiet):
+        polygons = read_layer(vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers")
+    with status("looking for products", quiet=quiet):
+        plan = make_plan(request, source, polygons)
+    return Engine(request, source, polygons, plan, executor, quiet)
+
+
+def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
+    """Join tables of rows into one frame indexed by date."""
+    frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    return frame.set_index("date")
+
+
+def scaled_definitions(request: Request) -> dict[str, Any]:
+    """Return the long name and the unit of each column of numbers, as xarray's attributes."""
+    statistics = request.statistics
+    in_index_units = request.units == "index"
+    definitions = {}
+    for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
+        power = statistics.power(column) if column != "cldprb" else 0
+        units = "percent" if column == "cldprb" else "1" if in_index_units or not power else f"1e{-4 * power}"
+        definitions[column] = {"long_name": statistics.define(column), "units": units}
+    return definitions
