@@ -28,6 +28,7 @@ ROOMS = (
     "atomic",
     "cache",
     "parallel",
+    "progress",
     "compiled",
     "masks",
     "indices",
@@ -43,7 +44,9 @@ ROOMS = (
     "select",
     "spool",
     "export",
-    "progress",
+    "store",
+    "periods",
+    "smoothing",
     "provenance",
     "timeseries",
     "demo",
@@ -51,7 +54,7 @@ ROOMS = (
 )
 """A room imports only rooms above it in this list."""
 
-PUBLIC = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "__version__"]
+PUBLIC = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil", "__version__"]
 
 HEAVY = (
     "affine", "geopandas", "numba", "numpy", "pandas", "pyarrow", "pyogrio", "pyproj", "rasterio", "rich", "scipy",

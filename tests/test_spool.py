@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import gc
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from sen2chain import spool as room
 from sen2chain.errors import OutputError
 from sen2chain.records import Batch, ProductId, Reason
-from sen2chain.spool import Spool
+from sen2chain.spool import RowFormat, Spool, attribute_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ def batch(
 
 
 def spool(**options: Any) -> Spool:
-    return Spool(COLUMNS, ATTRIBUTES, **options)
+    return Spool(RowFormat(COLUMNS, attribute_table(ATTRIBUTES), **options))
 
 
 def filled(**options: Any) -> Spool:
@@ -117,28 +119,33 @@ def test_pieces_of_any_size_are_the_same_rows(chunk: int, monkeypatch: pytest.Mo
         assert len(pieces) == 5  # one per feature
 
 
-def test_large_runs_spill_to_disk_and_clean_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_runs_spill_to_disk_and_leave_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        opened.append(temporary_file(*args, **kwargs))
+        return opened[-1]
+
+    temporary_file = tempfile.TemporaryFile
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", watched)
     want = frame(filled())
-    assert list(tmp_path.iterdir()) == []  # small ones stay in memory
+    assert not opened  # small ones stay in memory
     monkeypatch.setattr(room, "_IN_MEMORY", 300)
     made = filled()
-    (folder,) = tmp_path.iterdir()
-    assert 1 <= len(list(folder.glob("*.arrow"))) < 8  # the first rows stayed in memory
+    assert 1 <= len(opened) < 8  # the first rows stayed in memory
+    assert all(file.closed for file in opened)
     pd.testing.assert_frame_equal(frame(made), want)
     pd.testing.assert_frame_equal(frame(made), want)  # and again
     assert frame(made, mask="OCM")["fid"].tolist() == [0, 0, 1, 2]
-    del made
-    gc.collect()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # the files have no names, so that a killed run leaves none
 
 
-def test_two_spools_do_not_share_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_two_spools_do_not_share_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_IN_MEMORY", 0)
     one, two = filled(), spool()
     two.add(batch("20220403", [3]))
-    assert len(list(tmp_path.iterdir())) == 2
+    assert frame(two)["fid"].tolist() == [3]
     del two
     gc.collect()
     assert len(frame(one)) == 11
@@ -150,10 +157,28 @@ def test_no_room_for_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(room, "_IN_MEMORY", 0)
-    monkeypatch.setattr(pa, "OSFile", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     made = spool()
     with pytest.raises(OutputError, match=rf"{tmp_path}.*No space left.*TMPDIR"):
         made.add(batch("20220403", [0]))
+
+
+def test_rows_of_chosen_days_only() -> None:
+    tables = list(filled().tables("NDVI", "CM001", {dt.date(2022, 4, 3), dt.date(2022, 4, 18)}))
+    assert [(f, d.day) for t in tables for f, d in zip(t["fid"].to_pylist(), t["date"].to_pylist(), strict=True)] == [
+        (0, 3), (1, 3), (1, 18), (3, 18), (4, 3),
+    ]  # fmt: skip
+
+
+def test_completeness_is_the_share_that_was_seen_clouds_included() -> None:
+    made = Spool(RowFormat(COLUMNS, attribute_table(ATTRIBUTES), with_completeness=True))
+    one = batch("20220403", [0, 1, 2])
+    counts = {"count": np.array([6, 0, 3]), "nodata": np.array([4, 5, 1]), "nbcld": np.array([1, 5, 1])}
+    one = replace(one, columns={**one.columns, **counts})
+    made.add(one)
+    rows = frame(made)
+    assert rows["completeness"].tolist() == [0.7, 1.0, 1.0]
+    assert list(rows).index("completeness") == list(rows).index("hist_0") + 1
 
 
 def test_nothing_added_is_nothing() -> None:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from sen2chain.indices import INDICES, Index
     from sen2chain.masks import Mask
     from sen2chain.records import Reason
-    from sen2chain.timeseries import TimeSeries
+    from sen2chain.timeseries import TimeSeries, TimeSeriesCompil
 
-__all__ = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "__version__"]
+__all__ = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil", "__version__"]
 
 _ROOMS = {
     "INDICES": "indices",
@@ -24,6 +24,7 @@ _ROOMS = {
     "Reason": "records",
     "Sen2ChainError": "errors",
     "TimeSeries": "timeseries",
+    "TimeSeriesCompil": "timeseries",
 }
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from sen2chain.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-TEMPORARY = ".tmp"
-"""Suffix of files that are not complete; their names begin with a dot."""
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
 @contextlib.contextmanager
@@ -66,10 +66,63 @@ def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterato
             leftover.unlink(missing_ok=True)
 
 
+class Together:
+    """Files that are written piece by piece and take their names together, when all are complete.
+
+    Used as a context: leaving it without `finish` leaves no file. No file is kept open, so there may be thousands.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[Path, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for part in self._parts.values():
+            part.unlink(missing_ok=True)
+
+    def append(self, path: Path, content: bytes | memoryview) -> None:
+        """Add to the end of a file.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the folder cannot be written.
+        """
+        if path not in self._parts:
+            self._parts[path] = temporary(path)
+        with writing(path), self._parts[path].open("ab") as file:
+            file.write(content)
+
+    def finish(self) -> None:
+        """Give all files their names.
+
+        Raises
+        ------
+        OutputError
+            If a file cannot be written; those that took their names before it are complete.
+        """
+        for path, part in self._parts.items():
+            with writing(path), part.open("rb+") as file:
+                sync(file)
+        for path, part in self._parts.items():
+            with writing(path):
+                part.replace(path)
+        for folder in {path.parent for path in self._parts}:
+            sync_folder(folder)
+        self._parts.clear()
+
+
 def temporary(path: Path) -> Path:
     """Return a name beside `path` that nobody else uses."""
     # Not named after `path`, whose name may be as long as the file system allows.
-    return path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a name is that of a file that is not complete."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def check_folder(path: Path) -> Path:

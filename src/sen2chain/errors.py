@@ -12,6 +12,7 @@
     │   ├── UnreadableError       missing, truncated, corrupt
     │   └── GridMismatchError     another grid or CRS than its tile's
     ├── ExecutorError             tasks cannot be run where they were asked to be
+    ├── StoreError                a folder of raw and compiled rows cannot be used
     └── OutputError               the result cannot be written
 
 Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
@@ -88,6 +89,10 @@ class GridMismatchError(RasterError):
 
 class ExecutorError(Sen2ChainError):
     """Tasks cannot be run where they were asked to be: no Dask, no scheduler, no shared folder."""
+
+
+class StoreError(Sen2ChainError):
+    """A folder of raw and compiled rows cannot be used: damaged, in use, or made with other options."""
 
 
 class OutputError(Sen2ChainError):

@@ -63,14 +63,13 @@ def write_csv(
         If the disk is full or the folder cannot be written; nothing under the final names has changed then.
     """
     schema, tables = _tables(batches, schema, _ROWS_PER_TEXT)
-    header = ",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n"
     rows = 0
     with replacing(path, beside(path, provenance)) as file:
         with writing(path):
-            file.write(header.encode())
+            file.write(csv_header(schema))
         # Numbers become texts in all threads while the next rows are gathered.
         pieces = (piece for table in tables for piece in table.combine_chunks().to_batches(_ROWS_PER_TEXT))
-        for count, lines in in_threads(lambda piece: (piece.num_rows, _lines(piece)), pieces, workers()):
+        for count, lines in in_threads(lambda piece: (piece.num_rows, text_of(csv_lines(piece))), pieces, workers()):
             with writing(path):
                 file.write(lines)
             rows += count
@@ -209,15 +208,28 @@ def _gathered(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, r
         yield pa.concat_tables(kept)
 
 
-def _lines(batch: pa.RecordBatch) -> memoryview:
-    """Write rows as the bytes of their lines.
+def csv_header(schema: pa.Schema) -> bytes:
+    """Return the first line of a CSV file of these columns."""
+    return (",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n").encode()
+
+
+def csv_lines(batch: pa.RecordBatch) -> pa.StringArray:
+    """Write each row as its line of a CSV file, the end of the line included.
 
     pyarrow's own CSV writer quotes every text or none; joining the columns as texts is as fast.
     """
     lines = pc.binary_join_element_wise(
         *map(_csv_text, batch.columns), ",", null_handling="replace", null_replacement=""
     )
-    return memoryview(pc.binary_join_element_wise(lines, "\n", "").buffers()[2])
+    return pc.binary_join_element_wise(lines, "\n", "")
+
+
+def text_of(lines: pa.StringArray) -> memoryview:
+    """Return the bytes of consecutive lines, without a copy."""
+    if not len(lines):
+        return memoryview(b"")
+    ends = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset :][: len(lines) + 1]
+    return memoryview(lines.buffers()[2])[ends[0] : ends[-1]]
 
 
 def _csv_text(column: pa.Array) -> pa.Array:

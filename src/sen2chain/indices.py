@@ -114,8 +114,7 @@ class Index:
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands the formula needs, in the order of their wavelength."""
-        used = {node.id for node in ast.walk(_parse(self.name, self.formula)) if isinstance(node, ast.Name)}
-        return tuple(sorted(used & set(BANDS), key=_wavelength_order))
+        return _bands_of(self.name, self.formula)
 
     def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
         """Compute stored values.
@@ -186,6 +185,12 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
 
 def _wavelength_order(band: str) -> float:
     return 8.5 if band == "B8A" else float(band[1:])
+
+
+@functools.cache  # asked for each product of an archive
+def _bands_of(name: str, formula: str) -> tuple[str, ...]:
+    used = {node.id for node in ast.walk(_parse(name, formula)) if isinstance(node, ast.Name)}
+    return tuple(sorted(used & set(BANDS), key=_wavelength_order))
 
 
 def _parse(name: str, formula: str) -> ast.Expression:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
-    from sen2chain.records import Batch, Skipped
+    from sen2chain.records import Batch, ProductId, Skipped
 
 HEAD = ("index", "mask", "tile", "acquisition", "date", "value_source", "mask_source", "rows")
 COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
@@ -34,11 +34,28 @@ class Ledger:
 
     def add(self, batch: Batch) -> None:
         """Enter what an output gave."""
-        product = batch.product
-        self._line(
-            batch.index, batch.mask, product.tile, str(product), product.sensing,
-            batch.value_source, batch.mask_source, batch.rows, batch.reasons, batch.error,
+        self.enter(
+            batch.index, batch.mask, batch.product,
+            value_source=batch.value_source, mask_source=batch.mask_source,
+            rows=batch.rows, reasons=batch.reasons, error=batch.error,
         )  # fmt: skip
+
+    def enter(
+        self,
+        index: str,
+        mask: str,
+        product: ProductId,
+        *,
+        value_source: str,
+        mask_source: str,
+        rows: int,
+        reasons: Mapping[Reason, int],
+        error: str,
+    ) -> None:
+        """Enter what is known of an index under a mask of a product."""
+        self._line(
+            index, mask, product.tile, str(product), product.sensing, value_source, mask_source, rows, reasons, error
+        )
 
     def add_skipped(self, skipped: Iterable[Skipped], features: int) -> None:
         """Enter what the archive holds and nobody can use; it is no product of any index."""

@@ -82,3 +82,9 @@ def status(title: str, *, quiet: bool = False) -> Iterator[None]:
 
     with Console(stderr=True).status(title):
         yield
+
+
+def say(sentence: str, *, quiet: bool = False) -> None:
+    """Say how a step ended, on a terminal; scripts and cron ask the result instead."""
+    if not quiet and sys.stderr.isatty():
+        sys.stderr.write(f"{sentence}\n")

@@ -82,7 +82,7 @@ class ProductId:
             raise RequestError(f"{text!r} is not the name of an L2A product, like {example}.")
         try:
             # A row's date is written without zone; all times of the archive are UTC.
-            sensing = dt.datetime.strptime(match["sensing"], SENSING_FORMAT)  # noqa: DTZ007
+            sensing = dt.datetime.fromisoformat(match["sensing"])
         except ValueError:
             raise RequestError(f"{text!r} has no valid sensing date ({match['sensing']}).") from None
         return cls(

@@ -6,8 +6,17 @@
 from __future__ import annotations
 
 from sen2chain.plan.make import ExtractionPlan, make_plan
-from sen2chain.plan.request import Request
-from sen2chain.plan.sources import MaskKind, MaskSource, Output, Task, ValueKind, plan_task, resolve_sources
+from sen2chain.plan.request import Request, parse_date
+from sen2chain.plan.sources import (
+    MaskKind,
+    MaskSource,
+    Output,
+    Task,
+    ValueKind,
+    plan_task,
+    resolve_sources,
+    value_order,
+)
 
 __all__ = [
     "ExtractionPlan",
@@ -18,6 +27,8 @@ __all__ = [
     "Task",
     "ValueKind",
     "make_plan",
+    "parse_date",
     "plan_task",
     "resolve_sources",
+    "value_order",
 ]

@@ -120,12 +120,7 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
     """
     clouds = _mask_source(acquisition, mask)
     choices = _value_choices(acquisition, index, mask)
-    order = {
-        None: (ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY, ValueKind.MASKED),
-        "stored": (ValueKind.LOSSLESS, ValueKind.LEGACY, ValueKind.BANDS, ValueKind.MASKED),
-        "masked": (ValueKind.MASKED, ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY),
-    }[prefer]
-    for kind in order:
+    for kind in value_order(prefer):
         if kind not in choices:
             continue
         if kind is ValueKind.MASKED:
@@ -137,6 +132,15 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
     if choices:
         return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _why_no_mask(acquisition, mask))
     return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _why_no_value(acquisition, index))
+
+
+def value_order(prefer: Preference | None = None) -> tuple[ValueKind, ...]:
+    """Return the sources of values in the order in which they are taken."""
+    return {
+        None: (ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY, ValueKind.MASKED),
+        "stored": (ValueKind.LOSSLESS, ValueKind.LEGACY, ValueKind.BANDS, ValueKind.MASKED),
+        "masked": (ValueKind.MASKED, ValueKind.LOSSLESS, ValueKind.BANDS, ValueKind.LEGACY),
+    }[prefer]
 
 
 def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[ValueKind, ValueSource]:

@@ -1,5 +1,6 @@
 """The documented interface: `TimeSeries` in one go, `TimeSeriesCompil` in a folder that grows; one engine for both."""
 
+from sen2chain.timeseries.compil import TimeSeriesCompil
 from sen2chain.timeseries.series import TimeSeries
 
-__all__ = ["TimeSeries"]
+__all__ = ["TimeSeries", "TimeSeriesCompil"]

@@ -13,7 +13,7 @@ from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import make_plan
 from sen2chain.progress import progress, status
-from sen2chain.spool import Spool
+from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
@@ -111,17 +111,17 @@ class Engine:
                 ledger.add_far_tile(index, mask, tile, len(layer))
         return ledger
 
-    def spool(self, **options: bool) -> Spool:
-        """Return an empty spool for rows of this request.
+    def row_format(self, **options: bool) -> RowFormat:
+        """Return the columns of this request's rows.
 
         Parameters
         ----------
         **options
-            Those of `Spool`.
+            Those of `RowFormat`.
         """
-        return Spool(
+        return RowFormat(
             self.request.statistics.columns,
-            self.attributes,
+            attribute_table(self.attributes),
             whole_counts=self.request.pixels != "weighted",
             **options,
         )

@@ -19,6 +19,7 @@ from sen2chain.plan import Request
 from sen2chain.progress import status
 from sen2chain.provenance import provenance
 from sen2chain.select import select
+from sen2chain.spool import Spool
 from sen2chain.timeseries.engine import prepare, scaled_definitions, to_frame
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
     from sen2chain.records import Batch, Source
-    from sen2chain.spool import Spool
 
 
 class TimeSeries:
@@ -202,7 +202,7 @@ class TimeSeries:
             return self
         request, engine = self.request, self._engine
         ledger = engine.ledger()
-        spool = engine.spool(with_mask=len(request.masks) > 1, with_reason=request.keep_empty)
+        spool = Spool(engine.row_format(with_mask=len(request.masks) > 1, with_reason=request.keep_empty))
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
         results = engine.run(self.plan.tasks)
         for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sen2chain.vectors.layer import Layer
 from sen2chain.vectors.read import read_layer
+from sen2chain.vectors.same import Summary, same_features, same_shapes, summarize
 from sen2chain.vectors.saved import keep, load
 
-__all__ = ["Layer", "keep", "load", "read_layer"]
+__all__ = ["Layer", "Summary", "keep", "load", "read_layer", "same_features", "same_shapes", "summarize"]

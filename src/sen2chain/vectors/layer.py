@@ -110,7 +110,7 @@ class Layer:
         rounded = shapely.transform(shapes, lambda xy: np.round(xy, decimals) + 0.0)  # + 0.0: -0.0 becomes 0.0
         digest = _digest(self.crs, shapely.normalize(rounded))
         for name in self.attributes:
-            digest.update("\x1f".join(_canonical(self.attributes[name])).encode() + b"\x1e")
+            digest.update("\x1f".join(canonical(self.attributes[name])).encode() + b"\x1e")
         return digest.hexdigest()
 
 
@@ -118,8 +118,8 @@ def _positions(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(flags).tolist())
 
 
-def _canonical(column: pd.Series[Any]) -> Iterator[str]:
-    """Write values so that 1, 1.0 and True, or None and an empty text, are the same."""
+def canonical(column: pd.Series[Any]) -> Iterator[str]:
+    """Write the values of an attribute so that 1, 1.0 and True, or None and an empty text, are the same."""
     if pd.api.types.is_numeric_dtype(column):
         for number in column.to_numpy(dtype=float, na_value=np.nan):
             yield "" if np.isnan(number) else f"{number:.10g}"

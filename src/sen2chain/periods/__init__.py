@@ -1,0 +1,8 @@
+"""Selected rows by day, week, month, year or all together: which period a date belongs to, and one row per period."""
+
+from __future__ import annotations
+
+from sen2chain.periods.aggregate import AGGREGATES, Aggregation
+from sen2chain.periods.calendar import ALL, CUSTOM, KINDS, Week, file_stem, is_key, key_of
+
+__all__ = ["AGGREGATES", "ALL", "CUSTOM", "KINDS", "Aggregation", "Week", "file_stem", "is_key", "key_of"]

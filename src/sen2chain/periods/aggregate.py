@@ -1,0 +1,100 @@
+"""One row per feature and period instead of one per feature and date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.periods.calendar import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sen2chain.periods.calendar import Week
+
+AGGREGATES = ("mean", "median", "max", "count", "weighted_mean")
+"""What a period may give: of the ``mean`` of each date its mean, median and maximum, the number of dates, and the mean
+weighted by the number of valid pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """What becomes of the dates of a period."""
+
+    names: tuple[str, ...]
+    """Some of `AGGREGATES`."""
+
+    @classmethod
+    def of(cls, names: str | Iterable[str]) -> Aggregation:
+        """Check names.
+
+        Raises
+        ------
+        UnknownNameError
+            If one of them is none of `AGGREGATES`.
+        """
+        chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+        for name in chosen:
+            if name not in AGGREGATES:
+                raise UnknownNameError("aggregate", name, AGGREGATES)
+        if not chosen:
+            raise RequestError(f"No aggregate is asked for; allowed: {', '.join(AGGREGATES)}.")
+        return cls(chosen)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of numbers: the number of dates first, then what is asked for."""
+        return ("dates", *(name for name in self.names if name != "count"))
+
+    @property
+    def definitions(self) -> dict[str, dict[str, str]]:
+        """Long name and unit of each column."""
+        texts = {
+            "dates": ("number of dates with valid pixels", "1"),
+            "mean": ("mean over dates of the mean of valid pixels", "1e-4"),
+            "median": ("median over dates of the mean of valid pixels", "1e-4"),
+            "max": ("largest mean of valid pixels of a date", "1e-4"),
+            "weighted_mean": ("mean over dates of the mean of valid pixels, weighted by their number", "1e-4"),
+        }
+        return {name: dict(zip(("long_name", "units"), texts[name], strict=True)) for name in self.columns}
+
+    def schema(self, attributes: pa.Schema) -> pa.Schema:
+        """Return the columns of the table: period and feature, the numbers, the attributes."""
+        head = [("period", pa.string()), ("fid", pa.int64()), ("dates", pa.int64())]
+        return pa.schema([*head, *((name, pa.float64()) for name in self.columns[1:]), *attributes])
+
+    def apply(self, rows: pa.Table, kind: str, week: Week = "sunday") -> pd.DataFrame:
+        """Aggregate the complete series of some features.
+
+        Parameters
+        ----------
+        rows
+            Columns ``date``, ``fid``, ``count`` and ``mean`` at least.
+        kind
+            One of `sen2chain.periods.KINDS`.
+        week
+            How weeks are counted.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``period``, ``fid`` and `columns`; by feature, then period.
+        """
+        frame = rows.select(["date", "fid", "count", "mean"]).to_pandas()
+        days, which = np.unique(frame["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
+        keys = np.array([key_of(day, kind, week) for day in days.tolist()], dtype=object)
+        frame["period"] = keys[which] if len(days) else []
+        frame["total"] = frame["mean"] * frame["count"]
+        groups = frame.groupby(["fid", "period"], sort=True)
+        made = pd.DataFrame({"dates": groups["mean"].count()})
+        for name in self.columns[1:]:
+            if name == "weighted_mean":
+                made[name] = groups["total"].sum() / groups["count"].sum()
+            else:
+                made[name] = groups["mean"].agg(name)
+        return made.reset_index()[["period", "fid", *self.columns]]

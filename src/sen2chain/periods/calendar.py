@@ -1,0 +1,89 @@
+"""Which period a date belongs to, and how files of periods are called."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+Week = Literal["sunday", "iso"]
+"""``sunday``: weeks start on Sunday, the days before a year's first Sunday are week 00 (``%U``); ``iso``: ISO 8601."""
+
+ALL = "all_data"
+CUSTOM = "custom"
+KINDS = (ALL, "yearly", "monthly", "weekly", "daily")
+"""Kinds of compilation by the calendar; each is a folder of that name."""
+
+_FORMATS = {"yearly": "%Y", "monthly": "%Y-%m", "weekly": "%Y-%U", "daily": "%Y-%m-%d"}
+_KEYS = {
+    "yearly": r"\d{4}",
+    "monthly": r"\d{4}-\d{2}",
+    "weekly": r"\d{4}-\d{2}",
+    "iso": r"\d{4}-W\d{2}",
+    "daily": r"\d{4}-\d{2}-\d{2}",
+}
+
+
+def key_of(date: dt.date, kind: str, week: Week = "sunday") -> str:
+    """Return the period of a date, as it stands in file names.
+
+    Parameters
+    ----------
+    date
+        A date or a time.
+    kind
+        One of `KINDS`.
+    week
+        How weeks are counted.
+
+    Returns
+    -------
+    str
+        ``all_data``, ``2021``, ``2021-03``, ``2021-07`` (ISO: ``2021-W07``) or ``2021-03-05``.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> key_of(dt.date(2022, 6, 12), "weekly"), key_of(dt.date(2022, 6, 12), "weekly", "iso")
+    ('2022-24', '2022-W23')
+    """
+    if kind == ALL:
+        return ALL
+    if kind == "weekly" and week == "iso":
+        year, number, _ = date.isocalendar()
+        return f"{year}-W{number:02d}"
+    return date.strftime(_FORMATS[kind])
+
+
+def is_key(text: str, kind: str, week: Week = "sunday") -> bool:
+    """Tell whether a text is a period of a kind."""
+    if kind == ALL:
+        return text == ALL
+    return re.fullmatch(_KEYS["iso" if kind == "weekly" and week == "iso" else kind], text) is not None
+
+
+def file_stem(stem: str, cover: float, index: str, kind: str, key: str = "") -> str:
+    """Return the name of a compiled file without its suffix.
+
+    Parameters
+    ----------
+    stem
+        The layer's.
+    cover
+        Largest cloud cover of products in percent.
+    index
+        Name of the index.
+    kind
+        One of `KINDS`, or `CUSTOM`.
+    key
+        The period; ``<first date>_<last date>`` for `CUSTOM`.
+
+    Examples
+    --------
+    >>> file_stem("parcels", 100, "NDVI", "monthly", "2022-06")
+    'parcels_CC100_NDVI_monthly_2022-06'
+    """
+    what = key if kind == CUSTOM else kind if kind == ALL else f"{kind}_{key}" if key else kind
+    return f"{stem}_CC{cover:g}_{index}_{what}"

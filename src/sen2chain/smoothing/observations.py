@@ -1,0 +1,156 @@
+"""Compiled rows become observations: which dates count, and what their values and weights are. Arrays in, arrays out.
+
+A date counts as observation of a feature where ``nodata / (largest count of that feature) < covermax %`` and its mean
+is finite. That is the original program's rule: the largest count stands for the number of pixels of the feature, so
+the share of missing pixels can exceed 100 % where the feature was never seen whole.
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sen2chain.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+
+STEP = 5
+"""Days between two dates of the grid: how often the two satellites pass over a place."""
+
+NEEDED = ("date", "fid", "count", "nodata", "mean")
+
+
+def ordered(rows: pd.DataFrame, needed: Iterable[str] = NEEDED) -> pd.DataFrame:
+    """Sort compiled rows by fid and date; `date` may be the index.
+
+    Raises
+    ------
+    RequestError
+        If there are no rows or a column is missing.
+    """
+    if "date" not in rows.columns and rows.index.name == "date":
+        rows = rows.reset_index()
+    missing = [name for name in needed if name not in rows.columns]
+    if missing:
+        raise RequestError(f"Rows to smooth have no column {', '.join(missing)}; pass the rows of a compiled file.")
+    if rows.empty:
+        raise RequestError("There are no rows to smooth; extract or compile at least one date first.")
+    # One unit for all, whatever the file or the pandas version made of it.
+    dates = pd.to_datetime(rows["date"]).astype("datetime64[s]")
+    return rows.assign(date=dates).sort_values(["fid", "date"], kind="stable", ignore_index=True)
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
+
+
+def check_window(window_length: int, polyorder: int) -> None:
+    """Refuse a window or order that no filter can have.
+
+    Raises
+    ------
+    RequestError
+        If the window is no odd number, or the order is not below it.
+    """
+    if not _whole(window_length) or window_length < 1 or window_length % 2 == 0:
+        raise RequestError(f"window_length is {window_length}; pass an odd number such as 11.")
+    if not _whole(polyorder) or not 0 <= polyorder < window_length:
+        raise RequestError(
+            f"polyorder is {polyorder}; pass a whole number from 0 to below window_length = {window_length}."
+        )
+
+
+def missing_share(rows: pd.DataFrame) -> tuple[pd.Series[Any], pd.Series[Any]]:
+    """Return the pixels of each row's feature, which are its largest count, and the percentage of them without data."""
+    pixels = rows.groupby("fid")["count"].transform("max")
+    return pixels, rows["nodata"] / pixels * 100
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """The observations of several features, one feature after the other and each by date.
+
+    Those of feature f stand from ``starts[f]`` to ``starts[f + 1] - 1``.
+    """
+
+    starts: Ints
+    """(features + 1,) where each feature begins."""
+    day: Ints
+    """(n,) UTC day, counted from 1970-01-01. Dates are compared by day, so that the minute of a pass plays no part."""
+    value: Floats
+    """(n,) mean in index units."""
+    weight: Floats
+    """(n,) share of the feature's pixels that were valid, count / (count + nodata): 0 < weight <= 1."""
+
+    @property
+    def features(self) -> int:
+        """Number of features, those without observations included."""
+        return len(self.starts) - 1
+
+    @property
+    def feature(self) -> Ints:
+        """(n,) position of each observation's feature."""
+        return np.repeat(np.arange(self.features), np.diff(self.starts))
+
+    def where(self, kept: Bools) -> Observations:
+        """Keep some of the observations, and all features."""
+        counts = np.bincount(self.feature[kept], minlength=self.features)
+        return Observations(offsets(counts), self.day[kept], self.value[kept], self.weight[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Days of several features at which a curve is asked for, laid out as `Observations`."""
+
+    starts: Ints
+    """(features + 1,) where each feature begins."""
+    day: Ints
+    """(n,) UTC day, counted from 1970-01-01."""
+
+
+def offsets(counts: npt.NDArray[np.integer[Any]]) -> Ints:
+    """Where groups of these sizes begin when they stand one after the other, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def observe(rows: pd.DataFrame, covermax: float, scale: float) -> tuple[Ints, pd.DataFrame, Observations]:
+    """Find the observations among compiled rows.
+
+    Parameters
+    ----------
+    rows
+        Rows as `ordered` gives them.
+    covermax
+        Percentage of missing pixels from which a date does not count.
+    scale
+        Number that `mean` is divided by to get index units.
+
+    Returns
+    -------
+    fids, kept, observations
+        The fid of every feature, (features,); the rows that count; and what they observed.
+    """
+    _, missing = missing_share(rows)
+    mean = rows["mean"].to_numpy(np.float64)
+    counts = (missing < covermax).to_numpy() & np.isfinite(mean)
+    kept = rows[counts]
+    fids, feature = np.unique(rows["fid"].to_numpy(np.int64), return_inverse=True)
+    count, nodata = kept["count"].to_numpy(np.float64), kept["nodata"].to_numpy(np.float64)
+    observations = Observations(
+        offsets(np.bincount(feature[counts], minlength=len(fids))),
+        kept["date"].to_numpy().astype("datetime64[D]").astype(np.int64),
+        mean[counts] / scale,
+        count / (count + nodata),
+    )
+    return fids, kept, observations

@@ -1,0 +1,34 @@
+"""Rows that stay: a folder for each layer, with one file per image and a ledger of what became of every image.
+
+`folder` knows names and places, `images` writes and reads the rows of one image, `ledger` is the book of all images,
+`inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognise` finds
+the folder of a layer again, and `resume` decides what is still to do.
+"""
+
+from __future__ import annotations
+
+from sen2chain.store.folder import ExtractionFolder, sweep
+from sen2chain.store.images import RawImage, list_images, read_image, write_image
+from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
+from sen2chain.store.lock import locked
+from sen2chain.store.recognise import Recognised, make_folder, recognise
+from sen2chain.store.resume import Work, what_is_new
+
+__all__ = [
+    "CompiledFile",
+    "Entry",
+    "ExtractionFolder",
+    "ImageLedger",
+    "RawImage",
+    "Recognised",
+    "State",
+    "Work",
+    "list_images",
+    "locked",
+    "make_folder",
+    "read_image",
+    "recognise",
+    "sweep",
+    "what_is_new",
+    "write_image",
+]

@@ -1,0 +1,91 @@
+"""Names and places in the folder of a layer; the only place where they are written and parsed."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sen2chain.atomic import is_temporary
+from sen2chain.errors import RequestError
+from sen2chain.records import ProductId
+
+_FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
+_PRODUCT = re.compile(r"_(S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6})_")
+_RAW_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionFolder:
+    """The folder of one layer: ``<extraction>/<stem>_<checksum16>``."""
+
+    root: Path
+    """The folder."""
+
+    @property
+    def stem(self) -> str:
+        """What the names of all files begin with: the layer's name when the folder was made."""
+        match = _FOLDER.fullmatch(self.root.name)
+        return match["stem"] if match else self.root.name
+
+    @property
+    def checksum(self) -> str:
+        """16 hex digits of the layer's checksum, or an empty text."""
+        match = _FOLDER.fullmatch(self.root.name)
+        return match["checksum"] if match else ""
+
+    @property
+    def tag(self) -> str:
+        """What follows the checksum: options that give other rows, as in ``_weighted``."""
+        match = _FOLDER.fullmatch(self.root.name)
+        return match["tag"] if match else ""
+
+    @property
+    def layer_files(self) -> Path:
+        """The folder of the layer as it was used."""
+        return self.root / "shp_files"
+
+    @property
+    def ledger(self) -> Path:
+        """The book of all images."""
+        return self.root / "ledger.sqlite"
+
+    def raw(self, index: str, mask: str) -> Path:
+        """Return the folder of the rows of an index under a mask, one file per image."""
+        return self.root / "raw_data" / index / mask
+
+    def compiled(self, index: str, mask: str, kind: str) -> Path:
+        """Return the folder of one kind of compilation."""
+        return self.root / "compiled_data" / index / mask / kind
+
+    def raw_file(self, filename: str, suffix: str, index: str, mask: str) -> Path:
+        """Return the file of one image, from the ``filename`` of its rows."""
+        return self.raw(index, mask) / f"{self.stem}_{filename.removesuffix('.jp2')}{suffix}"
+
+    @classmethod
+    def all_in(cls, extraction: Path) -> list[Self]:
+        """Return the folders of all layers, by name."""
+        if not extraction.is_dir():
+            return []
+        return [cls(path) for path in sorted(extraction.iterdir()) if _FOLDER.fullmatch(path.name) and path.is_dir()]
+
+
+def sweep(root: Path) -> None:
+    """Remove what killed runs left half-written; only whoever holds the folder's lock may."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if is_temporary(name):
+                Path(folder, name).unlink(missing_ok=True)
+
+
+def product_of(file_name: str) -> ProductId | None:
+    """Return the product that a raw file's name tells, or None where the name is no raw file's."""
+    if not file_name.endswith(_RAW_SUFFIXES) or file_name.startswith("."):
+        return None
+    found = _PRODUCT.findall(f"_{file_name}")
+    try:
+        return ProductId.parse(found[-1]) if found else None  # a stem may hold a product's name too
+    except RequestError:
+        return None

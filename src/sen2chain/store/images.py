@@ -1,0 +1,189 @@
+"""The rows of one image: one file each, Parquet or the documented CSV, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sen2chain.atomic import replacing, writing
+from sen2chain.errors import StoreError
+from sen2chain.export import csv_header, csv_lines, text_of
+from sen2chain.records import Batch
+from sen2chain.store.folder import ExtractionFolder, product_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from sen2chain.records import ProductId
+    from sen2chain.spool import RowFormat
+
+RawFormat = Literal["parquet", "csv"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """A file of rows."""
+
+    path: Path
+    """The file."""
+    product: ProductId
+    """The product."""
+    size: int
+    """Bytes."""
+    changed: int
+    """Time of the last change in nanoseconds."""
+
+
+def list_images(
+    folder: ExtractionFolder, index: str, mask: str, known: Mapping[str, str] | None = None
+) -> list[RawImage]:
+    """Return the files of an index under a mask, one for each product, by sensing time and name.
+
+    Parameters
+    ----------
+    folder
+        The layer's folder.
+    index, mask
+        Names.
+    known
+        Product -> file name, as the ledger has it: where a killed run left a second file of a product, that is the
+        one that counts, else the latest.
+    """
+    return chosen(all_files(folder, index, mask), known or {})
+
+
+def chosen(images: Iterable[RawImage], known: Mapping[str, str]) -> list[RawImage]:
+    """Choose one file for each product, as `list_images` does."""
+    found: dict[ProductId, RawImage] = {}
+    for image in images:
+        other = found.get(image.product)
+        named = known.get(str(image.product))
+        if other is None or image.path.name == named or (other.path.name != named and image.changed > other.changed):
+            found[image.product] = image
+    return sorted(found.values(), key=lambda image: (image.product.sensing, str(image.product)))
+
+
+def all_files(folder: ExtractionFolder, index: str, mask: str) -> list[RawImage]:
+    """Return all files of rows of an index under a mask."""
+    try:
+        with os.scandir(folder.raw(index, mask)) as entries:
+            found = [
+                RawImage(Path(entry.path), product, facts.st_size, facts.st_mtime_ns)
+                for entry in entries
+                if (product := product_of(entry.name)) and (facts := entry.stat())
+            ]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{folder.raw(index, mask)} cannot be listed ({error.strerror}); check its rights.") from error
+    return found
+
+
+def write_image(batch: Batch, folder: ExtractionFolder, layout: RowFormat, raw_format: RawFormat) -> RawImage:
+    """Write the rows of an image; a file of the same image is replaced.
+
+    Parameters
+    ----------
+    batch
+        The rows, at least one.
+    folder
+        The layer's folder.
+    layout
+        The columns. Parquet files are without the attributes, which the layer has once for all images.
+    raw_format
+        ``parquet`` or ``csv``.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    path = folder.raw_file(batch.filename, f".{raw_format}", batch.index, batch.mask)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    table = layout.rows_of(batch)
+    with replacing(path) as file:
+        if raw_format == "csv":
+            text = [text_of(csv_lines(part)) for part in table.to_batches(1 << 15)]
+            with writing(path):
+                file.write(csv_header(table.schema))
+                for lines in text:
+                    file.write(lines)
+        else:
+            own = table.select(table.schema.names[: len(table.schema) - layout.attributes.num_columns])
+            with writing(path):
+                pq.write_table(own, file, compression="zstd")
+    facts = path.stat()
+    return RawImage(path, batch.product, facts.st_size, facts.st_mtime_ns)
+
+
+def read_image(image: RawImage, index: str, mask: str, layout: RowFormat) -> Batch:
+    """Read the rows of an image.
+
+    Parameters
+    ----------
+    image
+        The file.
+    index, mask
+        Names.
+    layout
+        The columns wanted; statistics that the file lacks are NaN.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read.
+    """
+    read = _read_csv if image.path.suffix == ".csv" else _read_parquet
+    try:
+        table = read(image.path, ["fid", *layout.numbers])
+        names = _first_text(image.path, table)
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        cause = str(error).split("\n")[0].rstrip(".")
+        raise StoreError(
+            f"{image.path} cannot be read ({cause}); remove it and extract again, and only this image is extracted."
+        ) from error
+    columns: dict[str, npt.NDArray[np.generic]] = {}
+    for name in ("fid", *layout.numbers):
+        values = table.column(name).to_numpy().astype(np.float64) if name in table.column_names else None
+        columns[name] = np.full(table.num_rows, np.nan) if values is None else values
+    columns["fid"] = columns["fid"].astype(np.int64)
+    columns["reason"] = np.full(table.num_rows, -1, np.int8)
+    if table.num_rows > 1 and (np.diff(columns["fid"].astype(np.int64)) <= 0).any():
+        order = np.argsort(columns["fid"], kind="stable")
+        columns = {name: values[order] for name, values in columns.items()}
+    return Batch(index, mask, image.product, names, columns, {})
+
+
+def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
+    file = pq.ParquetFile(path)
+    wanted = [name for name in (*columns, "filename") if name in file.schema_arrow.names]
+    return file.read(columns=wanted)
+
+
+def _read_csv(path: Path, columns: list[str]) -> pa.Table:
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=[*columns, "filename"],
+        include_missing_columns=True,
+        column_types={**dict.fromkeys(columns, pa.float64()), "filename": pa.string()},
+        strings_can_be_null=False,
+    )
+    table = pyarrow.csv.read_csv(path, convert_options=options)
+    missing = {"fid", "count", "filename"} - set(pyarrow.csv.open_csv(path).schema.names)
+    if missing:
+        raise KeyError(f"no column {', '.join(sorted(missing))}")
+    return table
+
+
+def _first_text(path: Path, table: pa.Table) -> str:
+    """Return the ``filename`` that all rows of the file have."""
+    return str(table.column("filename")[0].as_py()) if table.num_rows else path.stem

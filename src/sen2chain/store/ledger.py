@@ -1,0 +1,289 @@
+"""The book of a layer's folder: what became of every image, and what every compiled file was made from.
+
+It is a SQLite file, so that each step is written as a whole or not at all, whatever kills the process; people can open
+it with any tool for SQLite. Tables: ``images``, ``compiled``, ``facts``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from sen2chain.errors import StoreError
+from sen2chain.grid import Grid
+from sen2chain.records import ProductId, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from sen2chain.records import Batch
+
+_VERSION = "1"
+_TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS images (
+    index_name TEXT NOT NULL, mask TEXT NOT NULL, product TEXT NOT NULL,
+    state TEXT NOT NULL, rows INTEGER NOT NULL, reasons TEXT NOT NULL,
+    value_source TEXT NOT NULL, mask_source TEXT NOT NULL, error TEXT NOT NULL,
+    file TEXT NOT NULL, size INTEGER NOT NULL, inputs TEXT NOT NULL, grid TEXT NOT NULL, cover REAL,
+    changed TEXT NOT NULL,
+    PRIMARY KEY (index_name, mask, product)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compiled (
+    path TEXT PRIMARY KEY, family TEXT NOT NULL, made_from TEXT NOT NULL, size INTEGER NOT NULL,
+    changed INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+class State(enum.StrEnum):
+    """What became of an image."""
+
+    DONE = "done"
+    """Rows were written."""
+    EMPTY = "empty"
+    """It was looked at, and no feature has a row; the reasons are counted."""
+    FAILED = "failed"
+    """A file could not be used; it is tried again."""
+    PENDING = "pending"
+    """A run began that was to extract it, and did not come to it."""
+    ORIGINAL = "original"
+    """The original program wrote its rows."""
+
+
+_BROKEN = {Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image: an index under a mask of a product."""
+
+    index: str
+    mask: str
+    product: str
+    state: State
+    rows: int = 0
+    """Rows in its file."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many features have no row, by reason."""
+    value_source: str = ""
+    mask_source: str = ""
+    error: str = ""
+    file: str = ""
+    """Name of its file; empty where there is none."""
+    size: int = 0
+    """Bytes of its file."""
+    inputs: str = ""
+    """Identity of the files it was made from, see `sen2chain.store.inputs`."""
+    grid: Grid | None = None
+    """The product's 10 m grid."""
+    cover: float | None = None
+    """Cloud cover of the product in percent, where its metadata tell."""
+
+    @classmethod
+    def of(cls, batch: Batch, inputs: str, grid: Grid | None, cover: float | None) -> Self:
+        """Make the entry of a batch; its file is not known yet."""
+        failed = bool(batch.reasons.keys() & _BROKEN)
+        return cls(
+            batch.index,
+            batch.mask,
+            str(batch.product),
+            State.FAILED if failed else State.DONE if batch.rows else State.EMPTY,
+            batch.rows,
+            {reason.value: count for reason, count in batch.reasons.items()},
+            batch.value_source,
+            batch.mask_source,
+            batch.error,
+            inputs=inputs,
+            grid=None if failed else grid,
+            cover=cover,
+        )
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is found by."""
+        return self.index, self.mask, self.product
+
+    @property
+    def mismatched(self) -> bool:
+        """Whether the product has another grid than its tile."""
+        return Reason.GRID_MISMATCH.value in self.reasons
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFile:
+    """A compiled file as it was written."""
+
+    path: str
+    """Place in the layer's folder, with slashes."""
+    family: str
+    """What it has in common with the files of other periods."""
+    made_from: str
+    """Identity of everything it depends on."""
+    size: int
+    """Bytes."""
+    changed: int
+    """Time of the last change in nanoseconds."""
+
+
+class ImageLedger:
+    """The book, opened for one run that holds the folder's lock.
+
+    Parameters
+    ----------
+    path
+        The file; it is made where it does not exist.
+
+    Raises
+    ------
+    StoreError
+        If the file is damaged, or made by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._sentences():
+            self._base = sqlite3.connect(path, isolation_level=None)
+            try:
+                self._base.execute("PRAGMA synchronous = FULL")
+                self._base.executescript(_TABLES)
+                version = self.fact("version")
+                if version is None:
+                    self.set_fact("version", _VERSION)
+            except BaseException:
+                self._base.close()
+                raise
+        if version not in {None, _VERSION}:
+            self._base.close()
+            raise StoreError(f"{path} was written by a newer version of sen2chain; update sen2chain.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._base.close()
+
+    def entries(self, index: str, mask: str) -> dict[str, Entry]:
+        """Return all images of an index under a mask, by product."""
+        with self._sentences():
+            rows = self._base.execute("SELECT * FROM images WHERE index_name = ? AND mask = ?", (index, mask))
+            return {row[2]: _entry(row) for row in rows}
+
+    def count(self, index: str, mask: str) -> Counter[State]:
+        """Return how many images of an index under a mask are in which state."""
+        with self._sentences():
+            rows = self._base.execute(
+                "SELECT state, count(*) FROM images WHERE index_name = ? AND mask = ? GROUP BY state", (index, mask)
+            )
+            return Counter({State(state): count for state, count in rows})
+
+    def record(self, entries: Iterable[Entry]) -> None:
+        """Enter images, all of them or none; former entries of the same images are replaced."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        places = ", ".join("?" * (len(fields(Entry)) + 1))
+        with self._transaction():
+            self._base.executemany(
+                f"INSERT OR REPLACE INTO images VALUES ({places})",  # noqa: S608  # question marks only
+                [(*_row(entry), now) for entry in entries],
+            )
+
+    def expect(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """Enter images that a run is about to extract, so that after a kill the next run knows.
+
+        What is known of their last extraction stays, but for their state.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        blank = [(*_row(Entry(*key, State.PENDING)), now) for key in keys]
+        places = ", ".join("?" * (len(fields(Entry)) + 1))
+        with self._transaction():
+            self._base.executemany(
+                f"INSERT INTO images VALUES ({places}) "  # noqa: S608  # question marks only
+                "ON CONFLICT DO UPDATE SET state = excluded.state, changed = excluded.changed",
+                blank,
+            )
+
+    def grids(self) -> dict[str, Counter[Grid]]:
+        """Return how many products of each tile have which grid."""
+        found: dict[str, Counter[Grid]] = {}
+        with self._sentences():
+            rows = self._base.execute("SELECT DISTINCT product, grid FROM images WHERE grid != ''").fetchall()
+        for product, grid in rows:
+            found.setdefault(ProductId.parse(product).tile, Counter())[_grid(grid)] += 1
+        return found
+
+    def fact(self, name: str) -> str | None:
+        """Return something noted about the folder."""
+        with self._sentences():
+            row = self._base.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Note something about the folder."""
+        with self._transaction():
+            self._base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def compiled(self) -> dict[str, CompiledFile]:
+        """Return the compiled files by their place in the folder."""
+        with self._sentences():
+            rows = self._base.execute("SELECT path, family, made_from, size, changed FROM compiled")
+            return {row[0]: CompiledFile(*row) for row in rows}
+
+    def set_compiled(self, files: Iterable[CompiledFile] = (), gone: Iterable[str] = ()) -> None:
+        """Enter compiled files, and forget those that are gone."""
+        with self._transaction():
+            self._base.executemany("DELETE FROM compiled WHERE path = ?", [(path,) for path in gone])
+            self._base.executemany(
+                "INSERT OR REPLACE INTO compiled VALUES (?, ?, ?, ?, ?)",
+                [(f.path, f.family, f.made_from, f.size, f.changed) for f in files],
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._sentences():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._base.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self._path} cannot be used ({error}); check the disk and the rights.") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{self._path} is damaged ({error}); remove it: nothing but Parquet files is then extracted again."
+            ) from error
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    """Return an entry as it stands in the table."""
+    values = {f.name: getattr(entry, f.name) for f in fields(Entry)}
+    values["reasons"] = json.dumps(dict(entry.reasons))
+    values["grid"] = json.dumps([entry.grid.crs, entry.grid.transform, entry.grid.shape]) if entry.grid else ""
+    return tuple(values.values())
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    values = dict(zip((f.name for f in fields(Entry)), row, strict=False))
+    values["state"] = State(values["state"])
+    values["reasons"] = json.loads(values["reasons"])
+    values["grid"] = _grid(values["grid"]) if values["grid"] else None
+    return Entry(**values)
+
+
+def _grid(text: str) -> Grid:
+    crs, transform, shape = json.loads(text)
+    return Grid(crs, tuple(transform), tuple(shape))

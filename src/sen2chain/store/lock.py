@@ -1,0 +1,87 @@
+"""One run at a time in the folder of a layer.
+
+The lock is the operating system's, on a file: it ends with the process that holds it, however that ends, so that a
+killed run locks nobody out. Beside it stands who holds it, for those who wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import filelock
+
+from sen2chain.atomic import writing
+from sen2chain.errors import StoreError
+from sen2chain.progress import status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LOCK = ".lock"
+_HOLDER = ".lock-holder"
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: float | None = None, quiet: bool = False) -> Iterator[None]:
+    """Hold a folder for this run.
+
+    Parameters
+    ----------
+    folder
+        The folder; it exists.
+    wait
+        Seconds to wait for another run to end; None is as long as it takes.
+    quiet
+        Show nothing while waiting.
+
+    Raises
+    ------
+    StoreError
+        If another run holds the folder for longer; the message says who.
+    """
+    lock = filelock.FileLock(folder / _LOCK, thread_local=False)
+    with writing(folder / _LOCK):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            holder = _read_holder(folder)
+            logger.warning("Waiting for %s, which holds %s.", holder, folder)
+            try:
+                with status(f"waiting for {holder}, which holds {folder}", quiet=quiet):
+                    lock.acquire(timeout=-1 if wait is None else wait)
+            except filelock.Timeout:
+                raise StoreError(
+                    f"{folder} is held by {_read_holder(folder)}; wait until it is done, or stop it."
+                ) from None
+    try:
+        _write_holder(folder)
+        yield
+    finally:
+        (folder / _HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _write_holder(folder: Path) -> None:
+    who = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with contextlib.suppress(OSError):  # it only serves a message
+        (folder / _HOLDER).write_text(json.dumps(who), encoding="utf-8")
+
+
+def _read_holder(folder: Path) -> str:
+    try:
+        who = json.loads((folder / _HOLDER).read_text(encoding="utf-8"))
+        return f"process {who['process']} on {who['host']} (since {who['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another run"

@@ -1,0 +1,197 @@
+"""What is still to do: the plan of a run compared with the book of all images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sen2chain.plan import value_order
+from sen2chain.store.folder import product_of
+from sen2chain.store.images import all_files, chosen
+from sen2chain.store.inputs import Inputs
+from sen2chain.store.ledger import Entry, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sen2chain.grid import Grid
+    from sen2chain.plan import Output, Request, Task
+    from sen2chain.store.folder import ExtractionFolder
+    from sen2chain.store.images import RawImage
+    from sen2chain.store.ledger import ImageLedger
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What a run has to do, and what it need not."""
+
+    tasks: list[Task] = field(default_factory=list)
+    """The acquisitions, each with the outputs that are to be extracted."""
+    kept: list[Entry] = field(default_factory=list)
+    """Images that are as they should be."""
+    known: list[Entry] = field(default_factory=list)
+    """Entries that were only found out or noted anew, to be recorded."""
+    inputs: Inputs = field(default_factory=Inputs)
+    """The files of the archive as they are now."""
+    files: dict[tuple[str, str, str], list[Path]] = field(default_factory=dict)
+    """Image -> its files of rows; a killed run may have left a second one."""
+    before: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
+    """Image -> what the book says of it."""
+
+    @property
+    def keys(self) -> list[tuple[str, str, str]]:
+        """The images that are to be extracted."""
+        return [(o.index.name, o.mask.name, str(task.product)) for task in self.tasks for o in task.outputs]
+
+
+def what_is_new(
+    tasks: Sequence[Task],
+    folder: ExtractionFolder,
+    ledger: ImageLedger,
+    request: Request,
+    *,
+    force: bool = False,
+    redo_old: bool = False,
+    cover: Callable[[Task], float | None],
+    features: int,
+) -> Work:
+    """Compare a plan with what the folder has.
+
+    An image is extracted when the book does not know it, when a run was to extract it and did not come to it, when it
+    failed, when its file of rows is gone, and when the files it was made from have changed. It is kept when they are
+    merely gone, or when only a lesser source is left.
+
+    Parameters
+    ----------
+    tasks
+        All acquisitions that are asked for, with all outputs.
+    folder
+        The layer's folder.
+    ledger
+        Its book.
+    request
+        What is asked for.
+    force
+        Extract everything again.
+    redo_old
+        Extract what the original program wrote again.
+    cover
+        Gives the cloud cover of a product.
+    features
+        Number of features of the layer.
+    """
+    work = Work()
+    images: dict[tuple[str, str, str], RawImage] = {}
+    for key in ((index.name, mask.name) for index in request.indices for mask in request.masks):
+        entries = ledger.entries(*key)
+        found = all_files(folder, *key)
+        for image in found:
+            work.files.setdefault((*key, str(image.product)), []).append(image.path)
+        for image in chosen(found, {product: entry.file for product, entry in entries.items() if entry.file}):
+            product = str(image.product)
+            images[(*key, product)] = image
+            if product not in entries and (adopted := _adopted(*key, image)) is not None:
+                entries[product] = adopted
+                work.known.append(adopted)
+        work.before |= {entry.key: entry for entry in entries.values()}
+    grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
+    judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)
+    for task in tasks:
+        outputs, product = [], str(task.product)
+        for output in task.outputs:
+            name = (output.index.name, output.mask.name, product)
+            entry = work.before.get(name)
+            if judge.is_to_do(task, output, entry, images.get(name), grids.get(task.product.tile)):
+                outputs.append(output)
+                continue
+            now = judge.refreshed(task, output, entry)
+            if now is None:
+                now = _nothing_to_read(task, output, work.inputs, cover(task), features)
+            if now != entry:
+                work.known.append(now)
+            work.kept.append(now)
+        if outputs:
+            work.tasks.append(replace(task, outputs=tuple(outputs)))
+    return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    inputs: Inputs
+    rank: dict[str, int]
+    force: bool
+    redo_old: bool
+
+    def is_to_do(
+        self, task: Task, output: Output, entry: Entry | None, image: RawImage | None, grid: Grid | None
+    ) -> bool:
+        if output.reason is not None:
+            return False  # nothing can be made of it now; what was made before stays, since archives are thinned out
+        if self.force or entry is None or entry.state in {State.PENDING, State.FAILED}:
+            return True
+        if entry.state is State.ORIGINAL:
+            return self.redo_old or image is None
+        lost = entry.file and (image is None or image.path.name != entry.file or image.size != entry.size)
+        # An image may have come before it was known which grid its tile has.
+        odd = grid is not None and entry.grid is not None and entry.grid != grid
+        return bool(lost or odd or self._has_better_inputs(task, output, entry))
+
+    def _has_better_inputs(self, task: Task, output: Output, entry: Entry) -> bool:
+        if self.inputs.unchanged(task, output, entry.inputs):
+            return False
+        kind = output.value.kind.value if output.value else ""
+        return self.rank.get(kind, len(self.rank)) <= self.rank.get(entry.value_source, len(self.rank))
+
+    def refreshed(self, task: Task, output: Output, entry: Entry | None) -> Entry | None:
+        """Return the entry of an image that is kept as it should stand now; None where it says nothing any more."""
+        if output.reason is not None:
+            made = entry is not None and (entry.file or (entry.state is State.EMPTY and '"files"' in entry.inputs))
+            return entry if made else None
+        if entry is None or entry.state not in {State.DONE, State.EMPTY}:
+            return entry
+        now = self.inputs.identity(task, output)
+        before = json.loads(entry.inputs or "{}").get("files", {})
+        if now == entry.inputs or before.keys() != json.loads(now)["files"].keys():
+            return entry
+        # Where the content of a young file was kept, its name, size and time are enough by now.
+        return replace(entry, inputs=now) if self.inputs.unchanged(task, output, entry.inputs) else entry
+
+
+def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | None, features: int) -> Entry:
+    """Enter an image that cannot be made, because the archive lacks what it takes."""
+    reason = output.reason.value if output.reason else ""
+    return Entry(
+        output.index.name,
+        output.mask.name,
+        str(task.product),
+        State.EMPTY,
+        reasons={reason: features},
+        error=output.detail,
+        inputs=inputs.identity(task, output),
+        cover=cover,
+    )
+
+
+def _adopted(index: str, mask: str, image: RawImage) -> Entry | None:
+    """Enter an image that the original program wrote; None where its file is not whole."""
+    if image.path.suffix != ".csv":
+        return None
+    lines = _whole_lines(image.path)
+    if lines is None:
+        return None
+    name = image.path.name
+    return Entry(index, mask, str(product_of(name)), State.ORIGINAL, lines - 1, file=name, size=image.size)
+
+
+def _whole_lines(path: Path) -> int | None:
+    """Count the lines of a CSV file of rows; None where the header is missing or the last line is cut off."""
+    with path.open("rb") as file:
+        if not file.readline().startswith(b"date,fid,"):
+            return None
+        lines, last = 1, b"\n"
+        while chunk := file.read(1 << 20):
+            lines += chunk.count(b"\n")
+            last = chunk
+    return lines if last.endswith(b"\n") else None

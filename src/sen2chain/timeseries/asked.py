@@ -1,0 +1,104 @@
+"""What is to be compiled, checked once, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+from sen2chain import periods
+from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.timeseries.smoothed import SmoothRequest
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+_FORMATS = ("csv", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """Which files are asked for."""
+
+    kinds: tuple[str, ...] = ()
+    """Some of `sen2chain.periods.KINDS`."""
+    custom: bool = False
+    """Whether a range of dates is asked for."""
+    first: dt.date | None = None
+    """First date of the range, inclusive; None is open."""
+    last: dt.date | None = None
+    """Last date of the range, inclusive; None is open."""
+    week: periods.Week = "sunday"
+    """How weeks are counted."""
+    formats: tuple[str, ...] = ("csv",)
+    """``csv``, ``parquet``."""
+    aggregation: periods.Aggregation | None = None
+    """What is made of the dates of a period, besides the rows themselves."""
+    smooth: SmoothRequest | None = None
+    """How all dates, or those of the range, are smoothed."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        flags: Mapping[str, bool],
+        first: dt.date | None,
+        last: dt.date | None,
+        week: periods.Week,
+        formats: str | Sequence[str],
+        aggregate: str | Iterable[str] | None,
+        smoothing: bool | str,
+        smooth: Mapping[str, Any],
+    ) -> Self:
+        """Check what is asked for.
+
+        Raises
+        ------
+        RequestError
+            If nothing is asked for, or something that does not go together.
+        """
+        kinds = tuple(kind for kind in periods.KINDS if flags[kind])
+        custom = first is not None or last is not None
+        if not kinds and not custom:
+            raise RequestError(
+                "Nothing is to be compiled; "
+                "ask for alldata, yearly, monthly, weekly or daily, or pass datemin or datemax."
+            )
+        if first and last and first > last:
+            raise RequestError(f"datemin {first} is after datemax {last}; swap them.")
+        if week not in get_args(periods.Week):
+            raise UnknownNameError("week", week, get_args(periods.Week))
+        chosen = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
+        for name in chosen:
+            if name not in _FORMATS:
+                raise UnknownNameError("format", name, _FORMATS)
+        if not chosen:
+            raise RequestError(f"No format is asked for; allowed: {', '.join(_FORMATS)}.")
+        method = SmoothRequest.of(smoothing, **smooth)
+        if method is not None and periods.ALL not in kinds and not custom:
+            raise RequestError("Whole series are smoothed; ask for alldata=True, datemin or datemax with smoothing.")
+        aggregation = None if aggregate is None else periods.Aggregation.of(aggregate)
+        return cls(kinds, custom, first, last, week, chosen, aggregation, method)
+
+    def is_within(self, day: dt.date) -> bool:
+        """Tell whether a day is in the range."""
+        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+
+
+@dataclass(slots=True)
+class Compiled:
+    """What a compilation did."""
+
+    files: list[Path] = field(default_factory=list)
+    """Files that were written."""
+    unchanged: list[Path] = field(default_factory=list)
+    """Files that are as they would be written."""
+    removed: list[Path] = field(default_factory=list)
+    """Files of periods that have no rows any more."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what was asked for and is not there."""
+
+    def __str__(self) -> str:
+        text = f"{len(self.files)} files written, {len(self.unchanged)} unchanged"
+        return f"{text}, {len(self.removed)} removed." if self.removed else f"{text}."

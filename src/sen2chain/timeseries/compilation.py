@@ -1,0 +1,278 @@
+"""From the raw rows in a layer's folder to compiled files: only those that would differ are written."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from sen2chain.atomic import Together, check_folder
+from sen2chain.errors import RequestError
+from sen2chain.export import beside, csv_header, csv_lines, text_of, write_csv, write_parquet
+from sen2chain.parallel import in_threads, workers
+from sen2chain.progress import progress, status
+from sen2chain.provenance import provenance
+from sen2chain.records import Reason
+from sen2chain.select import select
+from sen2chain.spool import Spool
+from sen2chain.store import list_images, read_image
+from sen2chain.timeseries.asked import Compiled
+from sen2chain.timeseries.smoothed import check_kind, stats_path, write_smoothed
+from sen2chain.timeseries.targets import Targets
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sen2chain.records import Batch
+    from sen2chain.store import Entry, ExtractionFolder, ImageLedger, RawImage
+    from sen2chain.timeseries.asked import CompileRequest
+    from sen2chain.timeseries.engine import Engine
+    from sen2chain.timeseries.targets import Target
+
+
+class Compilation:
+    """One call of `compile_data`, on a folder that is held.
+
+    Parameters
+    ----------
+    engine
+        The request and the layer.
+    folder, ledger
+        The layer's folder and its book.
+    asked
+        Which files.
+    """
+
+    def __init__(self, engine: Engine, folder: ExtractionFolder, ledger: ImageLedger, asked: CompileRequest) -> None:
+        self._engine, self._folder, self._ledger, self._asked = engine, folder, ledger, asked
+        self._layout = engine.row_format(with_completeness=True)
+        self._errors: list[RequestError] = []
+
+    def run(self) -> Compiled:
+        """Write what is asked for and is not there yet.
+
+        Raises
+        ------
+        RequestError
+            If a series cannot be smoothed; everything else is written.
+        """
+        result, known = Compiled(), self._ledger.compiled()
+        columns, cover = self._layout.schema.to_string(), self._engine.request.cover_max
+        plans = []
+        for index, mask in self._engine.outputs:
+            entries = self._ledger.entries(index, mask)
+            images = self.images(index, mask, entries)
+            if not images:
+                result.notes.append(_why_no_rows(index, mask, entries))
+            targets = Targets(self._folder, self._asked, cover, columns, index, mask)
+            plans.append((targets, targets.of(images), entries))
+        for _, wanted, _ in plans:
+            for target in wanted:
+                if target.content == "smoothed" and self._asked.smooth:
+                    check_kind(target.path, self._asked.smooth)
+        for targets, wanted, entries in plans:
+            self._remove(targets.without_rows(wanted, known), result)
+            stale = [target for target in wanted if not targets.is_fresh(target, known)]
+            result.unchanged += [target.path for target in wanted if target not in stale]
+            if stale:
+                written = self._write(targets.index, targets.mask, stale, entries)
+                self._ledger.set_compiled(targets.record(target) for target in written)
+                result.files += [target.path for target in written]
+        if self._errors:
+            raise self._errors[0]
+        return result
+
+    def _remove(self, gone: Sequence[str], result: Compiled) -> None:
+        for name in gone:
+            path = self._folder.root / name
+            for file in (path, path.with_suffix(".json"), stats_path(path)):
+                file.unlink(missing_ok=True)
+            result.removed.append(path)
+        self._ledger.set_compiled(gone=gone)
+
+    def images(self, index: str, mask: str, entries: Mapping[str, Entry]) -> list[RawImage]:
+        """Return the files of rows of an index under a mask whose products are within the cloud cover asked for."""
+        request = self._engine.request
+        names = {product: entry.file for product, entry in entries.items() if entry.file}
+        found = []
+        for image in list_images(self._folder, index, mask, names):
+            entry = entries.get(str(image.product))
+            cover = entry.cover if entry else None
+            if cover is None or request.cover_min <= cover <= request.cover_max:
+                found.append(image)
+        return found
+
+    def load(self, index: str, mask: str, images: Sequence[RawImage]) -> tuple[Spool, int]:
+        """Read images, keep one row per date and feature, and return the rows and how many had to go."""
+        spool, superseded = Spool(self._layout), 0
+        for batches in self._by_time(index, mask, images):
+            for batch in select(batches):
+                spool.add(batch)
+                superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
+        return spool, superseded
+
+    def table(self, index: str, mask: str) -> pa.Table:
+        """Return all rows of an index under a mask."""
+        images = self.images(index, mask, self._ledger.entries(index, mask))
+        spool, _ = self.load(index, mask, images)
+        return pa.concat_tables([spool.schema.empty_table(), *spool.tables(index, mask)])
+
+    def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Iterator[list[Batch]]:
+        """Read the images of one sensing time after the other."""
+        read = in_threads(lambda image: read_image(image, index, mask, self._layout), images, workers())
+        with progress(f"reading {index}", len(images), quiet=self._engine.quiet) as step:
+            for _, together in itertools.groupby(read, key=lambda batch: batch.product.sensing):
+                batches = list(together)
+                yield batches
+                for _ in batches:
+                    step()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, index: str, mask: str, targets: Sequence[Target], entries: Mapping[str, Entry]) -> list[Target]:
+        """Write files, and return those that could be."""
+        for folder in {target.path.parent for target in targets}:
+            check_folder(folder)
+        needed = {image for target in targets for image in target.images}
+        images = sorted(needed, key=lambda image: (image.product.sensing, str(image.product)))
+        spool, superseded = self.load(index, mask, images)
+        notes = {t: self._provenance(index, mask, t, entries, superseded) for t in targets}
+        plain = [target for target in targets if target.content == "rows"]
+        self._write_csv(spool, index, mask, {t: notes[t] for t in plain if t.path.suffix == ".csv"})
+        for target in plain:
+            if target.path.suffix == ".parquet":
+                days = {image.product.sensing.date() for image in target.images}
+                write_parquet(spool.tables(index, mask, days), target.path, notes[target], spool.schema)
+        for target in targets:
+            if target.content == "aggregates":
+                self._write_aggregates(spool, index, mask, target, notes[target])
+        failed = []
+        for target in targets:
+            if target.content == "smoothed":
+                try:
+                    self._write_smoothed(spool, index, mask, target, notes[target])
+                except RequestError as error:
+                    self._errors.append(error)
+                    failed.append(target)
+        return [target for target in targets if target not in failed]
+
+    def _write_csv(self, spool: Spool, index: str, mask: str, notes: Mapping[Target, Mapping[str, Any]]) -> None:
+        """Write rows to the files of all their periods at once; each row becomes text once."""
+        routes = [_Route([t for t in notes if t.kind == kind]) for kind in dict.fromkeys(t.kind for t in notes)]
+        if not routes:
+            return
+        days = {image.product.sensing.date() for target in notes for image in target.images}
+
+        def as_text(table: pa.Table) -> tuple[np.ndarray, pa.StringArray]:
+            (piece,) = table.combine_chunks().to_batches()
+            return piece.column("date").cast(pa.int64()).to_numpy() // 86400, csv_lines(piece)
+
+        with Together() as files:
+            for target in notes:
+                files.append(target.path, csv_header(spool.schema))
+            tables = spool.tables(index, mask, days)
+            for day, lines in in_threads(as_text, tables, workers()):
+                for route in routes:
+                    for path, text in route.split(day, lines):
+                        files.append(path, text)
+            for target, note in notes.items():
+                for path, content in beside(target.path, note).items():
+                    files.append(path, content)
+            files.finish()
+
+    def _write_aggregates(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
+        asked = self._asked
+        assert asked.aggregation is not None  # noqa: S101  # there are such targets only where it is
+        days = {image.product.sensing.date() for image in target.images}
+        schema = asked.aggregation.schema(self._layout.attributes.schema)
+        tables = self.aggregates(spool, index, mask, target.kind, days)
+        write = write_csv if target.path.suffix == ".csv" else write_parquet
+        write(tables, target.path, {**note, "columns": asked.aggregation.definitions}, schema)
+
+    def _write_smoothed(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
+        asked = self._asked.smooth
+        assert asked is not None  # noqa: S101  # there are such targets only where it is
+        days = {image.product.sensing.date() for image in target.images}
+        attributes = self._layout.attributes
+        with status(f"smoothing {index}", quiet=self._engine.quiet):
+            write_smoothed(spool.tables(index, mask, days), target.path, index, asked, attributes, note)
+
+    def aggregates(
+        self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None
+    ) -> Iterator[pa.Table]:
+        """Give one row per feature and period, a piece of the layer at a time."""
+        aggregation, attributes = self._asked.aggregation, self._layout.attributes
+        assert aggregation is not None  # noqa: S101
+        for table in spool.tables(index, mask, days):
+            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._asked.week), preserve_index=False)
+            for name in attributes.schema.names:
+                made = made.append_column(attributes.schema.field(name), attributes.column(name).take(made["fid"]))
+            yield made.cast(aggregation.schema(attributes.schema))
+
+    def _provenance(
+        self, index: str, mask: str, target: Target, entries: Mapping[str, Entry], superseded: int
+    ) -> dict[str, Any]:
+        engine = self._engine
+        lines = [_line(index, mask, image, entries.get(str(image.product))) for image in target.images]
+        request = replace(engine.request, first=None, last=None)  # all dates in the folder are compiled
+        note = provenance(request, engine.layer, engine.source.describe(), lines, index=index, mask=mask)
+        asked = self._asked
+        note["compiled"] = {
+            "kind": target.kind, "period": target.key, "week": asked.week, "images": len(target.images),
+            "superseded_rows_of_this_run": superseded, "datemin": asked.first, "datemax": asked.last,
+        }  # fmt: skip
+        return note
+
+
+class _Route:
+    """Where the rows of a kind go: a day to a file."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._paths = [target.path for target in targets]
+        codes = {_day(image): code for code, target in enumerate(targets) for image in target.images}
+        self._days = np.array(sorted(codes), np.int64)
+        self._codes = np.array([codes[day] for day in self._days.tolist()], np.int64)
+
+    def split(self, day: np.ndarray, lines: pa.StringArray) -> Iterator[tuple[Path, memoryview]]:
+        """Give each file its lines."""
+        place = np.minimum(np.searchsorted(self._days, day), len(self._days) - 1)
+        code = np.where(self._days[place] == day, self._codes[place], -1)
+        if len(code) and (code == code[0]).all():
+            if code[0] >= 0:
+                yield self._paths[code[0]], text_of(lines)
+            return
+        order = np.argsort(code, kind="stable")
+        ordered, found = lines.take(pa.array(order)), code[order]
+        starts = np.flatnonzero(np.diff(found, prepend=-2))
+        for start, end in itertools.pairwise([*starts.tolist(), len(found)]):
+            if found[start] >= 0:
+                yield self._paths[found[start]], text_of(ordered.slice(start, end - start))
+
+
+def _day(image: RawImage) -> int:
+    """Return the day of an image, counted from 1970."""
+    return image.product.sensing.date().toordinal() - 719163
+
+
+def _line(index: str, mask: str, image: RawImage, entry: Entry | None) -> dict[str, Any]:
+    """Return an image as the provenance lists it."""
+    reasons = {reason.value: entry.reasons.get(reason.value, 0) if entry else 0 for reason in Reason}
+    return {
+        "index": index, "mask": mask, "acquisition": str(image.product),
+        "value_source": entry.value_source if entry else "", "mask_source": entry.mask_source if entry else "",
+        "rows": entry.rows if entry else 0, "error": entry.error if entry else "", **reasons,
+    }  # fmt: skip
+
+
+def _why_no_rows(index: str, mask: str, entries: Mapping[str, Entry]) -> str:
+    """Say why there is nothing of an index."""
+    start = f"There are no rows of {index} under {mask}"
+    if not entries:
+        return f"{start}: nothing has been extracted yet; extract first."
+    example = next((entry.error for entry in entries.values() if entry.error), "")
+    return f"{start}: none of {len(entries)} images gave any. {example}".strip()

@@ -1,0 +1,176 @@
+"""The smoothed files beside the compiled ones: a series and a table of how well it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from sen2chain.atomic import Together
+from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.export import beside, csv_header, csv_lines, text_of
+from sen2chain.parallel import in_threads, workers
+from sen2chain.smoothing import (
+    METHODS,
+    Smoother,
+    check_any_smoothed,
+    read_published,
+    smooth_original,
+    to_csv_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothRequest:
+    """How compiled rows are smoothed, checked when it is built."""
+
+    method: str
+    """``original``, or one of `sen2chain.smoothing.METHODS`."""
+    window_length: int = 11
+    polyorder: int = 3
+    covermax: float = 75.0
+    season_mean: bool = False
+    """Of the original's way: fill long gaps with the mean of other years."""
+    reset: bool = False
+    """Begin anew, instead of continuing or keeping a series that was smoothed the original's way."""
+
+    def __post_init__(self) -> None:
+        if self.method not in (*METHODS, ORIGINAL):
+            raise UnknownNameError("smoothing", self.method, (*METHODS, ORIGINAL))
+        self.smoother()  # checks the numbers
+        if self.season_mean and self.method != ORIGINAL:
+            raise RequestError(f"season_mean belongs to smoothing='original'; leave it out with {self.method!r}.")
+
+    @classmethod
+    def of(cls, smoothing: bool | str, **options: Any) -> SmoothRequest | None:  # noqa: FBT001  # the documented interface
+        """Read the documented parameter: False is none, True the first of our methods, or a method's name."""
+        if smoothing is False or smoothing is None or smoothing == "":
+            return None
+        return cls(METHODS[0] if smoothing is True else str(smoothing), **options)
+
+    def smoother(self) -> Smoother:
+        """Return the method that does the work, where it is ours."""
+        method = METHODS[0] if self.method == ORIGINAL else self.method
+        return Smoother(method, self.window_length, self.polyorder, self.covermax)
+
+    @property
+    def suffix(self) -> str:
+        """What the names of smoothed files end in: the documented ``_smooth``, or the method before it."""
+        return "_smooth" if self.method in {METHODS[0], ORIGINAL} else f"_{self.method}_smooth"
+
+    def note(self) -> dict[str, Any]:
+        """Return the parameters for the JSON beside the files."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "reset"}
+
+
+def stats_path(path: Path) -> Path:
+    """Return the file of goodness that belongs to a file of smoothed rows."""
+    return path.with_name(f"{path.stem}_stats{path.suffix}")
+
+
+def write_smoothed(
+    tables: Iterable[pa.Table],
+    path: Path,
+    index: str,
+    asked: SmoothRequest,
+    attributes: pa.Table,
+    note: Mapping[str, Any],
+) -> None:
+    """Smooth compiled rows and write both files.
+
+    Parameters
+    ----------
+    tables
+        Compiled rows; each table has the complete series of some features.
+    path
+        The file of smoothed rows.
+    index
+        Name of the index.
+    asked
+        How.
+    attributes
+        Attributes of the layer by fid.
+    note
+        The JSON that goes beside the files.
+
+    Raises
+    ------
+    RequestError
+        If all series are too short.
+    """
+    with Together() as files:
+        if asked.method == ORIGINAL:
+            _original(files, tables, path, index, asked)
+        else:
+            _ours(files, tables, path, index, asked, attributes)
+        for place, content in beside(path, {**note, "smoothing": asked.note()}).items():
+            files.append(place, content)
+        files.finish()
+
+
+def check_kind(path: Path, asked: SmoothRequest) -> None:
+    """Make sure that a series that was smoothed the other way is not lost.
+
+    Raises
+    ------
+    RequestError
+        If the file holds one.
+    """
+    if path.exists() and not asked.reset and _is_original(path) != (asked.method == ORIGINAL):
+        what, way = ("the original's way", ORIGINAL) if _is_original(path) else ("our way", METHODS[0])
+        raise RequestError(
+            f"{path} was smoothed {what}; go on with smoothing={way!r}, or pass reset_smoothing=True to replace it."
+        )
+
+
+def _is_original(path: Path) -> bool:
+    """Tell whether a file was written the original's way, whose first column has no name."""
+    with path.open("rb") as file:
+        return file.read(1) == b","
+
+
+def _original(files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest) -> None:
+    rows = pa.concat_tables(tables).to_pandas()
+    published = read_published(path) if path.exists() and not asked.reset else None
+    made = smooth_original(
+        rows,
+        index=index,
+        published=published,
+        covermax=asked.covermax,
+        window_length=asked.window_length,
+        polyorder=asked.polyorder,
+        season_mean=asked.season_mean,
+    )
+    files.append(path, to_csv_text(made.smoothed).encode())
+    files.append(stats_path(path), to_csv_text(made.stats).encode())
+
+
+def _ours(
+    files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest, attributes: pa.Table
+) -> None:
+    smoother = asked.smoother()
+    stats: list[pd.DataFrame] = []
+    header = False
+    for made in in_threads(lambda table: smoother(table.to_pandas(), index), tables, workers()):
+        stats.append(made.stats)
+        series = pa.Table.from_pandas(made.series, preserve_index=False)
+        for name in attributes.schema.names:
+            series = series.append_column(attributes.schema.field(name), attributes.column(name).take(series["fid"]))
+        if not header:
+            files.append(path, csv_header(series.schema))
+            header = True
+        for piece in series.combine_chunks().to_batches(1 << 15):
+            files.append(path, text_of(csv_lines(piece)))
+    check_any_smoothed(stats, smoother)
+    table = pa.Table.from_pandas(pd.concat(stats, ignore_index=True), preserve_index=False)
+    files.append(stats_path(path), csv_header(table.schema))
+    for piece in table.combine_chunks().to_batches(1 << 15):
+        files.append(stats_path(path), text_of(csv_lines(piece)))
