@@ -114,6 +114,7 @@ def to_dataset(
     attributes: pd.DataFrame,
     definitions: Mapping[str, Mapping[str, str]],
     provenance: Mapping[str, Any],
+    along: str = "date",
 ) -> xr.Dataset:
     """Lay rows out as a cube: fid x date, led by index and mask where there are several.
 
@@ -131,25 +132,28 @@ def to_dataset(
         Column -> its ``long_name``, ``units``, ``description``: attributes of the variable.
     provenance
         Kept as JSON in the dataset's attribute ``sen2chain``.
+    along
+        The column that becomes the dimension beside `fid`: ``date``, or ``period`` for aggregates.
 
     Returns
     -------
     xarray.Dataset
         Numbers are NaN and texts empty where there is no row, or no value.
     """
-    tables = {key: frame if "date" in frame else frame.reset_index() for key, frame in frames.items()}
-    dates = pd.DatetimeIndex(sorted(set().union(*(table["date"] for table in tables.values()))))
+    tables = {key: frame if along in frame else frame.reset_index() for key, frame in frames.items()}
+    steps = pd.Index(sorted(set().union(*(table[along] for table in tables.values()))))
+    steps = pd.DatetimeIndex(steps) if along == "date" else steps
     indices, masks = (pd.Index(dict.fromkeys(names)) for names in zip(*tables, strict=True))
-    shape = (len(indices), len(masks), len(geometry), len(dates))
+    shape = (len(indices), len(masks), len(geometry), len(steps))
 
-    left_out = {*_KEYS, *attributes.columns}
+    left_out = {*_KEYS, along, *attributes.columns}
     cubes: dict[str, np.ndarray] = {}
     for (index, mask), table in tables.items():
         cell = (
             indices.get_loc(index),
             masks.get_loc(mask),
             table["fid"].to_numpy(),
-            dates.get_indexer(pd.DatetimeIndex(table["date"])),
+            steps.get_indexer(pd.Index(table[along])),
         )
         for column in (name for name in table.columns if name not in left_out):
             number = pd.api.types.is_numeric_dtype(table[column])
@@ -157,20 +161,20 @@ def to_dataset(
                 cubes[column] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
             cubes[column][cell] = table[column].to_numpy(float if number else object, na_value=np.nan if number else "")
 
-    taken = {*_KEYS, *cubes, "geometry"}
+    taken = {*_KEYS, along, *cubes, "geometry"}
     coordinates = {
         f"attr_{name}" if name in taken else name: ("fid", _values(column)) for name, column in attributes.items()
     }
     return xr.Dataset(
         {
-            name: (("index", "mask", "fid", "date"), cube, dict(definitions.get(name, {})))
+            name: (("index", "mask", "fid", along), cube, dict(definitions.get(name, {})))
             for name, cube in cubes.items()
         },
         coords={
             "index": indices.to_numpy(object),
             "mask": masks.to_numpy(object),
             "fid": np.arange(len(geometry)),
-            "date": dates.to_numpy(),
+            along: steps.to_numpy() if along == "date" else steps.to_numpy(object),
             "geometry": ("fid", geometry, {"crs": crs}),
             **coordinates,
         },

@@ -29,8 +29,10 @@ class Work:
 
     tasks: list[Task] = field(default_factory=list)
     """The acquisitions, each with the outputs that are to be extracted."""
-    kept: list[Entry] = field(default_factory=list)
-    """Images that are as they should be."""
+    kept: int = 0
+    """Number of images that are as they should be."""
+    missing: int = 0
+    """Number of images that cannot be made, because the archive lacks what it takes."""
     known: list[Entry] = field(default_factory=list)
     """Entries that were only found out or noted anew, to be recorded."""
     inputs: Inputs = field(default_factory=Inputs)
@@ -109,9 +111,11 @@ def what_is_new(
             now = judge.refreshed(task, output, entry)
             if now is None:
                 now = _nothing_to_read(task, output, work.inputs, cover(task), features)
+                work.missing += 1
+            else:
+                work.kept += 1
             if now != entry:
                 work.known.append(now)
-            work.kept.append(now)
         if outputs:
             work.tasks.append(replace(task, outputs=tuple(outputs)))
     return work

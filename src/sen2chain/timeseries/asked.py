@@ -43,13 +43,13 @@ class CompileRequest:
         cls,
         *,
         flags: Mapping[str, bool],
-        first: dt.date | None,
-        last: dt.date | None,
-        week: periods.Week,
-        formats: str | Sequence[str],
-        aggregate: str | Iterable[str] | None,
-        smoothing: bool | str,
-        smooth: Mapping[str, Any],
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        week: periods.Week = "sunday",
+        formats: str | Sequence[str] = "csv",
+        aggregate: str | Iterable[str] | None = None,
+        smoothing: bool | str = False,
+        smooth: Mapping[str, Any] | None = None,
     ) -> Self:
         """Check what is asked for.
 
@@ -75,7 +75,7 @@ class CompileRequest:
                 raise UnknownNameError("format", name, _FORMATS)
         if not chosen:
             raise RequestError(f"No format is asked for; allowed: {', '.join(_FORMATS)}.")
-        method = SmoothRequest.of(smoothing, **smooth)
+        method = SmoothRequest.of(smoothing, **(smooth or {}))
         if method is not None and periods.ALL not in kinds and not custom:
             raise RequestError("Whole series are smoothed; ask for alldata=True, datemin or datemax with smoothing.")
         aggregation = None if aggregate is None else periods.Aggregation.of(aggregate)

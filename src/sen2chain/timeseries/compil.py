@@ -2,79 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.atomic import check_folder
-from sen2chain.errors import StoreError, UnknownNameError, UnreadableError
+from sen2chain.errors import UnknownNameError
 from sen2chain.execute import resolve_executor
-from sen2chain.library import read_metadata
 from sen2chain.plan import Request, parse_date
-from sen2chain.progress import say, status
-from sen2chain.records import ProductId, Reason
-from sen2chain.store import (
-    Entry,
-    ImageLedger,
-    State,
-    locked,
-    make_folder,
-    recognise,
-    sweep,
-    what_is_new,
-    write_image,
-)
+from sen2chain.progress import say
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
 from sen2chain.timeseries.engine import prepare, to_frame
+from sen2chain.timeseries.place import Place
+from sen2chain.timeseries.update import Extracted, Update, report
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import geopandas as gpd
     import pandas as pd
+    import xarray as xr
 
-    from sen2chain.execute.task import TaskResult
     from sen2chain.indices import Index
     from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
-    from sen2chain.plan import Task
-    from sen2chain.store import ExtractionFolder, Work
-    from sen2chain.timeseries.engine import Engine
-
-ORIGINAL_SOURCE = "original program"
-
-
-@dataclass(slots=True)
-class Extracted:
-    """What a run of `extract_data` did."""
-
-    images: int = 0
-    """Images (an index under a mask of a product) that were extracted and gave rows."""
-    rows: int = 0
-    """Their rows."""
-    empty: int = 0
-    """Images that were looked at and have no row."""
-    failed: int = 0
-    """Images that could not be used; they are tried again by the next run."""
-    kept: int = 0
-    """Images that were there already."""
-    acquisitions: int = 0
-    """Acquisitions that were read."""
-    notes: list[str] = field(default_factory=list)
-    """Sentences on the folder."""
-
-    def __str__(self) -> str:
-        if not (self.images or self.empty or self.failed):
-            return f"Nothing new: {self.kept} images are there already."
-        text = f"{self.images} images extracted from {self.acquisitions} acquisitions ({self.rows} rows)"
-        parts = [(self.empty, "gave no rows"), (self.failed, "failed"), (self.kept, "were there already")]
-        return ", ".join([text, *(f"{n} {what}" for n, what in parts if n)]) + "."
+    from sen2chain.plan import ExtractionPlan
 
 
 class TimeSeriesCompil:
@@ -114,7 +68,7 @@ class TimeSeriesCompil:
     LayerError
         If the layer cannot be used.
     LibraryError
-        If there is no archive.
+        If `library` is no library. An archive is only needed to extract.
 
     Examples
     --------
@@ -188,22 +142,27 @@ class TimeSeriesCompil:
             quiet=quiet,
         )
         self.layer = self._engine.layer
-        self.plan = self._engine.plan
-        self._raw_format, self._wait, self._quiet = raw_format, wait, quiet
-        self._extraction = settings.absolute(extraction) if extraction else settings.paths(library).extraction
-        with status("looking for the layer's folder", quiet=quiet):
-            self._found = recognise(self._extraction, self.layer, _tag(self.request), self._cache)
+        self._raw_format, self._quiet = raw_format, quiet
+        root = settings.absolute(extraction) if extraction else settings.paths(library).extraction
+        self._place = Place(root, self._engine, wait)
         self._ledger: Ledger | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
 
     @property
-    def _cache(self) -> Path:
-        return settings.cache_dir() / "layers"
-
-    @property
     def folder(self) -> Path:
         """The layer's folder; the first extraction makes it."""
-        return self._found.folder.root
+        return self._place.folder.root
+
+    @property
+    def plan(self) -> ExtractionPlan:
+        """All acquisitions that are asked for.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        """
+        return self._engine.plan
 
     # ---------------------------------------------------------------------------------------------------- extraction
 
@@ -228,82 +187,24 @@ class TimeSeriesCompil:
         ------
         OutputError
             If the folder cannot be written.
+        LibraryError
+            If there is no archive.
         StoreError
             If another run holds the folder for longer than `wait`, or its book is damaged.
         ExecutorError
             If the cluster cannot be used.
         """
-        result = Extracted()
-        with self._held() as (folder, ledger, engine):
-            work = what_is_new(
-                self.plan.tasks, folder, ledger, self.request,
-                force=force, redo_old=redo_old, cover=_cover_of, features=len(self.layer),
-            )  # fmt: skip
-            result.kept = len(work.kept)
-            if getstat:
-                ledger.record(work.known)
-                ledger.expect(work.keys)
-                for made in engine.run(work.tasks, ledger.grids()):
-                    self._store(made, folder, ledger, engine, work, result)
-            else:
-                result.images, result.acquisitions = len(work.keys), len(work.tasks)
-            self._note(result, ledger)
+        _ = self.plan  # without an archive no folder is begun
+        with self._place.held() as (folder, ledger, engine):
+            result = Update(engine, folder, ledger, self._raw_format).run(
+                only_look=not getstat, force=force, redo_old=redo_old
+            )
+        if self._place.hint:
+            result.notes.append(self._place.hint)
         self._ledger = self._frames = None
-        for sentence in (*result.notes, str(result) if getstat else f"To be extracted: {result.images} images."):
+        for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
-
-    def _store(
-        self, made: TaskResult, folder: ExtractionFolder, ledger: ImageLedger, engine: Engine, work: Work, to: Extracted
-    ) -> None:
-        """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
-        layout, entries, gone = engine.row_format(), [], []
-        cover = _cover_of(made.task)
-        for output, batch in zip(made.task.outputs, made.batches, strict=True):
-            entry = Entry.of(batch, work.inputs.identity(made.task, output), made.grid, cover)
-            if entry.state is State.DONE:
-                image = write_image(batch, folder, layout, self._raw_format)
-                entry = replace(entry, file=image.path.name, size=image.size)
-            before = work.before.get(entry.key)
-            if entry.state is State.FAILED and before is not None and before.file and not entry.mismatched:
-                # A product that broke after it was extracted has the rows it had.
-                entry = replace(entry, file=before.file, size=before.size, rows=before.rows)
-            gone += [path for path in work.files.get(entry.key, []) if path.name != entry.file]
-            entries.append(entry)
-            to.images += entry.state is State.DONE
-            to.rows += entry.rows if entry.state is State.DONE else 0
-            to.empty += entry.state is State.EMPTY
-            to.failed += entry.state is State.FAILED
-        to.acquisitions += 1
-        ledger.record(entries)
-        for path in gone:
-            path.unlink(missing_ok=True)
-
-    def _note(self, result: Extracted, ledger: ImageLedger) -> None:
-        """Say once what whoever uses the rows should know."""
-        if self._found.hint:
-            result.notes.append(self._found.hint)
-        counts = [ledger.count(*output) for output in self._engine.outputs]
-        old, own = (sum(count[state] for count in counts) for state in (State.ORIGINAL, State.DONE))
-        if old and own and ledger.fact("mixed") is None:
-            ledger.set_fact("mixed", "said")
-            result.notes.append(
-                f"{old} images in {self.folder.name} were written by the original program from its lossy products, "
-                f"{own} are ours; redo_old=True (--redo-old) extracts the old ones again."
-            )
-
-    def _report(self, ledger: ImageLedger, engine: Engine) -> Ledger:
-        """Return what became of every image that is asked for, in this run or an earlier one."""
-        report = engine.ledger()
-        if self._found.hint:
-            report.notes.append(self._found.hint)
-        known = {output: ledger.entries(*output) for output in engine.outputs}
-        for task in self.plan.tasks:
-            for output in task.outputs:
-                entry = known[output.index.name, output.mask.name].get(str(task.product))
-                if entry is not None:
-                    _enter(report, entry)
-        return report
 
     # --------------------------------------------------------------------------------------------------- compilation
 
@@ -381,18 +282,12 @@ class TimeSeriesCompil:
                 "season_mean": season_mean, "reset": reset_smoothing,
             },
         )  # fmt: skip
-        self._check_extracted()
-        with self._held() as (folder, ledger, engine):
+        self._place.check()
+        with self._place.held() as (folder, ledger, engine):
             result = Compilation(engine, folder, ledger, asked).run()
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
-
-    def _check_extracted(self) -> None:
-        if not self.folder.is_dir():
-            raise StoreError(
-                f"Nothing of the layer {self.layer.name} is in {self._extraction}; call extract_data() first."
-            )
 
     # --------------------------------------------------------------------------------------------------------- rows
 
@@ -400,14 +295,50 @@ class TimeSeriesCompil:
     def data(self) -> dict[str, pd.DataFrame]:
         """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers."""
         if self._frames is None:
-            self._check_extracted()
-            with self._held() as (folder, ledger, engine):
+            self._place.check()
+            with self._place.held() as (folder, ledger, engine):
                 compilation = Compilation(engine, folder, ledger, CompileRequest())
                 self._frames = {}
                 for index in self.request.indices:
-                    parts = [compilation.table(index.name, mask.name) for mask in self.request.masks]
+                    masks, several = self.request.masks, len(self.request.masks) > 1
+                    parts = [compilation.table(index.name, mask.name, with_mask=several) for mask in masks]
                     self._frames[index.name] = to_frame(parts, parts[0].schema)
         return self._frames
+
+    def to_xarray(
+        self,
+        kind: str | None = None,
+        *,
+        aggregate: str | Iterable[str] = ("mean", "count"),
+        week: periods.Week = "sunday",
+    ) -> xr.Dataset:
+        """Return the compiled rows as fid x date, or aggregates of them as fid x period, with the geometry.
+
+        Where there are several indices or masks, they are leading dimensions. Units and definitions are attributes.
+
+        Parameters
+        ----------
+        kind
+            None for the rows; ``all_data``, ``yearly``, ``monthly``, ``weekly`` or ``daily`` for aggregates.
+        aggregate, week
+            As for `compile_data`.
+
+        Raises
+        ------
+        RequestError
+            If a parameter cannot be used.
+        StoreError
+            If nothing was extracted.
+        """
+        asked = None
+        if kind is not None:
+            if kind not in periods.KINDS:
+                raise UnknownNameError("kind", kind, periods.KINDS)
+            flags = {name: name == kind for name in periods.KINDS}
+            asked = CompileRequest.of(flags=flags, week=week, aggregate=aggregate)
+        self._place.check()
+        with self._place.held() as (folder, ledger, engine):
+            return Compilation(engine, folder, ledger, asked or CompileRequest()).dataset(kind)
 
     @property
     def report(self) -> pd.DataFrame:
@@ -417,7 +348,8 @@ class TimeSeriesCompil:
     @property
     def notes(self) -> list[str]:
         """Sentences on the layer, the archive and the folder as a whole."""
-        return list(self._reported().notes)
+        hint = [self._place.hint] if self._place.hint else []
+        return [*hint, *self._reported().notes]
 
     @property
     def rows(self) -> int:
@@ -437,73 +369,12 @@ class TimeSeriesCompil:
 
     def _reported(self) -> Ledger:
         if self._ledger is None:
-            self._check_extracted()
-            with self._held() as (_, ledger, engine):
-                self._ledger = self._report(ledger, engine)
+            self._place.check()
+            with self._place.held() as (_, ledger, engine):
+                self._ledger = report(engine, ledger)
         return self._ledger
 
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)
         masks = ", ".join(mask.name for mask in self.request.masks)
-        return (
-            f"TimeSeriesCompil({self.layer.name}: {len(self.layer)} features; {what}; {masks}; "
-            f"{len(self.plan.tasks)} acquisitions; {self.folder})"
-        )
-
-    # ------------------------------------------------------------------------------------------------------- folder
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
-        """Hold the layer's folder, which is made where it does not exist, and open its book."""
-        with contextlib.ExitStack() as stack:
-            if not self._found.exists:
-                # Of two first runs at once the second finds the folder of the first.
-                check_folder(self._extraction)
-                with locked(self._extraction, wait=self._wait, quiet=self._quiet):
-                    again = recognise(self._extraction, self.layer, _tag(self.request), self._cache)
-                    self._found = replace(again, hint=self._found.hint)
-                    make_folder(self._found, self.layer, self._cache)
-                    self._found = replace(self._found, exists=True)
-            folder = self._found.folder
-            check_folder(folder.root)
-            stack.enter_context(locked(folder.root, wait=self._wait, quiet=self._quiet))
-            sweep(folder.root)
-            engine = replace(self._engine, layer=make_folder(self._found, self.layer, self._cache))
-            yield folder, stack.enter_context(ImageLedger(folder.ledger)), engine
-
-
-def _tag(request: Request) -> str:
-    """Name the options that give other rows, as the folder's name has them; nothing for the documented rows."""
-    parts = []
-    if request.pixels != "center":
-        parts.append(request.pixels.replace("_", "-"))
-    if request.buffer:
-        parts.append(f"buffer{request.buffer:g}")
-    if request.statistics.extra:
-        digest = hashlib.sha256(",".join(request.statistics.columns).encode()).hexdigest()
-        parts.append(f"stats-{digest[:8]}")
-    return "".join(f"_{part}" for part in parts)
-
-
-def _cover_of(task: Task) -> float | None:
-    """Return the cloud cover of a product, where its metadata tell."""
-    if task.metadata is None:
-        return None
-    try:
-        return read_metadata(task.metadata).cloud_cover
-    except UnreadableError:  # the image itself tells what is wrong with its product
-        return None
-
-
-def _enter(report: Ledger, entry: Entry) -> None:
-    original = entry.state is State.ORIGINAL
-    report.enter(
-        entry.index,
-        entry.mask,
-        ProductId.parse(entry.product),
-        value_source=ORIGINAL_SOURCE if original else entry.value_source,
-        mask_source=entry.mask_source,
-        rows=entry.rows,
-        reasons={Reason(reason): count for reason, count in entry.reasons.items()},
-        error=entry.error,
-    )
+        return f"TimeSeriesCompil({self.layer.name}: {len(self.layer)} features; {what}; {masks}; {self.folder})"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sen2chain.atomic import Together, check_folder
 from sen2chain.errors import RequestError
-from sen2chain.export import beside, csv_header, csv_lines, text_of, write_csv, write_parquet
+from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.parallel import in_threads, workers
 from sen2chain.progress import progress, status
 from sen2chain.provenance import provenance
@@ -20,6 +20,7 @@ from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.store import list_images, read_image
 from sen2chain.timeseries.asked import Compiled
+from sen2chain.timeseries.engine import scaled_definitions
 from sen2chain.timeseries.smoothed import check_kind, stats_path, write_smoothed
 from sen2chain.timeseries.targets import Targets
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import xarray as xr
+
     from sen2chain.records import Batch
+    from sen2chain.spool import RowFormat
     from sen2chain.store import Entry, ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.asked import CompileRequest
     from sen2chain.timeseries.engine import Engine
@@ -107,20 +111,42 @@ class Compilation:
                 found.append(image)
         return found
 
-    def load(self, index: str, mask: str, images: Sequence[RawImage]) -> tuple[Spool, int]:
+    def load(
+        self, index: str, mask: str, images: Sequence[RawImage], layout: RowFormat | None = None
+    ) -> tuple[Spool, int]:
         """Read images, keep one row per date and feature, and return the rows and how many had to go."""
-        spool, superseded = Spool(self._layout), 0
+        spool, superseded = Spool(layout or self._layout), 0
         for batches in self._by_time(index, mask, images):
             for batch in select(batches):
                 spool.add(batch)
                 superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
         return spool, superseded
 
-    def table(self, index: str, mask: str) -> pa.Table:
+    def table(self, index: str, mask: str, *, with_mask: bool = False) -> pa.Table:
         """Return all rows of an index under a mask."""
         images = self.images(index, mask, self._ledger.entries(index, mask))
-        spool, _ = self.load(index, mask, images)
+        spool, _ = self.load(index, mask, images, replace(self._layout, with_mask=with_mask))
         return pa.concat_tables([spool.schema.empty_table(), *spool.tables(index, mask)])
+
+    def dataset(self, kind: str | None) -> xr.Dataset:
+        """Return all rows as a cube, or one row per feature and period of a kind."""
+        engine, aggregation = self._engine, self._asked.aggregation
+        frames = {}
+        for index, mask in engine.outputs:
+            if kind is None or aggregation is None:
+                frames[index, mask] = self.table(index, mask).to_pandas()
+                continue
+            images = self.images(index, mask, self._ledger.entries(index, mask))
+            spool, _ = self.load(index, mask, images)
+            parts = [aggregation.schema(self._layout.attributes.schema).empty_table()]
+            frames[index, mask] = pa.concat_tables([*parts, *self.aggregates(spool, index, mask, kind)]).to_pandas()
+        definitions = aggregation.definitions if aggregation else scaled_definitions(engine.request)
+        definitions.setdefault("completeness", {"long_name": "share of pixels seen, clouds included", "units": "1"})
+        note = provenance(replace(engine.request, first=None, last=None), engine.layer, engine.archive, [])
+        return to_dataset(
+            frames, geometry=engine.layer.geometry, crs=engine.layer.crs, attributes=engine.attributes,
+            definitions=definitions, provenance=note, along="date" if kind is None else "period",
+        )  # fmt: skip
 
     def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Iterator[list[Batch]]:
         """Read the images of one sensing time after the other."""
@@ -220,7 +246,7 @@ class Compilation:
         engine = self._engine
         lines = [_line(index, mask, image, entries.get(str(image.product))) for image in target.images]
         request = replace(engine.request, first=None, last=None)  # all dates in the folder are compiled
-        note = provenance(request, engine.layer, engine.source.describe(), lines, index=index, mask=mask)
+        note = provenance(request, engine.layer, engine.archive, lines, index=index, mask=mask)
         asked = self._asked
         note["compiled"] = {
             "kind": target.kind, "period": target.key, "week": asked.week, "images": len(target.images),

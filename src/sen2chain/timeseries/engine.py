@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sen2chain import settings
+from sen2chain.errors import LibraryError
 from sen2chain.execute import Coverages, RowRules, execute
 from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
@@ -32,22 +34,51 @@ if TYPE_CHECKING:
     from sen2chain.vectors import Layer
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Engine:
-    """A request on a layer and an archive, ready to run."""
+    """A request on a layer and an archive, ready to run.
+
+    The archive is looked at when it is first asked for, so that whoever only compiles needs none.
+    """
 
     request: Request
     """What is asked for."""
-    source: Source
-    """Where products come from."""
     layer: Layer
     """The polygons."""
-    plan: ExtractionPlan
-    """What there is to do."""
     executor: Executor
-    """Who does it."""
+    """Who does the work."""
+    library: str | Path | None = None
+    """A Sen2Chain library, None for that of the user's home."""
+    safe: str | Path | None = None
+    """A folder of SAFE products instead."""
     quiet: bool = False
     """Whether to show no progress."""
+
+    @cached_property
+    def source(self) -> Source:
+        """Where products come from."""
+        return open_library(self.library, self.safe)
+
+    @property
+    def archive(self) -> str:
+        """Where products come from, in words."""
+        try:
+            return self.source.describe()
+        except LibraryError:
+            return "no archive at hand"
+
+    @cached_property
+    def plan(self) -> ExtractionPlan:
+        """What there is to do."""
+        source = self.source
+        with status("looking for products", quiet=self.quiet):
+            return make_plan(self.request, source, self.layer)
+
+    def on(self, layer: Layer) -> Engine:
+        """Return the same on another copy of the layer."""
+        other = replace(self, layer=layer)
+        other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
+        return other
 
     def run(
         self, tasks: Sequence[Task], seen: Mapping[str, Counter[Grid]] | None = None, title: str = "extracting"
@@ -164,23 +195,16 @@ def prepare(
     safe: str | Path | None,
     quiet: bool,
 ) -> Engine:
-    """Read the layer, open the archive and plan; no raster is read.
-
-    The parameters are those of `TimeSeries`.
+    """Read the layer; the parameters are those of `TimeSeries`.
 
     Raises
     ------
     LayerError
         If the layer cannot be used.
-    LibraryError
-        If there is no archive.
     """
-    source = open_library(library, safe)
     with status("reading the layer", quiet=quiet):
         polygons = read_layer(vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers")
-    with status("looking for products", quiet=quiet):
-        plan = make_plan(request, source, polygons)
-    return Engine(request, source, polygons, plan, executor, quiet)
+    return Engine(request, polygons, executor, library, safe, quiet)
 
 
 def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:

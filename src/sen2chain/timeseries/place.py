@@ -1,0 +1,112 @@
+"""Where the rows of a layer are: its folder, found or made, and held while it is worked on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sen2chain import settings
+from sen2chain.atomic import check_folder
+from sen2chain.errors import StoreError
+from sen2chain.progress import status
+from sen2chain.store import ImageLedger, locked, make_folder, recognise, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sen2chain.plan import Request
+    from sen2chain.store import ExtractionFolder
+    from sen2chain.timeseries.engine import Engine
+
+
+class Place:
+    """The folder of a layer for the rows of a request.
+
+    Parameters
+    ----------
+    extraction
+        The folder of all layers' folders.
+    engine
+        The request and the layer.
+    wait
+        Seconds to wait for another run on the same folder; None is as long as it takes.
+    """
+
+    def __init__(self, extraction: Path, engine: Engine, wait: float | None) -> None:
+        self._extraction, self._engine, self._wait = extraction, engine, wait
+        self._tag = tag_of(engine.request)
+        self._layers = settings.cache_dir() / "layers"
+        with status("looking for the layer's folder", quiet=engine.quiet):
+            self._found = recognise(extraction, engine.layer, self._tag, self._layers)
+
+    @property
+    def folder(self) -> ExtractionFolder:
+        """The folder, whether it exists or not."""
+        return self._found.folder
+
+    @property
+    def hint(self) -> str:
+        """Which folder held the layer before its features changed, for a folder that this run began."""
+        return self._found.hint
+
+    def check(self) -> None:
+        """Make sure that something was extracted.
+
+        Raises
+        ------
+        StoreError
+            If the folder does not exist.
+        """
+        if not self.folder.root.is_dir():
+            raise StoreError(
+                f"Nothing of the layer {self._engine.layer.name} is in {self._extraction}; call extract_data() "
+                "(sen2chain update) first."
+            )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
+        """Hold the folder, which is made where it does not exist, and open its book.
+
+        Yields
+        ------
+        tuple
+            The folder, the book, and the engine on the folder's own copy of the layer.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        StoreError
+            If another run holds it for too long, or its book is damaged.
+        """
+        layer, quiet = self._engine.layer, self._engine.quiet
+        if not self._found.exists:
+            # Of two first runs at once the second finds the folder of the first.
+            check_folder(self._extraction)
+            with locked(self._extraction, wait=self._wait, quiet=quiet):
+                again = recognise(self._extraction, layer, self._tag, self._layers)
+                make_folder(again, layer, self._layers)
+            self._found = replace(again, exists=True, hint=self._found.hint)
+        folder = self.folder
+        check_folder(folder.root)
+        with locked(folder.root, wait=self._wait, quiet=quiet):
+            sweep(folder.root)
+            own = make_folder(self._found, layer, self._layers)
+            with ImageLedger(folder.ledger) as ledger:
+                yield folder, ledger, self._engine.on(own)
+
+
+def tag_of(request: Request) -> str:
+    """Name the options that give other rows, as the folder's name has them; nothing for the documented rows."""
+    parts = []
+    if request.pixels != "center":
+        parts.append(request.pixels.replace("_", "-"))
+    if request.buffer:
+        parts.append(f"buffer{request.buffer:g}")
+    if request.statistics.extra:
+        digest = hashlib.sha256(",".join(request.statistics.columns).encode()).hexdigest()
+        parts.append(f"stats-{digest[:8]}")
+    return "".join(f"_{part}" for part in parts)

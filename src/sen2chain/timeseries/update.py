@@ -1,0 +1,174 @@
+"""From the archive to the raw rows in a layer's folder: only what is new is extracted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import UnreadableError
+from sen2chain.library import read_metadata
+from sen2chain.records import ProductId, Reason
+from sen2chain.store import Entry, State, what_is_new, write_image
+
+if TYPE_CHECKING:
+    from sen2chain.execute.task import TaskResult
+    from sen2chain.ledger import Ledger
+    from sen2chain.plan import Task
+    from sen2chain.store import ExtractionFolder, ImageLedger, Work
+    from sen2chain.store.images import RawFormat
+    from sen2chain.timeseries.engine import Engine
+
+_ORIGINAL = "original program"
+
+
+@dataclass(slots=True)
+class Extracted:
+    """What a run of `extract_data` did."""
+
+    images: int = 0
+    """Images (an index under a mask of a product) that were extracted and gave rows."""
+    rows: int = 0
+    """Their rows."""
+    empty: int = 0
+    """Images that were looked at and have no row."""
+    failed: int = 0
+    """Images that could not be used; they are tried again by the next run."""
+    kept: int = 0
+    """Images that were there already."""
+    missing: int = 0
+    """Images that cannot be made, because the archive lacks what it takes."""
+    acquisitions: int = 0
+    """Acquisitions that were read."""
+    asked: int = 0
+    """Images that are to be extracted, where the run only looked."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on the folder."""
+
+    def __str__(self) -> str:
+        rest = f", {self.missing} lack their inputs." if self.missing else "."
+        if self.asked:
+            text = f"{self.asked} images of {self.acquisitions} acquisitions are to be extracted"
+            return f"{text}, {self.kept} are there already{rest}"
+        if not (self.images or self.empty or self.failed):
+            return f"Nothing new: {self.kept} images are there already{rest}"
+        text = f"{self.images} images extracted from {self.acquisitions} acquisitions ({self.rows} rows)"
+        parts = [(self.empty, "gave no rows"), (self.failed, "failed"), (self.kept, "were there already")]
+        return ", ".join([text, *(f"{n} {what}" for n, what in parts if n)]) + rest
+
+
+class Update:
+    """One call of `extract_data`, on a folder that is held.
+
+    Parameters
+    ----------
+    engine
+        The request, the folder's layer and the archive.
+    folder, ledger
+        The layer's folder and its book.
+    raw_format
+        Of new files of rows.
+    """
+
+    def __init__(self, engine: Engine, folder: ExtractionFolder, ledger: ImageLedger, raw_format: RawFormat) -> None:
+        self._engine, self._folder, self._ledger, self._raw_format = engine, folder, ledger, raw_format
+        self._layout = engine.row_format()
+        self._done = Extracted()
+
+    def run(self, *, only_look: bool = False, force: bool = False, redo_old: bool = False) -> Extracted:
+        """Extract what is new.
+
+        Parameters
+        ----------
+        only_look
+            Read no raster; the result then says what would be done.
+        force
+            Extract every image again.
+        redo_old
+            Extract again what the original program wrote.
+        """
+        engine, ledger, done = self._engine, self._ledger, self._done
+        work = what_is_new(
+            engine.plan.tasks, self._folder, ledger, engine.request,
+            force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
+        )  # fmt: skip
+        done.kept, done.missing = work.kept, work.missing
+        if only_look:
+            done.asked, done.acquisitions = len(work.keys), len(work.tasks)
+            return done
+        if work.known:
+            ledger.record(work.known)
+        if work.tasks:
+            ledger.expect(work.keys)
+            for result in engine.run(work.tasks, ledger.grids()):
+                self._store(result, work)
+        self._tell_of_lossy_rows()
+        return done
+
+    def _store(self, result: TaskResult, work: Work) -> None:
+        """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
+        entries, gone = [], []
+        cover, done = _cover_of(result.task), self._done
+        for output, batch in zip(result.task.outputs, result.batches, strict=True):
+            entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
+            if entry.state is State.DONE:
+                image = write_image(batch, self._folder, self._layout, self._raw_format)
+                entry = replace(entry, file=image.path.name, size=image.size)
+                done.images, done.rows = done.images + 1, done.rows + entry.rows
+            before = work.before.get(entry.key)
+            if entry.state is State.FAILED and before is not None and before.file and not entry.mismatched:
+                # A product that broke after it was extracted keeps the rows it had.
+                entry = replace(entry, file=before.file, size=before.size, rows=before.rows)
+            done.empty += entry.state is State.EMPTY
+            done.failed += entry.state is State.FAILED
+            gone += [path for path in work.files.get(entry.key, []) if path.name != entry.file]
+            entries.append(entry)
+        done.acquisitions += 1
+        self._ledger.record(entries)
+        for path in gone:
+            path.unlink(missing_ok=True)
+
+    def _tell_of_lossy_rows(self) -> None:
+        """Say once that rows of two kinds lie side by side."""
+        counts = [self._ledger.count(*output) for output in self._engine.outputs]
+        old, own = (sum(count[state] for count in counts) for state in (State.ORIGINAL, State.DONE))
+        if old and own and self._ledger.fact("mixed") is None:
+            self._ledger.set_fact("mixed", "said")
+            self._done.notes.append(
+                f"{old} images in {self._folder.root.name} were written by the original program from its lossy "
+                f"products, {own} are ours; redo_old=True (--redo-old) extracts the old ones again."
+            )
+
+
+def report(engine: Engine, ledger: ImageLedger) -> Ledger:
+    """Return what became of every image that is asked for, in the last run or an earlier one."""
+    made = engine.ledger()
+    known = {output: ledger.entries(*output) for output in engine.outputs}
+    for task in engine.plan.tasks:
+        for output in task.outputs:
+            entry = known[output.index.name, output.mask.name].get(str(task.product))
+            if entry is not None:
+                _enter(made, entry)
+    return made
+
+
+def _enter(made: Ledger, entry: Entry) -> None:
+    made.enter(
+        entry.index,
+        entry.mask,
+        ProductId.parse(entry.product),
+        value_source=_ORIGINAL if entry.state is State.ORIGINAL else entry.value_source,
+        mask_source=entry.mask_source,
+        rows=entry.rows,
+        reasons={Reason(reason): count for reason, count in entry.reasons.items()},
+        error=entry.error,
+    )
+
+
+def _cover_of(task: Task) -> float | None:
+    """Return the cloud cover of a product, where its metadata tell."""
+    if task.metadata is None:
+        return None
+    try:
+        return read_metadata(task.metadata).cloud_cover
+    except UnreadableError:  # the image itself tells what is wrong with its product
+        return None
