@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def provenance(
     reasons = {reason.value: sum(line[reason.value] for line in lines) for reason in Reason}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in _VERSIONS}},
+        "versions": dict(_versions()),
         "parameters": {
             "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
             "masks": [m.name for m in request.masks if mask in {None, m.name}],
@@ -69,3 +70,8 @@ def provenance(
             for line in lines
         ],
     }  # fmt: skip
+
+
+@functools.cache  # a compilation writes hundreds of files, and finding a version reads one
+def _versions() -> tuple[tuple[str, str], ...]:
+    return ("python", platform.python_version()), *((name, importlib.metadata.version(name)) for name in _VERSIONS)

@@ -1,7 +1,7 @@
 """Rows that stay: a folder for each layer, with one file per image and a ledger of what became of every image.
 
 `folder` knows names and places, `images` writes and reads the rows of one image, `ledger` is the book of all images,
-`inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognise` finds
+`inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognition` finds
 the folder of a layer again, and `resume` decides what is still to do.
 """
 
@@ -11,7 +11,7 @@ from sen2chain.store.folder import ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import locked
-from sen2chain.store.recognise import Recognised, make_folder, recognise
+from sen2chain.store.recognition import Recognised, make_folder, recognise
 from sen2chain.store.resume import Work, what_is_new
 
 __all__ = [

@@ -1,0 +1,36 @@
+"""How a command ends: errors are one sentence, and the exit code says what kind they are."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from sen2chain.errors import RequestError, Sen2ChainError
+
+EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
+
+
+class Command(click.Command):
+    """A command whose errors are one sentence, with a traceback only where `--debug` asks for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Sen2ChainError as error:
+            if ctx.params.get("debug"):
+                raise
+            fail(str(error), EXIT_USAGE if isinstance(error, RequestError) else EXIT_ERROR)
+        except OSError as error:
+            if ctx.params.get("debug"):
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            fail(f"{error.strerror or error}{where}.")
+
+
+def fail(sentence: str, code: int = EXIT_ERROR) -> NoReturn:
+    """Say what went wrong and leave."""
+    click.echo(f"sen2chain: {sentence}", err=True)
+    sys.exit(code)

@@ -1,0 +1,262 @@
+"""`sen2chain update` and `sen2chain compile`: a folder for each layer that grows with the archive."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from sen2chain import atomic
+from sen2chain.cli import options as shared
+from sen2chain.cli import show
+from sen2chain.cli.command import EXIT_NOTHING, EXIT_PARTLY, Command, fail
+from sen2chain.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sen2chain.timeseries import TimeSeriesCompil
+
+_UPDATE_EXAMPLES = """
+\b
+Examples:
+  sen2chain update parcels.gpkg --index NDVI
+  sen2chain update parcels.gpkg --index NDVI --index NBR --from 2022-01-01 --dry-run
+  sen2chain update parcels.shp --safe ~/downloads --extraction ~/series --index NDVI --pixels weighted
+  sen2chain update parcels.gpkg --index NDVI --quiet --wait 3600      every night, from cron
+
+\b
+Exit codes: 0 done, also when nothing was new, 1 error, 2 an option that cannot be used, 3 there are no rows at all,
+4 a part could not be extracted.
+"""
+
+_COMPILE_EXAMPLES = """
+\b
+Examples:
+  sen2chain compile parcels.gpkg --index NDVI --all --monthly
+  sen2chain compile parcels.gpkg --index NDVI --from 2022-03-01 --to 2022-09-30
+  sen2chain compile parcels.gpkg --index NDVI --monthly --aggregate median --aggregate count --format parquet
+  sen2chain compile parcels.gpkg --index NDVI --all --smooth
+  sen2chain compile parcels.gpkg --index NDVI --all --smooth whittaker --covermax 50
+
+\b
+Exit codes: 0 done, also when nothing has changed, 1 error, 2 an option that cannot be used, 3 there are no rows to
+compile, 4 an index or a mask has no rows.
+"""
+
+_MANY = 20
+_KINDS = ("alldata", "yearly", "monthly", "weekly", "daily")
+_OF_COMPILATION = (
+    *_KINDS, "datemin", "datemax", "covermax", "reset_smoothing", "window_length", "polyorder", "season_mean", "week",
+)  # fmt: skip
+_BELONGS = {
+    "covermax": "smoothing", "window_length": "smoothing", "polyorder": "smoothing", "season_mean": "smoothing",
+    "reset_smoothing": "smoothing", "week": "weekly",
+}  # fmt: skip
+
+
+@click.command(cls=Command, epilog=_UPDATE_EXAMPLES)
+@shared.layer_file
+@shared.indices
+@shared.sensing_dates
+@shared.masks(default="CM004", iterations=1)
+@shared.archive
+@shared.extraction
+@click.option(
+    "--raw-format",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Format of the files of rows, one for each image; csv is that of the original program.",
+)
+@click.option("--force", is_flag=True, help="Extract every image again.")
+@click.option("--redo-old", is_flag=True, help="Extract again what the original program wrote.")
+@click.option("--dry-run", is_flag=True, help="Say what is new, and extract nothing.")
+@shared.layer_name
+@shared.field
+@shared.pixels
+@shared.cover
+@shared.prefer
+@shared.executor
+@shared.report
+@shared.common(shared.EVERY_ACQUISITION)
+def update(layer_file: str, **options: Any) -> None:
+    """Extract what is new into the folder of LAYER.
+
+    The first run extracts everything, each later one only images that have come, have changed or have failed before.
+    The folder lies in the extraction folder and is found again by the outlines, whatever the file is called.
+    `sen2chain compile` makes tables of what is in it. LAYER is a file of polygons as for `sen2chain extract`.
+    """
+    from sen2chain.timeseries import TimeSeriesCompil
+
+    file = shared.report_file(options["report"])
+    show.say_if_compiling(quiet=options["quiet"])
+    series = TimeSeriesCompil(layer_file, **shared.of_series(options))
+    if file is not None:
+        atomic.check_folder(file.parent)  # what cannot be written is told before the work starts
+    done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
+    if file is not None:
+        _write_report(series, file, options)
+    to_come = options["dry_run"] and done.acquisitions > 0
+    partly = series.incomplete and not options["dry_run"]
+    if not options["quiet"]:
+        # A nightly run that found nothing new is short, unless something is missing.
+        in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
+        if in_full:
+            show.notes(note for note in series.notes if note not in done.notes)
+        show.result([*done.notes, str(done)])
+        if in_full:
+            show.summary(series.report, verbose=options["verbose"])
+        click.echo(str(series.folder))
+    if not series.rows and not to_come:
+        fail(f"There are no rows of the products asked for. {series.why_nothing()}".strip(), EXIT_NOTHING)
+    if partly:
+        sys.exit(EXIT_PARTLY)
+
+
+def _write_report(series: TimeSeriesCompil, file: Path, options: Mapping[str, Any]) -> None:
+    """Write the report as CSV, with the JSON beside it."""
+    import pyarrow as pa
+
+    from sen2chain.export import write_csv
+    from sen2chain.library import open_library
+    from sen2chain.provenance import provenance
+
+    report = series.report
+    archive = open_library(options["library"], options["safe"]).describe()
+    lines = [{str(name): value for name, value in line.items()} for line in report.to_dict("records")]
+    origin = provenance(series.request, series.layer, archive, lines)
+    write_csv([pa.Table.from_pandas(report, preserve_index=False)], file, origin)
+
+
+@click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES)
+@shared.layer_file
+@shared.indices
+@shared.masks(default="CM004", iterations=1)
+@click.option("--all", "alldata", is_flag=True, help="One file of all dates.")
+@click.option("--yearly", is_flag=True, help="One file for each year.")
+@click.option("--monthly", is_flag=True, help="One file for each month.")
+@click.option("--weekly", is_flag=True, help="One file for each week.")
+@click.option("--daily", is_flag=True, help="One file for each day.")
+@shared.dates(
+    "One more file, of the dates from this one on; in the folder custom.",
+    "One more file, of the dates up to this one, inclusive; in the folder custom.",
+    ("datemin", "datemax"),
+)
+@click.option(
+    "--aggregate",
+    multiple=True,
+    metavar="NAME",
+    help="One row for each feature and period too: mean, median, max, count, weighted_mean.",
+)
+@click.option(
+    "--week",
+    type=click.Choice(["sunday", "iso"]),
+    default="sunday",
+    show_default=True,
+    help="Weeks that begin on Sunday, or on Monday as ISO 8601 counts them.",
+)
+@shared.formats
+@click.option(
+    "--smooth",
+    "smoothing",
+    is_flag=False,
+    flag_value="savgol",
+    type=click.Choice(["savgol", "whittaker", "harmonic", "original"]),
+    help="Smooth the series of all dates and of the range too; savgol where no method is named.",
+)
+@click.option(
+    "--covermax",
+    type=float,
+    default=75.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Smoothing: a date counts where fewer than this percentage of a feature's pixels are missing.",
+)
+@click.option(
+    "--window-length",
+    type=int,
+    default=11,
+    show_default=True,
+    metavar="STEPS",
+    help="Smoothing: width of the window in steps of five days; a feature with fewer dates is not smoothed.",
+)
+@click.option(
+    "--polyorder",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="ORDER",
+    help="Smoothing: order of the polynomial that savgol and original fit in the window.",
+)
+@click.option("--season-mean", is_flag=True, help="Smoothing, original: fill long gaps with the mean of other years.")
+@click.option(
+    "--reset-smoothing",
+    is_flag=True,
+    help="Smoothing: begin anew what original would continue, or what was smoothed another way.",
+)
+@shared.archive
+@shared.extraction
+@shared.layer_name
+@shared.pixels
+@shared.cover
+@shared.common("all files that were written, however many")
+def compile_(layer_file: str, **options: Any) -> None:
+    """Make tables of what is in the folder of LAYER.
+
+    `sen2chain update` fills the folder. Tables are by day, week, month or year, or of all dates together; only those
+    that would differ are written. LAYER, --pixels, --buffer, --stat, --library and --extraction find the folder, so
+    they are the same as for the update.
+    """
+    _check(options)
+    from sen2chain.timeseries import TimeSeriesCompil
+
+    series = TimeSeriesCompil(layer_file, **shared.of_series(options))
+    if not series.folder.is_dir():
+        fail(
+            f"Nothing was compiled. {series.folder} does not exist; run sen2chain update first, with the same options.",
+            EXIT_NOTHING,
+        )
+    done = series.compile_data(
+        aggregate=options["aggregate"] or None,
+        formats=options["formats"] or "csv",
+        smoothing=options["smoothing"] or False,
+        **{name: options[name] for name in _OF_COMPILATION},
+    )
+    if not options["quiet"]:
+        show.result([*done.notes, str(done)])
+        for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
+            click.echo(str(path))
+    if not done.files and not done.unchanged:
+        why = done.notes[0] if done.notes else "No row is within the dates; check --from and --to."
+        fail(f"Nothing was compiled. {why}", EXIT_NOTHING)
+    if done.notes:
+        sys.exit(EXIT_PARTLY)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Make sure that the options go together, before anything is read.
+
+    Raises
+    ------
+    RequestError
+        If they do not.
+    """
+    periods, in_range = any(options[kind] for kind in _KINDS), bool(options["datemin"] or options["datemax"])
+    if not periods and not in_range:
+        raise RequestError(
+            "Nothing is to be compiled; add --all, --yearly, --monthly, --weekly, --daily, --from or --to."
+        )
+    if options["aggregate"] and not periods:
+        raise RequestError("--aggregate needs periods; add --all, --yearly, --monthly, --weekly or --daily.")
+    if options["smoothing"] and not options["alldata"] and not in_range:
+        raise RequestError("--smooth smooths whole series; add --all, --from or --to.")
+    context = click.get_current_context()
+    names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name, other in _BELONGS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not options[other]:
+            hint = " (--cover-max is the cloud cover of products)" if name == "covermax" else ""
+            raise RequestError(f"{names[name]} belongs to {names[other]}; add {names[other]}, or leave it out{hint}.")

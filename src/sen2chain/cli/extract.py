@@ -1,0 +1,79 @@
+"""`sen2chain extract`: all at once, into files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sen2chain import atomic
+from sen2chain.cli import options as shared
+from sen2chain.cli.command import Command
+from sen2chain.cli.show import finish, say_if_compiling
+
+_EXAMPLES = """
+\b
+Examples:
+  sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --iterations 1 --out out
+  sen2chain extract parcels.shp --safe ~/downloads --index NDVI --mask SCL-3-8-9-10-11-ITER1 --pixels weighted --out out
+  sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
+
+\b
+Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracted, 4 a part could not be extracted.
+"""
+
+
+@click.command(cls=Command, epilog=_EXAMPLES)
+@shared.layer_file
+@shared.indices
+@shared.sensing_dates
+@shared.masks(default="CM001", iterations=5)
+@shared.archive
+@click.option("--out", "-o", metavar="DIR", required=True, help="Folder for the results.")
+@shared.formats
+@shared.layer_name
+@shared.field
+@shared.pixels
+@click.option(
+    "--min-valid",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Leave out rows with a smaller share of valid pixels.",
+)
+@click.option(
+    "--units",
+    type=click.Choice(["scaled", "index"]),
+    default="scaled",
+    show_default=True,
+    help="Write values times 10000 (7200) or as they are (0.72).",
+)
+@shared.cover
+@shared.prefer
+@click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
+@shared.executor
+@shared.report
+@shared.common(shared.EVERY_ACQUISITION)
+def extract(layer_file: str, **options: Any) -> None:
+    """Extract statistics of LAYER's polygons into CSV files.
+
+    LAYER is anything GDAL reads (GeoPackage, shapefile, GeoJSON, FlatGeobuf, KML, zipped or not) or GeoParquet,
+    in any CRS.
+    """
+    from sen2chain.timeseries import TimeSeries
+
+    report = shared.report_file(options["report"])
+    say_if_compiling(quiet=options["quiet"])
+    series = TimeSeries(layer_file, **shared.of_series(options))
+    # What cannot be written is told before the work starts.
+    if report is not None:
+        atomic.check_folder(report.parent)
+    series.check_folder(options["out"])
+    series.run()
+    files = []
+    for kind in options["formats"] or ("csv",):
+        files += (series.to_csv if kind == "csv" else series.to_parquet)(options["out"])
+    if report is not None:
+        series.report_to_csv(report)
+    finish(series, files, quiet=options["quiet"], verbose=options["verbose"])

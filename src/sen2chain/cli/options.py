@@ -1,0 +1,202 @@
+"""The options that commands share, each written once: a decorator adds one or a few that belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sen2chain import settings
+from sen2chain.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def together(*options: Decorator) -> Decorator:
+    """Make one decorator of several options, which the help lists in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+layer_file = click.argument("layer_file", metavar="LAYER")
+
+indices = click.option(
+    "--index", "-i", "indices", multiple=True, metavar="NAME", help="Index, or NAME=formula. Default: all twelve."
+)
+
+
+def dates(first: str, last: str, names: tuple[str, str] = ("date_min", "date_max")) -> Decorator:
+    """Add the first and the last date.
+
+    Parameters
+    ----------
+    first, last
+        What they mean.
+    names
+        The parameters that they become.
+    """
+    return together(
+        click.option("--from", names[0], metavar="YYYY-MM-DD", help=first),
+        click.option("--to", names[1], metavar="YYYY-MM-DD", help=last),
+    )
+
+
+sensing_dates = dates("First sensing date, inclusive.", "Last sensing date, inclusive.")
+
+
+def masks(default: str, iterations: int) -> Decorator:
+    """Add the cloud mask and its keywords.
+
+    Parameters
+    ----------
+    default
+        The mask that is taken without `--mask`.
+    iterations
+        The number of dilations that is taken without `--iterations`.
+    """
+    return together(
+        click.option(
+            "--mask", "-m", "masks", multiple=True, metavar="MASK",
+            help=f"Cloud mask, as CM004 or in full. Default: {default}.",
+        ),
+        click.option(
+            "--probability", type=int, default=1, show_default=True, help="CM003: CLDPRB from which a pixel is cloud."
+        ),
+        click.option(
+            "--iterations", type=int, default=iterations, show_default=True, help="CM003, CM004: number of dilations."
+        ),
+        click.option("--cld-shad/--no-cld-shad", default=True, help="CM004: mask cloud shadows."),
+        click.option(
+            "--cld-med-prob/--no-cld-med-prob", default=True, help="CM004: mask clouds of medium probability."
+        ),
+        click.option("--cld-hi-prob/--no-cld-hi-prob", default=True, help="CM004: mask clouds of high probability."),
+        click.option("--thin-cir/--no-thin-cir", default=True, help="CM004: mask thin cirrus."),
+    )  # fmt: skip
+
+
+archive = together(
+    click.option(
+        "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
+    ),
+    click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library."),
+)
+
+formats = click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["csv", "parquet"]),
+    help="Format of the results; may be given twice. Default: csv.",
+)
+
+layer_name = click.option("--layer", metavar="NAME", help="Layer of a file that has several.")
+field = click.option("--field", metavar="NAME", help="Attribute that names features in plots.")
+
+pixels = together(
+    click.option("--buffer", type=float, metavar="METRES", help="Grow (or shrink, if negative) the features first."),
+    click.option(
+        "--pixels", type=click.Choice(["center", "all_touched", "weighted"]), default="center", show_default=True,
+        help="Which pixels belong to a polygon.",
+    ),
+    click.option("--stat", "stats", multiple=True, metavar="NAME", help="Statistic besides the documented columns."),
+)  # fmt: skip
+
+cover = together(
+    click.option(
+        "--cover-min", type=float, default=0.0, show_default=True, metavar="PERCENT",
+        help="Smallest cloud cover of a product.",
+    ),
+    click.option(
+        "--cover-max", type=float, default=100.0, show_default=True, metavar="PERCENT",
+        help="Largest cloud cover of a product.",
+    ),
+)  # fmt: skip
+
+prefer = click.option(
+    "--prefer", type=click.Choice(["stored", "masked"]), help="Read stored rasters before bands."
+)  # fmt: skip
+
+executor = together(
+    click.option(
+        "--workers", type=int, default=0, show_default=True, help="Threads, or Dask's processes; 0 uses all processors."
+    ),
+    click.option(
+        "--executor", type=click.Choice(["serial", "threads", "dask"]), help="Who does the work. Default: threads."
+    ),
+    click.option(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work: tcp://10.0.0.1:8786."
+    ),
+)
+
+report = click.option("--report", metavar="FILE", help="Write the full report (CSV) to this file.")
+
+extraction = together(
+    click.option(
+        "--extraction", metavar="DIR",
+        help="Folder that has a folder for each layer. Default: EXTRACTION of the library, or of the home folder.",
+    ),
+    click.option(
+        "--wait", type=click.FloatRange(min=0), metavar="SECONDS",
+        help="How long to wait for another run on the same layer; 0 gives up at once. Default: until it is done.",
+    ),
+)  # fmt: skip
+
+
+def common(more: str) -> Decorator:
+    """Add what every command has.
+
+    Parameters
+    ----------
+    more
+        What `--verbose` says.
+    """
+    return together(
+        click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
+        click.option("--verbose", "-v", is_flag=True, help=f"Say more: {more}."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    )
+
+
+EVERY_ACQUISITION = "every acquisition, its sources and reasons"
+
+_RENAMED = {"field": "field_names", "workers": "multiproc"}
+_OF_SERIES = (
+    "indices", "date_min", "date_max", "masks", "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob",
+    "thin_cir", "library", "safe", "layer", "field", "buffer", "pixels", "stats", "min_valid", "units", "cover_min",
+    "cover_max", "prefer", "keep_empty", "workers", "executor", "scheduler", "extraction", "wait", "raw_format",
+    "quiet",
+)  # fmt: skip
+
+
+def of_series(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are keywords of the time series; those that were not given several times are None."""
+    return {
+        _RENAMED.get(name, name): None if options[name] == () else options[name]
+        for name in _OF_SERIES
+        if name in options
+    }
+
+
+def report_file(name: str | None) -> Path | None:
+    """Return the file that `report` names.
+
+    Raises
+    ------
+    OutputError
+        If it is a folder.
+    """
+    if not name:
+        return None
+    path = settings.absolute(name)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; --report takes the name of a file.")
+    return path
