@@ -40,7 +40,7 @@ def test_periods_of_dates(day: str, kind: str, week: str, key: str) -> None:
 def test_periods_follow_each_other(day: dt.date, kind: str) -> None:
     assert key_of(day, kind) <= key_of(day + dt.timedelta(1), kind)
     for week in ("sunday", "iso"):
-        one, other = (key_of(d, "weekly", week) for d in (day, day + dt.timedelta(7)))  # type: ignore[arg-type]
+        one, other = (key_of(d, "weekly", week) for d in (day, day + dt.timedelta(7)))
         assert one < other
 
 
@@ -64,9 +64,10 @@ def test_weeks_are_those_of_the_system() -> None:
     ],
 )
 def test_names(kind: str, key: str, name: str) -> None:
-    assert file_stem("parcels", 100, "NDVI", kind, key) == name
-    assert file_stem("parcels", 100.0, "NDVI", kind, key) == name
-    assert file_stem("parcels", 37.5, "NDVI", kind, key) == name.replace("CC100", "CC37.5")
+    assert file_stem("parcels", (0, 100), "NDVI", kind, key) == name
+    assert file_stem("parcels", (0.0, 100.0), "NDVI", kind, key) == name
+    assert file_stem("parcels", (0, 37.5), "NDVI", kind, key) == name.replace("CC100", "CC37.5")
+    assert file_stem("parcels", (5, 60), "NDVI", kind, key) == name.replace("CC100", "CC5-60")
 
 
 DAYS = ["2022-06-01", "2022-06-11", "2022-06-30"] * 2 + ["2022-07-01"]

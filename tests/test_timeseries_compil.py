@@ -339,7 +339,8 @@ def test_archives_that_are_thinned_out_keep_their_rows(archive: demo.DemoArchive
     series = compil_of(archive, tmp_path / "extraction")
     again = series.extract_data()
     assert again.images == 0
-    assert again.kept == done.images + done.empty - 1
+    assert again.kept == done.images + done.empty
+    assert series.rows == done.rows  # also of products that the archive does not have any more
     pd.testing.assert_frame_equal(series.data["NDVI"], before)
 
 
@@ -402,8 +403,8 @@ def test_what_would_be_done_can_be_asked(archive: demo.DemoArchive, tmp_path: Pa
     series = compil_of(archive, tmp_path / "extraction")
     looked = series.extract_data(getstat=False)
     assert looked.asked == looked.acquisitions == len(products(archive))
-    assert str(looked).endswith(" acquisitions are to be extracted, 0 are there already.")
-    assert raw_files(series) == []
+    assert str(looked).endswith(" acquisitions to be extracted, 0 images are there already.")
+    assert not series.folder.exists()
     assert series.extract_data().acquisitions == looked.asked
 
 
@@ -422,6 +423,54 @@ def test_open_ranges_and_cloud_cover(archive: demo.DemoArchive, tmp_path: Path) 
     assert len(few.data["NDVI"]) < len(until.data["NDVI"])
     (file,) = few.folder.glob("compiled_data/NDVI/*/all_data/*.csv")
     assert file.name == f"{few.layer.name}_CC20_NDVI_all_data.csv"
+
+
+def test_limits_of_cloud_cover_have_files_of_their_own(
+    whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    before = content(tmp_path)
+    series = compil_of(season, tmp_path, cover_min=5, cover_max=60)
+    made = series.compile_data(alldata=True, monthly=True, formats=["csv", "parquet"])
+    assert made.files
+    assert all("_CC5-60_" in path.name for path in made.files)
+    none = compil_of(season, tmp_path, cover_min=99.5).compile_data(alldata=True, monthly=True)
+    assert none.files == none.removed == []
+    (note,) = none.notes
+    assert re.search(r"the products of all \d+ images are outside the cloud cover 99\.5 to 100 %", note)
+    assert before.items() <= content(tmp_path).items()
+
+
+def test_a_range_without_rows_is_told(whole: TimeSeriesCompil) -> None:
+    made = whole.compile_data(datemin="2040-01-01")
+    assert made.files == []
+    assert [note.split(" under ")[0] for note in made.notes] == [f"There are no rows of {i}" for i in ("NDVI", "BIGR")]
+    assert "from 2040-01-01 to today; check datemin and datemax" in made.notes[0]
+
+
+def test_a_range_is_aggregated_to_one_period(whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_path: Path) -> None:
+    shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    rows = whole.data["NDVI"]
+    first, last = rows.index.min().date(), rows.index.sort_values()[len(rows) // 2].date()
+    made = compil_of(season, tmp_path).compile_data(datemin=first, datemax=last, aggregate="max")
+    (path,) = (path for path in made.files if path.stem.endswith("_max"))
+    got = pd.read_csv(path)
+    assert set(got["period"]) == {f"{first}_{last}"}
+    within = rows[rows.index < pd.Timestamp(last) + pd.Timedelta(days=1)]
+    want = within.groupby("fid")["mean"].agg(["count", "max"])
+    assert got["dates"].tolist() == want["count"].tolist()
+    assert np.allclose(got["max"], want["max"], rtol=1e-12)
+
+
+def test_all_indices_of_the_folder_are_compiled_where_none_is_named(
+    whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    made = compil_of(season, tmp_path, indices=None).compile_data(yearly=True, week="iso")
+    assert made.notes == []
+    assert {path.parts[-4] for path in made.unchanged} == {"NDVI", "BIGR"}
+    empty = compil_of(season, tmp_path, indices=None, masks="CM001").compile_data(yearly=True)
+    assert empty.notes == ["Nothing has been extracted yet; extract first."]
 
 
 def test_several_masks_have_their_folders(archive: demo.DemoArchive, tmp_path: Path) -> None:
@@ -511,13 +560,13 @@ def test_two_runs_at_once_do_the_work_once(
 
 def test_who_holds_the_folder_is_told(archive: demo.DemoArchive, tmp_path: Path) -> None:
     series = compil_of(archive, tmp_path / "extraction", wait=0)
-    series.extract_data(getstat=False)
+    series.extract_data()
     with (
         locked(series.folder),
         pytest.raises(StoreError, match=rf"held by process {os.getpid()} on .*since.*wait until it is done"),
     ):
         series.extract_data()
-    assert series.extract_data().images > 10
+    assert series.extract_data().kept > 10
 
 
 # ---------------------------------------------------------------------------------------------------------- compilation
@@ -651,7 +700,7 @@ def test_an_index_without_rows_is_told_and_the_others_are_compiled(archive: demo
     series = compil_of(archive, tmp_path / "extraction", indices=["NDVI", "NDWIGAO"])
     done = series.extract_data()
     assert done.missing == len(products(archive))
-    assert "25 lack their inputs" in str(done)
+    assert "25 images lack their inputs" in str(done)
     made = series.compile_data(alldata=True)
     assert [path.name for path in made.files] == [f"{series.layer.name}_CC100_NDVI_all_data.csv"]
     (note,) = made.notes
@@ -661,7 +710,7 @@ def test_an_index_without_rows_is_told_and_the_others_are_compiled(archive: demo
     assert series.data["NDWIGAO"].empty
     # It is not looked at again before its bands come.
     assert str(compil_of(archive, tmp_path / "extraction", indices=["NDWIGAO"]).extract_data()) == (
-        "Nothing new: 0 images are there already, 25 lack their inputs."
+        "Nothing new: 0 images are there already, 25 images lack their inputs."
     )
 
 
@@ -715,10 +764,10 @@ def test_the_published_series_is_continued_as_the_original_would(
     rows = pd.read_csv(samples / "all_data.csv", parse_dates=["date"])
     layer = gpd.read_file(season.layer).iloc[:4, -1:].to_crs(32740)
     layer.geometry = layer.geometry.translate(0, 0)
-    series = TimeSeriesCompil(layer, ["NDVI"], library=season.library, extraction=tmp_path, quiet=True, name="parcels")
-    with pytest.raises(LibraryError):
-        _ = TimeSeriesCompil(layer, ["NDVI"], library=tmp_path / "none")
-    series.extract_data(getstat=False)
+    series = TimeSeriesCompil(
+        layer, ["NDVI"], "2030-01-01", library=season.library, extraction=tmp_path, quiet=True, name="parcels"
+    )
+    series.extract_data()  # nothing, but there is a folder then
     raw = series.folder / "raw_data" / "NDVI" / CM004
     raw.mkdir(parents=True)
 
@@ -801,7 +850,8 @@ def test_bad_compilations_are_refused(whole: TimeSeriesCompil, asked: dict[str, 
 
 def test_compiling_before_extracting_is_told(season: demo.DemoArchive, tmp_path: Path) -> None:
     series = compil_of(season, tmp_path)
-    for ask in (lambda: series.compile_data(alldata=True), lambda: series.data, lambda: series.rows):
+    assert series.rows == 0
+    for ask in (lambda: series.compile_data(alldata=True), lambda: series.data, series.to_xarray):
         with pytest.raises(StoreError, match=r"Nothing of the layer .* call extract_data\(\)"):
             ask()
     assert list(tmp_path.iterdir()) == []
@@ -832,7 +882,7 @@ def test_a_damaged_book_is_told_and_can_be_removed(archive: demo.DemoArchive, tm
 
 def test_a_newer_book_is_refused(archive: demo.DemoArchive, tmp_path: Path) -> None:
     series = compil_of(archive, tmp_path / "extraction")
-    series.extract_data(getstat=False)
+    series.extract_data()
     base = sqlite3.connect(series.folder / "ledger.sqlite")
     base.execute("UPDATE facts SET value = '99' WHERE name = 'version'")
     base.commit()

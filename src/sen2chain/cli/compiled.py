@@ -16,9 +16,6 @@ from sen2chain.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
-    from sen2chain.timeseries import TimeSeriesCompil
 
 _UPDATE_EXAMPLES = """
 \b
@@ -98,10 +95,15 @@ def update(layer_file: str, **options: Any) -> None:
     if file is not None:
         atomic.check_folder(file.parent)  # what cannot be written is told before the work starts
     done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
+    if options["dry_run"]:
+        if not options["quiet"]:
+            show.result([*done.notes, str(done)])
+        if not (done.asked or done.kept):
+            fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
+        return
     if file is not None:
-        _write_report(series, file, options)
-    to_come = options["dry_run"] and done.acquisitions > 0
-    partly = series.incomplete and not options["dry_run"]
+        series.report_to_csv(file)
+    partly = series.incomplete
     if not options["quiet"]:
         # A nightly run that found nothing new is short, unless something is missing.
         in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
@@ -111,25 +113,10 @@ def update(layer_file: str, **options: Any) -> None:
         if in_full:
             show.summary(series.report, verbose=options["verbose"])
         click.echo(str(series.folder))
-    if not series.rows and not to_come:
+    if not series.rows:
         fail(f"There are no rows of the products asked for. {series.why_nothing()}".strip(), EXIT_NOTHING)
     if partly:
         sys.exit(EXIT_PARTLY)
-
-
-def _write_report(series: TimeSeriesCompil, file: Path, options: Mapping[str, Any]) -> None:
-    """Write the report as CSV, with the JSON beside it."""
-    import pyarrow as pa
-
-    from sen2chain.export import write_csv
-    from sen2chain.library import open_library
-    from sen2chain.provenance import provenance
-
-    report = series.report
-    archive = open_library(options["library"], options["safe"]).describe()
-    lines = [{str(name): value for name, value in line.items()} for line in report.to_dict("records")]
-    origin = provenance(series.request, series.layer, archive, lines)
-    write_csv([pa.Table.from_pandas(report, preserve_index=False)], file, origin)
 
 
 @click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES)
@@ -231,8 +218,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
             click.echo(str(path))
     if not done.files and not done.unchanged:
-        why = done.notes[0] if done.notes else "No row is within the dates; check --from and --to."
-        fail(f"Nothing was compiled. {why}", EXIT_NOTHING)
+        fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:
         sys.exit(EXIT_PARTLY)
 
@@ -250,8 +236,6 @@ def _check(options: Mapping[str, Any]) -> None:
         raise RequestError(
             "Nothing is to be compiled; add --all, --yearly, --monthly, --weekly, --daily, --from or --to."
         )
-    if options["aggregate"] and not periods:
-        raise RequestError("--aggregate needs periods; add --all, --yearly, --monthly, --weekly or --daily.")
     if options["smoothing"] and not options["alldata"] and not in_range:
         raise RequestError("--smooth smooths whole series; add --all, --from or --to.")
     context = click.get_current_context()

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sen2chain.errors import RequestError, UnknownNameError
-from sen2chain.periods.calendar import key_of
+from sen2chain.periods.calendar import CUSTOM, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +68,7 @@ class Aggregation:
         head = [("period", pa.string()), ("fid", pa.int64()), ("dates", pa.int64())]
         return pa.schema([*head, *((name, pa.float64()) for name in self.columns[1:]), *attributes])
 
-    def apply(self, rows: pa.Table, kind: str, week: Week = "sunday") -> pd.DataFrame:
+    def apply(self, rows: pa.Table, kind: str, week: Week = "sunday", period: str = "") -> pd.DataFrame:
         """Aggregate the complete series of some features.
 
         Parameters
@@ -76,9 +76,11 @@ class Aggregation:
         rows
             Columns ``date``, ``fid``, ``count`` and ``mean`` at least.
         kind
-            One of `sen2chain.periods.KINDS`.
+            One of `sen2chain.periods.KINDS`, or `CUSTOM`.
         week
             How weeks are counted.
+        period
+            Name of the one period of `CUSTOM`.
 
         Returns
         -------
@@ -87,7 +89,10 @@ class Aggregation:
         """
         frame = rows.select(["date", "fid", "count", "mean"]).to_pandas()
         days, which = np.unique(frame["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
-        keys = np.array([key_of(day, kind, week) for day in days.tolist()], dtype=object)
+        if kind == CUSTOM:
+            keys = np.full(len(days), period, dtype=object)
+        else:
+            keys = np.array([key_of(day, kind, week) for day in days.tolist()], dtype=object)
         frame["period"] = keys[which] if len(days) else []
         frame["total"] = frame["mean"] * frame["count"]
         groups = frame.groupby(["fid", "period"], sort=True)

@@ -64,7 +64,7 @@ def is_key(text: str, kind: str, week: Week = "sunday") -> bool:
     return re.fullmatch(_KEYS["iso" if kind == "weekly" and week == "iso" else kind], text) is not None
 
 
-def file_stem(stem: str, cover: float, index: str, kind: str, key: str = "") -> str:
+def file_stem(stem: str, cover: tuple[float, float], index: str, kind: str, key: str = "") -> str:
     """Return the name of a compiled file without its suffix.
 
     Parameters
@@ -72,7 +72,7 @@ def file_stem(stem: str, cover: float, index: str, kind: str, key: str = "") -> 
     stem
         The layer's.
     cover
-        Largest cloud cover of products in percent.
+        Smallest and largest cloud cover of products in percent; the smallest is in the name where it is not 0.
     index
         Name of the index.
     kind
@@ -82,8 +82,10 @@ def file_stem(stem: str, cover: float, index: str, kind: str, key: str = "") -> 
 
     Examples
     --------
-    >>> file_stem("parcels", 100, "NDVI", "monthly", "2022-06")
+    >>> file_stem("parcels", (0, 100), "NDVI", "monthly", "2022-06")
     'parcels_CC100_NDVI_monthly_2022-06'
     """
+    least, most = cover
+    limits = f"{least:g}-{most:g}" if least > 0 else f"{most:g}"
     what = key if kind == CUSTOM else kind if kind == ALL else f"{kind}_{key}" if key else kind
-    return f"{stem}_CC{cover:g}_{index}_{what}"
+    return f"{stem}_CC{limits}_{index}_{what}"

@@ -100,5 +100,5 @@ class Compiled:
     """Sentences on what was asked for and is not there."""
 
     def __str__(self) -> str:
-        text = f"{len(self.files)} files written, {len(self.unchanged)} unchanged"
+        text = f"{len(self.files)} file{'s' * (len(self.files) != 1)} written, {len(self.unchanged)} unchanged"
         return f"{text}, {len(self.removed)} removed." if self.removed else f"{text}."

@@ -9,12 +9,13 @@ from sen2chain.errors import UnknownNameError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
+from sen2chain.provenance import provenance
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
-from sen2chain.timeseries.engine import prepare, to_frame
+from sen2chain.timeseries.engine import prepare, to_frame, write_report
 from sen2chain.timeseries.place import Place
-from sen2chain.timeseries.update import Extracted, Update, report
+from sen2chain.timeseries.update import Extracted, Update, look, report
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -39,7 +40,8 @@ class TimeSeriesCompil:
     vectors_file
         Polygon layer: anything pyogrio reads, GeoParquet, or a GeoDataFrame; in any CRS.
     indices
-        Names of the twelve indices, or `Index` values; None means the twelve.
+        Names of the twelve indices, or `Index` values; None means the twelve, and when compiling those of them that
+        were extracted.
     date_min, date_max
         First and last sensing date to extract, inclusive, as ``YYYY-MM-DD`` or dates; None is open.
     cover_min, cover_max
@@ -68,7 +70,8 @@ class TimeSeriesCompil:
     LayerError
         If the layer cannot be used.
     LibraryError
-        If `library` is no library. An archive is only needed to extract.
+        If the extraction folder is to be that of `library`, and that is no library. The archive itself is only looked
+        at to extract.
 
     Examples
     --------
@@ -130,6 +133,7 @@ class TimeSeriesCompil:
         if raw_format not in get_args(RawFormat):
             raise UnknownNameError("raw format", raw_format, get_args(RawFormat))
         self.field_names = field_names
+        self._all_indices = indices is None
         self._engine = prepare(
             self.request,
             resolve_executor(executor, multiproc, scheduler),
@@ -195,10 +199,12 @@ class TimeSeriesCompil:
             If the cluster cannot be used.
         """
         _ = self.plan  # without an archive no folder is begun
-        with self._place.held() as (folder, ledger, engine):
-            result = Update(engine, folder, ledger, self._raw_format).run(
-                only_look=not getstat, force=force, redo_old=redo_old
-            )
+        if not getstat and not self._place.exists:
+            result = look(self._engine)
+        else:
+            with self._place.held() as (folder, ledger, engine):
+                run = Update(engine, folder, ledger, self._raw_format)
+                result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._place.hint:
             result.notes.append(self._place.hint)
         self._ledger = self._frames = None
@@ -284,7 +290,7 @@ class TimeSeriesCompil:
         )  # fmt: skip
         self._place.check()
         with self._place.held() as (folder, ledger, engine):
-            result = Compilation(engine, folder, ledger, asked).run()
+            result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run()
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
@@ -363,15 +369,28 @@ class TimeSeriesCompil:
         given = {(line["index"], line["mask"]) for line in report.lines if line["rows"]}
         return report.has_damage or not set(self._engine.outputs) <= given
 
+    def report_to_csv(self, path: str | Path) -> Path:
+        """Write the report as one CSV file, with the JSON beside it."""
+        found = self._reported()
+        note = provenance(self.request, self.layer, self._engine.archive, found.lines)
+        return write_report(found.frame(), path, note)
+
     def why_nothing(self) -> str:
-        """Say the one most likely cause why there is no row, and how to mend it; empty where there are rows."""
+        """Say the one most likely cause why there is no row, and how to mend it; empty where there are rows.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        """
         return self._engine.why_nothing(self._reported())
 
     def _reported(self) -> Ledger:
         if self._ledger is None:
-            self._place.check()
-            with self._place.held() as (_, ledger, engine):
-                self._ledger = report(engine, ledger)
+            if not self._place.exists:
+                return self._engine.ledger()
+            with self._place.book() as book:
+                self._ledger = report(self._engine, book)
         return self._ledger
 
     def __repr__(self) -> str:

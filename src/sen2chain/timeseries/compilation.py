@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
 from sen2chain.errors import RequestError
 from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
@@ -50,9 +51,20 @@ class Compilation:
         The layer's folder and its book.
     asked
         Which files.
+    only_known
+        Whether outputs of which nothing was ever extracted are passed over without a word.
     """
 
-    def __init__(self, engine: Engine, folder: ExtractionFolder, ledger: ImageLedger, asked: CompileRequest) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: ExtractionFolder,
+        ledger: ImageLedger,
+        asked: CompileRequest,
+        *,
+        only_known: bool = False,
+    ) -> None:
+        self._only_known = only_known
         self._engine, self._folder, self._ledger, self._asked = engine, folder, ledger, asked
         self._layout = engine.row_format(with_completeness=True)
         self._errors: list[RequestError] = []
@@ -66,15 +78,24 @@ class Compilation:
             If a series cannot be smoothed; everything else is written.
         """
         result, known = Compiled(), self._ledger.compiled()
-        columns, cover = self._layout.schema.to_string(), self._engine.request.cover_max
+        request, columns = self._engine.request, self._layout.schema.to_string()
+        cover = (request.cover_min, request.cover_max)
         plans = []
         for index, mask in self._engine.outputs:
             entries = self._ledger.entries(index, mask)
             images = self.images(index, mask, entries)
-            if not images:
-                result.notes.append(_why_no_rows(index, mask, entries))
+            if not images and self._only_known and not list_images(self._folder, index, mask) and not entries:
+                continue
             targets = Targets(self._folder, self._asked, cover, columns, index, mask)
-            plans.append((targets, targets.of(images), entries))
+            wanted = targets.of(images)
+            if not images:
+                result.notes.append(self._why_no_rows(index, mask, entries))
+            elif self._asked.custom and not any(target.kind == periods.CUSTOM for target in wanted):
+                asked = f"from {self._asked.first or 'the beginning'} to {self._asked.last or 'today'}"
+                result.notes.append(f"There are no rows of {index} under {mask} {asked}; check datemin and datemax.")
+            plans.append((targets, wanted, entries))
+        if not plans:
+            result.notes.append("Nothing has been extracted yet; extract first.")
         for _, wanted, _ in plans:
             for target in wanted:
                 if target.content == "smoothed" and self._asked.smooth:
@@ -88,14 +109,29 @@ class Compilation:
                 self._ledger.set_compiled(targets.record(target) for target in written)
                 result.files += [target.path for target in written]
         if self._errors:
-            raise self._errors[0]
+            raise RequestError(f"{self._errors[0]} Everything else was written.")
         return result
+
+    def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
+        """Say why there is nothing of an index."""
+        start = f"There are no rows of {index} under {mask}"
+        outside = len(list_images(self._folder, index, mask))
+        if outside:
+            request = self._engine.request
+            limits = f"{request.cover_min:g} to {request.cover_max:g} %"
+            return f"{start}: the products of all {outside} images are outside the cloud cover {limits}."
+        if not entries:
+            return f"{start}: nothing has been extracted yet; extract first."
+        example = next((entry.error for entry in entries.values() if entry.error), "")
+        return f"{start}: none of {len(entries)} images gave any. {example}".strip()
 
     def _remove(self, gone: Sequence[str], result: Compiled) -> None:
         for name in gone:
             path = self._folder.root / name
-            for file in (path, path.with_suffix(".json"), stats_path(path)):
+            for file in (path, stats_path(path)):
                 file.unlink(missing_ok=True)
+            if not any(path.with_suffix(f".{end}").exists() for end in ("csv", "parquet")):
+                path.with_suffix(".json").unlink(missing_ok=True)
             result.removed.append(path)
         self._ledger.set_compiled(gone=gone)
 
@@ -216,7 +252,7 @@ class Compilation:
         assert asked.aggregation is not None  # noqa: S101  # there are such targets only where it is
         days = {image.product.sensing.date() for image in target.images}
         schema = asked.aggregation.schema(self._layout.attributes.schema)
-        tables = self.aggregates(spool, index, mask, target.kind, days)
+        tables = self.aggregates(spool, index, mask, target.kind, days, target.key)
         write = write_csv if target.path.suffix == ".csv" else write_parquet
         write(tables, target.path, {**note, "columns": asked.aggregation.definitions}, schema)
 
@@ -229,13 +265,13 @@ class Compilation:
             write_smoothed(spool.tables(index, mask, days), target.path, index, asked, attributes, note)
 
     def aggregates(
-        self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None
+        self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None, period: str = ""
     ) -> Iterator[pa.Table]:
         """Give one row per feature and period, a piece of the layer at a time."""
         aggregation, attributes = self._asked.aggregation, self._layout.attributes
         assert aggregation is not None  # noqa: S101
         for table in spool.tables(index, mask, days):
-            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._asked.week), preserve_index=False)
+            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._asked.week, period), preserve_index=False)
             for name in attributes.schema.names:
                 made = made.append_column(attributes.schema.field(name), attributes.column(name).take(made["fid"]))
             yield made.cast(aggregation.schema(attributes.schema))
@@ -293,12 +329,3 @@ def _line(index: str, mask: str, image: RawImage, entry: Entry | None) -> dict[s
         "value_source": entry.value_source if entry else "", "mask_source": entry.mask_source if entry else "",
         "rows": entry.rows if entry else 0, "error": entry.error if entry else "", **reasons,
     }  # fmt: skip
-
-
-def _why_no_rows(index: str, mask: str, entries: Mapping[str, Entry]) -> str:
-    """Say why there is nothing of an index."""
-    start = f"There are no rows of {index} under {mask}"
-    if not entries:
-        return f"{start}: nothing has been extracted yet; extract first."
-    example = next((entry.error for entry in entries.values() if entry.error), "")
-    return f"{start}: none of {len(entries)} images gave any. {example}".strip()

@@ -11,6 +11,7 @@ import pyarrow as pa
 from sen2chain import settings
 from sen2chain.errors import LibraryError
 from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.export import write_csv
 from sen2chain.ledger import Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import make_plan
@@ -211,6 +212,13 @@ def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     """Join tables of rows into one frame indexed by date."""
     frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
     return frame.set_index("date")
+
+
+def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any]) -> Path:
+    """Write a report as one CSV file, with a JSON beside it."""
+    file = settings.absolute(path)
+    write_csv([pa.Table.from_pandas(report, preserve_index=False)], file, note)
+    return file
 
 
 def scaled_definitions(request: Request) -> dict[str, Any]:

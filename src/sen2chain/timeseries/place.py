@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sen2chain.plan import Request
     from sen2chain.store import ExtractionFolder
     from sen2chain.timeseries.engine import Engine
+    from sen2chain.vectors import Layer
 
 
 class Place:
@@ -39,6 +40,7 @@ class Place:
         self._extraction, self._engine, self._wait = extraction, engine, wait
         self._tag = tag_of(engine.request)
         self._layers = settings.cache_dir() / "layers"
+        self._own: Layer | None = None
         with status("looking for the layer's folder", quiet=engine.quiet):
             self._found = recognise(extraction, engine.layer, self._tag, self._layers)
 
@@ -60,11 +62,27 @@ class Place:
         StoreError
             If the folder does not exist.
         """
-        if not self.folder.root.is_dir():
+        if not self.exists:
             raise StoreError(
                 f"Nothing of the layer {self._engine.layer.name} is in {self._extraction}; call extract_data() "
                 "(sen2chain update) first."
             )
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was extracted."""
+        return self.folder.root.is_dir()
+
+    def book(self) -> ImageLedger:
+        """Open the book to read in it, whoever holds the folder.
+
+        Raises
+        ------
+        StoreError
+            If the folder does not exist, or its book is damaged.
+        """
+        self.check()
+        return ImageLedger(self.folder.ledger)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
@@ -94,9 +112,9 @@ class Place:
         check_folder(folder.root)
         with locked(folder.root, wait=self._wait, quiet=quiet):
             sweep(folder.root)
-            own = make_folder(self._found, layer, self._layers)
+            self._own = self._own or make_folder(self._found, layer, self._layers)
             with ImageLedger(folder.ledger) as ledger:
-                yield folder, ledger, self._engine.on(own)
+                yield folder, ledger, self._engine.on(self._own)
 
 
 def tag_of(request: Request) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from sen2chain import export, settings
 from sen2chain.atomic import check_folder
 from sen2chain.errors import OutputError, RequestError
@@ -20,7 +18,7 @@ from sen2chain.progress import status
 from sen2chain.provenance import provenance
 from sen2chain.select import select
 from sen2chain.spool import Spool
-from sen2chain.timeseries.engine import prepare, scaled_definitions, to_frame
+from sen2chain.timeseries.engine import prepare, scaled_definitions, to_frame, write_report
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -284,9 +282,7 @@ class TimeSeries:
 
     def report_to_csv(self, path: str | Path) -> Path:
         """Write the report as one CSV file, with the JSON beside it."""
-        file = settings.absolute(path)
-        export.write_csv([pa.Table.from_pandas(self.report, preserve_index=False)], file, self.provenance())
-        return file
+        return write_report(self.report, path, self.provenance())
 
     def _write(self, out_path: str | Path, suffix: str) -> list[Path]:
         folder = self.check_folder(out_path)

@@ -30,7 +30,7 @@ class Target:
     kind: str
     """What it compiles: one of `sen2chain.periods.KINDS`, or a range of dates."""
     key: str
-    """The period; empty where all periods are in one file."""
+    """The period; empty where all periods of the kind are in one file."""
     images: tuple[RawImage, ...]
     """The files of rows it is made from, by sensing time."""
     content: Literal["rows", "aggregates", "smoothed"] = "rows"
@@ -45,8 +45,8 @@ class Targets:
     """The layer's folder."""
     asked: CompileRequest
     """What is asked for."""
-    cover: float
-    """Largest cloud cover of products in percent, as it stands in names."""
+    cover: tuple[float, float]
+    """Smallest and largest cloud cover of products in percent, as they stand in names."""
     columns: str
     """Columns of the rows; with other columns it is another file."""
     index: str
@@ -64,25 +64,35 @@ class Targets:
                 groups.setdefault(periods.key_of(image.product.sensing.date(), kind, asked.week), []).append(image)
             targets += [target for key, group in groups.items() for target in self._files(kind, key, group)]
             if asked.aggregation and images:
-                targets += self._files(kind, "", images)
+                targets += self._aggregates(kind, "", images)
         within = [image for image in images if asked.is_within(image.product.sensing.date())]
         if asked.custom and within:
             first, last = within[0].product.sensing.date(), within[-1].product.sensing.date()
             targets += self._files(periods.CUSTOM, f"{first}_{last}", within)
+            if asked.aggregation:
+                targets += self._aggregates(periods.CUSTOM, f"{first}_{last}", within)
         return targets
 
     def _files(self, kind: str, key: str, images: Sequence[RawImage]) -> list[Target]:
-        """Return the files of a period, one for each format; without a key that of all periods' aggregates."""
-        asked = self.asked
-        stem = periods.file_stem(self.folder.stem, self.cover, self.index, kind, key)
-        folder, chosen = self.folder.compiled(self.index, self.mask, kind), tuple(images)
-        if not key and asked.aggregation:
-            stem = f"{stem}_{'-'.join(asked.aggregation.names)}"
-            return [Target(folder / f"{stem}.{end}", kind, key, chosen, "aggregates") for end in asked.formats]
-        targets = [Target(folder / f"{stem}.{end}", kind, key, chosen) for end in asked.formats]
+        """Return the files of a period, one for each format, and the smoothed one."""
+        asked, stem, folder = self.asked, self._stem(kind, key), self._folder(kind)
+        targets = [Target(folder / f"{stem}.{end}", kind, key, tuple(images)) for end in asked.formats]
         if asked.smooth and kind in {periods.ALL, periods.CUSTOM}:
-            targets.append(Target(folder / f"{stem}{asked.smooth.suffix}.csv", kind, key, chosen, "smoothed"))
+            path = folder / f"{stem}{asked.smooth.suffix}.csv"
+            targets.append(Target(path, kind, key, tuple(images), "smoothed"))
         return targets
+
+    def _aggregates(self, kind: str, key: str, images: Sequence[RawImage]) -> list[Target]:
+        """Return the files of aggregates, each with all periods of a kind."""
+        names = self.asked.aggregation.names if self.asked.aggregation else ()
+        stem, folder = f"{self._stem(kind, key)}_{'-'.join(names)}", self._folder(kind)
+        return [Target(folder / f"{stem}.{end}", kind, key, tuple(images), "aggregates") for end in self.asked.formats]
+
+    def _stem(self, kind: str, key: str) -> str:
+        return periods.file_stem(self.folder.stem, self.cover, self.index, kind, key)
+
+    def _folder(self, kind: str) -> Path:
+        return self.folder.compiled(self.index, self.mask, kind)
 
     def is_fresh(self, target: Target, known: Mapping[str, CompiledFile]) -> bool:
         """Tell whether a file is there as it was written, from the same rows."""
@@ -120,7 +130,7 @@ class Targets:
 
     def _family(self, kind: str, content: str, end: str) -> str:
         week = self.asked.week if kind == "weekly" else ""
-        return f"{self.index} {self.mask} {kind} {week} CC{self.cover:g} {content} {end}"
+        return f"{self.index} {self.mask} {kind} {week} {self.cover} {content} {end}"
 
     def _made_from(self, target: Target) -> str:
         """Return the identity of everything a file depends on."""

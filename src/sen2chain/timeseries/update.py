@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sen2chain.errors import UnreadableError
+from sen2chain.errors import LibraryError, UnreadableError
+from sen2chain.ledger import Ledger
 from sen2chain.library import read_metadata
 from sen2chain.records import ProductId, Reason
 from sen2chain.store import Entry, State, what_is_new, write_image
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sen2chain.execute.task import TaskResult
-    from sen2chain.ledger import Ledger
-    from sen2chain.plan import Task
+    from sen2chain.plan import Request, Task
     from sen2chain.store import ExtractionFolder, ImageLedger, Work
     from sen2chain.store.images import RawFormat
     from sen2chain.timeseries.engine import Engine
@@ -45,15 +47,31 @@ class Extracted:
     """Sentences on the folder."""
 
     def __str__(self) -> str:
-        rest = f", {self.missing} lack their inputs." if self.missing else "."
+        lacking = f"{_of(self.missing, 'image')} lack{'s' * (self.missing == 1)} {_its(self.missing)} inputs"
+        rest = f", {lacking}." if self.missing else "."
+        there = f"{_of(self.kept, 'image')} {'is' if self.kept == 1 else 'are'} there already"
         if self.asked:
-            text = f"{self.asked} images of {self.acquisitions} acquisitions are to be extracted"
-            return f"{text}, {self.kept} are there already{rest}"
+            text = f"{_of(self.asked, 'image')} of {_of(self.acquisitions, 'acquisition')} to be extracted"
+            return f"{text}, {there}{rest}"
         if not (self.images or self.empty or self.failed):
-            return f"Nothing new: {self.kept} images are there already{rest}"
-        text = f"{self.images} images extracted from {self.acquisitions} acquisitions ({self.rows} rows)"
-        parts = [(self.empty, "gave no rows"), (self.failed, "failed"), (self.kept, "were there already")]
-        return ", ".join([text, *(f"{n} {what}" for n, what in parts if n)]) + rest
+            return f"Nothing new: {there}{rest}"
+        text = f"{_of(self.images, 'image')} extracted from {_of(self.acquisitions, 'acquisition')}"
+        parts = [f"{text} ({_of(self.rows, 'row')})"]
+        parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), (self.failed, "failed")) if n]
+        return (
+            ", ".join(
+                [*parts, *([f"{self.kept} {'was' if self.kept == 1 else 'were'} there already"] if self.kept else [])]
+            )
+            + rest
+        )
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _its(count: int) -> str:
+    return "its" if count == 1 else "their"
 
 
 class Update:
@@ -91,7 +109,7 @@ class Update:
             engine.plan.tasks, self._folder, ledger, engine.request,
             force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
         )  # fmt: skip
-        done.kept, done.missing = work.kept, work.missing
+        done.kept, done.missing = work.kept + self._out_of_reach(), work.missing
         if only_look:
             done.asked, done.acquisitions = len(work.keys), len(work.tasks)
             return done
@@ -103,6 +121,15 @@ class Update:
                 self._store(result, work)
         self._tell_of_lossy_rows()
         return done
+
+    def _out_of_reach(self) -> int:
+        """Count images in the range of dates asked for whose products the archive does not have any more."""
+        planned = {(o.index.name, o.mask.name, str(t.product)) for t in self._engine.plan.tasks for o in t.outputs}
+        return sum(
+            entry.key not in planned and entry.state in {State.DONE, State.EMPTY, State.ORIGINAL}
+            for output in self._engine.outputs
+            for entry in _asked_for(self._engine.request, self._ledger.entries(*output).values())
+        )
 
     def _store(self, result: TaskResult, work: Work) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
@@ -139,16 +166,38 @@ class Update:
             )
 
 
+def look(engine: Engine) -> Extracted:
+    """Say what a first run would do; nothing is read or written."""
+    outputs = [output for task in engine.plan.tasks for output in task.outputs]
+    missing = sum(output.reason is not None for output in outputs)
+    return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(engine.plan.tasks))
+
+
 def report(engine: Engine, ledger: ImageLedger) -> Ledger:
-    """Return what became of every image that is asked for, in the last run or an earlier one."""
-    made = engine.ledger()
-    known = {output: ledger.entries(*output) for output in engine.outputs}
-    for task in engine.plan.tasks:
-        for output in task.outputs:
-            entry = known[output.index.name, output.mask.name].get(str(task.product))
-            if entry is not None:
-                _enter(made, entry)
+    """Return what became of every image that is asked for, in the last run or an earlier one.
+
+    Images whose products the archive does not have any more are among them.
+    """
+    try:
+        made = engine.ledger()
+    except LibraryError:
+        made = Ledger()
+    for output in engine.outputs:
+        for entry in _asked_for(engine.request, ledger.entries(*output).values()):
+            _enter(made, entry)
     return made
+
+
+def _asked_for(request: Request, entries: Iterable[Entry]) -> list[Entry]:
+    """Choose the images of a range of dates and of cloud cover, in the order of their products."""
+    found = []
+    for entry in entries:
+        product = ProductId.parse(entry.product)
+        day, cover = product.sensing.date(), entry.cover
+        within = (request.first is None or day >= request.first) and (request.last is None or day <= request.last)
+        if within and (cover is None or request.cover_min <= cover <= request.cover_max):
+            found.append((product.sensing, product.tile, entry.product, entry))
+    return [entry for *_, entry in sorted(found, key=lambda item: item[:3])]
 
 
 def _enter(made: Ledger, entry: Entry) -> None:
