@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,8 +171,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if list(blocks(p))], ids=lambda p: p.stem)
-def test_snippets_run_and_print_what_they_show(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
+def test_snippets_run_and_print_what_they_show(
+    page: Path, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)  # a page does not find what another one has extracted
+    monkeypatch.chdir(tmp_path)
     checker, namespace = doctest.OutputChecker(), {"__name__": "__main__"}
     for kind, content, shown in blocks(page):
         with _same_logging():

@@ -195,7 +195,7 @@ def _write_note(folder: ExtractionFolder, layer: Layer, stored: Layer) -> None:
             "crs": stored.crs,
             "files": [],
         }
-    note["source"] = str(layer.path) if layer.path else None
+    note["source"] = str(layer.path.absolute()) if layer.path else None
     note["files"] = [*note["files"][-99:], *([token] if token else [])]
     with replacing(folder.layer_files / _NOTE) as file:
         file.write((json.dumps(note, indent=2) + "\n").encode())
@@ -211,7 +211,7 @@ def _summary(folder: ExtractionFolder, note: dict[str, Any], cache: Path) -> Sum
 
 def _hint(layer: Layer, new: ExtractionFolder, notes: dict[ExtractionFolder, dict[str, Any]], cache: Path) -> str:
     """Say which folder held the layer before its features changed."""
-    path = str(layer.path) if layer.path else None
+    path = str(layer.path.absolute()) if layer.path else None
     former = [f for f, note in notes.items() if f.stem == new.stem or (path and note.get("source") == path)]
     if not former:
         return ""

@@ -1,6 +1,8 @@
 """The documented interface: `TimeSeries` in one go, `TimeSeriesCompil` in a folder that grows; one engine for both."""
 
+from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.compil import TimeSeriesCompil
 from sen2chain.timeseries.series import TimeSeries
+from sen2chain.timeseries.update import Extracted
 
-__all__ = ["TimeSeries", "TimeSeriesCompil"]
+__all__ = ["Compiled", "Extracted", "TimeSeries", "TimeSeriesCompil"]

@@ -53,8 +53,8 @@ class Extracted:
         if self.asked:
             text = f"{_of(self.asked, 'image')} of {_of(self.acquisitions, 'acquisition')} to be extracted"
             return f"{text}, {there}{rest}"
-        if not (self.images or self.empty or self.failed):
-            return f"Nothing new: {there}{rest}"
+        if not (self.images or self.empty):
+            return f"Nothing new: {there}{f', {self.failed} failed' if self.failed else ''}{rest}"
         text = f"{_of(self.images, 'image')} extracted from {_of(self.acquisitions, 'acquisition')}"
         parts = [f"{text} ({_of(self.rows, 'row')})"]
         parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), (self.failed, "failed")) if n]
