@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sen2chain import TimeSeries, demo
+from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.errors import ExecutorError, RequestError, UnknownNameError
 from sen2chain.execute import Coverages, RowRules, cluster, execute, executors, resolve_executor
 from sen2chain.execute import task as task_room
@@ -360,3 +360,19 @@ def test_coverages_beyond_the_limit_are_dropped_and_found_again(
         got.append(result)
         assert len(small._kept) <= 3
     assert_same_results(got, want)
+
+
+def test_a_compiled_series_does_not_depend_on_who_extracts_it(
+    season: demo.DemoArchive, processes: Processes, tmp_path: Path
+) -> None:
+    frames = []
+    ways: dict[str, dict[str, Any]] = {"serial": {"executor": "serial"}, "dask": {"scheduler": processes.address}}
+    for name, options in ways.items():
+        one = TimeSeriesCompil(
+            season.layer, ["NDVI", "NBR"], library=season.library, extraction=tmp_path / name, quiet=True, **options
+        )
+        one.extract_data()
+        assert one.extract_data().images == 0
+        frames.append((one.data["NDVI"], one.data["NBR"], one.report))
+    for serial, dask in zip(*frames, strict=True):
+        pd.testing.assert_frame_equal(serial, dask)

@@ -701,6 +701,11 @@ def test_an_index_without_rows_is_told_and_the_others_are_compiled(archive: demo
     done = series.extract_data()
     assert done.missing == len(products(archive))
     assert "25 images lack their inputs" in str(done)
+    (said,) = done.notes
+    assert said == (
+        f"25 images of NDWIGAO under {CM004} cannot be made: "
+        "NDWIGAO needs band B11, which the archive lacks and no NDWIGAO raster is stored."
+    )
     made = series.compile_data(alldata=True)
     assert [path.name for path in made.files] == [f"{series.layer.name}_CC100_NDVI_all_data.csv"]
     (note,) = made.notes
@@ -846,6 +851,14 @@ def test_bad_compilations_are_refused(whole: TimeSeriesCompil, asked: dict[str, 
         whole.compile_data(**asked)
     assert "\n" not in str(caught.value)
     assert content(whole.folder) == before
+
+
+def test_an_archive_without_products_in_the_range_is_told(season: demo.DemoArchive, tmp_path: Path) -> None:
+    done = compil_of(season, tmp_path, date_max="2016-01-01").extract_data()
+    assert str(done) == "Nothing new: 0 images are there already."
+    (note,) = done.notes
+    assert note.startswith("The archive has no product of ")
+    assert note.endswith(" from the beginning to 2016-01-01; check date_min and date_max.")
 
 
 def test_compiling_before_extracting_is_told(season: demo.DemoArchive, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class Work:
     """The acquisitions, each with the outputs that are to be extracted."""
     kept: int = 0
     """Number of images that are as they should be."""
-    missing: int = 0
-    """Number of images that cannot be made, because the archive lacks what it takes."""
+    missing: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """(index, mask) -> for each image that cannot be made, what the archive lacks for it."""
     known: list[Entry] = field(default_factory=list)
     """Entries that were only found out or noted anew, to be recorded."""
     inputs: Inputs = field(default_factory=Inputs)
@@ -111,7 +111,7 @@ def what_is_new(
             now = judge.refreshed(task, output, entry)
             if now is None:
                 now = _nothing_to_read(task, output, work.inputs, cover(task), features)
-                work.missing += 1
+                work.missing.setdefault(name[:2], []).append(output.detail)
             else:
                 work.kept += 1
             if now != entry:

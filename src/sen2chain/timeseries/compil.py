@@ -198,7 +198,7 @@ class TimeSeriesCompil:
         ExecutorError
             If the cluster cannot be used.
         """
-        _ = self.plan  # without an archive no folder is begun
+        plan = self.plan  # without an archive no folder is begun
         if not getstat and not self._place.exists:
             result = look(self._engine)
         else:
@@ -207,6 +207,8 @@ class TimeSeriesCompil:
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._place.hint:
             result.notes.append(self._place.hint)
+        if not plan.tasks:
+            result.notes.append(self._engine.why_nothing(self._engine.ledger()))
         self._ledger = self._frames = None
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)

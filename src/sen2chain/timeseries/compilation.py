@@ -121,7 +121,7 @@ class Compilation:
             limits = f"{request.cover_min:g} to {request.cover_max:g} %"
             return f"{start}: the products of all {outside} images are outside the cloud cover {limits}."
         if not entries:
-            return f"{start}: nothing has been extracted yet; extract first."
+            return f"{start}: no image of it has been extracted; extract first."
         example = next((entry.error for entry in entries.values() if entry.error), "")
         return f"{start}: none of {len(entries)} images gave any. {example}".strip()
 

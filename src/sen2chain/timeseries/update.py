@@ -109,7 +109,12 @@ class Update:
             engine.plan.tasks, self._folder, ledger, engine.request,
             force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
         )  # fmt: skip
-        done.kept, done.missing = work.kept + self._out_of_reach(), work.missing
+        done.kept = work.kept + self._out_of_reach()
+        done.missing = sum(map(len, work.missing.values()))
+        done.notes += [
+            f"{_of(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
+            for (index, mask), lacking in work.missing.items()
+        ]
         if only_look:
             done.asked, done.acquisitions = len(work.keys), len(work.tasks)
             return done
