@@ -11,8 +11,9 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from sen2chain.errors import OutputError
 
@@ -136,18 +137,15 @@ def check_folder(path: Path) -> Path:
     folder = Path(path).expanduser()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = temporary(folder / "probe")
-        try:
-            with probe.open("xb") as file:
-                # A full disk still takes the name of an empty file, and only the sync tells.
-                file.write(bytes(4096))
-                sync(file)
-        finally:
-            probe.unlink(missing_ok=True)
+        # Without a name, where the system can do that, so that not even a killed run leaves it behind.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # A full disk still takes the name of an empty file, and only the sync tells.
+            file.write(bytes(4096))
+            sync(file)
     return folder
 
 
-def sync(file: BinaryIO) -> None:
+def sync(file: IO[bytes]) -> None:
     """Wait until a file's content is on the disk."""
     file.flush()
     os.fsync(file.fileno())
