@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sen2chain import atomic
+from sen2chain.atomic import Together, check_folder, is_temporary, replacing, temporary
+from sen2chain.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    path, note = tmp_path / "a.csv", tmp_path / "a.json"
+    with replacing(path, {note: b"{}"}) as file:
+        file.write(b"1")
+        assert all(map(is_temporary, names(tmp_path)))
+    assert (path.read_bytes(), note.read_bytes()) == (b"1", b"{}")
+    assert names(tmp_path) == ["a.csv", "a.json"]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match="in the middle"), replacing(path, {tmp_path / "a.json": b"{}"}) as file:
+        file.write(b"after")
+        raise ValueError("in the middle")
+    assert path.read_bytes() == b"before"
+    assert names(tmp_path) == ["a.csv"]
+
+
+def test_files_written_piece_by_piece_appear_together(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.csv" for n in range(3)]
+    with Together() as files:
+        for piece in (b"1", memoryview(b"2"), b"3"):
+            for path in paths:
+                files.append(path, piece)
+        assert all(map(is_temporary, names(tmp_path)))
+        assert len(names(tmp_path)) == 3
+        files.finish()
+    assert [path.read_bytes() for path in paths] == [b"123"] * 3
+    with Together() as files:
+        files.append(paths[0], b"other")
+    assert paths[0].read_bytes() == b"123"
+    assert names(tmp_path) == ["0.csv", "1.csv", "2.csv"]
+
+
+def test_more_files_than_may_be_open_at_once(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from sen2chain.atomic import Together
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+with Together() as files:
+    for piece in range(2):
+        for n in range(400):
+            files.append(Path(sys.argv[1]) / f"{n}.csv", b"x")
+    files.finish()
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)  # noqa: S603  # our own interpreter
+    assert len(names(tmp_path)) == 400
+
+
+@pytest.mark.parametrize("step", ["write", "finish"])
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.csv"
+    with pytest.raises(OutputError, match=r"No room is left on the disk for .*a\.csv"), Together() as files:
+        files.append(path, b"1")
+        if step == "finish":
+            monkeypatch.setattr(atomic, "sync", full)
+            files.finish()
+        else:
+            monkeypatch.setattr(atomic.Path, "open", full)
+            files.append(path, b"2")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_proved_without_a_name_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(names(tmp_path / "a" / "b")))
+    assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert seen == [[]]  # a run that is killed here leaves nothing
+    with pytest.raises(OutputError, match=r"Cannot write .*file"):
+        (tmp_path / "file").write_bytes(b"")
+        check_folder(tmp_path / "file" / "below")
+
+
+def test_temporary_names_are_known_from_others(tmp_path: Path) -> None:
+    assert is_temporary(temporary(tmp_path / "a.csv").name)
+    assert temporary(tmp_path / "a.csv").parent == tmp_path
+    for name in ("a.tmp", ".a.tmp", ".0123456789abcdef.tmp~", "0123456789abcdef.tmp"):
+        assert not is_temporary(name)
