@@ -4,16 +4,14 @@ import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sen2chain import atomic
 from sen2chain.atomic import Together, check_folder, is_temporary, replacing, temporary
 from sen2chain.errors import OutputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def names(folder: Path) -> list[str]:
@@ -32,9 +30,14 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"before")
-    with pytest.raises(ValueError, match="in the middle"), replacing(path, {tmp_path / "a.json": b"{}"}) as file:
-        file.write(b"after")
-        raise ValueError("in the middle")
+
+    def fail() -> None:
+        with replacing(path, {tmp_path / "a.json": b"{}"}) as file:
+            file.write(b"after")
+            raise ValueError("in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        fail()
     assert path.read_bytes() == b"before"
     assert names(tmp_path) == ["a.csv"]
 
@@ -77,14 +80,19 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = tmp_path / "a.csv"
-    with pytest.raises(OutputError, match=r"No room is left on the disk for .*a\.csv"), Together() as files:
-        files.append(path, b"1")
-        if step == "finish":
-            monkeypatch.setattr(atomic, "sync", full)
-            files.finish()
-        else:
-            monkeypatch.setattr(atomic.Path, "open", full)
+
+    def fail() -> None:
+        with Together() as files:
+            files.append(path, b"1")
+            if step == "finish":
+                monkeypatch.setattr(atomic, "sync", full)
+            else:
+                monkeypatch.setattr(Path, "open", full)
             files.append(path, b"2")
+            files.finish()
+
+    with pytest.raises(OutputError, match=r"No room is left on the disk for .*a\.csv"):
+        fail()
     assert names(tmp_path) == []
 
 
@@ -93,8 +101,8 @@ def test_a_folder_is_proved_without_a_name_in_it(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fsync", lambda _: seen.append(names(tmp_path / "a" / "b")))
     assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert seen == [[]]  # a run that is killed here leaves nothing
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match=r"Cannot write .*file"):
-        (tmp_path / "file").write_bytes(b"")
         check_folder(tmp_path / "file" / "below")
 
 

@@ -101,6 +101,12 @@ def test_aggregates_by_hand() -> None:
     assert Aggregation.of("max").apply(ROWS.slice(0, 0), "yearly").empty
 
 
+def test_a_date_without_a_mean_is_no_date() -> None:
+    rows = ROWS.set_column(3, "mean", pa.array([1000.0, None, 4000.0, None, None, None, None], pa.float64()))
+    (made,) = Aggregation.of(["mean", "weighted_mean"]).apply(rows, "all_data").to_dict("records")
+    assert made == {"period": "all_data", "fid": 0, "dates": 2, "mean": 2500.0, "weighted_mean": 2500.0}
+
+
 def test_names_of_aggregates_are_checked() -> None:
     assert Aggregation.of(["mean", "mean", "count"]).columns == ("dates", "mean")
     with pytest.raises(UnknownNameError, match="Unknown aggregate 'avg'"):

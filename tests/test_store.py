@@ -70,6 +70,7 @@ def parcels() -> gpd.GeoDataFrame:
         {
             "a_name_of_many_letters": [f"Ä {i}" for i in range(40)],
             "number": np.arange(40) * 3,
+            "identifier": 840_123_456_700 + np.arange(40) * 7,
             "area": rng.random(40).round(6),
             "gaps": [None if i % 7 == 0 else "x" for i in range(40)],
         },
@@ -151,6 +152,8 @@ def changed(frame: gpd.GeoDataFrame, what: str) -> gpd.GeoDataFrame:
         other.loc[9, "geometry"] = shapely.affinity.translate(other.geometry[9], 1e-5, 0)
     elif what == "a hole filled":
         other.loc[5, "geometry"] = shapely.Polygon(other.geometry[5].exterior)
+    elif what == "the last digit of an identifier":
+        other.loc[9, "identifier"] += 1
     elif what == "an attribute":
         other.loc[9, "number"] = 5
     elif what == "the order":
@@ -168,6 +171,7 @@ def changed(frame: gpd.GeoDataFrame, what: str) -> gpd.GeoDataFrame:
         ("an outline moved by a metre", "1 of 40 outlines differ"),
         ("a hole filled", "1 of 40 outlines differ"),
         ("an attribute", "attributes differ"),
+        ("the last digit of an identifier", "attributes differ"),
         ("the order", "40 of 40 outlines differ"),
         ("a feature less", "39 features instead of 40"),
         ("a geometry lost", "1 of 40 outlines differ"),
@@ -298,7 +302,7 @@ def batch(fids: Sequence[int] = (0, 2, 3), day: int = 12, **columns: Any) -> Bat
     return Batch("NDVI", CM004, product, f"{product}_NDVI_{CM004}.jp2", values, {Reason.CLOUD: 2}, "bands", "computed")
 
 
-LAYOUT = RowFormat(COLUMNS, attribute_table(pd.DataFrame({"name": ["a", 'b "q"', "c,d", "é"]})))
+LAYOUT = RowFormat(COLUMNS, features=4, attributes=attribute_table(pd.DataFrame({"name": ["a", 'b "q"', "c,d", "é"]})))
 
 
 @pytest.mark.parametrize("raw_format", ["csv", "parquet"])
@@ -347,7 +351,14 @@ def test_rows_of_others_are_sorted_by_feature(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "text"),
-    [(".csv", b""), (".csv", b"a,b\n1,2\n"), (".csv", b"date,fid,count,filename\nx,y,z,u\n"), (".parquet", b"PAR1")],
+    [
+        (".csv", b"date,fid,filename,count,nodata,nbcld\nd,9,f,1,1,1\n"),
+        (".csv", b"date,fid,filename,count,nodata,nbcld\nd,,f,1,1,1\n"),
+        (".csv", b""),
+        (".csv", b"a,b\n1,2\n"),
+        (".csv", b"date,fid,count,filename\nx,y,z,u\n"),
+        (".parquet", b"PAR1"),
+    ],
 )
 def test_files_that_hold_no_rows_are_told(tmp_path: Path, suffix: str, text: bytes) -> None:
     folder = ExtractionFolder(tmp_path / "fields_0123456789abcdef")
@@ -363,7 +374,9 @@ def test_files_that_hold_no_rows_are_told(tmp_path: Path, suffix: str, text: byt
 def test_names_of_raw_files() -> None:
     assert product_of(f"fields_{PRODUCT}_NDVI_{CM004}.csv") == PRODUCT
     assert product_of(f"a_{replace(PRODUCT, orbit=1)}_b_{PRODUCT}_NDVI_{CM004}.parquet") == PRODUCT
-    for name in ("products_no_data.csv", f"fields_{PRODUCT}_NDVI.txt", f".fields_{PRODUCT}_NDVI_x.csv", "x.parquet",
+    assert product_of(f"{replace(PRODUCT, orbit=1)}_{PRODUCT}_NDVI_{CM004}.parquet") == PRODUCT
+    assert product_of(f".fields_{PRODUCT}_NDVI_{CM004}.csv") == PRODUCT
+    for name in ("products_no_data.csv", f"fields_{PRODUCT}_NDVI.txt", f"._fields_{PRODUCT}_NDVI_x.csv", "x.parquet",
                  f"fields_{str(PRODUCT).replace('0612T', '0699T')}_NDVI_CM001.csv"):  # fmt: skip
         assert product_of(name) is None, name
 

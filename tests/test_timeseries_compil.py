@@ -18,6 +18,8 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
+from affine import Affine
 
 import oracle_compile as oracle
 from sen2chain import TimeSeries, TimeSeriesCompil, atomic, demo
@@ -183,6 +185,45 @@ def test_the_originals_folder_is_continued_and_nothing_is_extracted_twice(
     assert series.rows == 2328
     assert set(series.report["value_source"]) == {"original program", "masked index raster"}
     assert not series.incomplete
+
+
+def test_a_file_of_the_original_that_was_cut_is_extracted_again(
+    shared: Path, old_library: Path, published: Path
+) -> None:
+    (folder,) = published.iterdir()
+    series = original(shared, old_library, published)
+    series.extract_data()
+    one, two, *_ = sorted(folder.glob("raw_data/NDVI/*/*.csv"))
+    text = one.read_text()
+    one.write_text(text[:-20])
+    two.write_text("\n".join(two.read_text().split("\n")[:3]) + "\n")  # whole lines: somebody has edited it
+    done = original(shared, old_library, published).extract_data()
+    assert (done.images, done.kept) == (1, 23)
+    assert not one.exists()  # replaced by ours
+    assert len(two.read_text().splitlines()) == 3
+
+
+def test_cloud_cover_of_images_of_the_original_is_found_out(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    series = compil_of(archive, tmp_path / "extraction", raw_format="csv")
+    series.extract_data()
+    (series.folder / "ledger.sqlite").unlink()
+    few = compil_of(archive, tmp_path / "extraction")
+    assert few.extract_data().images == 0
+    assert {entry.state for entry in entries_of(few)} >= {State.ORIGINAL}
+    want = compil_of(archive, tmp_path / "other", cover_max=20)
+    want.extract_data()
+    got = compil_of(archive, tmp_path / "extraction", cover_max=20)
+    pd.testing.assert_frame_equal(got.data["NDVI"], want.data["NDVI"])
+    # Metadata that break later do not make the figure forgotten.
+    (metadata,) = products(archive)[0].rglob("MTD_MSIL2A.xml")
+    metadata.write_text("broken")
+    got.extract_data(force=True)
+    pd.testing.assert_frame_equal(got.data["NDVI"], want.data["NDVI"])
+
+
+def entries_of(series: TimeSeriesCompil) -> list[Any]:
+    with ImageLedger(series.folder / "ledger.sqlite", read_only=True) as ledger:
+        return list(ledger.entries("NDVI", CM004).values())
 
 
 def test_compiling_the_originals_folder_gives_the_originals_files(
@@ -399,6 +440,103 @@ def test_a_lost_or_cut_file_of_rows_is_extracted_again(archive: demo.DemoArchive
     assert content(series.folder) == before
 
 
+def test_a_stored_mask_that_has_gone_changes_nothing(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    """What is computed instead of it is the same mask."""
+    masks = archive.library / "data" / "CLOUDMASKS"
+    for product in products(archive):
+        folder = masks / product.parent.name / product.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        (scl,) = product.rglob("*_SCL_20m.jp2")
+        with rasterio.open(scl) as source:
+            clouds, profile = np.isin(source.read(1), (3, 8, 9, 10)).astype("uint8"), source.profile
+        path = folder / f"{product.stem}_{CM004.replace('ITER1', 'ITER0')}.tif"
+        with rasterio.open(path, "w", **profile | {"driver": "GTiff"}) as target:
+            target.write(clouds, 1)
+    series = compil_of(archive, tmp_path / "extraction", iterations=0)
+    done = series.extract_data()
+    assert set(series.report.query("rows > 0")["mask_source"]) == {"mask raster"}
+    shutil.rmtree(masks)
+    assert compil_of(archive, tmp_path / "extraction", iterations=0).extract_data().kept == done.images + done.empty
+
+
+def test_a_kill_before_a_file_is_removed_leaves_no_row_behind(
+    archive: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = compil_of(archive, tmp_path / "extraction")
+    series.extract_data()
+    rows = len(series.data["NDVI"])
+    product = products(archive)[0]
+    (band,) = product.rglob("*_B04_10m.jp2")
+    with rasterio.open(band) as source:
+        profile, data = source.profile, source.read()
+    with rasterio.open(band, "w", **profile | {"QUALITY": "100", "REVERSIBLE": "YES"}) as target:
+        target.write(data * 0)  # the product has come anew, and has no data
+    unlink = Path.unlink
+
+    def killed(path: Path, **options: Any) -> None:
+        if product.stem in path.name:
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        series.extract_data()
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert product.stem in " ".join(raw_files(series))
+    for _ in range(2):  # before and after the next run
+        series = compil_of(archive, tmp_path / "extraction")
+        assert product.stem not in set(series.data["NDVI"]["filename"].str.split("_NDVI").str[0])
+        assert len(series.data["NDVI"]) <= rows
+        series.extract_data()
+    assert product.stem not in " ".join(raw_files(series))
+
+
+@pytest.mark.parametrize(
+    "name", ["S2A_MSIL2A_20220607T103021_N0400_R108_T31TGJ_20220607T133021", ".parcels", "..", "a b_é", "x_NDVI_CM004"]
+)
+def test_odd_names_of_layers(season: demo.DemoArchive, whole: TimeSeriesCompil, tmp_path: Path, name: str) -> None:
+    series = compil_of(season, tmp_path, name=name)
+    series.extract_data()
+    assert compil_of(season, tmp_path, name=name).extract_data().images == 0
+    pd.testing.assert_frame_equal(series.data["NDVI"], whole.data["NDVI"])
+    assert all(path.is_relative_to(tmp_path) for path in series.compile_data(alldata=True).files)
+
+
+def test_a_name_that_is_too_long_is_refused_at_once(season: demo.DemoArchive, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"name xxx.*too long for names of files; pass name= with up to \d+ letters"):
+        compil_of(season, tmp_path / "extraction", name="x" * 190)
+    assert not (tmp_path / "extraction").exists()
+    longest = compil_of(season, tmp_path / "extraction", name="x" * 100)
+    longest.extract_data()
+    longest.compile_data(alldata=True, daily=True, smoothing="whittaker", window_length=3, polyorder=1)
+
+
+def test_attributes_that_are_called_like_columns_get_a_prefix(season: demo.DemoArchive, tmp_path: Path) -> None:
+    names = ("period", "dates", "weighted_mean", "smoothed", "valid", "weight", "completeness")
+    frame = gpd.read_file(season.layer).assign(**{name: range(SEASON.parcels) for name in names})
+    series = compil_of(season, tmp_path, vectors_file=frame)
+    series.extract_data()
+    options: dict[str, Any] = {"alldata": True, "window_length": 5, "polyorder": 2}
+    for how in ("whittaker", "original"):
+        series.compile_data(**options, aggregate=["weighted_mean"], smoothing=how)
+    for path in series.folder.rglob("*all_data*.csv"):
+        header = path.read_text().split("\n", 1)[0].split(",")
+        assert len(set(header)) == len(header), path
+    (path,) = series.folder.rglob("*all_data_weighted_mean.csv")
+    assert {"period", "attr_period", "attr_dates"} <= set(pd.read_csv(path).columns)
+    cube = series.to_xarray("monthly")
+    assert cube.sizes["period"] > 5
+    assert cube["attr_period"].dims == ("fid",)
+
+
+def test_rows_of_another_formula_are_left_out_and_told(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    series = compil_of(archive, tmp_path / "extraction", indices=["MINE=B08/(B04+B03)"])
+    done = series.extract_data()
+    made = compil_of(archive, tmp_path / "extraction", indices=["MINE=B04/(B08+B03)"]).compile_data(alldata=True)
+    assert made.files == []
+    assert f"{done.images} images of MINE under {CM004} were extracted with another formula" in made.notes[0]
+
+
 def test_what_would_be_done_can_be_asked(archive: demo.DemoArchive, tmp_path: Path) -> None:
     series = compil_of(archive, tmp_path / "extraction")
     looked = series.extract_data(getstat=False)
@@ -499,17 +637,13 @@ def test_other_pixels_have_a_folder_of_their_own(archive: demo.DemoArchive, tmp_
 
 def test_an_odd_grid_is_told_however_the_products_arrive(archive: demo.DemoArchive, tmp_path: Path) -> None:
     """A product of another grid than its tile's is refused although it comes alone."""
-    import rasterio  # noqa: PLC0415  # only this test moves a raster
-    from affine import Affine  # noqa: PLC0415
-
     tile = [p for p in products(archive) if "31TGJ" in p.name]
     odd = tile[4]
     for path in odd.rglob("*.jp2"):
         with rasterio.open(path) as source:
-            profile, data, shift = source.profile, source.read(), Affine.translation(3, 0)
-            profile["transform"] = (
-                source.transform @ shift if hasattr(shift, "__matmul__") else source.transform * shift
-            )
+            profile, data = source.profile, source.read()
+            pixel, _, left, *others = source.transform[:6]
+            profile["transform"] = Affine(pixel, 0, left + 40, *others)  # metres, so that it agrees with itself
         profile |= {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
         with rasterio.open(path, "w", **profile) as target:
             target.write(data)
@@ -527,9 +661,11 @@ def test_an_odd_grid_is_told_however_the_products_arrive(archive: demo.DemoArchi
         if away:
             compil_of(archive, extraction).extract_data()
             compil_of(archive, extraction).extract_data()
+            compil_of(archive, extraction).extract_data(force=True)
         series = compil_of(archive, extraction)
         line = series.report.query("acquisition == @odd.stem").iloc[0]
-        assert line["grid_mismatch"] == len(series.layer), order
+        assert line["grid_mismatch"] == len(series.layer), (order, line.to_dict())
+        assert (series.report.query("tile == '31TGJ' and acquisition != @odd.stem")["grid_mismatch"] == 0).all(), order
         assert odd.stem not in " ".join(raw_files(series)), order
 
 
@@ -604,6 +740,13 @@ def test_iso_weeks_and_ranges(whole: TimeSeriesCompil, tmp_path: Path, season: d
     (custom,) = {path.name for path in made.files} - names
     days = sorted(d for d in set(rows["date"].dt.strftime("%Y-%m-%d")) if d >= str(whole.data["NDVI"].index[3].date()))
     assert custom == f"{series.layer.name}_CC100_NDVI_{days[0]}_{days[-1]}.csv"
+    both = [series.compile_data(weekly=True, week=w, aggregate="max") for w in ("sunday", "iso")]  # type: ignore[arg-type]
+    aggregated = [path for made in both for path in made.files if path.stem.endswith("_max")]
+    assert [path.name.removeprefix(f"{series.layer.name}_CC100_NDVI_") for path in aggregated] == [
+        "weekly_max.csv", "weekly_iso_max.csv",
+    ]  # fmt: skip
+    for path, way in zip(aggregated, ("sunday", "iso"), strict=True):
+        assert set(pd.read_csv(path)["period"]) == set(oracle.periods(rows, "weekly", way))
     # Weeks of the other kind stay.
     assert any(re.search(r"weekly_\d{4}-\d\d\.csv$", p.name) for p in series.folder.rglob("*.csv"))
 
@@ -616,9 +759,7 @@ def test_only_periods_with_new_rows_are_rewritten(archive: demo.DemoArchive, tmp
     series.compile_data(**EVERYTHING)  # type: ignore[arg-type]
     assert series.compile_data(**EVERYTHING).files == []  # type: ignore[arg-type]
     shown(late)
-    series.extract_data()  # the archive was looked at before
-    series = compil_of(archive, tmp_path / "extraction")
-    series.extract_data()
+    series.extract_data()  # the same object looks at the archive again
     made = series.compile_data(**EVERYTHING)  # type: ignore[arg-type]
     stem = f"{series.layer.name}_CC100_NDVI_"
     assert sorted(path.stem.removeprefix(stem) for path in made.files) == sorted([
@@ -628,7 +769,8 @@ def test_only_periods_with_new_rows_are_rewritten(archive: demo.DemoArchive, tmp
     # A file that somebody changed or removed is written again.
     made.files[0].write_text("mine")
     made.files[1].unlink()
-    assert set(series.compile_data(**EVERYTHING).files) == {made.files[0], made.files[1]}  # type: ignore[arg-type]
+    made.files[2].with_suffix(".json").unlink()
+    assert set(series.compile_data(**EVERYTHING).files) == set(made.files[:3])  # type: ignore[arg-type]
 
 
 def test_files_of_periods_without_rows_go(archive: demo.DemoArchive, tmp_path: Path) -> None:
@@ -639,11 +781,13 @@ def test_files_of_periods_without_rows_go(archive: demo.DemoArchive, tmp_path: P
     day = pd.Timestamp(re.search(r"MSIL2A_(\d{8})", image.name)[1])  # type: ignore[index]
     for other in image.parent.glob(f"*MSIL2A_{day:%Y%m%d}*"):
         other.unlink()
-    made = series.compile_data(daily=True)
-    assert [path.name for path in made.removed] == [f"{series.layer.name}_CC100_NDVI_daily_{day:%Y-%m-%d}.csv"]
-    assert "1 removed" in str(made)
-    assert not made.removed[0].exists()
-    assert made.removed[0].with_suffix(".parquet").exists()  # not asked for this time
+    days = len(list(series.folder.rglob("*daily*.parquet")))
+    made = compil_of(archive, tmp_path / "extraction", cover_max=100.0).compile_data(daily=True)
+    stem = f"{series.layer.name}_CC100_NDVI_daily_{day:%Y-%m-%d}"
+    assert sorted(path.name for path in made.removed) == [f"{stem}.csv", f"{stem}.parquet"]
+    assert "2 removed" in str(made)
+    assert not list(series.folder.rglob(f"{stem}*"))
+    assert len(list(series.folder.rglob("*daily*.parquet"))) == days - 1  # those of other days stay
 
 
 def test_parquet_and_csv_say_the_same(whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_path: Path) -> None:
@@ -790,9 +934,8 @@ def test_the_published_series_is_continued_as_the_original_would(
     put(rows)
     series.compile_data(**options)
     assert_same_smooth(smooth, samples / "smooth_continued.csv")
-    series.compile_data(**options, reset_smoothing=True, covermax=75.0)
-    smooth.unlink()
-    series.compile_data(**options)
+    assert series.compile_data(**options, covermax=75.0).files == []
+    series.compile_data(**options, reset_smoothing=True)
     assert_same_smooth(smooth, samples / "smooth_w11_p3.csv")
     stats = smooth.with_name(smooth.name.replace("_smooth", "_smooth_stats"))
     pd.testing.assert_frame_equal(pd.read_csv(stats), pd.read_csv(samples / "stats_w11_p3.csv"))
@@ -816,6 +959,8 @@ def assert_same_smooth(got: Path, want: Path) -> None:
         ({"date_min": "2022-13-01"}, "date_min is '2022-13-01'"),
         ({"multiproc": -1}, "multiproc is -1"),
         ({"library": "nowhere"}, "nowhere is not a folder"),
+        ({"wait": -1}, "wait is -1"),
+        ({"wait": "x"}, "wait is 'x'"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_written(
@@ -834,6 +979,9 @@ def test_bad_parameters_are_refused_before_anything_is_written(
         ({"alldata": True, "week": "monday"}, "Unknown week 'monday'"),
         ({"alldata": True, "formats": "xls"}, "Unknown format 'xls'"),
         ({"alldata": True, "formats": []}, "No format"),
+        ({"alldata": True, "formats": None}, "No format"),
+        ({"alldata": True, "smoothing": True, "covermax": "75"}, "covermax is '75'"),
+        ({"alldata": True, "smoothing": True, "window_length": None}, "window_length is None"),
         ({"alldata": True, "aggregate": "average"}, "Unknown aggregate 'average'"),
         ({"alldata": True, "aggregate": []}, "No aggregate"),
         ({"alldata": True, "smoothing": "spline"}, "Unknown smoothing 'spline'; allowed: savgol"),

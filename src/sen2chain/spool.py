@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sen2chain.cache import release
 from sen2chain.errors import OutputError
@@ -20,15 +21,17 @@ from sen2chain.records import Reason
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
+    import numpy.typing as npt
     import pandas as pd
 
-    from sen2chain.records import Batch
+    from sen2chain.records import Batch, ProductId
 
 # Rows of a run go to temporary files, this many bytes at a time.
 _IN_MEMORY = 64 << 20
 _CHUNK_ROWS = 1 << 16
+_TEXT_BYTES = 1 << 28
 _COUNTS = ("count", "nodata", "nbcld")
 _REASONS = np.array([*(reason.value for reason in Reason), ""], dtype=object)  # -1, the last, is a row with values
 
@@ -41,6 +44,8 @@ class RowFormat:
     """Columns of statistics after ``cldprb``, in order."""
     attributes: pa.Table
     """Attributes of the layer by fid, the last columns."""
+    features: int = 0
+    """Number of features of the layer; 0 where it does not matter."""
     with_mask: bool = False
     """Whether rows carry the name of their mask."""
     with_reason: bool = False
@@ -79,42 +84,86 @@ class RowFormat:
     def rows_of(self, batch: Batch) -> pa.Table:
         """Return the rows of a batch."""
         numbers = self.numbers_of(batch)
-        table = self.complete(numbers, batch.product.sensing, batch.product.tile, batch.filename, batch.mask)
-        return self.with_attributes(table)
+        return self.complete(pa.Table.from_batches([numbers]), Origins.of([batch]), np.zeros(len(numbers), np.intp))
 
-    def complete(
-        self, numbers: pa.RecordBatch, date: dt.datetime, tile: str, filename: str, mask: str = ""
-    ) -> pa.Table:
-        """Add what is the same for all rows of a batch; attributes are still missing."""
-        n = numbers.num_rows
+    def complete(self, numbers: pa.Table, origins: Origins, which: npt.NDArray[np.intp]) -> pa.Table:
+        """Add the columns that are the same for all rows of a batch, and the attributes.
 
-        def constant(value: object, kind: pa.DataType) -> pa.Array:
-            return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([value], kind)).cast(kind)
-
+        Parameters
+        ----------
+        numbers
+            What `numbers_of` gives, of several batches.
+        origins
+            What the batches are called.
+        which
+            (rows,) the batch of each row.
+        """
+        place = pa.array(which)
         columns = {
-            "date": pa.repeat(pa.scalar(date, pa.timestamp("s")), n),
+            "date": origins.date.take(place),
             "fid": numbers.column("fid"),
-            "tile": constant(tile, pa.string()),
-            "filename": constant(filename, pa.string()),
+            "tile": origins.tile.take(place),
+            "filename": origins.filename.take(place),
         }
         if self.with_mask:
-            columns["mask"] = constant(mask, pa.string())
+            columns["mask"] = origins.mask.take(place)
         columns |= {name: numbers.column(name) for name in self.numbers}
         if self.with_completeness:
             columns["completeness"] = pa.array(_completeness(numbers), from_pandas=True)
         if self.with_reason:
             columns["reason"] = pa.array(_REASONS[numbers.column("reason").to_numpy()], pa.string())
-        return pa.table(columns)
-
-    def with_attributes(self, table: pa.Table) -> pa.Table:
-        """Add the attributes of each row's feature, and bring the columns into their types."""
-        fid = table.column("fid")
-        for name in self.attributes.schema.names:
-            table = table.append_column(self.attributes.schema.field(name), self.attributes.column(name).take(fid))
-        return table.cast(self.schema)
+        return with_attributes(pa.table(columns), self.attributes).cast(self.schema)
 
 
-def _completeness(numbers: pa.RecordBatch) -> np.ndarray:
+@dataclass(frozen=True, slots=True, eq=False)
+class Origins:
+    """What batches are called: one entry for each."""
+
+    date: pa.Array
+    tile: pa.Array
+    filename: pa.Array
+    mask: pa.Array
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch | _Piece]) -> Origins:
+        """Gather the names of batches."""
+        return cls(
+            pa.array([batch.product.sensing for batch in batches], pa.timestamp("s")),
+            pa.array([batch.product.tile for batch in batches], pa.string()),
+            pa.array([batch.filename for batch in batches], pa.string()),
+            pa.array([batch.mask for batch in batches], pa.string()),
+        )
+
+
+def with_attributes(table: pa.Table, attributes: pa.Table) -> pa.Table:
+    """Add the attributes of each row's feature; those named like a column of the table get a prefix.
+
+    Parameters
+    ----------
+    table
+        Rows with a column ``fid``.
+    attributes
+        Attributes of the layer by fid.
+    """
+    fid = table.column("fid")
+    for name, values in zip(attributes_beside(table.schema.names, attributes), attributes.columns, strict=True):
+        table = table.append_column(name, values.take(fid))
+    return table
+
+
+def attributes_beside(columns: Sequence[str], attributes: pa.Table) -> list[str]:
+    """Return the names that attributes have beside these columns: each one its own."""
+    taken, names = set(columns), []
+    for attribute in attributes.schema.names:
+        name = attribute
+        while name in taken:
+            name = f"attr_{name}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _completeness(numbers: pa.Table) -> np.ndarray:
     count, nodata, clouds = (numbers.column(name).to_numpy().astype(np.float64) for name in _COUNTS)
     whole = count + nodata
     unseen: np.ndarray = np.divide(nodata - clouds, whole, out=np.full_like(whole, np.nan), where=whole > 0)
@@ -130,9 +179,9 @@ def attribute_table(attributes: pd.DataFrame) -> pa.Table:
 class _Piece:
     """Rows of one batch, ascending by fid."""
 
-    date: dt.datetime
-    tile: str
+    product: ProductId
     filename: str
+    mask: str
     rows: pa.RecordBatch
 
 
@@ -147,7 +196,7 @@ class Spool:
 
     def __init__(self, layout: RowFormat) -> None:
         self._format = layout
-        self._pieces: dict[tuple[str, str], list[_Piece]] = {}
+        self._pieces: dict[tuple[str, str], dict[dt.date, list[_Piece]]] = {}
         self._in_memory: list[_Piece] = []
         self._bytes = 0
         self._mapped: list[mmap.mmap] = []
@@ -162,8 +211,9 @@ class Spool:
         if not len(batch.columns["fid"]):
             return
         rows = self._format.numbers_of(batch)
-        piece = _Piece(batch.product.sensing, batch.product.tile, batch.filename, rows)
-        self._pieces.setdefault((batch.index, batch.mask), []).append(piece)
+        piece = _Piece(batch.product, batch.filename, batch.mask, rows)
+        days = self._pieces.setdefault((batch.index, batch.mask), {})
+        days.setdefault(batch.product.sensing.date(), []).append(piece)
         self._in_memory.append(piece)
         self._bytes += rows.nbytes
         if self._bytes > _IN_MEMORY:
@@ -192,7 +242,7 @@ class Spool:
 
     def rows(self, index: str, mask: str) -> int:
         """Return the number of rows of an index under a mask, empty ones included."""
-        return sum(piece.rows.num_rows for piece in self._pieces.get((index, mask), ()))
+        return sum(piece.rows.num_rows for day in self._pieces.get((index, mask), {}).values() for piece in day)
 
     def tables(self, index: str, mask: str, days: Collection[dt.date] | None = None) -> Iterator[pa.Table]:
         """Give the rows of an index under a mask by fid, then date, a piece of the layer at a time.
@@ -204,25 +254,36 @@ class Spool:
         days
             The days wanted; None is all.
         """
-        pieces = [p for p in self._pieces.get((index, mask), []) if days is None or p.date.date() in days]
+        by_day = self._pieces.get((index, mask), {})
+        chosen = by_day if days is None else [day for day in sorted(days) if day in by_day]
+        pieces = [piece for day in chosen for piece in by_day[day]]
         if not pieces:
             return
+        origins = Origins.of(pieces)
         fids = [piece.rows.column("fid").to_numpy() for piece in pieces]
         last = max(int(f[-1]) for f in fids)
         per_fid = max(1, sum(map(len, fids)) // (last + 1))
-        step = max(1, _CHUNK_ROWS // per_fid)
+        step = max(1, self._rows_at_once() // per_fid)
         for low in range(0, last + 1, step):
-            cuts = [np.searchsorted(f, (low, low + step)) for f in fids]
-            chosen = [
-                self._format.complete(piece.rows.slice(a, b - a), piece.date, piece.tile, piece.filename, mask)
-                for piece, (a, b) in zip(pieces, cuts, strict=True)
-                if b > a
-            ]
-            if not chosen:
+            cuts = np.array([np.searchsorted(f, (low, low + step)) for f in fids])
+            which = np.repeat(np.arange(len(pieces)), cuts[:, 1] - cuts[:, 0])
+            if not len(which):
                 continue
-            table = pa.concat_tables(chosen)
+            parts = [piece.rows.slice(a, b - a) for piece, (a, b) in zip(pieces, cuts.tolist(), strict=True) if b > a]
+            table = pa.Table.from_batches(parts)
             order = np.argsort(table.column("fid").to_numpy(), kind="stable")  # pieces come by date
-            table = table.take(pa.array(order))
-            yield self._format.with_attributes(table)
+            yield self._format.complete(table.take(pa.array(order)), origins, which[order])
             for content in self._mapped:  # so that memory does not grow with what has been passed on
                 release(content)
+
+    def _rows_at_once(self) -> int:
+        """Return how many rows keep the texts of their attributes far below the 2 GiB of an array of texts."""
+        attributes = self._format.attributes
+        if not attributes.num_rows:
+            return _CHUNK_ROWS
+        longest = sum(
+            pc.max(pc.binary_length(column)).as_py() or 0
+            for column in attributes.columns
+            if pa.types.is_string(column.type)
+        )
+        return min(_CHUNK_ROWS, max(1, _TEXT_BYTES // max(1, longest)))

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.periods.calendar import CUSTOM, key_of
+from sen2chain.spool import attributes_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,10 +64,12 @@ class Aggregation:
         }
         return {name: dict(zip(("long_name", "units"), texts[name], strict=True)) for name in self.columns}
 
-    def schema(self, attributes: pa.Schema) -> pa.Schema:
+    def schema(self, attributes: pa.Table) -> pa.Schema:
         """Return the columns of the table: period and feature, the numbers, the attributes."""
         head = [("period", pa.string()), ("fid", pa.int64()), ("dates", pa.int64())]
-        return pa.schema([*head, *((name, pa.float64()) for name in self.columns[1:]), *attributes])
+        head += [(name, pa.float64()) for name in self.columns[1:]]
+        names = attributes_beside([name for name, _ in head], attributes)
+        return pa.schema([*head, *zip(names, attributes.schema.types, strict=True)])
 
     def apply(self, rows: pa.Table, kind: str, week: Week = "sunday", period: str = "") -> pd.DataFrame:
         """Aggregate the complete series of some features.
@@ -87,7 +90,7 @@ class Aggregation:
         pandas.DataFrame
             Columns ``period``, ``fid`` and `columns`; by feature, then period.
         """
-        frame = rows.select(["date", "fid", "count", "mean"]).to_pandas()
+        frame = rows.select(["date", "fid", "count", "mean"]).to_pandas().dropna(subset="mean")
         days, which = np.unique(frame["date"].to_numpy().astype("datetime64[D]"), return_inverse=True)
         if kind == CUSTOM:
             keys = np.full(len(days), period, dtype=object)

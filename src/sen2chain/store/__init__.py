@@ -11,7 +11,7 @@ from sen2chain.store.folder import ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import locked
-from sen2chain.store.recognition import Recognised, make_folder, recognise
+from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
 from sen2chain.store.resume import Work, what_is_new
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "make_folder",
     "read_image",
     "recognise",
+    "stored_layer",
     "sweep",
     "what_is_new",
     "write_image",

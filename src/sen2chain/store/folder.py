@@ -13,7 +13,7 @@ from sen2chain.errors import RequestError
 from sen2chain.records import ProductId
 
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
-_PRODUCT = re.compile(r"_(S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6})_")
+_PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)")
 _RAW_SUFFIXES = (".parquet", ".csv")
 
 
@@ -27,20 +27,21 @@ class ExtractionFolder:
     @property
     def stem(self) -> str:
         """What the names of all files begin with: the layer's name when the folder was made."""
-        match = _FOLDER.fullmatch(self.root.name)
-        return match["stem"] if match else self.root.name
+        return self._part("stem") or self.root.name
 
     @property
     def checksum(self) -> str:
         """16 hex digits of the layer's checksum, or an empty text."""
-        match = _FOLDER.fullmatch(self.root.name)
-        return match["checksum"] if match else ""
+        return self._part("checksum")
 
     @property
     def tag(self) -> str:
         """What follows the checksum: options that give other rows, as in ``_weighted``."""
+        return self._part("tag")
+
+    def _part(self, name: str) -> str:
         match = _FOLDER.fullmatch(self.root.name)
-        return match["tag"] if match else ""
+        return match[name] if match else ""
 
     @property
     def layer_files(self) -> Path:
@@ -82,7 +83,7 @@ def sweep(root: Path) -> None:
 
 def product_of(file_name: str) -> ProductId | None:
     """Return the product that a raw file's name tells, or None where the name is no raw file's."""
-    if not file_name.endswith(_RAW_SUFFIXES) or file_name.startswith("."):
+    if not file_name.endswith(_RAW_SUFFIXES) or file_name.startswith("._") or is_temporary(file_name):
         return None
     found = _PRODUCT.findall(f"_{file_name}")
     try:

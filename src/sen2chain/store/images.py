@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sen2chain.records import ProductId
     from sen2chain.spool import RowFormat
 
+_NEEDED = ("count", "nodata", "nbcld")
 RawFormat = Literal["parquet", "csv"]
 
 
@@ -147,16 +148,17 @@ def read_image(image: RawImage, index: str, mask: str, layout: RowFormat) -> Bat
     try:
         table = read(image.path, ["fid", *layout.numbers])
         names = _first_text(image.path, table)
-    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        fid = _fids(table, layout.features)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         cause = str(error).split("\n")[0].rstrip(".")
         raise StoreError(
             f"{image.path} cannot be read ({cause}); remove it and extract again, and only this image is extracted."
         ) from error
     columns: dict[str, npt.NDArray[np.generic]] = {}
     for name in ("fid", *layout.numbers):
-        values = table.column(name).to_numpy().astype(np.float64) if name in table.column_names else None
-        columns[name] = np.full(table.num_rows, np.nan) if values is None else values
-    columns["fid"] = columns["fid"].astype(np.int64)
+        found = name in table.column_names
+        columns[name] = table.column(name).to_numpy().astype(np.float64) if found else np.full(len(fid), np.nan)
+    columns["fid"] = fid.astype(np.int64)
     columns["reason"] = np.full(table.num_rows, -1, np.int8)
     if table.num_rows > 1 and (np.diff(columns["fid"].astype(np.int64)) <= 0).any():
         order = np.argsort(columns["fid"], kind="stable")
@@ -164,24 +166,34 @@ def read_image(image: RawImage, index: str, mask: str, layout: RowFormat) -> Bat
     return Batch(index, mask, image.product, names, columns, {})
 
 
+def _fids(table: pa.Table, features: int) -> npt.NDArray[np.float64]:
+    fid: npt.NDArray[np.float64] = table.column("fid").to_numpy().astype(np.float64)
+    if not ((fid >= 0) & (fid < (features or np.inf))).all():
+        raise ValueError("a fid is not that of a feature of the layer")
+    return fid
+
+
 def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
     file = pq.ParquetFile(path)
-    wanted = [name for name in (*columns, "filename") if name in file.schema_arrow.names]
-    return file.read(columns=wanted)
+    names = file.schema_arrow.names
+    if not {"fid", *_NEEDED, "filename"} <= set(names):
+        raise KeyError("it is no file of rows")
+    return file.read(columns=[name for name in (*columns, "filename") if name in names])
 
 
 def _read_csv(path: Path, columns: list[str]) -> pa.Table:
-    options = pyarrow.csv.ConvertOptions(
-        include_columns=[*columns, "filename"],
-        include_missing_columns=True,
-        column_types={**dict.fromkeys(columns, pa.float64()), "filename": pa.string()},
-        strings_can_be_null=False,
-    )
-    table = pyarrow.csv.read_csv(path, convert_options=options)
-    missing = {"fid", "count", "filename"} - set(pyarrow.csv.open_csv(path).schema.names)
+    with path.open("rb") as file:
+        header = file.readline().decode().rstrip().split(",")
+    missing = {"fid", *_NEEDED, "filename"} - set(header)
     if missing:
         raise KeyError(f"no column {', '.join(sorted(missing))}")
-    return table
+    wanted = [name for name in columns if name in header]
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=[*wanted, "filename"],
+        column_types={**dict.fromkeys(wanted, pa.float64()), "filename": pa.string()},
+        strings_can_be_null=False,
+    )
+    return pyarrow.csv.read_csv(path, convert_options=options)
 
 
 def _first_text(path: Path, table: pa.Table) -> str:

@@ -42,18 +42,29 @@ class Inputs:
         files = {role: self._stamp(where) for role, where in _locations(task, output).items()}
         return json.dumps({"formula": output.index.formula, "files": files}, sort_keys=True)
 
-    def unchanged(self, task: Task, output: Output, recorded: str) -> bool:
-        """Tell whether an image would be made from the same files as it was, or from those of them that are left."""
+    def unchanged(self, task: Task, output: Output, recorded: str, *, but_mask: bool = False) -> bool:
+        """Tell whether an image would be made from the same files as it was, or from those of them that are left.
+
+        Parameters
+        ----------
+        task, output
+            The image.
+        recorded
+            Its identity when it was made.
+        but_mask
+            Leave the files of the cloud mask out.
+        """
         now = self.identity(task, output)
         if now == recorded:
             return True
         before, after = json.loads(recorded or "{}"), json.loads(now)
         if "files" not in before or "files" not in after or before["formula"] != after["formula"]:
             return False
-        if not after["files"].keys() <= before["files"].keys():
+        roles = {role for role in after["files"] if not (but_mask and role.startswith("mask "))}
+        if not roles <= before["files"].keys():
             return False
         where = _locations(task, output)
-        return all(_same(before["files"][role], after["files"][role], where[role]) for role in after["files"])
+        return all(_same(before["files"][role], after["files"][role], where[role]) for role in roles)
 
     def _stamp(self, location: str) -> list[Any]:
         """Return [name, size, time] of a file, and its SHA-256 where it is young."""

@@ -20,7 +20,7 @@ from sen2chain.grid import Grid
 from sen2chain.records import ProductId, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sen2chain.records import Batch
@@ -86,6 +86,8 @@ class Entry:
     """The product's 10 m grid."""
     cover: float | None = None
     """Cloud cover of the product in percent, where its metadata tell."""
+    changed: str = field(default="", compare=False)
+    """When it was entered, UTC."""
 
     @classmethod
     def of(cls, batch: Batch, inputs: str, grid: Grid | None, cover: float | None) -> Self:
@@ -140,6 +142,8 @@ class ImageLedger:
     ----------
     path
         The file; it is made where it does not exist.
+    read_only
+        Change nothing; without a file the book is empty.
 
     Raises
     ------
@@ -147,15 +151,17 @@ class ImageLedger:
         If the file is damaged, or made by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        place = ":memory:" if read_only and not path.exists() else path
         with self._sentences():
-            self._base = sqlite3.connect(path, isolation_level=None)
+            self._base = sqlite3.connect(place, isolation_level=None, timeout=60)
             try:
                 self._base.execute("PRAGMA synchronous = FULL")
-                self._base.executescript(_TABLES)
+                if not read_only or place != path:
+                    self._base.executescript(_TABLES)
                 version = self.fact("version")
-                if version is None:
+                if version is None and not read_only:
                     self.set_fact("version", _VERSION)
             except BaseException:
                 self._base.close()
@@ -186,12 +192,11 @@ class ImageLedger:
 
     def record(self, entries: Iterable[Entry]) -> None:
         """Enter images, all of them or none; former entries of the same images are replaced."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        places = ", ".join("?" * (len(fields(Entry)) + 1))
+        places = ", ".join("?" * len(fields(Entry)))
         with self._transaction():
             self._base.executemany(
                 f"INSERT OR REPLACE INTO images VALUES ({places})",  # noqa: S608  # question marks only
-                [(*_row(entry), now) for entry in entries],
+                [_row(entry) for entry in entries],
             )
 
     def expect(self, keys: Iterable[tuple[str, str, str]]) -> None:
@@ -199,9 +204,8 @@ class ImageLedger:
 
         What is known of their last extraction stays, but for their state.
         """
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        blank = [(*_row(Entry(*key, State.PENDING)), now) for key in keys]
-        places = ", ".join("?" * (len(fields(Entry)) + 1))
+        blank = [_row(Entry(*key, State.PENDING)) for key in keys]
+        places = ", ".join("?" * len(fields(Entry)))
         with self._transaction():
             self._base.executemany(
                 f"INSERT INTO images VALUES ({places}) "  # noqa: S608  # question marks only
@@ -209,12 +213,14 @@ class ImageLedger:
                 blank,
             )
 
-    def grids(self) -> dict[str, Counter[Grid]]:
-        """Return how many products of each tile have which grid."""
+    def grids(self, without: Collection[str] = ()) -> dict[str, Counter[Grid]]:
+        """Return how many products of each tile, but for some of them, have which grid."""
         found: dict[str, Counter[Grid]] = {}
         with self._sentences():
             rows = self._base.execute("SELECT DISTINCT product, grid FROM images WHERE grid != ''").fetchall()
         for product, grid in rows:
+            if product in without:
+                continue
             found.setdefault(ProductId.parse(product).tile, Counter())[_grid(grid)] += 1
         return found
 
@@ -272,12 +278,13 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     """Return an entry as it stands in the table."""
     values = {f.name: getattr(entry, f.name) for f in fields(Entry)}
     values["reasons"] = json.dumps(dict(entry.reasons))
+    values["changed"] = datetime.now(UTC).isoformat(timespec="seconds")
     values["grid"] = json.dumps([entry.grid.crs, entry.grid.transform, entry.grid.shape]) if entry.grid else ""
     return tuple(values.values())
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    values = dict(zip((f.name for f in fields(Entry)), row, strict=False))
+    values = dict(zip((f.name for f in fields(Entry)), row, strict=True))
     values["state"] = State(values["state"])
     values["reasons"] = json.loads(values["reasons"])
     values["grid"] = _grid(values["grid"]) if values["grid"] else None

@@ -212,6 +212,8 @@ def _summary(folder: ExtractionFolder, note: dict[str, Any], cache: Path) -> Sum
 def _hint(layer: Layer, new: ExtractionFolder, notes: dict[ExtractionFolder, dict[str, Any]], cache: Path) -> str:
     """Say which folder held the layer before its features changed."""
     path = str(layer.path.absolute()) if layer.path else None
+    if path is None and layer.name == "layer":
+        return ""  # the name that every layer in memory has
     former = [f for f, note in notes.items() if f.stem == new.stem or (path and note.get("source") == path)]
     if not former:
         return ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sen2chain.plan import value_order
+from sen2chain.plan import MaskKind, value_order
 from sen2chain.store.folder import product_of
 from sen2chain.store.images import all_files, chosen
 from sen2chain.store.inputs import Inputs
@@ -41,6 +42,8 @@ class Work:
     """Image -> its files of rows; a killed run may have left a second one."""
     before: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
     """Image -> what the book says of it."""
+    leftover: list[Path] = field(default_factory=list)
+    """Files of rows that a killed run was about to remove."""
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -93,10 +96,28 @@ def what_is_new(
             work.files.setdefault((*key, str(image.product)), []).append(image.path)
         for image in chosen(found, {product: entry.file for product, entry in entries.items() if entry.file}):
             product = str(image.product)
+            entry = entries.get(product)
+            if entry is not None and _is_leftover(entry, image):
+                work.leftover.append(image.path)
+                continue
             images[(*key, product)] = image
-            if product not in entries and (adopted := _adopted(*key, image)) is not None:
-                entries[product] = adopted
-                work.known.append(adopted)
+            changed = entry is not None and entry.state is State.ORIGINAL and entry.size != image.size
+            if entry is None or changed:
+                adopted = _adopted(*key, image)
+                if adopted is not None:
+                    entries[product] = adopted
+                    work.known.append(adopted)
+                elif entry is not None:
+                    entries[product] = replace(entry, state=State.FAILED)
+        work.leftover += [
+            image.path
+            for image in found
+            if (entry := entries.get(str(image.product)))
+            and entry.file
+            and image.path.name != entry.file
+            and entry.state not in {State.PENDING, State.ORIGINAL}
+            and images[(*key, str(image.product))] != image
+        ]
         work.before |= {entry.key: entry for entry in entries.values()}
     grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
     judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)
@@ -114,6 +135,8 @@ def what_is_new(
                 work.missing.setdefault(name[:2], []).append(output.detail)
             else:
                 work.kept += 1
+            if now.cover is None and (found_cover := cover(task)) is not None:
+                now = replace(now, cover=found_cover)
             if now != entry:
                 work.known.append(now)
         if outputs:
@@ -143,7 +166,9 @@ class _Judge:
         return bool(lost or odd or self._has_better_inputs(task, output, entry))
 
     def _has_better_inputs(self, task: Task, output: Output, entry: Entry) -> bool:
-        if self.inputs.unchanged(task, output, entry.inputs):
+        # A stored mask that has gone and can be computed is the same mask.
+        gone = bool(output.clouds and output.clouds.kind is MaskKind.COMPUTED and entry.mask_source == MaskKind.STORED)
+        if self.inputs.unchanged(task, output, entry.inputs, but_mask=gone):
             return False
         kind = output.value.kind.value if output.value else ""
         return self.rank.get(kind, len(self.rank)) <= self.rank.get(entry.value_source, len(self.rank))
@@ -176,6 +201,12 @@ def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | 
         inputs=inputs.identity(task, output),
         cover=cover,
     )
+
+
+def _is_leftover(entry: Entry, image: RawImage) -> bool:
+    """Tell whether a file is of rows that the book says are gone: a run was killed before it removed it."""
+    gone = entry.state is State.EMPTY or (entry.state is State.FAILED and entry.mismatched)
+    return gone and not entry.file and image.changed < (datetime.fromisoformat(entry.changed).timestamp() + 1) * 1e9
 
 
 def _adopted(index: str, mask: str, image: RawImage) -> Entry | None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-_FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "parquet")
+"""Formats of compiled files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,12 @@ class CompileRequest:
             raise RequestError(f"datemin {first} is after datemax {last}; swap them.")
         if week not in get_args(periods.Week):
             raise UnknownNameError("week", week, get_args(periods.Week))
-        chosen = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats))
+        chosen = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats or ()))
         for name in chosen:
-            if name not in _FORMATS:
-                raise UnknownNameError("format", name, _FORMATS)
+            if name not in FORMATS:
+                raise UnknownNameError("format", name, FORMATS)
         if not chosen:
-            raise RequestError(f"No format is asked for; allowed: {', '.join(_FORMATS)}.")
+            raise RequestError(f"No format is asked for; allowed: {', '.join(FORMATS)}.")
         method = SmoothRequest.of(smoothing, **(smooth or {}))
         if method is not None and periods.ALL not in kinds and not custom:
             raise RequestError("Whole series are smoothed; ask for alldata=True, datemin or datemax with smoothing.")

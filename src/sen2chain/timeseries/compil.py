@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.errors import UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
@@ -132,6 +132,8 @@ class TimeSeriesCompil:
         )  # fmt: skip
         if raw_format not in get_args(RawFormat):
             raise UnknownNameError("raw format", raw_format, get_args(RawFormat))
+        if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0):
+            raise RequestError(f"wait is {wait!r}; allowed: a number of seconds, or None.")
         self.field_names = field_names
         self._all_indices = indices is None
         self._engine = prepare(
@@ -198,11 +200,12 @@ class TimeSeriesCompil:
         ExecutorError
             If the cluster cannot be used.
         """
+        self._engine.forget_archive()  # which may have grown since
         plan = self.plan  # without an archive no folder is begun
         if not getstat and not self._place.exists:
             result = look(self._engine)
         else:
-            with self._place.held() as (folder, ledger, engine):
+            with self._place.held() if getstat else self._place.read() as (folder, ledger, engine):
                 run = Update(engine, folder, ledger, self._raw_format)
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._place.hint:
@@ -303,8 +306,7 @@ class TimeSeriesCompil:
     def data(self) -> dict[str, pd.DataFrame]:
         """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers."""
         if self._frames is None:
-            self._place.check()
-            with self._place.held() as (folder, ledger, engine):
+            with self._place.read() as (folder, ledger, engine):
                 compilation = Compilation(engine, folder, ledger, CompileRequest())
                 self._frames = {}
                 for index in self.request.indices:
@@ -344,8 +346,7 @@ class TimeSeriesCompil:
                 raise UnknownNameError("kind", kind, periods.KINDS)
             flags = {name: name == kind for name in periods.KINDS}
             asked = CompileRequest.of(flags=flags, week=week, aggregate=aggregate)
-        self._place.check()
-        with self._place.held() as (folder, ledger, engine):
+        with self._place.read() as (folder, ledger, engine):
             return Compilation(engine, folder, ledger, asked or CompileRequest()).dataset(kind)
 
     @property
@@ -391,8 +392,8 @@ class TimeSeriesCompil:
         if self._ledger is None:
             if not self._place.exists:
                 return self._engine.ledger()
-            with self._place.book() as book:
-                self._ledger = report(self._engine, book)
+            with self._place.read() as (_, book, engine):
+                self._ledger = report(engine, book)
         return self._ledger
 
     def __repr__(self) -> str:

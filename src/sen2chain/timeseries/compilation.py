@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
 from sen2chain.errors import RequestError
 from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
+from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
 from sen2chain.progress import progress, status
 from sen2chain.provenance import provenance
 from sen2chain.records import Reason
 from sen2chain.select import select
-from sen2chain.spool import Spool
-from sen2chain.store import list_images, read_image
+from sen2chain.spool import Spool, with_attributes
+from sen2chain.store import State, list_images, read_image
 from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.engine import scaled_definitions
 from sen2chain.timeseries.smoothed import check_kind, stats_path, write_smoothed
@@ -68,6 +70,7 @@ class Compilation:
         self._engine, self._folder, self._ledger, self._asked = engine, folder, ledger, asked
         self._layout = engine.row_format(with_completeness=True)
         self._errors: list[RequestError] = []
+        self._of_other_formulas = 0
 
     def run(self) -> Compiled:
         """Write what is asked for and is not there yet.
@@ -79,15 +82,20 @@ class Compilation:
         """
         result, known = Compiled(), self._ledger.compiled()
         request, columns = self._engine.request, self._layout.schema.to_string()
-        cover = (request.cover_min, request.cover_max)
+        cover = (float(request.cover_min), float(request.cover_max))
         plans = []
         for index, mask in self._engine.outputs:
             entries = self._ledger.entries(index, mask)
             images = self.images(index, mask, entries)
-            if not images and self._only_known and not list_images(self._folder, index, mask) and not entries:
+            if not images and self._only_known and not entries:
                 continue
             targets = Targets(self._folder, self._asked, cover, columns, index, mask)
             wanted = targets.of(images)
+            if self._of_other_formulas:
+                result.notes.append(
+                    f"{self._of_other_formulas} images of {index} under {mask} were extracted with another formula and "
+                    "are left out; extract again, or compile with that formula."
+                )
             if not images:
                 result.notes.append(self._why_no_rows(index, mask, entries))
             elif self._asked.custom and not any(target.kind == periods.CUSTOM for target in wanted):
@@ -102,8 +110,12 @@ class Compilation:
                     check_kind(target.path, self._asked.smooth)
         for targets, wanted, entries in plans:
             self._remove(targets.without_rows(wanted, known), result)
-            stale = [target for target in wanted if not targets.is_fresh(target, known)]
-            result.unchanged += [target.path for target in wanted if target not in stale]
+            stale: list[Target] = []
+            for target in wanted:
+                if targets.is_fresh(target, known):
+                    result.unchanged.append(target.path)
+                else:
+                    stale.append(target)
             if stale:
                 written = self._write(targets.index, targets.mask, stale, entries)
                 self._ledger.set_compiled(targets.record(target) for target in written)
@@ -115,7 +127,9 @@ class Compilation:
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
         """Say why there is nothing of an index."""
         start = f"There are no rows of {index} under {mask}"
-        outside = len(list_images(self._folder, index, mask))
+        if self._of_other_formulas:
+            return f"{start}: all images are of another formula."
+        outside = sum(bool(entry.file) for entry in entries.values())
         if outside:
             request = self._engine.request
             limits = f"{request.cover_min:g} to {request.cover_max:g} %"
@@ -130,8 +144,7 @@ class Compilation:
             path = self._folder.root / name
             for file in (path, stats_path(path)):
                 file.unlink(missing_ok=True)
-            if not any(path.with_suffix(f".{end}").exists() for end in ("csv", "parquet")):
-                path.with_suffix(".json").unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
             result.removed.append(path)
         self._ledger.set_compiled(gone=gone)
 
@@ -139,12 +152,20 @@ class Compilation:
         """Return the files of rows of an index under a mask whose products are within the cloud cover asked for."""
         request = self._engine.request
         names = {product: entry.file for product, entry in entries.items() if entry.file}
-        found = []
+        formula = next(i.formula for i in request.indices if i.name == index) if index not in INDICES else None
+        found, self._of_other_formulas = [], 0
         for image in list_images(self._folder, index, mask, names):
             entry = entries.get(str(image.product))
-            cover = entry.cover if entry else None
-            if cover is None or request.cover_min <= cover <= request.cover_max:
+            if entry is None:
                 found.append(image)
+                continue
+            cover, without_rows = entry.cover, entry.state is State.EMPTY and not entry.file
+            if without_rows or not (cover is None or request.cover_min <= cover <= request.cover_max):
+                continue
+            if formula is not None and json.loads(entry.inputs or "{}").get("formula", formula) != formula:
+                self._of_other_formulas += 1
+                continue
+            found.append(image)
         return found
 
     def load(
@@ -174,8 +195,12 @@ class Compilation:
                 continue
             images = self.images(index, mask, self._ledger.entries(index, mask))
             spool, _ = self.load(index, mask, images)
-            parts = [aggregation.schema(self._layout.attributes.schema).empty_table()]
-            frames[index, mask] = pa.concat_tables([*parts, *self.aggregates(spool, index, mask, kind)]).to_pandas()
+            parts = [aggregation.schema(self._layout.attributes).empty_table()]
+            frames[index, mask] = (
+                pa.concat_tables([*parts, *self.aggregates(spool, index, mask, kind)])
+                .select(["period", "fid", *aggregation.columns])
+                .to_pandas()
+            )
         definitions = aggregation.definitions if aggregation else scaled_definitions(engine.request)
         definitions.setdefault("completeness", {"long_name": "share of pixels seen, clouds included", "units": "1"})
         note = provenance(replace(engine.request, first=None, last=None), engine.layer, engine.archive, [])
@@ -213,15 +238,16 @@ class Compilation:
         for target in targets:
             if target.content == "aggregates":
                 self._write_aggregates(spool, index, mask, target, notes[target])
-        failed = []
+        written = [target for target in targets if target.content != "smoothed"]
         for target in targets:
             if target.content == "smoothed":
                 try:
                     self._write_smoothed(spool, index, mask, target, notes[target])
                 except RequestError as error:
                     self._errors.append(error)
-                    failed.append(target)
-        return [target for target in targets if target not in failed]
+                else:
+                    written.append(target)
+        return written
 
     def _write_csv(self, spool: Spool, index: str, mask: str, notes: Mapping[Target, Mapping[str, Any]]) -> None:
         """Write rows to the files of all their periods at once; each row becomes text once."""
@@ -251,7 +277,7 @@ class Compilation:
         asked = self._asked
         assert asked.aggregation is not None  # noqa: S101  # there are such targets only where it is
         days = {image.product.sensing.date() for image in target.images}
-        schema = asked.aggregation.schema(self._layout.attributes.schema)
+        schema = asked.aggregation.schema(self._layout.attributes)
         tables = self.aggregates(spool, index, mask, target.kind, days, target.key)
         write = write_csv if target.path.suffix == ".csv" else write_parquet
         write(tables, target.path, {**note, "columns": asked.aggregation.definitions}, schema)
@@ -272,9 +298,7 @@ class Compilation:
         assert aggregation is not None  # noqa: S101
         for table in spool.tables(index, mask, days):
             made = pa.Table.from_pandas(aggregation.apply(table, kind, self._asked.week, period), preserve_index=False)
-            for name in attributes.schema.names:
-                made = made.append_column(attributes.schema.field(name), attributes.column(name).take(made["fid"]))
-            yield made.cast(aggregation.schema(attributes.schema))
+            yield with_attributes(made, attributes).cast(aggregation.schema(attributes))
 
     def _provenance(
         self, index: str, mask: str, target: Target, entries: Mapping[str, Entry], superseded: int

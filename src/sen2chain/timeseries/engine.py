@@ -75,6 +75,11 @@ class Engine:
         with status("looking for products", quiet=self.quiet):
             return make_plan(self.request, source, self.layer)
 
+    def forget_archive(self) -> None:
+        """Look at the archive again when it is next asked for."""
+        for name in ("source", "plan"):
+            self.__dict__.pop(name, None)
+
     def on(self, layer: Layer) -> Engine:
         """Return the same on another copy of the layer."""
         other = replace(self, layer=layer)
@@ -154,6 +159,7 @@ class Engine:
         return RowFormat(
             self.request.statistics.columns,
             attribute_table(self.attributes),
+            features=len(self.layer),
             whole_counts=self.request.pixels != "weighted",
             **options,
         )

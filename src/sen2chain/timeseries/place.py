@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.atomic import check_folder
-from sen2chain.errors import StoreError
+from sen2chain.errors import RequestError, StoreError
 from sen2chain.progress import status
-from sen2chain.store import ImageLedger, locked, make_folder, recognise, sweep
+from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from sen2chain.store import ExtractionFolder
     from sen2chain.timeseries.engine import Engine
     from sen2chain.vectors import Layer
+
+_NAME_MAX = 255  # bytes, of almost all file systems
+_LONGEST = len("_S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000_.parquet") + 20
 
 
 class Place:
@@ -43,11 +47,30 @@ class Place:
         self._own: Layer | None = None
         with status("looking for the layer's folder", quiet=engine.quiet):
             self._found = recognise(extraction, engine.layer, self._tag, self._layers)
+        self._check_names()
 
     @property
     def folder(self) -> ExtractionFolder:
         """The folder, whether it exists or not."""
         return self._found.folder
+
+    def _check_names(self) -> None:
+        """Make sure that every file can have its name, before any is made.
+
+        Raises
+        ------
+        RequestError
+            If the layer's name makes one too long.
+        """
+        outputs = [f"{index}_{mask}" for index, mask in self._engine.outputs]
+        tail = max(len(os.fsencode(output)) for output in outputs) + _LONGEST
+        room = _NAME_MAX - tail
+        for name in (self.folder.stem, self.folder.root.name):
+            if len(os.fsencode(name)) > room:
+                raise RequestError(
+                    f"The layer's name {name[:40]}... is too long for names of files; "
+                    f"pass name= with up to {room} letters, or rename the file."
+                )
 
     @property
     def hint(self) -> str:
@@ -73,8 +96,14 @@ class Place:
         """Whether something was extracted."""
         return self.folder.root.is_dir()
 
-    def book(self) -> ImageLedger:
-        """Open the book to read in it, whoever holds the folder.
+    @contextlib.contextmanager
+    def read(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
+        """Open the folder only to read in it, whoever holds it.
+
+        Yields
+        ------
+        tuple
+            As `held` does.
 
         Raises
         ------
@@ -82,7 +111,10 @@ class Place:
             If the folder does not exist, or its book is damaged.
         """
         self.check()
-        return ImageLedger(self.folder.ledger)
+        stored = self._own or stored_layer(self.folder, self._layers)
+        engine = self._engine.on(replace(stored, name=self.folder.stem)) if stored else self._engine
+        with ImageLedger(self.folder.ledger, read_only=True) as ledger:
+            yield self.folder, ledger, engine
 
     @contextlib.contextmanager
     def held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:

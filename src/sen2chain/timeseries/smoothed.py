@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ from sen2chain.smoothing import (
     smooth_original,
     to_csv_text,
 )
+from sen2chain.spool import with_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 ORIGINAL = "original"
+_ADDED = {"pixel_tot", "pct_no_data", "valid", "mean_div", "smoothed", "index"}  # columns of the original's way
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class SmoothRequest:
     """Begin anew, instead of continuing or keeping a series that was smoothed the original's way."""
 
     def __post_init__(self) -> None:
+        for name in ("window_length", "polyorder", "covermax"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise RequestError(f"{name} is {value!r}; allowed: a number.")
         if self.method not in (*METHODS, ORIGINAL):
             raise UnknownNameError("smoothing", self.method, (*METHODS, ORIGINAL))
         self.smoother()  # checks the numbers
@@ -68,7 +75,8 @@ class SmoothRequest:
 
     def note(self) -> dict[str, Any]:
         """Return the parameters for the JSON beside the files."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "reset"}
+        note = {name: getattr(self, name) for name in self.__slots__ if name != "reset"}
+        return note | {"covermax": float(self.covermax)}
 
 
 def stats_path(path: Path) -> Path:
@@ -139,6 +147,7 @@ def _is_original(path: Path) -> bool:
 
 def _original(files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest) -> None:
     rows = pa.concat_tables(tables).to_pandas()
+    rows = rows.rename(columns={name: f"attr_{name}" for name in _ADDED & set(rows.columns)})
     published = read_published(path) if path.exists() and not asked.reset else None
     made = smooth_original(
         rows,
@@ -162,8 +171,7 @@ def _ours(
     for made in in_threads(lambda table: smoother(table.to_pandas(), index), tables, workers()):
         stats.append(made.stats)
         series = pa.Table.from_pandas(made.series, preserve_index=False)
-        for name in attributes.schema.names:
-            series = series.append_column(attributes.schema.field(name), attributes.column(name).take(series["fid"]))
+        series = with_attributes(series, attributes)
         if not header:
             files.append(path, csv_header(series.schema))
             header = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sen2chain import periods
 from sen2chain.store import CompiledFile
+from sen2chain.timeseries.asked import FORMATS
 from sen2chain.timeseries.smoothed import stats_path
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Targets:
     def _aggregates(self, kind: str, key: str, images: Sequence[RawImage]) -> list[Target]:
         """Return the files of aggregates, each with all periods of a kind."""
         names = self.asked.aggregation.names if self.asked.aggregation else ()
-        stem, folder = f"{self._stem(kind, key)}_{'-'.join(names)}", self._folder(kind)
+        week = "_iso" if kind == "weekly" and self.asked.week == "iso" else ""
+        stem, folder = f"{self._stem(kind, key)}{week}_{'-'.join(names)}", self._folder(kind)
         return [Target(folder / f"{stem}.{end}", kind, key, tuple(images), "aggregates") for end in self.asked.formats]
 
     def _stem(self, kind: str, key: str) -> str:
@@ -99,7 +101,12 @@ class Targets:
         record = known.get(self._name(target.path))
         if record is None or record.made_from != self._made_from(target):
             return False
-        if target.content == "smoothed" and not stats_path(target.path).exists():
+        if target.content == "smoothed" and self.asked.smooth and self.asked.smooth.reset:
+            return False
+        beside = [target.path.with_suffix(".json")]
+        if target.content == "smoothed":
+            beside.append(stats_path(target.path))
+        if not all(path.exists() for path in beside):
             return False
         try:
             facts = target.path.stat()
@@ -112,15 +119,18 @@ class Targets:
 
         Their images were extracted again, and gave none. Files of ranges stay, whatever they hold.
         """
-        stay = {self._name(target.path) for target in targets}
+        # A file of a format that is not asked for this time stays as long as its period has rows.
+        stay = {self._name(target.path.with_suffix("")) for target in targets}
         families = {
             self._family(kind, content, end)
             for kind in self.asked.kinds
-            for end in self.asked.formats
+            for end in FORMATS
             # Without any row there is nothing to smooth and to aggregate either.
             for content in (("rows",) if targets else ("rows", "aggregates", "smoothed"))
         }
-        return [name for name, record in known.items() if record.family in families and name not in stay]
+        return [
+            name for name, record in known.items() if record.family in families and name.rpartition(".")[0] not in stay
+        ]
 
     def record(self, target: Target) -> CompiledFile:
         """Return what the book keeps of a file that was written."""
@@ -135,7 +145,8 @@ class Targets:
     def _made_from(self, target: Target) -> str:
         """Return the identity of everything a file depends on."""
         smooth = self.asked.smooth.note() if self.asked.smooth and target.content == "smoothed" else ""
-        digest = hashlib.sha256(f"{_VERSION} {self.columns} {smooth}".encode())
+        week = self.asked.week if target.kind == "weekly" else ""
+        digest = hashlib.sha256(f"{_VERSION} {self.columns} {target.kind} {week} {smooth}".encode())
         for image in target.images:
             digest.update(f"{image.path.name} {image.size} {image.changed}\n".encode())
         return digest.hexdigest()

@@ -120,9 +120,11 @@ class Update:
             return done
         if work.known:
             ledger.record(work.known)
+        for path in work.leftover:
+            path.unlink(missing_ok=True)
         if work.tasks:
             ledger.expect(work.keys)
-            for result in engine.run(work.tasks, ledger.grids()):
+            for result in engine.run(work.tasks, ledger.grids(without={str(task.product) for task in work.tasks})):
                 self._store(result, work)
         self._tell_of_lossy_rows()
         return done
@@ -147,6 +149,8 @@ class Update:
                 entry = replace(entry, file=image.path.name, size=image.size)
                 done.images, done.rows = done.images + 1, done.rows + entry.rows
             before = work.before.get(entry.key)
+            if before is not None and entry.cover is None:
+                entry = replace(entry, cover=before.cover)
             if entry.state is State.FAILED and before is not None and before.file and not entry.mismatched:
                 # A product that broke after it was extracted keeps the rows it had.
                 entry = replace(entry, file=before.file, size=before.size, rows=before.rows)

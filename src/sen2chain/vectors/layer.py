@@ -120,9 +120,11 @@ def _positions(flags: np.ndarray) -> tuple[int, ...]:
 
 def canonical(column: pd.Series[Any]) -> Iterator[str]:
     """Write the values of an attribute so that 1, 1.0 and True, or None and an empty text, are the same."""
-    if pd.api.types.is_numeric_dtype(column):
-        for number in column.to_numpy(dtype=float, na_value=np.nan):
-            yield "" if np.isnan(number) else f"{number:.10g}"
+    if pd.api.types.is_integer_dtype(column) and not column.isna().any():
+        yield from map(str, column.tolist())  # to the last digit of an identifier
+    elif pd.api.types.is_numeric_dtype(column):
+        for number in column.to_numpy(dtype=float, na_value=np.nan).tolist():
+            yield "" if np.isnan(number) else str(int(number)) if number.is_integer() else f"{number:.12g}"
     else:
         for value in column.astype(object):
             yield one_line(value) or ""
