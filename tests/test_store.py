@@ -354,6 +354,7 @@ def test_rows_of_others_are_sorted_by_feature(tmp_path: Path) -> None:
     [
         (".csv", b"date,fid,filename,count,nodata,nbcld\nd,9,f,1,1,1\n"),
         (".csv", b"date,fid,filename,count,nodata,nbcld\nd,,f,1,1,1\n"),
+        (".csv", b"date,fid,filename,count,nodata\nd,1,f,1,1\n"),
         (".csv", b""),
         (".csv", b"a,b\n1,2\n"),
         (".csv", b"date,fid,count,filename\nx,y,z,u\n"),

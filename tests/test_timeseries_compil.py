@@ -740,7 +740,7 @@ def test_iso_weeks_and_ranges(whole: TimeSeriesCompil, tmp_path: Path, season: d
     (custom,) = {path.name for path in made.files} - names
     days = sorted(d for d in set(rows["date"].dt.strftime("%Y-%m-%d")) if d >= str(whole.data["NDVI"].index[3].date()))
     assert custom == f"{series.layer.name}_CC100_NDVI_{days[0]}_{days[-1]}.csv"
-    both = [series.compile_data(weekly=True, week=w, aggregate="max") for w in ("sunday", "iso")]  # type: ignore[arg-type]
+    both = [series.compile_data(weekly=True, week=w, aggregate="max") for w in ("sunday", "iso")]
     aggregated = [path for made in both for path in made.files if path.stem.endswith("_max")]
     assert [path.name.removeprefix(f"{series.layer.name}_CC100_NDVI_") for path in aggregated] == [
         "weekly_max.csv", "weekly_iso_max.csv",
