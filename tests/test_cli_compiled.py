@@ -222,7 +222,26 @@ def test_exit_4_when_a_file_is_damaged_as_long_as_it_is(update: list[str], tmp_p
         assert sentence in result.output
         assert "T32TLP_20220217T103021_B04_10m.jp2 cannot be read" in result.output
     assert len(raw(tmp_path)) == 11
-    assert (run(*update, "--quiet").exit_code, run(*update, "--quiet").output) == (4, "")
+    quiet = run(*update, "--quiet")
+    assert_fails(quiet, "A part could not be extracted. ", 4)  # the mail of cron says why
+    assert "B04_10m.jp2 cannot be read" in quiet.output
+
+
+def test_a_quiet_month_is_no_failure_and_an_archive_without_products_is(update: list[str], tmp_path: Path) -> None:
+    assert run(*update, *GOOD).exit_code == 0
+    later = run(*update, "--from", "2030-01-01")
+    assert later.exit_code == 0, later.output
+    assert "The archive has no product of" in later.output
+    (tmp_path / "unmounted" / "L2A").mkdir(parents=True)
+    assert_fails(run(*update, "--library", str(tmp_path / "unmounted")), "holds no usable product", 3, alone=False)
+
+
+def test_ctrl_c_is_one_sentence(update: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sen2chain.timeseries.update.write_image", interrupted)
+    assert_fails(run(*update, *GOOD), "Interrupted. Files that are there are complete", 130)
 
 
 def test_exit_4_when_one_mask_gave_nothing_says_why_each_time(update: list[str]) -> None:

@@ -427,6 +427,37 @@ def test_force_does_all_again_and_other_formulas_are_other_rows(archive: demo.De
     assert np.allclose(other.data["MINE"]["mean"], -before)
 
 
+def test_rows_that_cannot_be_made_again_are_missed(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    series = compil_of(archive, tmp_path / "extraction")
+    done = series.extract_data()
+    product = products(archive)[0]
+    (lost,) = (p for p in (series.folder / "raw_data").rglob("*.parquet") if product.stem in p.name)
+    hidden(product)
+    lost.unlink()
+    series = compil_of(archive, tmp_path / "extraction")
+    again = series.extract_data()
+    assert (again.lost, again.kept) == (1, done.images + done.empty - 1)
+    (note,) = again.notes
+    assert note.startswith(f"1 image lost its file of rows, as {lost.name}, and the archive has no product")
+    assert series.incomplete
+    assert series.rows == len(pd.concat(pd.read_parquet(p) for p in lost.parent.glob("*.parquet")))
+    assert f"1 images of NDVI under {CM004} lost their file of rows" in series.compile_data(alldata=True).notes[0]
+
+
+def test_an_extraction_that_was_stopped_is_told(
+    archive: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sen2chain.timeseries.update.write_image", stopped)
+    series = compil_of(archive, tmp_path / "extraction")
+    with pytest.raises(KeyboardInterrupt):
+        series.extract_data()
+    (note,) = series.compile_data(alldata=True).notes
+    assert re.search(r"an extraction was stopped before \d+ of 25 images; extract again", note)
+
+
 def test_a_lost_or_cut_file_of_rows_is_extracted_again(archive: demo.DemoArchive, tmp_path: Path) -> None:
     series = compil_of(archive, tmp_path / "extraction")
     series.extract_data()
@@ -871,8 +902,10 @@ def test_smoothed_files(whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_p
     series = compil_of(season, tmp_path)
     options: dict[str, Any] = {"alldata": True, "window_length": 5, "polyorder": 2}
     made = series.compile_data(**options, smoothing=True)
-    (path,) = made.files
+    path, stats_file = made.files
     stem = f"{series.layer.name}_CC100_NDVI_all_data"
+    assert stats_file.name == f"{stem}_smooth_stats.csv"
+    assert made.remarks == []
     assert path.name == f"{stem}_smooth.csv"
     smooth = pd.read_csv(path, parse_dates=["date"])
     stats = pd.read_csv(path.with_name(f"{stem}_smooth_stats.csv"))
@@ -885,10 +918,13 @@ def test_smoothed_files(whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_p
     assert note["smoothing"]["method"] == "savgol"
     assert series.compile_data(**options, smoothing=True).files == []
     other = series.compile_data(**options, smoothing="whittaker")
-    assert [p.name for p in other.files] == [f"{stem}_whittaker_smooth.csv"]
+    assert [p.name for p in other.files] == [f"{stem}_whittaker_smooth.csv", f"{stem}_whittaker_smooth_stats.csv"]
+    (remark,) = series.compile_data(alldata=True, smoothing="whittaker", window_length=9, polyorder=2).remarks
+    short = pd.read_csv(other.files[1])["note"].notna().sum()
+    assert remark == f"{short} of 16 features have too few dates to be smoothed; {other.files[1].name} says which."
     with pytest.raises(RequestError, match=r"_smooth\.csv was smoothed our way.*reset_smoothing=True"):
         series.compile_data(**options, smoothing="original")
-    assert series.compile_data(**options, smoothing="original", reset_smoothing=True).files == [path]
+    assert series.compile_data(**options, smoothing="original", reset_smoothing=True).files == [path, stats_file]
     assert path.read_text().startswith(",date,fid")
     with pytest.raises(RequestError, match=r"smoothed the original's way; go on with smoothing='original'"):
         series.compile_data(**options, smoothing=True)
@@ -928,7 +964,7 @@ def test_the_published_series_is_continued_as_the_original_would(
 
     options: dict[str, Any] = {"alldata": True, "smoothing": "original"}
     put(rows[rows["date"] < "2022-01-01"])
-    (smooth,) = (p for p in series.compile_data(**options).files if "smooth" in p.name)
+    (smooth,) = (p for p in series.compile_data(**options).files if p.stem.endswith("_smooth"))
     assert_same_smooth(smooth, samples / "smooth_until_2021.csv")
     shutil.copy(samples / "smooth_until_2021.csv", smooth)  # as the original wrote it, to the last digit
     put(rows)

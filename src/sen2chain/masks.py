@@ -133,6 +133,8 @@ class Mask:
 
         A keyword that the chosen mask does not know has no effect, as users of Sen2Chain expect, but has to be valid.
         """
+        if not isinstance(cm_version, str):
+            raise UnknownNameError("cloud mask", cm_version, (*FAMILIES[:5], *_FORMS[1:]))
         _check_numbers(probability, iterations)
         probability, iterations = int(probability), int(iterations)
         if cm_version == "CM003":

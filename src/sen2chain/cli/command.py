@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ import click
 from sen2chain.errors import RequestError, Sen2ChainError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
+EXIT_INTERRUPTED = 130  # as shells have it
 
 
 class Command(click.Command):
@@ -23,6 +25,14 @@ class Command(click.Command):
             if ctx.params.get("debug"):
                 raise
             fail(str(error), EXIT_USAGE if isinstance(error, RequestError) else EXIT_ERROR)
+        except KeyboardInterrupt:
+            if ctx.params.get("debug"):
+                raise
+            fail("Interrupted. Files that are there are complete; the next run goes on from them.", EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever reads has seen enough; nothing more can be written, not even at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_ERROR)
         except OSError as error:
             if ctx.params.get("debug"):
                 raise

@@ -57,7 +57,7 @@ _BELONGS = {
 
 @click.command(cls=Command, epilog=_UPDATE_EXAMPLES)
 @shared.layer_file
-@shared.indices
+@shared.indices("all twelve")
 @shared.sensing_dates
 @shared.masks(default="CM004", iterations=1)
 @shared.archive
@@ -113,15 +113,20 @@ def update(layer_file: str, **options: Any) -> None:
         if in_full:
             show.summary(series.report, verbose=options["verbose"])
         click.echo(str(series.folder))
-    if not series.rows:
-        fail(f"There are no rows of the products asked for. {series.why_nothing()}".strip(), EXIT_NOTHING)
-    if partly:
+    # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
+    if not series.has_rows or not series.plan.tiles:
+        why = series.why_nothing() or next(reversed(done.notes), "")
+        fail(f"There are no rows of the products asked for. {why}".strip(), EXIT_NOTHING)
+    if done.lost or (partly and series.rows):
+        if options["quiet"]:
+            errors = series.report["error"]
+            fail(f"A part could not be extracted. {next((e for e in errors if e), '')}".strip(), EXIT_PARTLY)
         sys.exit(EXIT_PARTLY)
 
 
 @click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES)
 @shared.layer_file
-@shared.indices
+@shared.indices("those of the twelve that were extracted")
 @shared.masks(default="CM004", iterations=1)
 @click.option("--all", "alldata", is_flag=True, help="One file of all dates.")
 @click.option("--yearly", is_flag=True, help="One file for each year.")
@@ -214,7 +219,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         **{name: options[name] for name in _OF_COMPILATION},
     )
     if not options["quiet"]:
-        show.result([*done.notes, str(done)])
+        show.result([*done.notes, *done.remarks, str(done)])
         for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
             click.echo(str(path))
     if not done.files and not done.unchanged:

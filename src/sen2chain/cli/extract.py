@@ -25,7 +25,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 
 @click.command(cls=Command, epilog=_EXAMPLES)
 @shared.layer_file
-@shared.indices
+@shared.indices("all twelve")
 @shared.sensing_dates
 @shared.masks(default="CM001", iterations=5)
 @shared.archive

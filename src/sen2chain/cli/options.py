@@ -29,9 +29,12 @@ def together(*options: Decorator) -> Decorator:
 
 layer_file = click.argument("layer_file", metavar="LAYER")
 
-indices = click.option(
-    "--index", "-i", "indices", multiple=True, metavar="NAME", help="Index, or NAME=formula. Default: all twelve."
-)
+
+def indices(default: str) -> Decorator:
+    """Add the indices; `default` says which they are where none is named."""
+    return click.option(
+        "--index", "-i", "indices", multiple=True, metavar="NAME", help=f"Index, or NAME=formula. Default: {default}."
+    )
 
 
 def dates(first: str, last: str, names: tuple[str, str] = ("date_min", "date_max")) -> Decorator:

@@ -270,7 +270,8 @@ class ImageLedger:
             raise StoreError(f"{self._path} cannot be used ({error}); check the disk and the rights.") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
-                f"{self._path} is damaged ({error}); remove it: nothing but Parquet files is then extracted again."
+                f"{self._path} is damaged ({error}); remove it: images in Parquet files are then extracted again, and "
+                "those in CSV files are kept."
             ) from error
 
 

@@ -99,6 +99,8 @@ class Compiled:
     """Files of periods that have no rows any more."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what was asked for and is not there."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences on what was written."""
 
     def __str__(self) -> str:
         text = f"{len(self.files)} file{'s' * (len(self.files) != 1)} written, {len(self.unchanged)} unchanged"

@@ -10,6 +10,7 @@ from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
 from sen2chain.provenance import provenance
+from sen2chain.store import State
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
@@ -296,7 +297,7 @@ class TimeSeriesCompil:
         self._place.check()
         with self._place.held() as (folder, ledger, engine):
             result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run()
-        for sentence in (*result.notes, str(result)):
+        for sentence in (*result.notes, *result.remarks, str(result)):
             say(sentence, quiet=self._quiet)
         return result
 
@@ -366,6 +367,15 @@ class TimeSeriesCompil:
         return self._reported().rows
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the folder has rows of what was asked for, of whatever date."""
+        if not self._place.exists:
+            return False
+        with self._place.read() as (_, book, engine):
+            counts = [book.count(*output) for output in engine.outputs]
+        return any(count[state] for count in counts for state in (State.DONE, State.ORIGINAL))
+
+    @property
     def incomplete(self) -> bool:
         """Whether an image could not be used, or an index gave nothing at all."""
         report = self._reported()
@@ -392,8 +402,8 @@ class TimeSeriesCompil:
         if self._ledger is None:
             if not self._place.exists:
                 return self._engine.ledger()
-            with self._place.read() as (_, book, engine):
-                self._ledger = report(engine, book)
+            with self._place.read() as (folder, book, engine):
+                self._ledger = report(engine, folder, book)
         return self._ledger
 
     def __repr__(self) -> str:

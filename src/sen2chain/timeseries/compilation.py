@@ -26,6 +26,7 @@ from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.engine import scaled_definitions
 from sen2chain.timeseries.smoothed import check_kind, stats_path, write_smoothed
 from sen2chain.timeseries.targets import Targets
+from sen2chain.timeseries.update import is_lost
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -71,6 +72,7 @@ class Compilation:
         self._layout = engine.row_format(with_completeness=True)
         self._errors: list[RequestError] = []
         self._of_other_formulas = 0
+        self._remarks: list[str] = []
 
     def run(self) -> Compiled:
         """Write what is asked for and is not there yet.
@@ -89,6 +91,12 @@ class Compilation:
             images = self.images(index, mask, entries)
             if not images and self._only_known and not entries:
                 continue
+            lost = [entry for entry in entries.values() if is_lost(entry, self._folder)]
+            if lost:
+                result.notes.append(
+                    f"{len(lost)} images of {index} under {mask} lost their file of rows, as {lost[0].file}; extract "
+                    "again, while the archive has their products."
+                )
             targets = Targets(self._folder, self._asked, cover, columns, index, mask)
             wanted = targets.of(images)
             if self._of_other_formulas:
@@ -119,7 +127,9 @@ class Compilation:
             if stale:
                 written = self._write(targets.index, targets.mask, stale, entries)
                 self._ledger.set_compiled(targets.record(target) for target in written)
-                result.files += [target.path for target in written]
+                for target in written:
+                    result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
+        result.remarks += self._remarks
         if self._errors:
             raise RequestError(f"{self._errors[0]} Everything else was written.")
         return result
@@ -136,6 +146,9 @@ class Compilation:
             return f"{start}: the products of all {outside} images are outside the cloud cover {limits}."
         if not entries:
             return f"{start}: no image of it has been extracted; extract first."
+        waiting = sum(entry.state is State.PENDING for entry in entries.values())
+        if waiting:
+            return f"{start}: an extraction was stopped before {waiting} of {len(entries)} images; extract again."
         example = next((entry.error for entry in entries.values() if entry.error), "")
         return f"{start}: none of {len(entries)} images gave any. {example}".strip()
 
@@ -288,7 +301,14 @@ class Compilation:
         days = {image.product.sensing.date() for image in target.images}
         attributes = self._layout.attributes
         with status(f"smoothing {index}", quiet=self._engine.quiet):
-            write_smoothed(spool.tables(index, mask, days), target.path, index, asked, attributes, note)
+            short, features = write_smoothed(
+                spool.tables(index, mask, days), target.path, index, asked, attributes, note
+            )
+        if short:
+            self._remarks.append(
+                f"{short} of {features} features have too few dates to be smoothed; "
+                f"{stats_path(target.path).name} says which."
+            )
 
     def aggregates(
         self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None, period: str = ""

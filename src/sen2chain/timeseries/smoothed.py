@@ -91,7 +91,7 @@ def write_smoothed(
     asked: SmoothRequest,
     attributes: pa.Table,
     note: Mapping[str, Any],
-) -> None:
+) -> tuple[int, int]:
     """Smooth compiled rows and write both files.
 
     Parameters
@@ -109,6 +109,11 @@ def write_smoothed(
     note
         The JSON that goes beside the files.
 
+    Returns
+    -------
+    tuple
+        Number of features that are too short to be smoothed, and of all.
+
     Raises
     ------
     RequestError
@@ -116,12 +121,13 @@ def write_smoothed(
     """
     with Together() as files:
         if asked.method == ORIGINAL:
-            _original(files, tables, path, index, asked)
+            short, features = _original(files, tables, path, index, asked)
         else:
-            _ours(files, tables, path, index, asked, attributes)
+            short, features = _ours(files, tables, path, index, asked, attributes)
         for place, content in beside(path, {**note, "smoothing": asked.note()}).items():
             files.append(place, content)
         files.finish()
+    return short, features
 
 
 def check_kind(path: Path, asked: SmoothRequest) -> None:
@@ -145,7 +151,9 @@ def _is_original(path: Path) -> bool:
         return file.read(1) == b","
 
 
-def _original(files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest) -> None:
+def _original(
+    files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest
+) -> tuple[int, int]:
     rows = pa.concat_tables(tables).to_pandas()
     rows = rows.rename(columns={name: f"attr_{name}" for name in _ADDED & set(rows.columns)})
     published = read_published(path) if path.exists() and not asked.reset else None
@@ -160,11 +168,13 @@ def _original(files: Together, tables: Iterable[pa.Table], path: Path, index: st
     )
     files.append(path, to_csv_text(made.smoothed).encode())
     files.append(stats_path(path), to_csv_text(made.stats).encode())
+    smoothed = made.smoothed.groupby("fid")["smoothed"].count()
+    return int((smoothed == 0).sum()), len(smoothed)
 
 
 def _ours(
     files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest, attributes: pa.Table
-) -> None:
+) -> tuple[int, int]:
     smoother = asked.smoother()
     stats: list[pd.DataFrame] = []
     header = False
@@ -178,7 +188,9 @@ def _ours(
         for piece in series.combine_chunks().to_batches(1 << 15):
             files.append(path, text_of(csv_lines(piece)))
     check_any_smoothed(stats, smoother)
-    table = pa.Table.from_pandas(pd.concat(stats, ignore_index=True), preserve_index=False)
+    every = pd.concat(stats, ignore_index=True)
+    table = pa.Table.from_pandas(every, preserve_index=False)
     files.append(stats_path(path), csv_header(table.schema))
     for piece in table.combine_chunks().to_batches(1 << 15):
         files.append(stats_path(path), text_of(csv_lines(piece)))
+    return int((every["note"].fillna("") != "").sum()), len(every)

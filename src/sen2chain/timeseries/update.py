@@ -41,6 +41,8 @@ class Extracted:
     """Images that cannot be made, because the archive lacks what it takes."""
     acquisitions: int = 0
     """Acquisitions that were read."""
+    lost: int = 0
+    """Images whose file of rows is gone, and whose product too."""
     asked: int = 0
     """Images that are to be extracted, where the run only looked."""
     notes: list[str] = field(default_factory=list)
@@ -109,7 +111,14 @@ class Update:
             engine.plan.tasks, self._folder, ledger, engine.request,
             force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
         )  # fmt: skip
-        done.kept = work.kept + self._out_of_reach()
+        gone = self._out_of_reach()
+        lost = [entry for entry in gone if is_lost(entry, self._folder)]
+        done.kept, done.lost = work.kept + len(gone) - len(lost), len(lost)
+        if lost:
+            done.notes.append(
+                f"{_of(len(lost), 'image')} lost {_its(len(lost))} file of rows, as {lost[0].file}, and the archive "
+                "has no product to make it from; bring back the one or the other."
+            )
         done.missing = sum(map(len, work.missing.values()))
         done.notes += [
             f"{_of(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
@@ -129,14 +138,15 @@ class Update:
         self._tell_of_lossy_rows()
         return done
 
-    def _out_of_reach(self) -> int:
-        """Count images in the range of dates asked for whose products the archive does not have any more."""
+    def _out_of_reach(self) -> list[Entry]:
+        """Return images in the range of dates asked for whose products the archive does not have any more."""
         planned = {(o.index.name, o.mask.name, str(t.product)) for t in self._engine.plan.tasks for o in t.outputs}
-        return sum(
-            entry.key not in planned and entry.state in {State.DONE, State.EMPTY, State.ORIGINAL}
+        return [
+            entry
             for output in self._engine.outputs
             for entry in _asked_for(self._engine.request, self._ledger.entries(*output).values())
-        )
+            if entry.key not in planned and entry.state in {State.DONE, State.EMPTY, State.ORIGINAL}
+        ]
 
     def _store(self, result: TaskResult, work: Work) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
@@ -175,6 +185,11 @@ class Update:
             )
 
 
+def is_lost(entry: Entry, folder: ExtractionFolder) -> bool:
+    """Tell whether the file of rows of an image is gone."""
+    return bool(entry.file) and not (folder.raw(entry.index, entry.mask) / entry.file).is_file()
+
+
 def look(engine: Engine) -> Extracted:
     """Say what a first run would do; nothing is read or written."""
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
@@ -182,7 +197,7 @@ def look(engine: Engine) -> Extracted:
     return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(engine.plan.tasks))
 
 
-def report(engine: Engine, ledger: ImageLedger) -> Ledger:
+def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Ledger:
     """Return what became of every image that is asked for, in the last run or an earlier one.
 
     Images whose products the archive does not have any more are among them.
@@ -193,6 +208,9 @@ def report(engine: Engine, ledger: ImageLedger) -> Ledger:
         made = Ledger()
     for output in engine.outputs:
         for entry in _asked_for(engine.request, ledger.entries(*output).values()):
+            if is_lost(entry, folder):
+                error = f"The file of its rows {entry.file} is gone; extract again while the archive has the product."
+                entry = replace(entry, rows=0, reasons={Reason.UNREADABLE: len(engine.layer)}, error=error)  # noqa: PLW2901
             _enter(made, entry)
     return made
 
