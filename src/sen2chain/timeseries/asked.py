@@ -82,6 +82,19 @@ class CompileRequest:
         aggregation = None if aggregate is None else periods.Aggregation.of(aggregate)
         return cls(kinds, custom, first, last, week, chosen, aggregation, method)
 
+    @classmethod
+    def of_kind(cls, kind: str, aggregate: str | Iterable[str], week: periods.Week) -> Self:
+        """Ask for the aggregates of one kind of period.
+
+        Raises
+        ------
+        RequestError
+            If one of them is unknown.
+        """
+        if kind not in periods.KINDS:
+            raise UnknownNameError("kind", kind, periods.KINDS)
+        return cls.of(flags={name: name == kind for name in periods.KINDS}, week=week, aggregate=aggregate)
+
     def is_within(self, day: dt.date) -> bool:
         """Tell whether a day is in the range."""
         return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)

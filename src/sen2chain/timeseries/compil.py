@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import UnknownNameError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
@@ -133,8 +133,6 @@ class TimeSeriesCompil:
         )  # fmt: skip
         if raw_format not in get_args(RawFormat):
             raise UnknownNameError("raw format", raw_format, get_args(RawFormat))
-        if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0):
-            raise RequestError(f"wait is {wait!r}; allowed: a number of seconds, or None.")
         self.field_names = field_names
         self._all_indices = indices is None
         self._engine = prepare(
@@ -170,8 +168,6 @@ class TimeSeriesCompil:
             If there is no archive.
         """
         return self._engine.plan
-
-    # ---------------------------------------------------------------------------------------------------- extraction
 
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
         """Extract what is new: images that the folder does not have, failed ones, and those whose files have changed.
@@ -217,8 +213,6 @@ class TimeSeriesCompil:
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
-
-    # --------------------------------------------------------------------------------------------------- compilation
 
     def compile_data(
         self,
@@ -301,8 +295,6 @@ class TimeSeriesCompil:
             say(sentence, quiet=self._quiet)
         return result
 
-    # --------------------------------------------------------------------------------------------------------- rows
-
     @property
     def data(self) -> dict[str, pd.DataFrame]:
         """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers."""
@@ -341,14 +333,9 @@ class TimeSeriesCompil:
         StoreError
             If nothing was extracted.
         """
-        asked = None
-        if kind is not None:
-            if kind not in periods.KINDS:
-                raise UnknownNameError("kind", kind, periods.KINDS)
-            flags = {name: name == kind for name in periods.KINDS}
-            asked = CompileRequest.of(flags=flags, week=week, aggregate=aggregate)
+        asked = CompileRequest() if kind is None else CompileRequest.of_kind(kind, aggregate, week)
         with self._place.read() as (folder, ledger, engine):
-            return Compilation(engine, folder, ledger, asked or CompileRequest()).dataset(kind)
+            return Compilation(engine, folder, ledger, asked).dataset(kind)
 
     @property
     def report(self) -> pd.DataFrame:

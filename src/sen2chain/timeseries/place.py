@@ -38,9 +38,16 @@ class Place:
         The request and the layer.
     wait
         Seconds to wait for another run on the same folder; None is as long as it takes.
+
+    Raises
+    ------
+    RequestError
+        If `wait` is no number of seconds, or the layer's name is too long for names of files.
     """
 
     def __init__(self, extraction: Path, engine: Engine, wait: float | None) -> None:
+        if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0):
+            raise RequestError(f"wait is {wait!r}; allowed: a number of seconds, or None.")
         self._extraction, self._engine, self._wait = extraction, engine, wait
         self._tag = tag_of(engine.request)
         self._layers = settings.cache_dir() / "layers"
