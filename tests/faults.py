@@ -25,11 +25,11 @@ from typing import IO, Any, cast
 
 from sen2chain import TimeSeriesCompil, demo
 
-# Two tiles that overlap on six days, one of them processed twice: 13 products of which 13 times 2 images are made.
+# Two tiles that overlap on four days, one of them processed twice: 9 products, of each of which two images are made.
 SCENE = demo.Scene(
     size=90,
     parcels=8,
-    overpasses=demo.season(6),
+    overpasses=demo.season(4),
     bands=("B04", "B08", "SCL", "CLDPRB"),
     reprocessed=((2, "31TGJ"),),
 )
