@@ -88,6 +88,39 @@ def what_is_new(
         Number of features of the layer.
     """
     work = Work()
+    images = _compare_files(work, folder, ledger, request)
+    grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
+    judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)
+    for task in tasks:
+        outputs, product = [], str(task.product)
+        for output in task.outputs:
+            name = (output.index.name, output.mask.name, product)
+            entry = work.before.get(name)
+            if judge.is_to_do(task, output, entry, images.get(name), grids.get(task.product.tile)):
+                outputs.append(output)
+                continue
+            now = judge.refreshed(task, output, entry)
+            if now is None:
+                now = _nothing_to_read(task, output, work.inputs, cover(task), features)
+                work.missing.setdefault(name[:2], []).append(output.detail)
+            else:
+                work.kept += 1
+            if now.cover is None and (found_cover := cover(task)) is not None:
+                now = replace(now, cover=found_cover)
+            if now != entry:
+                work.known.append(now)
+        if outputs:
+            work.tasks.append(replace(task, outputs=tuple(outputs)))
+    return work
+
+
+def _compare_files(
+    work: Work, folder: ExtractionFolder, ledger: ImageLedger, request: Request
+) -> dict[tuple[str, str, str], RawImage]:
+    """Compare the files of rows with the book; return the one that counts of each image.
+
+    Files that the book does not know are the original program's; those that it says are gone are left over.
+    """
     images: dict[tuple[str, str, str], RawImage] = {}
     for key in ((index.name, mask.name) for index in request.indices for mask in request.masks):
         entries = ledger.entries(*key)
@@ -119,29 +152,7 @@ def what_is_new(
             and images[(*key, str(image.product))] != image
         ]
         work.before |= {entry.key: entry for entry in entries.values()}
-    grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
-    judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)
-    for task in tasks:
-        outputs, product = [], str(task.product)
-        for output in task.outputs:
-            name = (output.index.name, output.mask.name, product)
-            entry = work.before.get(name)
-            if judge.is_to_do(task, output, entry, images.get(name), grids.get(task.product.tile)):
-                outputs.append(output)
-                continue
-            now = judge.refreshed(task, output, entry)
-            if now is None:
-                now = _nothing_to_read(task, output, work.inputs, cover(task), features)
-                work.missing.setdefault(name[:2], []).append(output.detail)
-            else:
-                work.kept += 1
-            if now.cover is None and (found_cover := cover(task)) is not None:
-                now = replace(now, cover=found_cover)
-            if now != entry:
-                work.known.append(now)
-        if outputs:
-            work.tasks.append(replace(task, outputs=tuple(outputs)))
-    return work
+    return images
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,7 +248,7 @@ class TimeSeriesCompil:
             True or ``savgol``, ``whittaker``, ``harmonic``; or ``original`` to continue a series that the original
             program began. Smoothed files stand beside those of `alldata` and of the range.
         reset_smoothing
-            With ``original``: begin anew.
+            Begin anew what ``original`` would continue, or replace a file that was smoothed the other way.
         window_length, polyorder
             Of the Savitzky-Golay filter, in steps of five days.
         season_mean

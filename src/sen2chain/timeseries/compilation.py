@@ -246,8 +246,7 @@ class Compilation:
         self._write_csv(spool, index, mask, {t: notes[t] for t in plain if t.path.suffix == ".csv"})
         for target in plain:
             if target.path.suffix == ".parquet":
-                days = {image.product.sensing.date() for image in target.images}
-                write_parquet(spool.tables(index, mask, days), target.path, notes[target], spool.schema)
+                write_parquet(spool.tables(index, mask, target.days), target.path, notes[target], spool.schema)
         for target in targets:
             if target.content == "aggregates":
                 self._write_aggregates(spool, index, mask, target, notes[target])
@@ -267,7 +266,7 @@ class Compilation:
         routes = [_Route([t for t in notes if t.kind == kind]) for kind in dict.fromkeys(t.kind for t in notes)]
         if not routes:
             return
-        days = {image.product.sensing.date() for target in notes for image in target.images}
+        days = set().union(*(target.days for target in notes))
 
         def as_text(table: pa.Table) -> tuple[np.ndarray, pa.StringArray]:
             (piece,) = table.combine_chunks().to_batches()
@@ -289,20 +288,18 @@ class Compilation:
     def _write_aggregates(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
         asked = self._asked
         assert asked.aggregation is not None  # noqa: S101  # there are such targets only where it is
-        days = {image.product.sensing.date() for image in target.images}
         schema = asked.aggregation.schema(self._layout.attributes)
-        tables = self.aggregates(spool, index, mask, target.kind, days, target.key)
+        tables = self.aggregates(spool, index, mask, target.kind, target.days, target.key)
         write = write_csv if target.path.suffix == ".csv" else write_parquet
         write(tables, target.path, {**note, "columns": asked.aggregation.definitions}, schema)
 
     def _write_smoothed(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
         asked = self._asked.smooth
         assert asked is not None  # noqa: S101  # there are such targets only where it is
-        days = {image.product.sensing.date() for image in target.images}
         attributes = self._layout.attributes
         with status(f"smoothing {index}", quiet=self._engine.quiet):
             short, features = write_smoothed(
-                spool.tables(index, mask, days), target.path, index, asked, attributes, note
+                spool.tables(index, mask, target.days), target.path, index, asked, attributes, note
             )
         if short:
             self._remarks.append(

@@ -12,6 +12,7 @@ from sen2chain.timeseries.asked import FORMATS
 from sen2chain.timeseries.smoothed import stats_path
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -36,6 +37,11 @@ class Target:
     """The files of rows it is made from, by sensing time."""
     content: Literal["rows", "aggregates", "smoothed"] = "rows"
     """What is in it."""
+
+    @property
+    def days(self) -> set[dt.date]:
+        """The days of its rows."""
+        return {image.product.sensing.date() for image in self.images}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,9 @@ class Extracted:
         text = f"{_of(self.images, 'image')} extracted from {_of(self.acquisitions, 'acquisition')}"
         parts = [f"{text} ({_of(self.rows, 'row')})"]
         parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), (self.failed, "failed")) if n]
-        return (
-            ", ".join(
-                [*parts, *([f"{self.kept} {'was' if self.kept == 1 else 'were'} there already"] if self.kept else [])]
-            )
-            + rest
-        )
+        if self.kept:
+            parts.append(f"{self.kept} {'was' if self.kept == 1 else 'were'} there already")
+        return ", ".join(parts) + rest
 
 
 def _of(count: int, what: str) -> str:
