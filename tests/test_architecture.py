@@ -49,6 +49,7 @@ ROOMS = (
     "smoothing",
     "provenance",
     "timeseries",
+    "jobs",
     "demo",
     "cli",
 )

@@ -13,7 +13,10 @@
     │   └── GridMismatchError     another grid or CRS than its tile's
     ├── ExecutorError             tasks cannot be run where they were asked to be
     ├── StoreError                a folder of raw and compiled rows cannot be used
-    └── OutputError               the result cannot be written
+    ├── OutputError               the result cannot be written
+    └── JobError                  a job cannot be used: its file, its name, another run of it
+        ├── ScheduleError         cron or systemd cannot be told when it runs
+        └── DeliveryError         files cannot be brought to their destination
 
 Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
 from `Sen2ChainError`, so that ``except Sen2ChainError`` is enough for a caller.
@@ -97,3 +100,15 @@ class StoreError(Sen2ChainError):
 
 class OutputError(Sen2ChainError):
     """A result cannot be written."""
+
+
+class JobError(Sen2ChainError):
+    """A recurring extraction cannot be used: its file cannot be understood, or another run of it is going on."""
+
+
+class ScheduleError(JobError):
+    """A schedule cannot be understood, or this machine's cron or systemd cannot be told about it."""
+
+
+class DeliveryError(JobError):
+    """Files cannot be brought to their destination; what was extracted stays."""
