@@ -55,7 +55,10 @@ ROOMS = (
 )
 """A room imports only rooms above it in this list."""
 
-PUBLIC = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil", "__version__"]
+PUBLIC = [
+    "INDICES", "Index", "JobExtraction", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil",
+    "__version__",
+]  # fmt: skip
 
 HEAVY = (
     "affine", "geopandas", "numba", "numpy", "pandas", "pyarrow", "pyogrio", "pyproj", "rasterio", "rich", "scipy",

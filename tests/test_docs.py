@@ -70,7 +70,9 @@ def reference() -> str:
     """Describe every command and option."""
     assert isinstance(main, click.Group)
     lines = []
-    for name, command in sorted(main.commands.items()):
+    for name, command in sorted(commands().items()):
+        if isinstance(command, click.Group):
+            continue
         arguments = " ".join(p.metavar or "" for p in command.params if isinstance(p, click.Argument))
         text = inspect.cleandoc(command.help or "")
         lines += [f"## sen2chain {name}", "", "```sh", f"sen2chain {name} [OPTIONS] {arguments}", "```", "", text, ""]
@@ -80,9 +82,12 @@ def reference() -> str:
     return "\n".join(lines)
 
 
-def commands() -> dict[str, click.Command]:
-    assert isinstance(main, click.Group)
-    return {"": main, **main.commands}
+def commands(group: click.Command = main, before: str = "") -> dict[str, click.Command]:
+    """Every command by its words, groups and their commands too."""
+    found = {before: group}
+    for name, command in group.commands.items() if isinstance(group, click.Group) else ():
+        found |= commands(command, f"{before} {name}".strip())
+    return found
 
 
 def test_the_reference_of_the_command_is_up_to_date() -> None:
@@ -176,6 +181,7 @@ def test_snippets_run_and_print_what_they_show(
 ) -> None:
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)  # a page does not find what another one has extracted
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     checker, namespace = doctest.OutputChecker(), {"__name__": "__main__"}
     for kind, content, shown in blocks(page):
         with _same_logging():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import warnings
 import zipfile
@@ -395,3 +396,10 @@ def test_without_a_cache_that_works_a_layer_is_read_all_the_same(tmp_path: Path)
     layer.saved.write_bytes(layer.saved.read_bytes()[:-1])
     assert len(read_layer(path, cache=tmp_path / "cache")) == 1
     assert list(layer.attributes) == []
+
+
+def test_a_path_that_gdal_would_read_otherwise_is_refused(bolzano: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a!b.gpkg"
+    shutil.copy(bolzano / "vectors" / "parcels_utm32.gpkg", path)
+    with pytest.raises(LayerError, match="takes a ! in a path for an archive; rename"):
+        read_layer(path)

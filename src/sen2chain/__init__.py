@@ -11,15 +11,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sen2chain.errors import Sen2ChainError
     from sen2chain.indices import INDICES, Index
+    from sen2chain.jobs import JobExtraction
     from sen2chain.masks import Mask
     from sen2chain.records import Reason
     from sen2chain.timeseries import TimeSeries, TimeSeriesCompil
 
-__all__ = ["INDICES", "Index", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil", "__version__"]
+__all__ = [
+    "INDICES",
+    "Index",
+    "JobExtraction",
+    "Mask",
+    "Reason",
+    "Sen2ChainError",
+    "TimeSeries",
+    "TimeSeriesCompil",
+    "__version__",
+]
 
 _ROOMS = {
     "INDICES": "indices",
     "Index": "indices",
+    "JobExtraction": "jobs",
     "Mask": "masks",
     "Reason": "records",
     "Sen2ChainError": "errors",

@@ -5,7 +5,8 @@
     Sen2ChainError
     ├── RequestError              what was asked for cannot be understood      (also a ValueError)
     │   ├── UnknownNameError      no such index, mask, band, statistic, option
-    │   └── FormulaError          a user's formula that is no formula
+    │   ├── FormulaError          a user's formula that is no formula
+    │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
     ├── LayerError                the polygon layer cannot be used
     ├── LibraryError              the archive cannot be found or read
     ├── RasterError               one raster cannot be used; the run goes on
@@ -68,6 +69,22 @@ class UnknownNameError(RequestError):
 
 class FormulaError(RequestError):
     """A formula that cannot be parsed safely or uses an unknown band."""
+
+
+class SmoothingError(RequestError):
+    """Series that cannot be smoothed, told after everything else was compiled.
+
+    Parameters
+    ----------
+    sentence
+        Why.
+    compiled
+        What was compiled, a `sen2chain.timeseries.Compiled`.
+    """
+
+    def __init__(self, sentence: str, compiled: object = None) -> None:
+        self.compiled = compiled
+        super().__init__(sentence)
 
 
 class LayerError(Sen2ChainError):

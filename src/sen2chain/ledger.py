@@ -20,7 +20,8 @@ COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 """Columns of the report."""
 
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
-_BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED)
+BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED)
+"""Reasons of products that the archive has, and that could not be used."""
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class Ledger:
     @property
     def has_damage(self) -> bool:
         """Whether a product could not be used although the archive has it."""
-        return any(line[reason.value] for line in self.lines for reason in _BROKEN)
+        return any(line[reason.value] for line in self.lines for reason in BROKEN)
 
     def totals(self) -> Counter[Reason]:
         """How often each reason left a feature out of a product."""

@@ -86,5 +86,10 @@ def status(title: str, *, quiet: bool = False) -> Iterator[None]:
 
 def say(sentence: str, *, quiet: bool = False) -> None:
     """Say how a step ended, on a terminal; scripts and cron ask the result instead."""
-    if not quiet and sys.stderr.isatty():
+    if is_watched(quiet=quiet):
         sys.stderr.write(f"{sentence}\n")
+
+
+def is_watched(*, quiet: bool) -> bool:
+    """Tell whether somebody sees what is said."""
+    return not quiet and sys.stderr.isatty()

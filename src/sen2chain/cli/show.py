@@ -73,14 +73,21 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, n
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for i, name in enumerate(header):
         made.add_column(name, justify="right" if i in numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        # As it is: names may look like markup, or hold what does something to a terminal.
+        made.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(made)
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that do something to a terminal; lines stay."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def result(sentences: Iterable[str]) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from sen2chain.plan.make import ExtractionPlan, make_plan
-from sen2chain.plan.request import Request, parse_date
+from sen2chain.plan.request import Request, parse_date, resolve_masks
 from sen2chain.plan.sources import (
     MaskKind,
     MaskSource,
@@ -29,6 +29,7 @@ __all__ = [
     "make_plan",
     "parse_date",
     "plan_task",
+    "resolve_masks",
     "resolve_sources",
     "value_order",
 ]

@@ -108,7 +108,7 @@ class Request:
         """
         return cls(
             indices=resolve_indices(indices),
-            masks=_resolve_masks(masks, keywords),
+            masks=resolve_masks(masks, keywords),
             first=parse_date("date_min", date_min),
             last=parse_date("date_max", date_max),
             statistics=Statistics.of(stats),
@@ -136,7 +136,14 @@ def parse_date(name: str, value: object) -> dt.date | None:
         raise RequestError(f"{name} is {value!r}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
 
 
-def _resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any]) -> tuple[Mask, ...]:
+def resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any]) -> tuple[Mask, ...]:
+    """Turn what a user asks for into masks; the parameters are those of `Request.build`.
+
+    Raises
+    ------
+    RequestError
+        If nothing is asked for, or a name is unknown.
+    """
     if masks is None:
         return (Mask.from_keywords(**keywords),)
     given = [masks] if isinstance(masks, str | Mask) else list(masks)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sen2chain.store.folder import ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
-from sen2chain.store.lock import locked
+from sen2chain.store.lock import is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
 from sen2chain.store.resume import Work, what_is_new
 
@@ -23,6 +23,7 @@ __all__ = [
     "Recognised",
     "State",
     "Work",
+    "is_locked",
     "list_images",
     "locked",
     "make_folder",

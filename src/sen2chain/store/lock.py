@@ -69,6 +69,18 @@ def locked(folder: Path, *, wait: float | None = None, quiet: bool = False) -> I
         lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Tell whether a run holds a folder now."""
+    if not (folder / _LOCK).exists():
+        return False
+    lock = filelock.FileLock(folder / _LOCK, thread_local=False)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except (filelock.Timeout, OSError):
+        return True
+
+
 def _write_holder(folder: Path) -> None:
     who = {
         "process": os.getpid(),
@@ -76,7 +88,10 @@ def _write_holder(folder: Path) -> None:
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with contextlib.suppress(OSError):  # it only serves a message
-        (folder / _HOLDER).write_text(json.dumps(who), encoding="utf-8")
+        # Whatever lies there is replaced, and a link not followed.
+        (folder / _HOLDER).unlink(missing_ok=True)
+        with (folder / _HOLDER).open("x", encoding="utf-8") as file:
+            json.dump(who, file)
 
 
 def _read_holder(folder: Path) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, SmoothingError
 from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
@@ -79,8 +79,10 @@ class Compilation:
 
         Raises
         ------
-        RequestError
+        SmoothingError
             If a series cannot be smoothed; everything else is written.
+        RequestError
+            If a file of series that were smoothed another way is in the way.
         """
         result, known = Compiled(), self._ledger.compiled()
         request, columns = self._engine.request, self._layout.schema.to_string()
@@ -131,7 +133,7 @@ class Compilation:
                     result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
         result.remarks += self._remarks
         if self._errors:
-            raise RequestError(f"{self._errors[0]} Everything else was written.")
+            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result)
         return result
 
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:

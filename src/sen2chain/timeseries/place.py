@@ -72,6 +72,9 @@ class Place:
         outputs = [f"{index}_{mask}" for index, mask in self._engine.outputs]
         tail = max(len(os.fsencode(output)) for output in outputs) + _LONGEST
         room = _NAME_MAX - tail
+        if room < 1:
+            long = max(outputs, key=lambda output: len(os.fsencode(output)))
+            raise RequestError(f"The name of the index in {long[:40]}... is too long for names of files; shorten it.")
         for name in (self.folder.stem, self.folder.root.name):
             if len(os.fsencode(name)) > room:
                 raise RequestError(

@@ -121,6 +121,8 @@ def _read_file(path: Path, layer: str | None) -> tuple[str, Any]:
             if layer not in {None, stem}:
                 raise LayerError(f"{path} has no layer {layer!r}; it has one, leave the name out.")
         else:
+            if "!" in str(path):
+                raise ValueError("GDAL's reader takes a ! in a path for an archive; rename the folder or the file")
             _check_shapefile(path)
             with _untouched(path) as location:
                 chosen, several = _choose_layer(path, location, layer)

@@ -1,0 +1,261 @@
+"""`sen2chain job`: recurring extractions, from their file to their schedule and their runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sen2chain.cli import show
+from sen2chain.cli.command import EXIT_ERROR, EXIT_USAGE, Command, fail
+from sen2chain.cli.options import together
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.jobs import JobExtraction
+
+EXIT_BUSY = 5
+
+_RUN_EXAMPLES = """
+\b
+Examples:
+  sen2chain job run lakes
+  sen2chain job run lakes --quiet      as cron calls it
+
+\b
+Exit codes: 0 all done, also when nothing was new, 1 nothing could be done, 2 the file cannot be used, 4 a part could
+not be done, 5 another run of the job is going on. The record of the run tells the rest: sen2chain job logs lakes.
+"""
+
+_library = click.option(
+    "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
+)
+_debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+_of_job = together(click.argument("name", metavar="NAME"), _library, _debug)
+
+
+@click.group()
+def job() -> None:
+    """Run extractions again and again, by cron or by hand.
+
+    \b
+    Begin one:  sen2chain job new lakes
+                sen2chain job edit lakes
+                sen2chain job check lakes
+    Run it:     sen2chain job run lakes
+    Keep it:    sen2chain job enable lakes
+                sen2chain job list
+    """  # noqa: D301  # the mark that keeps lines apart is a real backspace
+
+
+@job.command(cls=Command)
+@_of_job
+def new(name: str, library: str | None, **_: Any) -> None:
+    """Write the file of a new job NAME: every setting explained, and an example."""
+    found = _job(name, library)
+    if found.path.exists():
+        fail(f"The job {name} is there already: {found.path}; sen2chain job edit {name} opens it.", EXIT_USAGE)
+    click.echo(str(found.save()))
+    click.echo(f"Edit it (sen2chain job edit {name}), then see what it would do: sen2chain job check {name}")
+
+
+@job.command(cls=Command)
+@_of_job
+def edit(name: str, library: str | None, **_: Any) -> None:
+    """Open the file of job NAME in your editor (VISUAL, EDITOR), then check it."""
+    found = _saved(name, library)
+    # Not click's own, which asks a shell in older versions.
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    try:
+        subprocess.run([*editor, str(found.path)], check=False)  # noqa: S603  # the user's own editor
+    except OSError as error:
+        fail(f"The editor {editor[0]} cannot be started ({error.strerror}); set VISUAL, or edit {found.path}.")
+    _check(_saved(name, library))
+
+
+@job.command("show", cls=Command)
+@_of_job
+def show_(name: str, library: str | None, **_: Any) -> None:
+    """Show the settings and the lines of job NAME, its schedule and its last run."""
+    found = _saved(name, library)
+    click.echo(show.printable(repr(found)))
+    click.echo(f"  last run: {_last(found)}")
+    click.echo(f"  next run: {_next(found)}")
+
+
+@job.command(cls=Command)
+@_of_job
+def check(name: str, library: str | None, **_: Any) -> None:
+    """Say, line by line, what a run of job NAME would do now, or what is wrong.
+
+    Layers and the archive are looked at; nothing is extracted, written or sent. Exit code 2: something is wrong.
+    """
+    _check(_saved(name, library))
+
+
+@job.command("list", cls=Command)
+@_library
+@_debug
+def list_(library: str | None, **_: Any) -> None:
+    """List all jobs: whether they are scheduled, how their last run ended, and when they run next."""
+    from sen2chain.errors import JobError
+    from sen2chain.jobs import JobExtraction, list_jobs
+
+    rows, troubles = [], []
+    for name in list_jobs(library):
+        try:
+            found = JobExtraction(name, library)
+        except JobError as error:
+            rows.append([name, "-", "-", "-", "cannot be read", "-"])
+            troubles.append(str(error))
+            continue
+        last = found.last_run()
+        result = _result(found, last) if last else "-"
+        began = _local(last["started"]) if last else "-"
+        rows.append([name, str(found.schedule), found.timing, began, result, _next(found)])
+    if not rows:
+        click.echo("There is no job; begin one with sen2chain job new NAME.")
+        return
+    header = ["job", "schedule", "timing", "last run", "result", "next run"]
+    show.table("Jobs", header, rows, numeric=())
+    for trouble in troubles:
+        click.echo(f"! {show.printable(trouble)}")
+
+
+@job.command(cls=Command, epilog=_RUN_EXAMPLES)
+@_of_job
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+def run(name: str, library: str | None, *, quiet: bool, **_: Any) -> None:
+    """Run job NAME now, whether it is enabled or not."""
+    from sen2chain.errors import JobError
+    from sen2chain.jobs import BusyError
+
+    found = _saved(name, library)
+    # Who stops a job, or shuts the machine down, finds it in the record.
+    signal.signal(signal.SIGTERM, _interrupt)
+    show.say_if_compiling(quiet=quiet)
+    try:
+        record = found.run(quiet=quiet, echo=(lambda sentence: None) if quiet else click.echo)  # noqa: ARG005
+    except BusyError as error:
+        fail(str(error), EXIT_BUSY)
+    except JobError as error:
+        fail(str(error), EXIT_USAGE)
+    if quiet and record.exit_code:
+        troubles = [error["message"] for line in record.lines for error in line.errors]
+        fail(f"{record} {' '.join(troubles[:3])} See {record.path}.", record.exit_code)
+    sys.exit(record.exit_code)
+
+
+@job.command(cls=Command)
+@_of_job
+@click.option("--systemd", is_flag=True, help="By a timer of your systemd, for machines without cron.")
+def enable(name: str, library: str | None, *, systemd: bool, **_: Any) -> None:
+    """Run job NAME from now on at the times of its file, by cron.
+
+    Call it again after a change of the timing, and after the Python environment has moved.
+    """
+    found = _saved(name, library)
+    show.result([found.cron_enable(systemd=systemd)])
+    click.echo(f"Next run: {_next(found)}")
+
+
+@job.command(cls=Command)
+@_of_job
+def disable(name: str, library: str | None, **_: Any) -> None:
+    """Keep job NAME, but do not run it until it is enabled again."""
+    show.result([_job(name, library).cron_disable()])
+
+
+@job.command(cls=Command)
+@_of_job
+def remove(name: str, library: str | None, **_: Any) -> None:
+    """Remove job NAME from cron or systemd; its file, its logs and what it extracted stay."""
+    found = _job(name, library)
+    show.result([found.cron_remove()])
+    if found.path.exists():
+        click.echo(f"Its file stays: {found.path}")
+
+
+@job.command(cls=Command)
+@_of_job
+@click.option("--all", "every", is_flag=True, help="List the records of all runs instead.")
+def logs(name: str, library: str | None, *, every: bool, **_: Any) -> None:
+    """Print the log of the last run of job NAME, or the paths of the records of all runs."""
+    from pathlib import Path
+
+    found = _job(name, library)
+    records, last = found.runs(), found.last_run()
+    if not records:
+        fail(f"The job {name} has not been run yet, or its records in {found.logs_folder} are gone.", EXIT_ERROR)
+    if every:
+        for path in records:
+            click.echo(str(path))
+        return
+    shown = Path(last["log"]) if last and last["log"] else records[-1]
+    click.echo(str(shown))
+    click.echo(show.printable(shown.read_text(encoding="utf-8", errors="replace")), nl=False)
+
+
+def _job(name: str, library: str | Path | None) -> JobExtraction:
+    from sen2chain.jobs import JobExtraction
+
+    return JobExtraction(name, library)
+
+
+def _saved(name: str, library: str | Path | None) -> JobExtraction:
+    """Return a job whose file can be read; leave with a sentence otherwise."""
+    from sen2chain.errors import JobError
+
+    try:
+        found = _job(name, library)
+    except JobError as error:
+        fail(str(error), EXIT_USAGE)
+    if not found.path.exists():
+        from sen2chain.jobs import list_jobs
+
+        others = ", ".join(list_jobs(library)) or "none"
+        fail(f"There is no job {name} ({found.path}); sen2chain job new {name} begins it. Jobs: {others}.", EXIT_USAGE)
+    return found
+
+
+def _check(found: JobExtraction) -> None:
+    look = found.check()
+    click.echo(show.printable(str(look)))
+    if not look.is_good:
+        sys.exit(EXIT_USAGE)
+    if not any(not line.skipped for line in look.lines):
+        click.echo("No line would be run; take the ! away from one.")
+
+
+def _last(found: JobExtraction) -> str:
+    last = found.last_run()
+    return f"{_local(last['started'])}, {_result(found, last)}" if last else "-"
+
+
+def _result(found: JobExtraction, last: dict[str, Any]) -> str:
+    """Say how a run ended; one that stands as running, while nothing runs, was killed."""
+    status = last["status"]
+    if status == "running" and not found.is_running:
+        return "stopped before its end"
+    return str({"done": "all done", "partly": "a part could not be done"}.get(status, status))
+
+
+def _next(found: JobExtraction) -> str:
+    time = found.schedule.next_run
+    return f"{time:%Y-%m-%d %H:%M}" if time else "-"
+
+
+def _local(stamp: str) -> str:
+    from datetime import datetime
+
+    return f"{datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

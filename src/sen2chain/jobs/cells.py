@@ -1,0 +1,122 @@
+"""The words of a job's file: dates, switches, numbers and lists, each written and read in one place."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from sen2chain.errors import RequestError
+
+EARLIEST = dt.date(2015, 1, 1)
+"""What an empty ``date_min`` means: the year in which the first Sentinel-2 was launched."""
+
+_OFF = {"", "false", "no", "off", "0", "none", "nan"}
+_ON = {"true", "yes", "on", "1"}
+_TODAY = re.compile(r"today(?:\s*-\s*([0-9]{1,6}))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of the calendar, or one that is counted from the day of the run."""
+
+    date: dt.date | None = None
+    """The day; None counts from today."""
+    back: int = 0
+    """Days before today."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read ``YYYY-MM-DD``, ``today`` or ``today-30``; None for an empty or switched-off cell.
+
+        Raises
+        ------
+        RequestError
+            If it is none of these, or no day of the calendar.
+        """
+        if is_off(text):
+            return None
+        if match := _TODAY.fullmatch(text):
+            day = cls(back=int(match[1] or 0))
+            if day.back > (dt.datetime.now(dt.UTC).date() - EARLIEST).days:
+                raise RequestError(f"{text!r} is before {EARLIEST}, the time of the first image; count fewer days.")
+            return day
+        try:
+            return cls(dt.datetime.strptime(text, "%Y-%m-%d").date())  # noqa: DTZ007  # dates of the archive are UTC
+        except ValueError:
+            raise RequestError(
+                f"{text!r} is no date; write YYYY-MM-DD, today, or today-30 for 30 days before."
+            ) from None
+
+    def on(self, today: dt.date) -> dt.date:
+        """Return the day that is meant on the day of a run."""
+        return self.date or today - dt.timedelta(days=self.back)
+
+    def __str__(self) -> str:
+        return str(self.date) if self.date else f"today-{self.back}" if self.back else "today"
+
+
+def is_off(text: str) -> bool:
+    """Tell whether a cell is empty or switched off."""
+    return text.strip().lower() in _OFF
+
+
+def switch(text: str) -> bool:
+    """Read ``True`` or ``False``.
+
+    Raises
+    ------
+    RequestError
+        If it is neither.
+    """
+    if is_off(text):
+        return False
+    if text.strip().lower() in _ON:
+        return True
+    raise RequestError(f"{text!r} is neither True nor False.")
+
+
+def whole_number(text: str, largest: int = 100_000) -> int:
+    """Read a number from 0 to `largest`.
+
+    Raises
+    ------
+    RequestError
+        If it is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > largest:
+        raise RequestError(f"{text!r} is no whole number from 0 to {largest}.")
+    return int(text)
+
+
+def percentage(text: str) -> float:
+    """Read a percentage; an empty or switched-off cell is 100, no limit. ``0`` is a limit, and not off.
+
+    Raises
+    ------
+    RequestError
+        If it is no number from 0 to 100.
+    """
+    if is_off(text) and text.strip() != "0":
+        return 100.0
+    number = text.strip().removesuffix("%").rstrip()
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?", number) or float(number) > 100:
+        raise RequestError(f"{text!r} is no percentage from 0 to 100.")
+    return float(number)
+
+
+def items(text: str) -> list[str]:
+    """Split a list at ``/``; an empty or switched-off cell has none.
+
+    Raises
+    ------
+    RequestError
+        If nothing stands between two ``/``.
+    """
+    if is_off(text):
+        return []
+    found = [item.strip() for item in text.split("/")]
+    if not all(found):
+        raise RequestError(f"{text!r} has an empty name; write names with one / between them.")
+    return list(dict.fromkeys(found))

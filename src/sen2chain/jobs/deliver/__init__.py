@@ -1,0 +1,123 @@
+"""Bring files that a job compiled to their destination.
+
+`destination` understands what users write. `remote` sends to a server with rsync and ssh (`complaints` knows what these
+say when they fail), `folder` copies on this machine, `objects` uploads with fsspec; `attempt` is what they share.
+Everywhere a file has its name only when it is complete, and only what has changed is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import DeliveryError
+from sen2chain.jobs.deliver import folder, objects, remote
+from sen2chain.jobs.deliver.attempt import IncompleteError, Patience, checked
+from sen2chain.jobs.deliver.destination import (
+    Bucket,
+    Destination,
+    Folder,
+    Remote,
+    hidden,
+    parse_destination,
+    same_place,
+)
+from sen2chain.settings import absolute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "Bucket",
+    "Delivered",
+    "Destination",
+    "Folder",
+    "IncompleteError",
+    "Remote",
+    "deliver",
+    "hidden",
+    "parse_destination",
+    "ready",
+    "same_place",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A delivery after which every file is at its destination."""
+
+    destination: Destination
+    sent: list[str] = field(default_factory=list)
+    """Names that were sent, in the order they were given."""
+    unchanged: int = 0
+    """How many files were there already."""
+    seconds: float = 0.0
+    """How long it took."""
+
+    def __str__(self) -> str:
+        count = len(self.sent)
+        return f"{count} file{'' if count == 1 else 's'} sent to {self.destination}, {self.unchanged} unchanged."
+
+
+def deliver(
+    root: Path,
+    names: Sequence[str],
+    destination: Destination | str,
+    *,
+    time_limit: float = 3600,
+    pauses: Sequence[float] = (5, 30, 120),
+    on_retry: Callable[[str], None] | None = None,
+) -> Delivered:
+    """Bring files to their destination, under the same relative names; those only that have changed.
+
+    Parameters
+    ----------
+    root
+        The folder of the files.
+    names
+        Their names relative to it, with ``/``. None at all sends nothing and asks no server.
+    destination
+        From `parse_destination`, or the text for it.
+    time_limit
+        Seconds for everything.
+    pauses
+        Seconds before each further try, after failures that may pass.
+    on_retry
+        Is told before each pause, in a sentence, why there is one.
+
+    Raises
+    ------
+    DeliveryError
+        If not all files arrived. An `IncompleteError` has `sent`, names that arrived nevertheless.
+    """
+    start = time.monotonic()
+    if isinstance(destination, str):
+        destination = parse_destination(destination)
+    root = absolute(root)
+    names = checked(root, names)
+    if not names:
+        return Delivered(destination)
+    if reason := ready(destination):
+        raise DeliveryError(reason)
+    patience = Patience(time_limit, pauses, on_retry)
+    match destination:
+        case Remote():
+            sent = remote.send(root, names, destination, patience)
+        case Folder():
+            sent = folder.send(root, names, destination, patience)
+        case Bucket():
+            sent = objects.send(root, names, destination, patience)
+    return Delivered(destination, sent, len(names) - len(sent), time.monotonic() - start)
+
+
+def ready(destination: Destination) -> str | None:
+    """Say why nothing can be sent there from this machine; None if it can be tried. Connects to nothing."""
+    match destination:
+        case Remote():
+            return remote.missing_program()
+        case Bucket():
+            return objects.missing_package(destination)
+        case Folder():
+            return None

@@ -1,0 +1,367 @@
+"""The file of a job as text: settings, then a table, read and changed without losing what people wrote around them.
+
+What a setting or a cell means is not known here, see `sen2chain.jobs.task`. Lines are kept as they are, with their
+comments, spaces and line ends; a change rewrites the one value or cell.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from sen2chain.atomic import replacing
+from sen2chain.errors import JobError, OutputError, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+COLUMNS = (
+    "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
+    "smooth_data", "copy_server",
+)  # fmt: skip
+_OLDER = {"cloudmask": "cloudmasks"}
+_SKIP = "!"
+_LARGEST = 4_000_000  # bytes; a job of ten thousand lines has a quarter of it
+_SETTING = re.compile(r"\s*(\w+)\s*=(.*)")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_BLANKS = re.compile(r"[ \t]*")
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"[ \t]*(?=;|$)')
+# Also the line ends of Unicode, halves of letters, and marks that nobody sees or that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_MANY = 20
+_LONG = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong in a file, and where."""
+
+    sentence: str
+    """What is wrong and what to do."""
+    line: int = 0
+    """Line of the file, from 1; 0 is the file as a whole."""
+    column: str = ""
+    """The column of the table, or the setting."""
+    character: int = 0
+    """Where in the line it begins, from 1."""
+
+    def __str__(self) -> str:
+        place = f"line {self.line}" if self.line else ""
+        if self.column:
+            place += f", {self.column}"
+        if self.character:
+            place += f" (character {self.character})"
+        return f"{place}: {self.sentence}" if place else self.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a line."""
+
+    text: str
+    """Its text, without quotes and outer spaces."""
+    start: int
+    """Where it begins in the line, spaces included."""
+    end: int
+    """Where it ends: at the ``;``, or with the line."""
+    inner: int
+    """Where its text begins in the line."""
+    unclosed: bool = False
+    """Whether it begins with a quote that does not end with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    line: int
+    """Line of the file, from 1."""
+    skipped: bool
+    """Whether a ``!`` stands before it."""
+    cells: Mapping[str, Cell]
+    """Column -> cell; columns that the file or the line lacks are missing."""
+    problems: tuple[Problem, ...] = ()
+    """What is wrong with its shape."""
+
+    def text(self, column: str) -> str:
+        """Return what stands in a column; nothing where the column is missing."""
+        cell = self.cells.get(column)
+        return cell.text if cell else ""
+
+    def problem(self, column: str, sentence: str) -> Problem:
+        """Return a problem with a cell."""
+        cell = self.cells.get(column)
+        return Problem(sentence, self.line, column, cell.inner + 1 if cell else 0)
+
+
+@dataclass(slots=True)
+class JobFile:
+    """The lines of a file, each with its end."""
+
+    lines: list[str]
+    """Text of the lines."""
+    settings: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Setting -> line from 1, and text of the value."""
+    columns: list[str] = field(default_factory=list)
+    """Columns of the table, in the file's order."""
+    header: int = 0
+    """Line of the names of the columns, from 1; 0 where there is none."""
+    rows: list[Row] = field(default_factory=list)
+    """Lines of the table, skipped ones too."""
+    problems: list[Problem] = field(default_factory=list)
+    """What makes the file as a whole unreadable."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a file's text."""
+        file = cls(re.findall(r"[^\n]*\n|[^\n]+$", text))
+        file._read()
+        return file
+
+    @property
+    def text(self) -> str:
+        """The whole file."""
+        return "".join(self.lines)
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def _read(self) -> None:
+        self.settings, self.columns, self.header, self.rows, self.problems = {}, [], 0, [], []
+        for number, raw in enumerate(self.lines, start=1):
+            line = raw.rstrip("\r\n")
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # editors of Windows begin a file with it
+            bare = line.strip()
+            if not bare or bare.startswith("#"):
+                continue
+            if self.header:
+                self.rows.append(self._row(line, number))
+            elif match := _CONTROL.search(line):
+                self.problems.append(_control(match, number))
+            elif bare.partition(";")[0].strip().strip('"').lower() == COLUMNS[0]:
+                self._read_header(line, number)
+            else:
+                self._read_setting(line, number)
+        if not self.header:
+            self.problems.append(Problem(f"The table is missing; write a line {';'.join(COLUMNS)} and lines below it."))
+
+    def _read_header(self, line: str, number: int) -> None:
+        self.header = number
+        for cell in _split(line):
+            name = _OLDER.get(cell.text.lower(), cell.text.lower())
+            if name not in COLUMNS and (name or cell.end < len(line)):
+                sentence = f"{shown(cell.text)} is no column; allowed: {', '.join(COLUMNS)}."
+                self.problems.append(Problem(sentence, number, character=cell.inner + 1))
+            elif name in self.columns:
+                sentence = f"the column {name} stands twice; remove one."
+                self.problems.append(Problem(sentence, number, character=cell.inner + 1))
+            self.columns.append(name)
+
+    def _read_setting(self, line: str, number: int) -> None:
+        match = _SETTING.fullmatch(line)
+        if match is None:
+            sentence = f"{shown(line)} is neither a setting (name = value), a comment (#) nor the table's first line."
+            self.problems.append(Problem(sentence, number))
+        elif match[1] in self.settings:
+            sentence = f"it stands in line {self.settings[match[1]][0]} too; remove one."
+            self.problems.append(Problem(sentence, number, match[1]))
+        else:
+            comment = _COMMENT.search(match[2])
+            self.settings[match[1]] = (number, (match[2][: comment.start()] if comment else match[2]).strip())
+
+    def _row(self, line: str, number: int) -> Row:
+        skipped = line.lstrip().startswith(_SKIP)
+        begin = line.index(_SKIP) + 1 if skipped else 0
+        found, problems = _split(line, begin), []
+        if match := _CONTROL.search(line):
+            problems.append(_control(match, number))
+        if len(found) == 1 and not skipped and re.match(r"\s*\w+\s*=", line):
+            problems.append(Problem("settings stand above the table; move it there.", number))
+        beyond = next((cell for cell in found[len(self.columns) :] if cell.text), None)
+        if beyond:
+            sentence = f"{shown(beyond.text)} stands behind the last column; put a name with ; into quotes."
+            problems.append(Problem(sentence, number, character=beyond.inner + 1))
+        cells = dict(zip(self.columns, found, strict=False))
+        for name, cell in cells.items():
+            if cell.unclosed:
+                problems.append(Problem('a " is not closed before the next ;.', number, name, cell.inner + 1))
+        return Row(number, skipped, cells, tuple(problems))
+
+    # ------------------------------------------------------------------------------------------------------ changing
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting, or add it above the table.
+
+        Raises
+        ------
+        RequestError
+            If the value cannot stand in a line.
+        """
+        value = value.strip()
+        if _CONTROL.search(value) or "\n" in value or _COMMENT.search(value):
+            raise RequestError(f"{name} cannot be {value!a}; a value has one line and no #.")
+        if name in self.settings:
+            number, before = self.settings[name]
+            line = self.lines[number - 1]
+            at = line.index("=") + 1
+            start = line.index(before, at) if before else at
+            gap = "" if before else " "
+            self.lines[number - 1] = f"{line[:start]}{gap}{value}{line[start + len(before) :]}"
+        else:
+            at = self.header - 1 if self.header else len(self.lines)
+            # Above the comments that belong to the table.
+            while at and self.lines[at - 1].strip().startswith("#"):
+                at -= 1
+            self._insert(at, f"{name} = {value}")
+        self._read()
+
+    def add(self, values: Mapping[str, str]) -> None:
+        """Add a line at the end of the table.
+
+        Raises
+        ------
+        RequestError
+            If a value cannot stand in a line.
+        """
+        last = self.rows[-1].line if self.rows else self.header
+        self._insert(last, self._line([values.get(column, "") for column in self.columns]))
+        self._read()
+
+    def change(self, number: int, values: Mapping[str, str]) -> None:
+        """Change cells of a line of the table, which is counted from 0; the others stay as they are.
+
+        Raises
+        ------
+        RequestError
+            If a value cannot stand in a line.
+        """
+        row = self.rows[number]
+        line = self.lines[row.line - 1]
+        body, end = line.rstrip("\r\n"), line[len(line.rstrip("\r\n")) :]
+        if set(values) <= set(row.cells):
+            # From the right, so that the places of the others stay true.
+            for name, value in sorted(values.items(), key=lambda item: -row.cells[item[0]].start):
+                cell = row.cells[name]
+                before = body[cell.start : cell.end]
+                left = before[: len(before) - len(before.lstrip(" \t"))]
+                right = before[len(before.rstrip(" \t")) :] if before.strip() else ""
+                text = self._cell(value, first=name == self.columns[0])
+                if name == self.columns[0] and (row.skipped or text.startswith(_SKIP)):
+                    left = body[: cell.start].partition(_SKIP)[0] if row.skipped else left
+                    body = f"{left}{text}{right}{body[cell.end :]}"
+                else:
+                    body = f"{body[: cell.start]}{left}{text}{right}{body[cell.end :]}"
+        else:
+            mark = _SKIP if row.skipped and COLUMNS[0] not in values else ""
+            body = mark + self._line([values.get(column, row.text(column)) for column in self.columns])
+        self.lines[row.line - 1] = body + end
+        self._read()
+
+    def remove(self, number: int) -> None:
+        """Remove a line of the table, which is counted from 0."""
+        del self.lines[self.rows[number].line - 1]
+        self._read()
+
+    def _insert(self, at: int, text: str) -> None:
+        end = "\r\n" if self.lines and self.lines[0].endswith("\r\n") else "\n"
+        if at and not self.lines[at - 1].endswith("\n"):
+            self.lines[at - 1] += end
+        self.lines.insert(at, text + end)
+
+    def _line(self, values: Sequence[str]) -> str:
+        return ";".join(self._cell(value, first=i == 0) for i, value in enumerate(values))
+
+    def _cell(self, value: str, *, first: bool) -> str:
+        value = value.strip()
+        if _CONTROL.search(value) or "\n" in value:
+            raise RequestError(
+                f"{value!a} cannot stand in a line of a job; it has a line break or a control character."
+            )
+        mark = _SKIP if first and value.startswith(_SKIP) else ""
+        value = value.removeprefix(mark).lstrip()
+        quoted = ";" in value or value.startswith('"') or (first and value.startswith(("#", _SKIP)))
+        return mark + ('"' + value.replace('"', '""') + '"' if quoted else value)
+
+
+def read_text(path: Path) -> str:
+    """Read a job's file.
+
+    Raises
+    ------
+    JobError
+        If it cannot be read, or is no text.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise JobError(f"The job file {path} is no file; move away what is in its place.")  # a pipe never ends
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise JobError(
+            f"There is no job file {path}; write one with sen2chain job new, or JobExtraction(...).save()."
+        ) from None
+    except OSError as error:
+        raise JobError(f"The job file {path} cannot be read ({error.strerror}).") from error
+    if len(content) > _LARGEST:
+        raise JobError(f"The job file {path} has more than {_LARGEST} bytes; it is no job file.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise JobError(f"The job file {path} is no UTF-8 text (line {line}); save it as UTF-8.") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a job's file as a whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    path = path.resolve()  # a link to the file stays a link
+    if path.exists() and not path.is_file():
+        raise OutputError(f"Cannot write {path} (it is no file); move it away.")
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def _split(line: str, begin: int = 0) -> list[Cell]:
+    """Split a line at ``;``; a cell in quotes may contain some."""
+    cells = []
+    start = begin
+    while True:
+        blanks = _BLANKS.match(line, start)
+        inner = blanks.end() if blanks else start
+        match = _QUOTED.match(line, inner)
+        if match:
+            end, text = match.end(), match[1].replace('""', '"').strip()
+        else:
+            end = line.find(";", inner)
+            end = len(line) if end < 0 else end
+            text = line[inner:end].strip()
+        unclosed = not match and text.startswith('"')
+        cells.append(Cell(text, start, end, min(inner, end), unclosed))
+        if end >= len(line):
+            return cells
+        start = end + 1
+
+
+def _control(match: re.Match[str], number: int) -> Problem:
+    return Problem(
+        f"it has the character {match[0]!a}, which nobody sees; remove it.", number, character=match.start() + 1
+    )
+
+
+def shown(text: str) -> str:
+    """Quote a text for a sentence, the beginning of a long one."""
+    text = text.strip()
+    return repr(text if len(text) <= _LONG else f"{text[:_LONG]}...")
+
+
+def first(sentences: Iterable[object]) -> list[str]:
+    """Return the first sentences of many, and how many there are more."""
+    found = [str(sentence) for sentence in sentences]
+    return found if len(found) <= _MANY else [*found[:_MANY], f"... and {len(found) - _MANY} more."]

@@ -1,0 +1,237 @@
+"""One line of a job: extract, compile, deliver. A step that fails is noted, and what is there goes on to the next."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sen2chain.errors import DeliveryError, RequestError, Sen2ChainError
+from sen2chain.jobs.deliver import deliver, same_place
+from sen2chain.ledger import BROKEN
+from sen2chain.timeseries import TimeSeriesCompil
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sen2chain.jobs.record import LineRecord, RunLog
+    from sen2chain.jobs.task import Task
+    from sen2chain.timeseries.update import Extracted
+
+_COUNTS = ("images", "rows", "empty", "failed", "kept", "missing", "lost", "acquisitions")
+_EXAMPLES = 20
+_BESIDE = (".json", "_stats.csv", "_stats.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all lines of a run share."""
+
+    today: dt.date
+    """The day that ``today`` means from the first line to the last, UTC."""
+    library: Path | None
+    """The Sen2Chain library; None for that of the user's home."""
+    processors: int
+    """Number of threads; 0 uses all processors."""
+    time_limit: float
+    """Seconds that a delivery may take."""
+    pauses: Sequence[float]
+    """Seconds before a broken delivery is tried again."""
+    quiet: bool
+    """Whether to show no progress."""
+    log: RunLog
+    """Where steps are told."""
+    owners: dict[tuple[str, str], Path] = field(default_factory=dict)
+    """Destination and name there -> the file that was sent, so that no line overwrites another's."""
+
+
+def series_of(task: Task, setting: Setting) -> TimeSeriesCompil:
+    """Return the compiled time series that a line is about."""
+    first, last = task.dates(setting.today)
+    return TimeSeriesCompil(
+        task.path,
+        indices=task.indices,
+        date_min=first,
+        date_max=last,
+        cover_max=task.max_clouds,
+        masks=task.masks,
+        multiproc=setting.processors,
+        library=setting.library,
+        layer=task.layer,
+        quiet=setting.quiet,
+    )
+
+
+class LineRun:
+    """A line while it is run.
+
+    Parameters
+    ----------
+    task
+        What the line asks for.
+    setting
+        What all lines share.
+    record
+        Where it is noted.
+    """
+
+    def __init__(self, task: Task, setting: Setting, record: LineRecord) -> None:
+        self.task, self.record, self._setting = task, record, setting
+        self._files: list[Path] = []
+        self._folder = Path()
+        record.asked = describe(task, setting.today)
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more can be done."""
+        return self.record.status == "failed"
+
+    def run(self, step: Callable[[LineRun], None]) -> None:
+        """Do a step, unless an earlier one lost everything; an error ends the step and is noted."""
+        if self.lost:
+            return
+        began = time.monotonic()
+        try:
+            step(self)
+        except Sen2ChainError as error:
+            self._fail(step.__name__, str(error), entirely=step is LineRun.extract)
+        except Exception as error:  # noqa: BLE001  # a line that goes wrong in a way nobody thought of stops no other
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            sentence = f"{type(error).__name__} {error} ({Path(where.filename).name}, line {where.lineno})."
+            self._fail(step.__name__, sentence, entirely=step is LineRun.extract)
+        finally:
+            self.record.seconds = round(self.record.seconds + time.monotonic() - began, 3)
+
+    def extract(self) -> None:
+        """Extract what is new."""
+        task, record = self.task, self.record
+        self._say(f"{record.layer}: {in_words(record.asked)}.")
+        series = series_of(task, self._setting)
+        done = series.extract_data(force=task.force)
+        record.folder = str(series.folder)
+        record.extracted = {name: getattr(done, name) for name in _COUNTS}
+        for note in (*series.notes, *done.notes):
+            self._note(note, told=note in done.notes)
+        self._say(str(done), told=True)
+        if not series.plan.tiles:
+            # A quiet month is no failure; an archive without any product is: its disk may not be mounted.
+            self._fail("extract", done.notes[-1] if done.notes else "the archive has no product.", entirely=True)
+            return
+        self._count_what_is_missing(done, series)
+
+    def _count_what_is_missing(self, done: Extracted, series: TimeSeriesCompil) -> None:
+        """Note as errors what was asked for and could not be extracted, with examples why."""
+        counts = (done.failed, "could not be used"), (done.missing, "lack their inputs"), (done.lost, "lost their rows")
+        for count, what in counts:
+            if count:
+                self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.")
+        if not done.failed:
+            return  # why others are missing, the notes of the extraction say
+        report = series.report
+        broken = report[report[[reason.value for reason in BROKEN]].any(axis="columns") & (report["error"] != "")]
+        examples = broken.drop_duplicates("error").head(_EXAMPLES)
+        for acquisition, error in zip(examples["acquisition"], examples["error"], strict=True):
+            self._note(f"{acquisition}: {error}")
+
+    def compile(self) -> None:
+        """Write the tables that are asked for and have changed."""
+        if not self.task.compiles:
+            return
+        series = series_of(self.task, self._setting)
+        asked = self.task.compilation(self._setting.today)
+        try:
+            part = series.compile_data(**asked)
+        except RequestError as error:
+            if not self.task.smoothing:
+                raise
+            # A series that cannot be smoothed keeps nothing else from being compiled.
+            self._fail("compile", str(error))
+            part = getattr(error, "compiled", None) or series.compile_data(**{**asked, "smoothing": False})
+        self._folder = series.folder / "compiled_data"
+        for note in (*part.notes, *part.remarks):
+            self._note(note, told=True)
+        if part.removed:
+            self._note(
+                f"{len(part.removed)} compiled files have no rows any more and are removed here, not where sent."
+            )
+        self.record.compiled = {"written": [str(path) for path in part.files], "unchanged": len(part.unchanged)}
+        self._files = [*part.files, *part.unchanged]
+        self._say(str(part), told=True)
+
+    def deliver(self) -> None:
+        """Send the compiled files that the destination lacks."""
+        destination = self.task.destination
+        if destination is None:
+            return
+        if not self.task.compiles:
+            self._note("copy_server sends compiled files, and compiled_data names none.")
+            return
+        names = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
+        for name in names:
+            owner = self._setting.owners.setdefault((same_place(destination), name), self._folder)
+            if owner != self._folder:
+                raise DeliveryError(
+                    f"{name} of another layer was sent to {destination} by this run; "
+                    "give this line another destination, or its layer's file another name."
+                )
+        self.record.delivered = {"to": str(destination), "sent": [], "unchanged": 0}
+        try:
+            done = deliver(
+                self._folder, names, destination, time_limit=self._setting.time_limit, pauses=self._setting.pauses,
+                on_retry=self._say,
+            )  # fmt: skip
+        except DeliveryError as error:
+            self.record.delivered["sent"] = list(getattr(error, "sent", ()))
+            raise
+        self.record.delivered |= {"sent": done.sent, "unchanged": done.unchanged}
+        self._say(str(done))
+
+    def _fail(self, step: str, sentence: str, *, entirely: bool = False) -> None:
+        self.record.fail(step, sentence, entirely=entirely)
+        self._say(f"{step}: {sentence}")
+
+    def _note(self, sentence: str, *, told: bool = False) -> None:
+        if sentence not in self.record.notes:
+            self.record.notes.append(sentence)
+            self._say(sentence, told=told)
+
+    def _say(self, sentence: str, *, told: bool = False) -> None:
+        self._setting.log.say(f"line {self.task.line}: {sentence}", told=told)
+
+
+def with_companions(files: Sequence[Path]) -> list[Path]:
+    """Return files with those that explain them: how they were made, how well they were smoothed."""
+    found: dict[Path, None] = {}
+    for path in files:
+        found[path] = None
+        for end in _BESIDE:
+            other = path.with_name(f"{path.stem}{end}")
+            if other.is_file():
+                found[other] = None
+    return list(found)
+
+
+def in_words(asked: Mapping[str, Any]) -> str:
+    """Say which images are asked for, of what `describe` returns."""
+    until = f"to {asked['date_max']}" if asked["date_max"] else "on"
+    indices = asked["indices"] if isinstance(asked["indices"], str) else "/".join(asked["indices"])
+    return f"{indices} under {'/'.join(asked['masks'])}, from {asked['date_min']} {until}"
+
+
+def describe(task: Task, today: dt.date) -> dict[str, Any]:
+    """Say what a line asks for on a day."""
+    first, last = task.dates(today)
+    return {
+        "indices": [index.name for index in task.indices] if task.indices else "All",
+        "masks": [mask.name for mask in task.masks],
+        "date_min": str(first),
+        "date_max": str(last) if last else None,
+        "max_clouds": task.max_clouds,
+        "force_extraction": task.force,
+        "compiled_data": [*task.kinds, *(["all"] if task.in_range else [])],
+        "smooth_data": task.smoothing,
+        "copy_server": str(task.destination) if task.destination else None,
+    }

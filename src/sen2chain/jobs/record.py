@@ -1,0 +1,289 @@
+"""What a run did: the record that programs read, the log that people read, and where both lie."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from sen2chain.atomic import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Status = Literal["running", "done", "partly", "failed", "interrupted"]
+EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "partly": 4, "interrupted": 130, "running": 1}
+"""Exit codes of a run by how it ended."""
+
+_LAST = "last_run"
+_MOST_ERRORS = 50
+_LONGEST_RECORD = 50_000_000  # bytes
+_RUN = re.compile(r"job_.*_run_([0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?)\.json")
+
+
+@dataclass(slots=True)
+class LineRecord:
+    """What became of one line of the table."""
+
+    line: int
+    """Line of the file, from 1."""
+    layer: str
+    """The layer, as the line names it."""
+    status: Status = "running"
+    """How it ended: done, partly, failed."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """Indices, masks, dates as resolved, and what else was asked for."""
+    folder: str = ""
+    """The layer's folder."""
+    extracted: dict[str, int] = field(default_factory=dict)
+    """Counts of images, rows and acquisitions."""
+    compiled: dict[str, Any] = field(default_factory=dict)
+    """Files that were written, and how many are unchanged."""
+    delivered: dict[str, Any] = field(default_factory=dict)
+    """Where files were sent, which, and how many were there already."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences that are no errors."""
+    errors: list[dict[str, str]] = field(default_factory=list)
+    """What went wrong, with the step in which it did."""
+    seconds: float = 0.0
+    """How long it took."""
+
+    def fail(self, step: str, sentence: str, *, entirely: bool = False) -> None:
+        """Note an error.
+
+        Parameters
+        ----------
+        step
+            ``file``, ``extract``, ``compile`` or ``deliver``.
+        sentence
+            What went wrong.
+        entirely
+            Whether nothing of the line could be done.
+        """
+        if len(self.errors) < _MOST_ERRORS:
+            self.errors.append({"step": step, "message": sentence})
+        self.status = "failed" if entirely or self.status == "failed" else "partly"
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """What a run did, line by line."""
+
+    job: str
+    """Name of the job."""
+    file: str
+    """The job's file."""
+    started: datetime
+    """Start, UTC."""
+    status: Status = "running"
+    """``running``, ``done``, ``partly``, ``failed`` or ``interrupted``."""
+    ended: datetime | None = None
+    """End, UTC."""
+    lines: list[LineRecord] = field(default_factory=list)
+    """Lines that were run."""
+    skipped: list[int] = field(default_factory=list)
+    """Lines of the file with a ``!``."""
+    errors: list[str] = field(default_factory=list)
+    """What is wrong with the run as a whole."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on the run as a whole that are no errors."""
+    log: str = ""
+    """The log file, where one is written."""
+    path: Path | None = None
+    """Where this record lies."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 failed, 4 a part failed."""
+        return EXIT_CODES[self.status]
+
+    @property
+    def rows(self) -> int:
+        """Rows that were extracted."""
+        return sum(line.extracted.get("rows", 0) for line in self.lines)
+
+    @property
+    def delivered(self) -> int:
+        """Files that were sent."""
+        return sum(len(line.delivered.get("sent", ())) for line in self.lines)
+
+    def end(self) -> None:
+        """Note how the run ended, by how its lines did."""
+        states = {line.status for line in self.lines}
+        if self.errors or (states and states <= {"failed"}):
+            self.status = "failed"
+        else:
+            self.status = "done" if states <= {"done"} else "partly"
+        self.ended = datetime.now(UTC)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as it is written."""
+        return {
+            "job": self.job,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "started": stamp(self.started),
+            "ended": stamp(self.ended) if self.ended else None,
+            "seconds": round((self.ended - self.started).total_seconds(), 3) if self.ended else None,
+            "rows": self.rows,
+            "files_written": sum(len(line.compiled.get("written", ())) for line in self.lines),
+            "files_delivered": self.delivered,
+            "errors": self.errors,
+            "notes": self.notes,
+            "lines": [{name: getattr(line, name) for name in LineRecord.__dataclass_fields__} for line in self.lines],
+            "skipped_lines": self.skipped,
+            "file": self.file,
+            "log": self.log or None,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "versions": {"sen2chain": importlib.metadata.version("sen2chain"), "python": platform.python_version()},
+        }
+
+    def write(self) -> None:
+        """Write the record to its place, as a whole."""
+        if self.path is not None:
+            text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
+            with replacing(self.path) as file:
+                file.write(text.encode("utf-8", "replace") + b"\n")
+
+    def __str__(self) -> str:
+        text = {
+            "done": "all done", "partly": "a part could not be done", "failed": "failed",
+            "interrupted": "interrupted", "running": "is running",
+        }[self.status]  # fmt: skip
+        written = sum(len(line.compiled.get("written", ())) for line in self.lines)
+        parts = [f"{_of(self.rows, 'new row')}", f"{_of(written, 'file')} written", f"{self.delivered} sent"]
+        return f"Job {self.job}: {text}; {_of(len(self.lines), 'line')}, {', '.join(parts)}."
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that does nothing to a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
+def stamp(time: datetime) -> str:
+    """Write a time as records do, in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class RunLog:
+    """The log of a run: a file for people, and whoever watches.
+
+    Parameters
+    ----------
+    path
+        The file; None writes none.
+    echo
+        Called with each line as well.
+    watched
+        Whether somebody sees on a terminal what the series say themselves.
+    """
+
+    def __init__(self, path: Path | None, echo: Callable[[str], None], *, watched: bool = False) -> None:
+        self._path, self._echo, self._watched = path, echo, watched
+        self.trouble = ""
+        """Why the file ends too early."""
+
+    def say(self, sentence: str, *, told: bool = False) -> None:
+        """Write a line.
+
+        Parameters
+        ----------
+        sentence
+            What is to be said; line breaks become spaces.
+        told
+            Whether the series has said it to whoever watches.
+        """
+        sentence = printable(sentence)
+        # Neither a full disk nor a closed terminal keeps the work from being done; the record tells of the log.
+        if self._path is not None and not self.trouble:
+            try:
+                with self._path.open("ab") as file:
+                    file.write(f"{stamp(datetime.now(UTC))} {sentence}\n".encode("utf-8", "replace"))
+            except OSError as error:
+                self.trouble = f"The log {self._path} cannot be written ({error.strerror})."
+        if not (told and self._watched):
+            with contextlib.suppress(Exception):
+                self._echo(sentence)
+
+
+def places(folder: Path, job: str, started: datetime, *, logs: bool) -> tuple[Path | None, Path]:
+    """Return the places of a run's log and record, which nothing has taken yet.
+
+    Parameters
+    ----------
+    folder
+        The job's folder of logs.
+    job
+        The job's name.
+    started
+        The run's start.
+    logs
+        Whether each run has files of its own.
+    """
+    if not logs:
+        return None, folder / f"job_{job}_{_LAST}.json"
+    name = first = f"job_{job}_run_{started.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    again = 1
+    while (folder / f"{name}.json").exists() or (folder / f"{name}.log").exists():
+        again += 1
+        name = f"{first}-{again}"
+    return folder / f"{name}.log", folder / f"{name}.json"
+
+
+def runs(folder: Path) -> list[Path]:
+    """Return the records in a job's folder of logs, oldest first."""
+    found = []
+    for path in _records(folder):
+        with contextlib.suppress(OSError):  # it has vanished
+            facts = path.lstat()
+            if stat.S_ISREG(facts.st_mode):
+                found.append((facts.st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
+
+
+def last_run(folder: Path) -> dict[str, Any] | None:
+    """Read the record of the last run; None where there is none that can be read."""
+    for path in reversed(runs(folder)):
+        found = _read(path)
+        if found is not None:
+            return found
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a record; None for a file that is none, whatever it holds."""
+    try:
+        if path.stat().st_size > _LONGEST_RECORD:
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["status"] not in get_args(Status) or not isinstance(found["lines"], list):
+            return None
+        datetime.fromisoformat(found["started"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    log = path.with_suffix(".log")
+    return {**found, "log": str(log) if log.is_file() and not log.is_symlink() else None}
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  # only names; some may vanish
+    except OSError:
+        return
+    for name in names:
+        if _RUN.fullmatch(name) or name.endswith(f"_{_LAST}.json"):
+            yield folder / name

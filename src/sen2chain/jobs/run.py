@@ -1,0 +1,206 @@
+"""A run of a job: all its lines, one run at a time, with a record of what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING
+
+from sen2chain.atomic import check_folder
+from sen2chain.errors import JobError, OutputError, RequestError, StoreError
+from sen2chain.jobs.file import first
+from sen2chain.jobs.line import LineRun, Setting
+from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, places
+from sen2chain.jobs.task import DEFAULTS, check_dates, read_command, read_settings, read_task
+from sen2chain.progress import is_watched
+from sen2chain.store import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sen2chain.jobs.file import JobFile, Problem
+    from sen2chain.jobs.task import Settings
+
+_HOOK_SECONDS = 600
+PAUSES = (5.0, 30.0, 120.0)
+"""Seconds before a broken delivery is tried again."""
+
+
+class BusyError(JobError):
+    """Another run of the job is going on."""
+
+
+class JobRun:
+    """One run of a job.
+
+    Parameters
+    ----------
+    name
+        The job.
+    path
+        Its file, as messages name it.
+    file
+        The file's lines.
+    home
+        Where relative paths of layers start.
+    folder
+        Where logs and records lie.
+    library
+        The Sen2Chain library; None for that of the user's home.
+    quiet
+        Whether to show no progress.
+    echo
+        Called with each line of the log.
+    pauses
+        Seconds before a broken delivery is tried again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        file: JobFile,
+        *,
+        home: Path,
+        folder: Path,
+        library: Path | None = None,
+        quiet: bool = False,
+        echo: Callable[[str], None] = lambda sentence: None,  # noqa: ARG005
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self._name, self._path, self._file, self._home, self._folder = name, path, file, home, folder
+        self._library, self._quiet, self._echo, self._pauses = library, quiet, echo, pauses
+
+    def run(self) -> RunRecord:
+        """Run every line and write the record.
+
+        Raises
+        ------
+        BusyError
+            If another run of the job is going on.
+        JobError
+            If the file cannot be understood; the record says so too, and no layer or archive was touched.
+        OutputError
+            If the folder of logs cannot be written.
+        """
+        check_folder(self._folder)
+        with contextlib.ExitStack() as stack:
+            try:
+                # A moment, because `is_locked` holds it for one.
+                stack.enter_context(locked(self._folder, wait=2, quiet=True))
+            except StoreError as error:
+                raise BusyError(f"The job {self._name} is being run already: {error}") from None
+            return self._run()
+
+    def _run(self) -> RunRecord:
+        started = dt.datetime.now(dt.UTC)
+        settings, problems = read_settings(self._file)
+        log_path, record_path = places(self._folder, self._name, started, logs=settings.logs if settings else True)
+        record = RunRecord(self._name, str(self._path), started, log=str(log_path or ""), path=record_path)
+        log = RunLog(log_path, self._echo, watched=is_watched(quiet=self._quiet))
+        try:
+            record.write()
+            log.say(f"Job {self._name} begins, process {os.getpid()}.")
+            self._lines(self._usable(settings, problems, record), record, log, started.astimezone(dt.UTC).date())
+            record.end()
+        except KeyboardInterrupt:
+            record.status = "interrupted"
+            raise
+        except Exception as error:
+            record.status = "failed"
+            if not record.errors:
+                record.errors = [" ".join(str(error).split()) or type(error).__name__]
+            log.say(record.errors[0])
+            raise
+        finally:
+            record.ended = record.ended or dt.datetime.now(dt.UTC)
+            log.say(str(record))
+            if log.trouble:
+                record.notes.append(log.trouble)
+            try:
+                record.write()
+            except OutputError as error:
+                log.say(str(error))
+            if record.status != "interrupted":  # whoever stops a run knows, and the machine may be going down
+                self._hook(record, log)
+        return record
+
+    def _usable(self, settings: Settings | None, problems: list[Problem], record: RunRecord) -> Settings:
+        """Return the settings, unless something is wrong with the file as a whole."""
+        problems = [*problems, *self._file.problems]
+        if settings is None or problems:
+            record.errors = first(problems)
+            raise JobError(f"The job file {self._path} cannot be used: {'; '.join(record.errors)}")
+        return settings
+
+    def _lines(self, settings: Settings, record: RunRecord, log: RunLog, today: dt.date) -> None:
+        """Run the lines in batches: each is extracted, then compiled, then sent."""
+        setting = Setting(
+            today, self._library, settings.processors, settings.delivery_timeout, self._pauses, self._quiet, log
+        )
+        runs = []
+        for row in self._file.rows:
+            if row.skipped:
+                record.skipped.append(row.line)
+                continue
+            noted = LineRecord(row.line, row.text("shapefile"))
+            record.lines.append(noted)
+            task, problems = read_task(row, self._home)
+            if task is not None:
+                problems = check_dates(task, row, today)
+            if task is None or problems:
+                for problem in problems:
+                    noted.fail("file", str(problem), entirely=True)
+                    log.say(str(problem))
+                continue
+            runs.append(LineRun(task, setting, noted))
+        if not record.lines:
+            log.say("No line is to be run; write one, or take the ! away from one.")
+        size = settings.batch or max(len(runs), 1)
+        for start in range(0, len(runs), size):
+            batch = runs[start : start + size]
+            for step in (LineRun.extract, LineRun.compile, LineRun.deliver):
+                for run in batch:
+                    run.run(step)
+            for run in batch:
+                if run.record.status == "running":
+                    run.record.status = "done"
+
+    def _hook(self, record: RunRecord, log: RunLog) -> None:
+        """Call the user's command for the way the run ended; its failure changes nothing."""
+        name = "on_success" if record.status == "done" else "on_failure"
+        command = hook(self._file, name)
+        if not command:
+            return
+        told = {"SEN2CHAIN_JOB": self._name, "SEN2CHAIN_STATUS": record.status}
+        log.say(f"{name}: {_call([*command, str(record.path)], {**os.environ, **told})}")
+
+
+def _call(command: list[str], environment: dict[str, str]) -> str:
+    """Call a user's command and say how it ended."""
+    # A file and no pipe, whose end we would wait for while something goes on in the background.
+    with tempfile.TemporaryFile() as said:
+        try:
+            done = subprocess.run(  # noqa: S603  # the user's own command, and no shell
+                command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+                timeout=_HOOK_SECONDS, env=environment,
+            )  # fmt: skip
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            return f"{command[0]} could not be run ({error})."
+        if not done.returncode:
+            return f"{command[0]} was run."
+        size = said.seek(0, os.SEEK_END)
+        said.seek(max(0, size - 300))
+        return f"{command[0]} ended with {done.returncode}. {said.read().decode('utf-8', 'replace')}".rstrip()
+
+
+def hook(file: JobFile, name: str) -> tuple[str, ...]:
+    """Return the command after a run, also of a file of which something else is wrong."""
+    text = file.settings.get(name, (0, DEFAULTS[name]))[1]
+    with contextlib.suppress(RequestError):
+        return read_command(text)
+    return ()

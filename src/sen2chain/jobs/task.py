@@ -1,0 +1,281 @@
+"""What a job's file means: its settings, and one task for each line of its table."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sen2chain import periods, settings
+from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError
+from sen2chain.indices import Index, resolve_indices
+from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
+from sen2chain.jobs.deliver import parse_destination
+from sen2chain.jobs.file import COLUMNS, Problem
+from sen2chain.jobs.schedule import Timing
+from sen2chain.plan import resolve_masks
+from sen2chain.smoothing import METHODS
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable
+
+    from sen2chain.jobs.deliver import Destination
+    from sen2chain.jobs.file import JobFile, Row
+    from sen2chain.masks import Mask
+
+DEFAULTS = {
+    "logs": "False", "timing": "0 0 * * *", "nb_proc": "8", "process_by_line": "0", "on_failure": "",
+    "on_success": "", "delivery_timeout": "3600",
+}  # fmt: skip
+"""Settings, and what they are where a file does not say."""
+
+MOST_PROCESSORS = 4096
+"""Largest number of threads."""
+
+_RANGE, _ALL_DATA, _EVERY_INDEX = "all", periods.ALL, "all"
+_KINDS = ("yearly", "monthly", "weekly", "daily")
+_BARE = {"probability": 1, "iterations": 1}  # what completes a bare CM003 or CM004, as in TimeSeriesCompil
+_SMOOTHING = (*METHODS, "original")
+_OF_THE_KERNEL = (f"{os.sep}proc{os.sep}", f"{os.sep}sys{os.sep}", f"{os.sep}dev{os.sep}")  # some are read without end
+_LAYER_NAME = "|layername="  # as QGIS writes a layer of a file that has several
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stands above the table."""
+
+    logs: bool
+    """Whether each run leaves a log and a record."""
+    timing: Timing
+    """When it runs."""
+    processors: int
+    """Number of threads; 0 uses all processors."""
+    batch: int
+    """Lines that are extracted before the first of them is compiled; 0 is all."""
+    on_failure: tuple[str, ...]
+    """Command after a run that did not do all, as a program and its arguments."""
+    on_success: tuple[str, ...]
+    """Command after a run that did all."""
+    delivery_timeout: float
+    """Seconds that a delivery may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One line of the table, as it is run."""
+
+    line: int
+    """Line of the file, from 1."""
+    path: Path
+    """The layer's file."""
+    layer: str | None
+    """Layer of a file that has several."""
+    indices: tuple[Index, ...] | None
+    """Radiometric indices; None is all."""
+    masks: tuple[Mask, ...]
+    """Cloud masks."""
+    date_min: Day | None
+    """First sensing date; None is 2015-01-01."""
+    date_max: Day | None
+    """Last sensing date, inclusive; None is open."""
+    max_clouds: float
+    """Largest cloud cover of products, percent."""
+    force: bool
+    """Whether every image is extracted again."""
+    kinds: tuple[str, ...]
+    """Files that are compiled: yearly, monthly, weekly, daily, all_data."""
+    in_range: bool
+    """Whether the range of dates is compiled into one file too."""
+    smoothing: str | bool
+    """How the files of all dates and of the range are smoothed, or False."""
+    destination: Destination | None
+    """Where compiled files are sent."""
+
+    def dates(self, today: dt.date) -> tuple[dt.date, dt.date | None]:
+        """Return the first and the last sensing date of a run."""
+        first = self.date_min.on(today) if self.date_min else EARLIEST
+        return first, self.date_max.on(today) if self.date_max else None
+
+    @property
+    def compiles(self) -> bool:
+        """Whether anything is compiled."""
+        return bool(self.kinds) or self.in_range
+
+    def compilation(self, today: dt.date) -> dict[str, Any]:
+        """Return the parameters of `TimeSeriesCompil.compile_data`."""
+        first, last = self.dates(today)
+        flags = {kind: kind in self.kinds for kind in _KINDS}
+        within = {"datemin": first, "datemax": last} if self.in_range else {}
+        return {**flags, "alldata": _ALL_DATA in self.kinds, "smoothing": self.smoothing, **within}
+
+
+class _Reader:
+    """Reads values and gathers what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def read(self, make: Callable[[str], Any], text: str, problem: Callable[[str], Problem]) -> Any:
+        try:
+            return make(text)
+        except Sen2ChainError as error:
+            self.problems.append(problem(str(error)))
+            return None
+
+
+def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
+    """Read what stands above the table; None where something is wrong with it.
+
+    Parameters
+    ----------
+    file
+        The lines.
+    """
+    reader = _Reader()
+    for name, (line, _) in file.settings.items():
+        if name not in DEFAULTS:
+            reader.problems.append(Problem(str(UnknownNameError("setting", name, DEFAULTS)), line, name))
+
+    def value(name: str, make: Callable[[str], Any]) -> Any:
+        line, text = file.settings.get(name, (0, DEFAULTS[name]))
+        return reader.read(make, text, lambda sentence: Problem(sentence, line, name))
+
+    made = Settings(
+        logs=value("logs", switch),
+        timing=value("timing", Timing.parse),
+        processors=value("nb_proc", lambda text: whole_number(text or "0", MOST_PROCESSORS)),
+        batch=value("process_by_line", lambda text: 0 if is_off(text) else whole_number(text)),
+        on_failure=value("on_failure", read_command),
+        on_success=value("on_success", read_command),
+        delivery_timeout=value("delivery_timeout", _seconds),
+    )
+    return (None if reader.problems else made), reader.problems
+
+
+def read_task(row: Row, home: Path) -> tuple[Task | None, list[Problem]]:
+    """Read one line of the table; None where something is wrong with it.
+
+    Parameters
+    ----------
+    row
+        The line.
+    home
+        Where relative paths start.
+    """
+    reader = _Reader()
+    reader.problems += row.problems
+
+    def value(column: str, make: Callable[[str], Any]) -> Any:
+        return reader.read(make, row.text(column), lambda sentence: row.problem(column, sentence))
+
+    path, layer = value(COLUMNS[0], lambda text: _layer(text, home)) or (Path(), None)
+    kinds, in_range = value("compiled_data", _compiled) or ((), False)
+    task = Task(
+        line=row.line,
+        path=path,
+        layer=layer,
+        indices=value("indices", _indices),
+        masks=value("cloudmasks", _masks),
+        date_min=value("date_min", Day.parse),
+        date_max=value("date_max", Day.parse),
+        max_clouds=value("max_clouds", percentage),
+        force=value("force_extraction", switch),
+        kinds=kinds,
+        in_range=in_range,
+        smoothing=value("smooth_data", _smoothing),
+        destination=value("copy_server", lambda text: None if is_off(text) else parse_destination(text)),
+    )
+    if reader.problems:
+        return None, reader.problems
+    if task.smoothing and not (in_range or _ALL_DATA in kinds):
+        sentence = "whole series are smoothed; add all (the dates of this line) or all_data to compiled_data."
+        return None, [row.problem("smooth_data", sentence)]
+    return task, []
+
+
+def check_dates(task: Task, row: Row, today: dt.date) -> list[Problem]:
+    """Return what is wrong with the dates on the day of a run."""
+    first, last = task.dates(today)
+    if last is not None and first > last:
+        return [row.problem("date_min", f"{first} is after date_max, {last}; swap them.")]
+    return []
+
+
+def _layer(text: str, home: Path) -> tuple[Path, str | None]:
+    """Read the path of a layer, as ``parcels.gpkg|layername=fields`` where the file has several."""
+    name, found, layer = text.partition(_LAYER_NAME)
+    if not name:
+        raise RequestError("it is empty; write the path of a polygon layer.")
+    path = settings.absolute(name, home)
+    if found and not layer:
+        raise RequestError(f"{text!r} names no layer after {_LAYER_NAME}.")
+    # A device or a pipe would be read without end.
+    if not (settings.is_file(path) or settings.is_folder(path)):
+        raise RequestError(f"{path} does not exist or is no file; write the path of a polygon layer.")
+    if os.path.realpath(path).startswith(_OF_THE_KERNEL):
+        raise RequestError(f"{path} is no file on a disk; write the path of a polygon layer.")
+    if not os.access(path, os.R_OK):
+        raise RequestError(f"{path} may not be read; give this user the right to.")
+    return path, layer or None
+
+
+def _indices(text: str) -> tuple[Index, ...] | None:
+    names = items(text)
+    if not names:
+        raise RequestError("no index is named; write All, or names as NDVI/NBR.")
+    if [name.lower() for name in names] == [_EVERY_INDEX]:
+        return None
+    return resolve_indices(names)
+
+
+def _masks(text: str) -> tuple[Mask, ...]:
+    names = items(text)
+    if not names:
+        raise RequestError("no cloud mask is named; write one or more, as CM004-CSH1-CMP1-CHP1-TCI1-ITER1.")
+    return resolve_masks(names, _BARE)
+
+
+def _compiled(text: str) -> tuple[tuple[str, ...], bool]:
+    """Read which files are compiled: kinds of periods, and whether the range of dates too."""
+    names = [name.lower() for name in items(text)]
+    allowed = (*_KINDS, _RANGE, _ALL_DATA)
+    for name in names:
+        if name not in allowed:
+            raise UnknownNameError("compilation", name, allowed)
+    return tuple(kind for kind in periods.KINDS if kind in names), _RANGE in names
+
+
+def _smoothing(text: str) -> str | bool:
+    if text.strip().lower() in _SMOOTHING:
+        return text.strip().lower()
+    try:
+        return switch(text)
+    except RequestError:
+        raise UnknownNameError("smoothing", text, ("True", "False", *_SMOOTHING)) from None
+
+
+def read_command(text: str) -> tuple[str, ...]:
+    """Read a command as a program and its arguments; no shell is asked.
+
+    Raises
+    ------
+    RequestError
+        If a quote is not closed.
+    """
+    if text.strip().lower() in {"false", "none"}:
+        return ()
+    try:
+        program, *arguments = shlex.split(text) or [""]
+    except ValueError:
+        raise RequestError(f"{text!r} has a quote that is not closed.") from None
+    return (os.path.expanduser(program), *arguments) if program else ()  # noqa: PTH111  # it may be a plain name
+
+
+def _seconds(text: str) -> float:
+    number = whole_number(text, 7 * 86400)
+    if not number:
+        raise RequestError("0 seconds leave no time; write 3600 for an hour.")
+    return float(number)

@@ -1,0 +1,527 @@
+"""`JobExtraction`: what a job's file means, and what a run of it does, notes and leaves behind."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sen2chain import JobExtraction, TimeSeriesCompil, demo
+from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
+from sen2chain.jobs import BusyError, RunRecord, line, list_jobs
+from sen2chain.jobs.file import COLUMNS
+from sen2chain.store import locked
+
+HEADER = ";".join(COLUMNS)
+CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
+CM003 = "CM003-PRB40-ITER2"
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
+    """Twenty dates on two tiles, from the middle of October 2021 on."""
+    scene = demo.Scene(size=60, parcels=4, overpasses=demo.season(20), bands=("B04", "B08", "SCL", "CLDPRB"))
+    return demo.build(tmp_path_factory.mktemp("season"), scene)
+
+
+@pytest.fixture
+def home(season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with the archive; layers lie beside it."""
+    shutil.copytree(season.library, tmp_path / "home" / "sen2chain_data")
+    shutil.copy(season.layer, tmp_path / "parcels.gpkg")
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "home"))
+    return tmp_path / "home" / "sen2chain_data"
+
+
+def write(name: str, *rows: str, head: str = "logs = True\n") -> JobExtraction:
+    """Write a job's file as a user's editor would."""
+    job = JobExtraction(name)
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    job.path.write_text(f"{head}{HEADER}\n" + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return JobExtraction(name)
+
+
+def row(layer: Path | str, **cells: str) -> str:
+    given = {
+        "shapefile": str(layer), "date_max": "2021-12-31", "cloudmasks": CM004, "indices": "NDVI",
+        "compiled_data": "monthly", **cells,
+    }  # fmt: skip
+    return ";".join(given.get(column, "") for column in COLUMNS)
+
+
+def run(job: JobExtraction, **options: Any) -> RunRecord:
+    return job.run(quiet=True, pauses=(), **options)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# ----------------------------------------------------------------------------------------------------- the whole of it
+
+
+def test_the_snippet_of_the_documentation(home: Path, tmp_path: Path) -> None:
+    jb = JobExtraction("JobName")
+    jb.save()
+    path = home / "config" / "jobs_extr" / "job_JobName.cfg"
+    assert jb.path == path
+    # Somebody edits the file while `jb` is there.
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("!/path/to/parcels.shp;today-30;today;", f"{tmp_path / 'parcels.gpkg'};2021-01-01;today;")
+    path.write_text(text.replace("NDVI/NDWIGAO", "NDVI"), encoding="utf-8")
+    look = jb.check()
+    assert look.is_good
+    assert not (home / "data" / "EXTRACTION").exists()
+    [asked] = look.lines
+    assert (asked.features, asked.asked["date_max"]) == (4, str(dt.datetime.now(dt.UTC).date()))
+    done = jb.run()
+    assert (done.status, done.exit_code) == ("done", 0)
+    assert asked.images == done.lines[0].extracted["images"] + done.lines[0].extracted["empty"]
+    again = jb.run()
+    assert (again.status, again.rows, again.lines[0].compiled["written"]) == ("done", 0, [])
+    assert [json.loads(p.read_text("utf-8"))["rows"] for p in jb.runs()] == [done.rows, 0]
+    assert text.replace("NDVI/NDWIGAO", "NDVI") == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_line_does_what_it_says_for_every_index_and_mask(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    job = write("all", row(
+        "../../parcels.gpkg", date_min="2021-10-20", date_max="2022-12-05", max_clouds="60", indices="NDVI/BIRNIR",
+        cloudmasks=f"{CM004}/{CM003}", compiled_data="all/monthly/all_data", smooth_data="whittaker",
+        copy_server=str(far),
+    ))  # fmt: skip
+    record = run(job)
+    assert record.status == "done", record.lines[0].errors
+    [done] = record.lines
+
+    own = TimeSeriesCompil(
+        tmp_path / "parcels.gpkg", ["NDVI", "BIRNIR"], "2021-10-20", "2022-12-05", cover_max=60,
+        masks=[CM004, CM003], extraction=tmp_path / "own", quiet=True,
+    )  # fmt: skip
+    own.extract_data()
+    own.compile_data(
+        alldata=True, monthly=True, datemin="2021-10-20", datemax="2022-12-05", smoothing="whittaker",
+    )  # fmt: skip
+    assert done.extracted["rows"] == own.rows > 0
+    sent, wanted = files(far), files(own.folder / "compiled_data")
+    assert sent == wanted == set(done.delivered["sent"])
+    assert {name.rpartition("/")[0] for name in sent} == {
+        f"{index}/{mask}/{kind}" for index in ("NDVI", "BIRNIR") for mask in (CM004, CM003)
+        for kind in ("custom", "monthly", "all_data")
+    }  # fmt: skip
+    for name in sent:
+        if name.endswith(".csv"):
+            assert (far / name).read_bytes() == (own.folder / "compiled_data" / name).read_bytes(), name
+    assert {name.rpartition("_smooth")[2] for name in sent if "_smooth" in name} == {
+        ".csv", ".json", "_stats.csv",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("home")
+def test_a_series_that_is_too_short_to_be_smoothed_is_compiled_and_sent_unsmoothed(tmp_path: Path) -> None:
+    asked = {"compiled_data": "all_data/yearly", "smooth_data": "True", "copy_server": str(tmp_path / "far")}
+    record = run(write("short", row(tmp_path / "parcels.gpkg", **asked)))
+    assert record.status == "partly"
+    [error] = record.lines[0].errors
+    assert (error["step"], "fewer observations" in error["message"]) == ("compile", True)
+    assert {name.split("/")[2] for name in files(tmp_path / "far")} == {"all_data", "yearly"}
+    assert len(record.lines[0].compiled["written"]) == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_force_extracts_everything_again(tmp_path: Path) -> None:
+    job = write("again", row(tmp_path / "parcels.gpkg", force_extraction="True"))
+    first, second = run(job), run(job)
+    assert first.rows == second.rows > 0
+    assert second.lines[0].extracted["kept"] == 0
+
+
+@pytest.mark.usefixtures("home")
+def test_today_is_one_day_from_the_first_line_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    class Clock(dt.datetime):
+        """Passes midnight each time somebody looks."""
+
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            cls.looks += 1
+            return dt.datetime(2021, 11, 30, 23, 59, 59, tzinfo=tz) + dt.timedelta(days=cls.looks - 1)
+
+    monkeypatch.setattr("sen2chain.jobs.run.dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+    layer = tmp_path / "parcels.gpkg"
+    rows = (row(layer, date_min="today-30", date_max="today"), row(layer, date_max="today", indices="BIRNIR"))
+    job = write("late", *rows)
+    record = run(job)
+    assert [done.asked["date_max"] for done in record.lines] == ["2021-11-30", "2021-11-30"]
+    assert record.lines[0].asked["date_min"] == "2021-10-31"
+    assert record.ended is not None
+    assert record.ended.date() > dt.date(2021, 11, 30)
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+
+
+@pytest.mark.usefixtures("home")
+def test_a_line_that_is_wrong_stops_no_other(tmp_path: Path) -> None:
+    layer = tmp_path / "parcels.gpkg"
+    job = write(
+        "mixed",
+        row("nowhere.shp"),
+        row(layer),
+        row(layer, indices="NDVY", cloudmasks="CM005", date_min="2021-02-30", copy_server="-x:y"),
+        f"!{row('nowhere.shp')}",
+        row(layer, date_min="2022-01-01"),
+        row(layer, smooth_data="True"),
+    )
+    record = run(job)
+    assert (record.status, record.exit_code, record.skipped) == ("partly", 4, [6])
+    assert [done.status for done in record.lines] == ["failed", "done", "failed", "failed", "failed"]
+    errors = [[error["message"] for error in done.errors] for done in record.lines]
+    assert "line 3, shapefile (character 1): " in errors[0][0]
+    assert "does not exist" in errors[0][0]
+    assert [message.split(":")[0].split(" (")[0] for message in errors[2]] == [
+        "line 5, indices", "line 5, cloudmasks", "line 5, date_min", "line 5, copy_server",
+    ]  # fmt: skip
+    assert "2022-01-01 is after date_max, 2021-12-31" in errors[3][0]
+    assert "add all (the dates of this line) or all_data" in errors[4][0]
+    look = job.check()
+    assert not look.is_good
+    assert [problem for outlook in look.lines for problem in outlook.problems] == [m for e in errors for m in e]
+
+
+def test_when_every_line_fails_the_job_has_failed(home: Path, tmp_path: Path) -> None:
+    shutil.rmtree(home / "data" / "L2A")
+    record = run(write("gone", row(tmp_path / "parcels.gpkg")))
+    assert (record.status, record.exit_code) == ("failed", 1)
+    assert record.lines[0].errors[0]["step"] == "extract"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_quiet_month_is_no_failure(tmp_path: Path) -> None:
+    record = run(write("quiet", row(tmp_path / "parcels.gpkg", date_min="2020-06-01", date_max="2020-06-30")))
+    assert (record.status, record.rows) == ("done", 0)
+    assert any("no product" in note for note in record.lines[0].notes)
+
+
+@pytest.mark.usefixtures("home")
+def test_missing_inputs_are_counted(tmp_path: Path) -> None:
+    record = run(write("swir", row(tmp_path / "parcels.gpkg", indices="NDVI/NBR")))
+    assert record.status == "partly"
+    [done] = record.lines
+    assert done.extracted["missing"] == done.extracted["images"] + done.extracted["empty"]
+    assert f"{done.extracted['missing']} images lack their inputs" in done.errors[0]["message"]
+    assert done.compiled["written"]
+
+
+@pytest.mark.usefixtures("home")
+def test_an_error_that_nobody_thought_of_stops_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = line.series_of
+
+    def odd(task: Any, setting: Any) -> TimeSeriesCompil:
+        if task.line == 3:
+            raise ZeroDivisionError("odd")
+        return made(task, setting)
+
+    monkeypatch.setattr(line, "series_of", odd)
+    record = run(write("odd", row(tmp_path / "parcels.gpkg"), row(tmp_path / "parcels.gpkg")))
+    assert [done.status for done in record.lines] == ["failed", "done"]
+    assert record.lines[0].errors[0]["message"].startswith("ZeroDivisionError odd (test_jobs.py, line ")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("lgos = True\n", "line 1, lgos: Unknown setting 'lgos'"),
+        ("timing = 0 25 * * *\n", "line 1, timing"),
+        ("logs = perhaps\n", "line 1, logs: 'perhaps' is neither True nor False."),
+        ("nb_proc = many\n", "line 1, nb_proc"),
+        ("on_failure = 'mail\n", "line 1, on_failure"),
+        ("delivery_timeout = 0\n", "line 1, delivery_timeout"),
+        ("nonsense\n", "line 1: 'nonsense' is neither a setting"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_stops_before_anything_is_touched(
+    home: Path, tmp_path: Path, head: str, said: str
+) -> None:
+    job = write("wrong", row(tmp_path / "parcels.gpkg"), head=head)
+    with pytest.raises(JobError) as caught:
+        run(job)
+    assert said in str(caught.value)
+    assert not (home / "data" / "EXTRACTION").exists()
+    last = job.last_run()
+    assert last is not None
+    assert (last["status"], last["lines"]) == ("failed", [])
+    assert said in last["errors"][0]
+    assert said in str(job.check())
+
+
+@pytest.mark.usefixtures("home")
+def test_two_layers_of_one_name_do_not_overwrite_each_other_at_their_destination(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    import geopandas as gpd  # noqa: PLC0415
+
+    gpd.read_file(tmp_path / "parcels.gpkg").iloc[:2].to_file(tmp_path / "other" / "parcels.gpkg")
+    far = str(tmp_path / "far")
+    job = write(
+        "same",
+        row(tmp_path / "parcels.gpkg", copy_server=far),
+        row(tmp_path / "other" / "parcels.gpkg", copy_server=far),
+        row(tmp_path / "parcels.gpkg", copy_server=far),
+    )
+    record = run(job)
+    assert [done.status for done in record.lines] == ["done", "partly", "done"]
+    assert "of another layer was sent to" in record.lines[1].errors[0]["message"]
+    assert record.lines[1].extracted["rows"] > 0
+    assert max(pd.read_csv(next((tmp_path / "far").rglob("*.csv")))["fid"]) == 3
+
+
+@pytest.mark.usefixtures("home")
+def test_a_failed_delivery_keeps_the_extraction_and_the_next_run_sends_the_rest(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    far.write_text("a file, not a folder", encoding="utf-8")
+    job = write("far", row(tmp_path / "parcels.gpkg", copy_server=str(far)))
+    record = run(job)
+    assert record.status == "partly"
+    [error] = record.lines[0].errors
+    assert error["step"] == "deliver"
+    assert record.lines[0].extracted["rows"] > 0
+    far.unlink()
+    again = run(job)
+    assert (again.status, again.rows) == ("done", 0)
+    assert set(again.lines[0].delivered["sent"]) == files(far) != set()
+    third = run(job)
+    assert (third.delivered, third.lines[0].delivered["unchanged"]) == (0, len(files(far)))
+
+
+# --------------------------------------------------------------------------------------------------- logs and commands
+
+
+def test_logs_and_records(home: Path, tmp_path: Path) -> None:
+    job = write("noted", row(tmp_path / "parcels.gpkg"))
+    said: list[str] = []
+    record = run(job, echo=said.append)
+    folder = home / "logs" / "job_noted"
+    [log], [path] = folder.glob("*.log"), job.runs()
+    assert path.with_suffix(".log") == log == Path(record.log)
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert [text.partition(" ")[2] for text in lines] == said
+    assert said[-1] == str(record) == f"Job noted: all done; 1 line, {record.rows} new rows, 3 files written, 0 sent."
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept == json.loads(json.dumps(record.as_dict()))
+    assert (kept["status"], kept["lines"][0]["line"]) == ("done", 3)
+    run(job)
+    assert len(job.runs()) == len(list(folder.glob("*.log"))) == 2
+
+
+def test_without_logs_the_record_of_the_last_run_stays(home: Path, tmp_path: Path) -> None:
+    job = write("brief", row(tmp_path / "parcels.gpkg"), head="logs = False\n")
+    first = run(job)
+    assert files(home / "logs" / "job_brief") - {".lock"} == {"job_brief_last_run.json"}
+    second = run(job)
+    last = job.last_run()
+    assert last is not None
+    assert (first.rows > 0, second.rows, last["rows"]) == (True, 0, 0)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_command_is_called_for_the_way_a_run_ended(tmp_path: Path) -> None:
+    script = tmp_path / "note it.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "text = json.load(open(sys.argv[-1], encoding='utf-8'))['status'] + os.environ['SEN2CHAIN_STATUS']\n"
+        "open(sys.argv[1] + text, 'w').write(repr(sys.argv[2:-1]))\n",
+        encoding="utf-8",
+    )
+    call = f"{sys.executable} '{script}' {tmp_path}/"
+    head = f"on_success = {call}good- '$(touch {tmp_path}/pwned)' ; *\non_failure = {call}bad- | x\n"
+    run(write("hook", row(tmp_path / "parcels.gpkg"), head=head))
+    assert (tmp_path / "good-donedone").read_text("utf-8") == repr([f"$(touch {tmp_path}/pwned)", ";", "*"])
+    run(write("hook", row("nowhere.shp"), head=head))
+    assert (tmp_path / "bad-failedfailed").read_text("utf-8") == repr(["|", "x"])
+    (tmp_path / "bad-failedfailed").unlink()
+    with pytest.raises(JobError):
+        run(write("hook", row("nowhere.shp"), head=head + "timing = never\n"))
+    assert (tmp_path / "bad-failedfailed").exists()
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_a_command_that_fails_changes_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    job = write("hook", row(tmp_path / "parcels.gpkg"), head="on_success = no-such-program-here\n")
+    assert run(job, echo=said.append).status == "done"
+    assert any("no-such-program-here could not be run" in sentence for sentence in said)
+    said.clear()
+    head = f"on_success = {sys.executable} -c 'import sys; sys.exit(3)'\n"
+    job = write("hook", row(tmp_path / "parcels.gpkg"), head=head)
+    assert run(job, echo=said.append).status == "done"
+    assert any("ended with 3" in sentence for sentence in said)
+
+
+# ------------------------------------------------------------------------------------------------------- one at a time
+
+
+def test_one_run_at_a_time(home: Path, tmp_path: Path) -> None:
+    job = write("twice", row(tmp_path / "parcels.gpkg"))
+    run(job)
+    with locked(home / "logs" / "job_twice"):
+        assert job.is_running
+        with pytest.raises(BusyError, match=f"is being run already: .*process {os.getpid()}"):
+            run(job)
+    assert len(job.runs()) == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")])
+@pytest.mark.usefixtures("home")
+def test_a_run_that_is_stopped_says_so(tmp_path: Path, number: int, status: str) -> None:
+    job = write("stopped", row(tmp_path / "parcels.gpkg"))
+    # It waits for the folder of the layer, which this test holds.
+    first = TimeSeriesCompil(tmp_path / "parcels.gpkg", indices=["NDVI"], quiet=True)
+    first.extract_data()
+    with locked(first.folder):
+        process = subprocess.Popen([sys.executable, "-m", "sen2chain.cli", "job", "run", "stopped", "--quiet"])
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (job.is_running and job.last_run()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(number)
+        code = process.wait(60)
+    last = job.last_run()
+    assert last is not None
+    assert (last["status"], job.is_running) == (status, False)
+    assert code in {130, -number}
+    assert run(job).status == "done"
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def test_the_table_is_changed_from_python(home: Path, tmp_path: Path) -> None:
+    job = JobExtraction("mine")
+    with pytest.raises(JobError, match="call save"):
+        job.run()
+    job.task_remove(0)
+    job.task_add({"shapefile": tmp_path / "parcels.gpkg", "indices": ["NDVI", "BIRNIR"], "cloudmasks": CM004})
+    job.task_add()
+    job.logs, job.timing, job.nb_proc, job.process_by_line = True, "30  5 * * 1", 1, 1
+    job.on_failure = "mail me"
+    with pytest.raises(JobError, match="call save"):
+        job.check()
+    path = job.save()
+    assert path == home / "config" / "jobs_extr" / "job_mine.cfg"
+    again = JobExtraction("mine")
+    assert (again.logs, again.timing, again.nb_proc, again.process_by_line) == (True, "30 5 * * 1", 1, 1)
+    assert (again.on_failure, again.on_success) == ("mail me", "")
+    assert [task["indices"] for task in again.tasks] == ["NDVI/BIRNIR", "NDVI/NDWIGAO"]
+    again.task_edit(0, indices="NDVI", compiled_data="yearly", date_min=None)
+    assert again.tasks[0]["indices"] == "NDVI"
+    again.save()
+    assert "# minute (0-59)" in path.read_text(encoding="utf-8")
+    assert list_jobs() == ["mine"]
+    text = repr(again)
+    assert "timing = 30 5 * * 1" in text
+    assert f"0: {tmp_path / 'parcels.gpkg'}" in text
+    assert "1: !" in text
+
+
+@pytest.mark.usefixtures("home")
+def test_wrong_calls_are_refused() -> None:
+    job = JobExtraction("mine")
+    with pytest.raises(RequestError, match="There is no line"):
+        job.task_edit(1, indices="NDVI")
+    with pytest.raises(RequestError, match="There is no line"):
+        job.task_remove(-1)
+    with pytest.raises(UnknownNameError, match="Did you mean indices"):
+        job.task_add({"indcies": "NDVI"})
+    with pytest.raises(UnknownNameError, match="Unknown column"):
+        job.task_edit(0, mask="CM004")
+    with pytest.raises(ScheduleError, match="timing"):
+        job.timing = "0 25 * * *"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_file_that_was_edited_in_the_meantime_is_not_overwritten() -> None:
+    job = JobExtraction("mine")
+    path = job.save()
+    edited = path.read_text(encoding="utf-8").replace("nb_proc = 8", "nb_proc = 2")
+    path.write_text(edited, encoding="utf-8")
+    assert job.nb_proc == 2
+    job.timing = "1 1 * * *"
+    path.write_text(edited.replace("nb_proc = 2", "nb_proc = 3"), encoding="utf-8")
+    with pytest.raises(JobError, match="was edited while this job was changed here"):
+        job.save()
+    assert "nb_proc = 3" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a b", "a/b", "..", ".", "-rf", "a\nb", "a;b", "$(x)", "a'b", "a%b", "x" * 101, "_/..", "é" * 60]
+)
+@pytest.mark.usefixtures("home")
+def test_names_that_could_do_harm_are_refused(name: str) -> None:
+    with pytest.raises(JobError, match="cannot be the name of a job"):
+        JobExtraction(name)
+
+
+def test_names_that_people_use_are_taken(home: Path) -> None:
+    names = ["lakes", "Lakes-2021", "a.b", "Réunion", "7", "x_y"]
+    for name in names:
+        JobExtraction(name).save()
+    (home / "config" / "jobs_extr" / "job_-rf.cfg").touch()
+    assert list_jobs() == sorted(names)
+
+
+@pytest.mark.usefixtures("home")
+def test_batches_are_extracted_before_they_are_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[str, int]] = []
+
+    def noted(step: str) -> Any:
+        return lambda self: steps.append((step, self.task.line))
+
+    for step in ("extract", "compile", "deliver"):
+        monkeypatch.setattr(line.LineRun, step, noted(step))
+    layer = tmp_path / "parcels.gpkg"
+    for size, order in (
+        (0, "e3 e4 e5 c3 c4 c5 d3 d4 d5"),
+        (1, "e3 c3 d3 e4 c4 d4 e5 c5 d5"),
+        (2, "e3 e4 c3 c4 d3 d4 e5 c5 d5"),
+    ):
+        steps.clear()
+        run(write("batch", *(row(layer) for _ in range(3)), head=f"process_by_line = {size}\n"))
+        assert " ".join(f"{step[0]}{number}" for step, number in steps) == order
+
+
+@pytest.mark.usefixtures("home")
+def test_a_layer_of_several_is_named_as_in_qgis(tmp_path: Path) -> None:
+    import geopandas as gpd  # noqa: PLC0415
+
+    parcels = gpd.read_file(tmp_path / "parcels.gpkg")
+    for name, part in (("west", parcels.iloc[:1]), ("east", parcels.iloc[1:])):
+        part.to_file(tmp_path / "two.gpkg", layer=name)
+    look = write("two", row(f"{tmp_path}/two.gpkg|layername=east"), row(f"{tmp_path}/two.gpkg|layername=")).check()
+    assert look.lines[0].features == 3
+    assert "names no layer after" in look.lines[1].problems[0]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_would_be_read_without_end_is_no_layer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.shp")
+    began = threading.active_count()
+    look = write("pipes", row(tmp_path / "pipe.shp"), row(os.devnull), row("")).check()
+    assert ["is no file" in line.problems[0] for line in look.lines[:2]] == [True, True]
+    assert "it is empty" in look.lines[2].problems[0]
+    assert threading.active_count() == began
