@@ -61,8 +61,8 @@ def test_from_a_new_job_to_its_second_run(home: Path) -> None:
     path = home / "config" / "jobs_extr" / "job_lakes.cfg"
     assert done.output.splitlines()[0] == str(path)
     done = job("check", "lakes")
-    assert done.exit_code == 0
-    assert "No line would be run; take the ! away from one." in done.output
+    assert done.exit_code == 3
+    assert "No line would be run; write one, or take the ! away from one." in done.output
     fill_in("lakes")
     done = job("check", "lakes")
     assert done.exit_code == 0
@@ -76,7 +76,7 @@ def test_from_a_new_job_to_its_second_run(home: Path) -> None:
     assert [word for word in ("lakes", "absent", "0 0 * * *", "all done") if word not in done.output] == []
     done = job("show", "lakes")
     assert "last run: 20" in done.output
-    assert "  0: ../parcels.gpkg\n" in done.output
+    assert "  0 (line 65): ../parcels.gpkg\n" in done.output
     done = job("logs", "lakes")
     assert "Nothing new" in done.output
     assert len(job("logs", "lakes", "--all").output.splitlines()) == 2
@@ -200,6 +200,8 @@ def test_who_may_not_use_cron_can_do_everything_else(machine: Machine) -> None:
     assert (done.exit_code, "unknown" in done.output) == (0, True)
     done = job("enable", "lakes")
     assert (done.exit_code, "You (me) are not allowed" in done.output) == (1, True)
+    done = job("enable", "lakes", "--systemd")
+    assert (done.exit_code, "is started by systemd" in done.output) == (0, True)
 
 
 def test_another_library_is_named_in_the_schedule(
@@ -216,8 +218,10 @@ def test_another_library_is_named_in_the_schedule(
 @pytest.mark.usefixtures("machine")
 def test_the_log_of_a_run_that_has_none_is_its_record(home: Path) -> None:
     job("new", "lakes")
+    fill_in("lakes")
     done = job("logs", "lakes")
     assert (done.exit_code, "has not been run yet" in done.output) == (1, True)
+    assert job("logs", "nosuch").exit_code == 2
     found = JobExtraction("lakes")
     found.logs = False
     found.save()

@@ -210,8 +210,9 @@ def test_any_text_is_refused_or_safe(text: str) -> None:
         return
     if isinstance(found, Remote):
         argument = command(Path("/root"), found, parents=False)[-1]
-        login, _, path = argument.rpartition("]:") if "]:" in argument else argument.partition(":")
-        host = login.rpartition("@")[2] + ("]" if "[" in login else "")
+        found_host = re.match(r"(?:[^@:]*@)?(\[[^\]]*\]|[^:]*):(.*)", argument)
+        assert found_host
+        host, path = found_host.groups()
         assert re.fullmatch(r"[A-Za-z0-9._][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]", host)
         assert not argument.startswith("-")
         assert path.startswith(("/", "./"))

@@ -122,7 +122,7 @@ def test_a_line_with_fewer_cells_gets_those_that_are_set() -> None:
         ("logs = True\n", "The table is missing"),
         (f"what is this\n{HEADER}\n", "line 1: 'what is this' is neither a setting"),
         (f"logs = True\nlogs = False\n{HEADER}\n", "line 2, logs: it stands in line 1 too"),
-        ("shapefile;date_mni\n", "line 1 (character 11): 'date_mni' is no column"),
+        ("shapefile;date_mni\n", "line 1 (character 11): Unknown column 'date_mni'; allowed: shapefile"),
         ("shapefile;indices;indices\n", "line 1 (character 19): the column indices stands twice"),
         (f"logs = a\x00b\n{HEADER}\n", "line 1 (character 9): it has the character '\\x00'"),
     ],
@@ -247,7 +247,7 @@ def test_columns_are_switched_off(text: str) -> None:
 
 def test_numbers_and_lists() -> None:
     assert (percentage("0"), percentage("80"), percentage("12.5 %"), whole_number("8")) == (0, 80, 12.5, 8)
-    assert items(" NDVI / NBR/NDVI") == ["NDVI", "NBR"]
+    assert items(" NDVI / NBR/NDVI") == ["NDVI", "NBR", "NDVI"]
     for text in ("-1", "101", "x", "nan", "inf"):
         if text != "nan":
             with pytest.raises(RequestError, match="no percentage"):

@@ -354,7 +354,7 @@ def test_the_watch_sees_what_it_looks_for(ground: Ground, tmp_path: Path) -> Non
 
 
 def test_a_good_line_among_bad_ones_is_done(ground: Ground) -> None:
-    bad = [line(copy_server="-e@h:x"), line(indices="X=__import__('os')"), line(shapefile="{T}/pipe"), '"', ";;"]
+    bad = [line(copy_server="-e@h:x"), line(indices="X=__import__('os')"), line(shapefile="{T}/pipe"), '"', "; ;x"]
     content = job(*bad, line(copy_server="{T}/far/good"), line(copy_server="me@host:a b/$(id)/-rf"), *bad)
     exercise(ground, content, "check", "run")
     filled = ground.write(content)
@@ -429,7 +429,11 @@ def test_a_change_keeps_all_other_bytes(ground: Ground, part: int) -> None:
         quietly(found.save)
         after = ground.path.read_bytes().decode()
         old, new = re.findall(r"[^\n]*\n|[^\n]+$", before), re.findall(r"[^\n]*\n|[^\n]+$", after)
-        changed = [at for at, text in enumerate(old) if at == number or re.match(r"[\s\ufeff]*timing\s*=", text)]
+        parsed = JobFile.parse(before)
+        header = parsed.header - 1 if rows and "max_clouds" not in parsed.columns else -1
+        changed = [
+            at for at, text in enumerate(old) if at in {number, header} or re.match(r"[\s\ufeff]*timing\s*=", text)
+        ]
         kept = [text.rstrip("\r\n") for at, text in enumerate(old) if at not in changed]
         rest = [text.rstrip("\r\n") for text in new]
         it = iter(rest)

@@ -1,7 +1,8 @@
-"""A night as it is: cron starts a job on real pixels, which delivers over ssh to a real server."""
+"""Nights as they are: cron starts a job on real pixels, which delivers to a real server; and servers that fail."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from far_end import FarEnd, program
-from sen2chain import JobExtraction
+from far_end import FarEnd, lock, make_key, program, small_disk
+from sen2chain import JobExtraction, demo
 from sen2chain.jobs.schedule import crontab
 
 if TYPE_CHECKING:
@@ -88,3 +89,78 @@ def test_cron_runs_a_job_that_delivers_over_ssh(
     again = job.run(quiet=True)
     assert (again.status, again.rows, again.delivered, again.lines[0].compiled["written"]) == ("done", 0, 0, [])
     assert not (Path.home() / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
+    scene = demo.Scene(size=60, parcels=4, overpasses=demo.season(3), bands=("B04", "B08", "SCL", "CLDPRB"))
+    return demo.build(tmp_path_factory.mktemp("season"), scene)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("server down", "cannot be reached"),
+        ("key changed", "shows another host key than before"),
+        ("disk full", "no room is left"),
+        ("no permission", "may not write everywhere there"),
+        ("unknown login", "refuses the login"),
+    ],
+)
+def test_what_a_server_did_not_take_is_noted_and_sent_by_the_next_run(
+    trouble: str, said: str, season: demo.DemoArchive, far: FarEnd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(season.library, tmp_path / "sen2chain_data")
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path))
+    monkeypatch.setenv("RSYNC_RSH", far.shell())
+    with contextlib.ExitStack() as stack:
+        disk = far.place / "disk"
+        if trouble in {"disk full", "no permission"}:
+            stack.enter_context(small_disk(disk))
+            (disk / "ballast").write_bytes(bytes(1_000_000 if trouble == "disk full" else 1))
+            if trouble == "disk full":
+                with contextlib.suppress(OSError), (disk / "more").open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+        job = JobExtraction("night")
+        job.task_edit(
+            0, shapefile=season.layer, date_min="", indices="NDVI", compiled_data="all_data/monthly",
+            copy_server=far.at("disk"),
+        )  # fmt: skip
+        job.save()
+        if trouble == "server down":
+            far.stop()
+        elif trouble == "key changed":
+            far.trust(make_key(tmp_path / "another"))
+        elif trouble == "no permission":
+            lock(disk)
+        elif trouble == "unknown login":
+            monkeypatch.setenv("RSYNC_RSH", far.shell(key=make_key(tmp_path / "wrong")))
+        paused: list[str] = []
+        record = job.run(quiet=True, pauses=(0.1, 0.2), echo=paused.append)
+        [line] = record.lines
+        assert (record.status, record.exit_code) == ("partly", 4)
+        assert [error["step"] for error in line.errors] == ["deliver"]
+        assert said in line.errors[0]["message"]
+        assert (record.rows > 0, line.delivered["sent"]) == (True, [])
+        assert sum("The next try is in" in sentence for sentence in paused) == (2 if trouble == "server down" else 0)
+
+        if trouble == "server down":
+            far.start()
+        elif trouble == "key changed":
+            far.trust(far.host_key)
+        elif trouble == "disk full":
+            (disk / "ballast").unlink()
+            (disk / "more").unlink()
+        elif trouble == "no permission":
+            subprocess.run([program("mount"), "-o", "remount,rw", str(disk)], check=True)  # noqa: S603
+        else:
+            monkeypatch.setenv("RSYNC_RSH", far.shell())
+        again = job.run(quiet=True, pauses=())
+        assert (again.status, again.rows, again.lines[0].compiled["written"]) == ("done", 0, [])
+        folder = Path(line.folder) / "compiled_data"
+        wanted = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+        assert set(again.lines[0].delivered["sent"]) <= set(wanted)
+        assert {name: (disk / name).read_bytes() for name in wanted} == wanted
+        third = job.run(quiet=True, pauses=())
+        assert (third.status, third.delivered) == ("done", 0)

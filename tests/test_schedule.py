@@ -557,7 +557,7 @@ def test_every_other_line_stays_byte_for_byte(
             assert ("nothing" in crontab.remove("A")) == (state == "absent")
             state = "absent"
         elif state == "absent":
-            with pytest.raises(ScheduleError, match="Job A is not in the crontab; enable it first"):
+            with pytest.raises(ScheduleError, match="Job A is not in the crontab; there is nothing to disable"):
                 crontab.disable("A")
         else:
             assert ("already" in crontab.disable("A")) == (state == "disabled")
@@ -756,7 +756,7 @@ def test_a_timer_from_enable_to_remove(machine: Machine, tmp_path: Path) -> None
     assert systemd.status("A") == "absent"
     assert systemd.entry("A") is None
     assert systemd.remove("A") == "Job A has no timer; there is nothing to remove."
-    with pytest.raises(ScheduleError, match=r"Job A has no timer in .*; enable it first"):
+    with pytest.raises(ScheduleError, match=r"Job A has no timer in .*; there is nothing to disable"):
         systemd.disable("A")
     said = systemd.enable(Timing.parse("0 0 13 * fri"), job())
     assert said.startswith("Job A is started by systemd at '0 0 13 * fri', next on ")

@@ -6,6 +6,7 @@
     ├── RequestError              what was asked for cannot be understood      (also a ValueError)
     │   ├── UnknownNameError      no such index, mask, band, statistic, option
     │   ├── FormulaError          a user's formula that is no formula
+    │   ├── TooShortError         series that have too few dates to be smoothed
     │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
     ├── LayerError                the polygon layer cannot be used
     ├── LibraryError              the archive cannot be found or read
@@ -71,6 +72,10 @@ class FormulaError(RequestError):
     """A formula that cannot be parsed safely or uses an unknown band."""
 
 
+class TooShortError(RequestError):
+    """Series that have too few dates to be smoothed."""
+
+
 class SmoothingError(RequestError):
     """Series that cannot be smoothed, told after everything else was compiled.
 
@@ -80,10 +85,12 @@ class SmoothingError(RequestError):
         Why.
     compiled
         What was compiled, a `sen2chain.timeseries.Compiled`.
+    too_short
+        Whether time alone mends it: the series have too few dates yet.
     """
 
-    def __init__(self, sentence: str, compiled: object = None) -> None:
-        self.compiled = compiled
+    def __init__(self, sentence: str, compiled: object = None, *, too_short: bool = False) -> None:
+        self.compiled, self.too_short = compiled, too_short
         super().__init__(sentence)
 
 

@@ -32,6 +32,7 @@ def main() -> None:
     Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --iterations 1 --out out
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
+    Nightly:  sen2chain job new lakes
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain.cli import show
-from sen2chain.cli.command import EXIT_ERROR, EXIT_USAGE, Command, fail
+from sen2chain.cli.command import EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE, Command, fail
 from sen2chain.cli.options import together
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.jobs import JobExtraction
+    from sen2chain.jobs.planned import Scheduled
 
 EXIT_BUSY = 5
 
@@ -29,8 +30,8 @@ Examples:
   sen2chain job run lakes --quiet      as cron calls it
 
 \b
-Exit codes: 0 all done, also when nothing was new, 1 nothing could be done, 2 the file cannot be used, 4 a part could
-not be done, 5 another run of the job is going on. The record of the run tells the rest: sen2chain job logs lakes.
+Exit codes: 0 all done, also when nothing was new, 1 nothing could be done, 2 the file cannot be used, 3 no line is to
+be run, 4 a part could not be done, 5 another run of the job is going on. sen2chain job logs lakes tells the rest.
 """
 
 _library = click.option(
@@ -62,6 +63,8 @@ def new(name: str, library: str | None, **_: Any) -> None:
     if found.path.exists():
         fail(f"The job {name} is there already: {found.path}; sen2chain job edit {name} opens it.", EXIT_USAGE)
     click.echo(str(found.save()))
+    if not found.has_archive:
+        click.echo(f"There is no archive at {found.path.parents[2]} yet; is that the right place?")
     click.echo(f"Edit it (sen2chain job edit {name}), then see what it would do: sen2chain job check {name}")
 
 
@@ -69,13 +72,18 @@ def new(name: str, library: str | None, **_: Any) -> None:
 @_of_job
 def edit(name: str, library: str | None, **_: Any) -> None:
     """Open the file of job NAME in your editor (VISUAL, EDITOR), then check it."""
-    found = _saved(name, library)
+    from sen2chain import settings
+    from sen2chain.jobs.names import check_name, job_file
+
+    path = job_file(settings.paths(library).config, check_name(name))
+    if not path.exists():
+        _saved(name, library)
     # Not click's own, which asks a shell in older versions.
     editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     try:
-        subprocess.run([*editor, str(found.path)], check=False)  # noqa: S603  # the user's own editor
+        subprocess.run([*editor, str(path)], check=False)  # noqa: S603  # the user's own editor
     except OSError as error:
-        fail(f"The editor {editor[0]} cannot be started ({error.strerror}); set VISUAL, or edit {found.path}.")
+        fail(f"The editor {editor[0]} cannot be started ({error.strerror}); set VISUAL, or edit {path}.")
     _check(_saved(name, library))
 
 
@@ -106,13 +114,15 @@ def list_(library: str | None, **_: Any) -> None:
     """List all jobs: whether they are scheduled, how their last run ended, and when they run next."""
     from sen2chain.errors import JobError
     from sen2chain.jobs import JobExtraction, list_jobs
+    from sen2chain.jobs.planned import scheduled
 
     rows, troubles = [], []
     for name in list_jobs(library):
         try:
             found = JobExtraction(name, library)
         except JobError as error:
-            rows.append([name, "-", "-", "-", "cannot be read", "-"])
+            planned = scheduled(name)
+            rows.append([name, str(planned), planned.timing or "-", "-", "its file cannot be read", _when(planned)])
             troubles.append(str(error))
             continue
         last = found.last_run()
@@ -123,7 +133,7 @@ def list_(library: str | None, **_: Any) -> None:
         click.echo("There is no job; begin one with sen2chain job new NAME.")
         return
     header = ["job", "schedule", "timing", "last run", "result", "next run"]
-    show.table("Jobs", header, rows, numeric=())
+    show.table("Jobs (local times)", header, rows, numeric=())
     for trouble in troubles:
         click.echo(f"! {show.printable(trouble)}")
 
@@ -162,6 +172,8 @@ def enable(name: str, library: str | None, *, systemd: bool, **_: Any) -> None:
     """
     found = _saved(name, library)
     show.result([found.cron_enable(systemd=systemd)])
+    if all(task["shapefile"].startswith("!") for task in found.tasks):
+        click.echo("No line of the job would be run, though; write one, or take the ! away from one.")
     click.echo(f"Next run: {_next(found)}")
 
 
@@ -191,6 +203,8 @@ def logs(name: str, library: str | None, *, every: bool, **_: Any) -> None:
 
     found = _job(name, library)
     records, last = found.runs(), found.last_run()
+    if not records and not found.path.exists():
+        _saved(name, library)
     if not records:
         fail(f"The job {name} has not been run yet, or its records in {found.logs_folder} are gone.", EXIT_ERROR)
     if every:
@@ -229,8 +243,8 @@ def _check(found: JobExtraction) -> None:
     click.echo(show.printable(str(look)))
     if not look.is_good:
         sys.exit(EXIT_USAGE)
-    if not any(not line.skipped for line in look.lines):
-        click.echo("No line would be run; take the ! away from one.")
+    if all(line.skipped for line in look.lines):
+        fail("No line would be run; write one, or take the ! away from one.", EXIT_NOTHING)
 
 
 def _last(found: JobExtraction) -> str:
@@ -243,12 +257,16 @@ def _result(found: JobExtraction, last: dict[str, Any]) -> str:
     status = last["status"]
     if status == "running" and not found.is_running:
         return "stopped before its end"
-    return str({"done": "all done", "partly": "a part could not be done"}.get(status, status))
+    words = {"done": "all done", "partly": "a part could not be done", "nothing": "no line is to be run"}
+    return words.get(status, str(status))
 
 
 def _next(found: JobExtraction) -> str:
-    time = found.schedule.next_run
-    return f"{time:%Y-%m-%d %H:%M}" if time else "-"
+    return _when(found.schedule)
+
+
+def _when(planned: Scheduled) -> str:
+    return f"{planned.next_run:%Y-%m-%d %H:%M}" if planned.next_run else "-"
 
 
 def _local(stamp: str) -> str:

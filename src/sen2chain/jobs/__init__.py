@@ -1,9 +1,9 @@
 """Recurring extraction: `JobExtraction`, and what it is made of.
 
-`file` reads and changes the job's file as text, with the words of its `cells`, and `template` writes the first one;
-`task` knows what it means. `run` runs all lines, `line` one of them, `record` keeps what was done, `outlook` says what
-would be. `schedule/` is when jobs run and `planned` the schedule of one, `deliver/` where files are sent; `names` are
-those of jobs and their files, and `job` puts all together.
+`file` reads and changes the job's file as text, with the words of its `cells`, `template` writes the first one, and
+`edited` is the file as an object; `task` knows what it means. `run` runs all lines, `line` one of them, `record` keeps
+what was done, `outlook` says what would be. `schedule/` is when jobs run and `planned` the schedule of one; `deliver/`
+is where files are sent, and `owners` whose lie there. `names` are those of jobs, and `job` puts all together.
 """
 
 from __future__ import annotations

@@ -116,7 +116,9 @@ def items(text: str) -> list[str]:
     """
     if is_off(text):
         return []
+    if "," in text and "=" not in text:  # a formula has a comma of its own
+        raise RequestError(f"{text!r} has a comma; write / between names.")
     found = [item.strip() for item in text.split("/")]
     if not all(found):
         raise RequestError(f"{text!r} has an empty name; write names with one / between them.")
-    return list(dict.fromkeys(found))
+    return found

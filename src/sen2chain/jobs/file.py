@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from sen2chain.atomic import replacing
-from sen2chain.errors import JobError, OutputError, RequestError
+from sen2chain.errors import JobError, OutputError, RequestError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,8 @@ COLUMNS = (
     "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
     "smooth_data", "copy_server",
 )  # fmt: skip
-_OLDER = {"cloudmask": "cloudmasks"}
+OLDER = {"cloudmask": "cloudmasks"}
+"""Names of columns that older files have."""
 _SKIP = "!"
 _LARGEST = 4_000_000  # bytes; a job of ten thousand lines has a quarter of it
 _SETTING = re.compile(r"\s*(\w+)\s*=(.*)")
@@ -134,7 +135,7 @@ class JobFile:
             if number == 1:
                 line = line.removeprefix("\ufeff")  # editors of Windows begin a file with it
             bare = line.strip()
-            if not bare or bare.startswith("#"):
+            if not bare.strip("; \t") or bare.startswith("#"):  # spreadsheets write empty lines as ;;;
                 continue
             if self.header:
                 self.rows.append(self._row(line, number))
@@ -142,17 +143,21 @@ class JobFile:
                 self.problems.append(_control(match, number))
             elif bare.partition(";")[0].strip().strip('"').lower() == COLUMNS[0]:
                 self._read_header(line, number)
+            elif COLUMNS[0] in bare.lower() and COLUMNS[-1] in bare.lower():
+                sentence = f"the names of columns begin with {COLUMNS[0]}, and have ; between them."
+                self.problems.append(Problem(sentence, number))
+                return  # what follows is no setting
             else:
                 self._read_setting(line, number)
-        if not self.header:
+        if not (self.header or self.problems):
             self.problems.append(Problem(f"The table is missing; write a line {';'.join(COLUMNS)} and lines below it."))
 
     def _read_header(self, line: str, number: int) -> None:
         self.header = number
         for cell in _split(line):
-            name = _OLDER.get(cell.text.lower(), cell.text.lower())
+            name = OLDER.get(cell.text.lower(), cell.text.lower())
             if name not in COLUMNS and (name or cell.end < len(line)):
-                sentence = f"{shown(cell.text)} is no column; allowed: {', '.join(COLUMNS)}."
+                sentence = str(UnknownNameError("column", cell.text[:_LONG], COLUMNS))
                 self.problems.append(Problem(sentence, number, character=cell.inner + 1))
             elif name in self.columns:
                 sentence = f"the column {name} stands twice; remove one."
@@ -160,16 +165,18 @@ class JobFile:
             self.columns.append(name)
 
     def _read_setting(self, line: str, number: int) -> None:
-        match = _SETTING.fullmatch(line)
+        match = _SETTING.fullmatch(line.rstrip("; \t"))
         if match is None:
             sentence = f"{shown(line)} is neither a setting (name = value), a comment (#) nor the table's first line."
             self.problems.append(Problem(sentence, number))
-        elif match[1] in self.settings:
-            sentence = f"it stands in line {self.settings[match[1]][0]} too; remove one."
-            self.problems.append(Problem(sentence, number, match[1]))
+            return
+        name = match[1].lower()
+        if name in self.settings:
+            sentence = f"it stands in line {self.settings[name][0]} too; remove one."
+            self.problems.append(Problem(sentence, number, name))
         else:
             comment = _COMMENT.search(match[2])
-            self.settings[match[1]] = (number, (match[2][: comment.start()] if comment else match[2]).strip())
+            self.settings[name] = (number, (match[2][: comment.start()] if comment else match[2]).strip())
 
     def _row(self, line: str, number: int) -> Row:
         skipped = line.lstrip().startswith(_SKIP)
@@ -225,6 +232,7 @@ class JobFile:
         RequestError
             If a value cannot stand in a line.
         """
+        self._widen(values)
         last = self.rows[-1].line if self.rows else self.header
         self._insert(last, self._line([values.get(column, "") for column in self.columns]))
         self._read()
@@ -237,6 +245,7 @@ class JobFile:
         RequestError
             If a value cannot stand in a line.
         """
+        self._widen(values)
         row = self.rows[number]
         line = self.lines[row.line - 1]
         body, end = line.rstrip("\r\n"), line[len(line.rstrip("\r\n")) :]
@@ -263,6 +272,15 @@ class JobFile:
         """Remove a line of the table, which is counted from 0."""
         del self.lines[self.rows[number].line - 1]
         self._read()
+
+    def _widen(self, values: Mapping[str, str]) -> None:
+        """Add columns that an older file lacks, where they are to hold something."""
+        lacking = [name for name in COLUMNS if values.get(name, "").strip() and name not in self.columns]
+        if lacking and self.header:
+            line = self.lines[self.header - 1]
+            body = line.rstrip("\r\n")
+            self.lines[self.header - 1] = ";".join((body.rstrip("; \t"), *lacking)) + line[len(body) :]
+            self._read()
 
     def _insert(self, at: int, text: str) -> None:
         end = "\r\n" if self.lines and self.lines[0].endswith("\r\n") else "\n"

@@ -6,9 +6,10 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sen2chain.errors import DeliveryError, RequestError, Sen2ChainError
+from sen2chain import settings
+from sen2chain.errors import DeliveryError, LibraryError, RequestError, Sen2ChainError, SmoothingError
 from sen2chain.jobs.deliver import deliver, same_place
 from sen2chain.ledger import BROKEN
 from sen2chain.timeseries import TimeSeriesCompil
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Mapping, Sequence
 
+    from sen2chain.jobs.owners import Owners
     from sen2chain.jobs.record import LineRecord, RunLog
     from sen2chain.jobs.task import Task
+    from sen2chain.timeseries.asked import Compiled
     from sen2chain.timeseries.update import Extracted
 
 _COUNTS = ("images", "rows", "empty", "failed", "kept", "missing", "lost", "acquisitions")
 _EXAMPLES = 20
+COMPILED = "compiled_data"
+"""The folder of compiled files in that of a layer."""
+
 _BESIDE = (".json", "_stats.csv", "_stats.json")
 
 
@@ -44,8 +50,10 @@ class Setting:
     """Whether to show no progress."""
     log: RunLog
     """Where steps are told."""
-    owners: dict[tuple[str, str], Path] = field(default_factory=dict)
-    """Destination and name there -> the file that was sent, so that no line overwrites another's."""
+    owners: Owners
+    """Whose files lie where, so that no layer overwrites another's."""
+    out_of_reach: set[str] = field(default_factory=set)
+    """Destinations that could not be reached during this run."""
 
 
 def series_of(task: Task, setting: Setting) -> TimeSeriesCompil:
@@ -82,28 +90,26 @@ class LineRun:
         self.task, self.record, self._setting = task, record, setting
         self._files: list[Path] = []
         self._folder = Path()
+        self._broken: set[str] = set()
         record.asked = describe(task, setting.today)
 
-    @property
-    def lost(self) -> bool:
-        """Whether nothing more can be done."""
-        return self.record.status == "failed"
-
     def run(self, step: Callable[[LineRun], None]) -> None:
-        """Do a step, unless an earlier one lost everything; an error ends the step and is noted."""
-        if self.lost:
-            return
+        """Do a step; an error ends the step and is noted."""
         began = time.monotonic()
         try:
             step(self)
-        except Sen2ChainError as error:
-            self._fail(step.__name__, str(error), entirely=step is LineRun.extract)
         except Exception as error:  # noqa: BLE001  # a line that goes wrong in a way nobody thought of stops no other
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            sentence = f"{type(error).__name__} {error} ({Path(where.filename).name}, line {where.lineno})."
-            self._fail(step.__name__, sentence, entirely=step is LineRun.extract)
+            self._broken.add(step.__name__)
+            self._fail(step.__name__, as_sentence(error))
         finally:
             self.record.seconds = round(self.record.seconds + time.monotonic() - began, 3)
+
+    def end(self) -> None:
+        """Note how the line ended, after its last step."""
+        if self.record.status == "running":
+            self.record.status = "done"
+        elif "extract" in self._broken and not self.record.compiled:
+            self.record.status = "failed"
 
     def extract(self) -> None:
         """Extract what is new."""
@@ -116,10 +122,8 @@ class LineRun:
         for note in (*series.notes, *done.notes):
             self._note(note, told=note in done.notes)
         self._say(str(done), told=True)
-        if not series.plan.tiles:
-            # A quiet month is no failure; an archive without any product is: its disk may not be mounted.
-            self._fail("extract", done.notes[-1] if done.notes else "the archive has no product.", entirely=True)
-            return
+        if why := nothing_there(series, done):
+            raise LibraryError(why)
         self._count_what_is_missing(done, series)
 
     def _count_what_is_missing(self, done: Extracted, series: TimeSeriesCompil) -> None:
@@ -127,7 +131,7 @@ class LineRun:
         counts = (done.failed, "could not be used"), (done.missing, "lack their inputs"), (done.lost, "lost their rows")
         for count, what in counts:
             if count:
-                self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.")
+                self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.", lasting=True)
         if not done.failed:
             return  # why others are missing, the notes of the extraction say
         report = series.report
@@ -141,16 +145,25 @@ class LineRun:
         if not self.task.compiles:
             return
         series = series_of(self.task, self._setting)
+        if "extract" in self._broken and not series.folder.is_dir():
+            return  # nothing was ever extracted
+        self._folder = series.folder / COMPILED
         asked = self.task.compilation(self._setting.today)
         try:
             part = series.compile_data(**asked)
+        except SmoothingError as error:
+            part = cast("Compiled", error.compiled)
+            if error.too_short:
+                self._note(f"Not all could be smoothed yet. {str(error).partition(';')[0]}.")
+            else:
+                self._fail("compile", str(error))
         except RequestError as error:
             if not self.task.smoothing:
                 raise
             # A series that cannot be smoothed keeps nothing else from being compiled.
-            self._fail("compile", str(error))
-            part = getattr(error, "compiled", None) or series.compile_data(**{**asked, "smoothing": False})
-        self._folder = series.folder / "compiled_data"
+            advice = " In a job, smooth_data says which way: original continues a series of the original program."
+            self._fail("compile", str(error) + (advice if "reset_smoothing" in str(error) else ""))
+            part = series.compile_data(**{**asked, "smoothing": False})
         for note in (*part.notes, *part.remarks):
             self._note(note, told=True)
         if part.removed:
@@ -169,28 +182,40 @@ class LineRun:
         if not self.task.compiles:
             self._note("copy_server sends compiled files, and compiled_data names none.")
             return
-        names = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
-        for name in names:
-            owner = self._setting.owners.setdefault((same_place(destination), name), self._folder)
-            if owner != self._folder:
-                raise DeliveryError(
-                    f"{name} of another layer was sent to {destination} by this run; "
-                    "give this line another destination, or its layer's file another name."
-                )
+        if not self._files:
+            if self._broken:
+                self._note("Nothing was sent, because nothing could be compiled.")
+            return
+        setting, folder = self._setting, self._folder.parent
+        stem = folder.name.rpartition("_")[0]
+        late = setting.owners.claim(destination, stem, folder)
+        found = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
+        # Another job may have compiled this layer anew in the meantime.
+        names = [name for name in dict.fromkeys([*found, *late]) if settings.is_file(self._folder / name)]
         self.record.delivered = {"to": str(destination), "sent": [], "unchanged": 0}
+        place = same_place(destination)
         try:
             done = deliver(
-                self._folder, names, destination, time_limit=self._setting.time_limit, pauses=self._setting.pauses,
-                on_retry=self._say,
+                self._folder, names, destination, time_limit=setting.time_limit,
+                # What was out of reach for a line is not waited for again by each of the next.
+                pauses=() if place in setting.out_of_reach else setting.pauses,
+                on_retry=lambda sentence: self._wait(place, sentence),
             )  # fmt: skip
         except DeliveryError as error:
             self.record.delivered["sent"] = list(getattr(error, "sent", ()))
+            setting.owners.note(destination, stem, names)
             raise
+        setting.out_of_reach.discard(place)
+        setting.owners.note(destination, stem, [])
         self.record.delivered |= {"sent": done.sent, "unchanged": done.unchanged}
         self._say(str(done))
 
-    def _fail(self, step: str, sentence: str, *, entirely: bool = False) -> None:
-        self.record.fail(step, sentence, entirely=entirely)
+    def _wait(self, place: str, sentence: str) -> None:
+        self._setting.out_of_reach.add(place)
+        self._say(sentence)
+
+    def _fail(self, step: str, sentence: str, *, lasting: bool = False) -> None:
+        self.record.fail(step, sentence, lasting=lasting)
         self._say(f"{step}: {sentence}")
 
     def _note(self, sentence: str, *, told: bool = False) -> None:
@@ -200,6 +225,24 @@ class LineRun:
 
     def _say(self, sentence: str, *, told: bool = False) -> None:
         self._setting.log.say(f"line {self.task.line}: {sentence}", told=told)
+
+
+def nothing_there(series: TimeSeriesCompil, done: Extracted) -> str:
+    """Say why an archive has no product at all; empty where it has some.
+
+    A quiet month is no failure, but an archive without any product is: its disk may not be mounted.
+    """
+    if series.plan.tiles:
+        return ""
+    return done.notes[-1] if done.notes else "The archive has no product; check the library."
+
+
+def as_sentence(error: Exception) -> str:
+    """Say what went wrong; of an error that nobody thought of, where too."""
+    if isinstance(error, Sen2ChainError):
+        return str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} {error} ({Path(where.filename).name}, line {where.lineno})."
 
 
 def with_companions(files: Sequence[Path]) -> list[Path]:

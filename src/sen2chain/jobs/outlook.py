@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.errors import Sen2ChainError
+from sen2chain.errors import LibraryError
 from sen2chain.jobs.deliver import ready
 from sen2chain.jobs.file import first
-from sen2chain.jobs.line import describe, in_words, series_of
+from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
+from sen2chain.jobs.record import of
 from sen2chain.jobs.task import check_dates, read_settings, read_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sen2chain.jobs.file import JobFile, Row
     from sen2chain.jobs.line import Setting
-    from sen2chain.jobs.task import Task
+    from sen2chain.jobs.task import Settings, Task
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class LineOutlook:
 class Outlook:
     """What a job would do now."""
 
-    problems: list[str] = field(default_factory=list)
+    of_file: list[str] = field(default_factory=list)
     """What is wrong with the file as a whole; no line is run then."""
     lines: list[LineOutlook] = field(default_factory=list)
     """The lines of the table."""
@@ -55,12 +58,17 @@ class Outlook:
     """Sentences on the job as a whole that are no errors."""
 
     @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, with the file as a whole and with its lines."""
+        return [*self.of_file, *(problem for line in self.lines for problem in line.problems)]
+
+    @property
     def is_good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.problems and not any(line.problems for line in self.lines)
+        return not self.problems
 
     def __str__(self) -> str:
-        parts = list(self.problems)
+        parts = list(self.of_file)
         for line in self.lines:
             if line.skipped:
                 parts.append(f"line {line.line}: skipped ({line.layer})")
@@ -75,12 +83,14 @@ class Outlook:
 def sentence(line: LineOutlook) -> str:
     """Say what a line would do."""
     asked = line.asked
-    new = f"{line.images} new images of {line.acquisitions} acquisitions" if line.images else "no new image"
+    images, acquisitions = of(line.images, "new image"), of(line.acquisitions, "acquisition")
+    new = f"{images} of {acquisitions}" if line.images else "no new image"
     text = f"{line.layer} ({line.features} features): {in_words(asked)}: {new}"
     if asked["compiled_data"]:
         smooth = ", smoothed" if asked["smooth_data"] else ""
         text += f"; compiled {'/'.join(asked['compiled_data'])}{smooth}"
-    return f"{text}; sent to {asked['copy_server']}." if asked["copy_server"] else f"{text}."
+    sent = asked["copy_server"] and asked["compiled_data"]
+    return f"{text}; sent to {asked['copy_server']}." if sent else f"{text}."
 
 
 def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
@@ -96,8 +106,9 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
         What all lines share.
     """
     found = Outlook()
-    _, problems = read_settings(file)
-    found.problems = first((*problems, *file.problems))
+    settings, problems = read_settings(file)
+    problems = sorted((*problems, *file.problems), key=lambda problem: problem.line)
+    found.of_file = first((*problems, *_commands(settings, home)))
     for row in file.rows:
         line = LineOutlook(row.line, row.text("shapefile"), row.skipped)
         found.lines.append(line)
@@ -111,9 +122,22 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
             line.asked = describe(task, setting.today)
             try:
                 _look(task, row, setting, line)
-            except Sen2ChainError as error:
-                line.problems.append(str(row.problem("shapefile", str(error))))
+            except LibraryError as error:  # which is no fault of the line
+                line.problems.append(f"line {row.line}: {error}")
+            except Exception as error:  # noqa: BLE001  # as in a run, what nobody thought of stops no other line
+                line.problems.append(str(row.problem("shapefile", as_sentence(error))))
     return found
+
+
+def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
+    """Say which commands after a run cannot be what was meant; no alarm is rung by a wrong one."""
+    for name in ("on_failure", "on_success") if settings else ():
+        program, *arguments = getattr(settings, name) or ("",)
+        # A path is looked up in the home, where the command will run.
+        if program and shutil.which(home / program if "/" in program else program) is None:
+            yield f"{name}: there is no program {program}; write its full path, and make it executable."
+        if {"|", ">", ">>", "<", "&&", ";", "&"} & set(arguments):
+            yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
 def _look(task: Task, row: Row, setting: Setting, line: LineOutlook) -> None:
@@ -123,11 +147,13 @@ def _look(task: Task, row: Row, setting: Setting, line: LineOutlook) -> None:
     done = series.extract_data(getstat=False, force=task.force)
     line.images, line.acquisitions = done.asked, done.acquisitions
     line.notes += done.notes
+    if why := nothing_there(series, done):
+        line.problems.append(f"line {row.line}: {why}")
     if done.missing:
         line.notes.append(f"{done.missing} images lack their inputs.")
     if task.destination is not None:
-        why = ready(task.destination)
-        if why:
-            line.problems.append(str(row.problem("copy_server", why)))
+        stem = series.folder.name.rpartition("_")[0]
+        troubles = (ready(task.destination), setting.owners.trouble(task.destination, stem, series.folder))
+        line.problems += [str(row.problem("copy_server", trouble)) for trouble in troubles if trouble]
         if not task.compiles:
             line.notes.append("copy_server sends compiled files, and compiled_data names none.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,7 @@ class Scheduled:
     status: Literal["enabled", "disabled", "absent", "unknown"]
     """``unknown`` where cron cannot be asked."""
     by: str = ""
-    """Who starts the job: ``cron`` or ``systemd``."""
+    """Who starts the job: ``cron``, also that of the original program, or ``systemd``."""
     timing: str = ""
     """The times as the scheduler has them, which the file may have left behind."""
     next_run: dt.datetime | None = None
@@ -64,8 +65,9 @@ def enable(name: str, timing: Timing, logs: Path, library: Path | None, *, timer
     if not timers and crontab.daemon_runs() is False:
         done = f"{done} No cron daemon is running on this machine, though; start it, as with: service cron start."
     other = scheduler(systemd_timers=not timers)
-    if other.status(name) != "absent":
-        done = f"{done} {other.remove(name)}"
+    with contextlib.suppress(ScheduleError):  # who may not use cron has nothing there
+        if other.status(name) != "absent":
+            done = f"{done} {other.remove(name)}"
     return done
 
 
@@ -84,4 +86,5 @@ def scheduled(name: str) -> Scheduled:
         following = Timing.parse(timing).next_run() if status == "enabled" else None
     except ScheduleError as error:
         return Scheduled("unknown", remark=str(error))
-    return Scheduled(status, "systemd" if found is systemd else "cron", timing, following)
+    by = "systemd" if found is systemd else "cron, by the original program" if crontab.is_original(name) else "cron"
+    return Scheduled(status, by, timing, following)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Status = Literal["running", "done", "partly", "failed", "interrupted"]
-EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "partly": 4, "interrupted": 130, "running": 1}
+Status = Literal["running", "done", "nothing", "partly", "failed", "interrupted"]
+EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "nothing": 3, "partly": 4, "interrupted": 130, "running": 1}
 """Exit codes of a run by how it ended."""
 
 _LAST = "last_run"
@@ -52,12 +52,14 @@ class LineRecord:
     """Where files were sent, which, and how many were there already."""
     notes: list[str] = field(default_factory=list)
     """Sentences that are no errors."""
-    errors: list[dict[str, str]] = field(default_factory=list)
-    """What went wrong, with the step in which it did."""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    """What went wrong, with the step in which it did, and whether it is new since the run before."""
     seconds: float = 0.0
     """How long it took."""
+    before: frozenset[tuple[str, str, str]] = field(default=frozenset(), repr=False)
+    """Layer, step and message of the errors of the run before."""
 
-    def fail(self, step: str, sentence: str, *, entirely: bool = False) -> None:
+    def fail(self, step: str, sentence: str, *, lasting: bool = False) -> None:
         """Note an error.
 
         Parameters
@@ -66,15 +68,23 @@ class LineRecord:
             ``file``, ``extract``, ``compile`` or ``deliver``.
         sentence
             What went wrong.
-        entirely
-            Whether nothing of the line could be done.
+        lasting
+            Whether it may stay so from run to run, as with a damaged product; ``new`` then tells whether the run before
+            had it too.
         """
         if len(self.errors) < _MOST_ERRORS:
-            self.errors.append({"step": step, "message": sentence})
-        self.status = "failed" if entirely or self.status == "failed" else "partly"
+            new = not lasting or (self.layer, step, sentence) not in self.before
+            self.errors.append({"step": step, "message": sentence, "new": new})
+        elif len(self.errors) == _MOST_ERRORS:
+            self.errors.append({"step": step, "message": "There are more errors; the log has them all.", "new": True})
+        self.status = "failed" if step == "file" else "partly"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as it is written."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "before"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RunRecord:
     """What a run did, line by line."""
 
@@ -85,7 +95,7 @@ class RunRecord:
     started: datetime
     """Start, UTC."""
     status: Status = "running"
-    """``running``, ``done``, ``partly``, ``failed`` or ``interrupted``."""
+    """``running``, ``done``, ``nothing`` (no line is to be run), ``partly``, ``failed`` or ``interrupted``."""
     ended: datetime | None = None
     """End, UTC."""
     lines: list[LineRecord] = field(default_factory=list)
@@ -103,7 +113,7 @@ class RunRecord:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 failed, 4 a part failed."""
+        """0 all done, 1 failed, 3 no line is to be run, 4 a part failed."""
         return EXIT_CODES[self.status]
 
     @property
@@ -116,11 +126,18 @@ class RunRecord:
         """Files that were sent."""
         return sum(len(line.delivered.get("sent", ())) for line in self.lines)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything went wrong that had not gone wrong in the run before."""
+        return bool(self.errors) or any(error["new"] for line in self.lines for error in line.errors)
+
     def end(self) -> None:
         """Note how the run ended, by how its lines did."""
         states = {line.status for line in self.lines}
         if self.errors or (states and states <= {"failed"}):
             self.status = "failed"
+        elif not states:
+            self.status = "nothing"
         else:
             self.status = "done" if states <= {"done"} else "partly"
         self.ended = datetime.now(UTC)
@@ -139,7 +156,7 @@ class RunRecord:
             "files_delivered": self.delivered,
             "errors": self.errors,
             "notes": self.notes,
-            "lines": [{name: getattr(line, name) for name in LineRecord.__dataclass_fields__} for line in self.lines],
+            "lines": [line.as_dict() for line in self.lines],
             "skipped_lines": self.skipped,
             "file": self.file,
             "log": self.log or None,
@@ -157,15 +174,18 @@ class RunRecord:
 
     def __str__(self) -> str:
         text = {
-            "done": "all done", "partly": "a part could not be done", "failed": "failed",
-            "interrupted": "interrupted", "running": "is running",
+            "done": "all done", "nothing": "no line is to be run", "partly": "a part could not be done",
+            "failed": "failed", "interrupted": "interrupted", "running": "is running",
         }[self.status]  # fmt: skip
         written = sum(len(line.compiled.get("written", ())) for line in self.lines)
-        parts = [f"{_of(self.rows, 'new row')}", f"{_of(written, 'file')} written", f"{self.delivered} sent"]
-        return f"Job {self.job}: {text}; {_of(len(self.lines), 'line')}, {', '.join(parts)}."
+        parts = [f"{of(self.rows, 'new row')}", f"{of(written, 'file')} written", f"{self.delivered} sent"]
+        return f"Job {self.job}: {text}; {of(len(self.lines), 'line')}, {', '.join(parts)}."
+
+    __repr__ = __str__
 
 
-def _of(count: int, what: str) -> str:
+def of(count: int, what: str) -> str:
+    """Write a number with what it counts."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -287,3 +307,12 @@ def _records(folder: Path) -> Iterator[Path]:
     for name in names:
         if _RUN.fullmatch(name) or name.endswith(f"_{_LAST}.json"):
             yield folder / name
+
+
+def errors_of(record: dict[str, Any] | None) -> frozenset[tuple[str, str, str]]:
+    """Return layer, step and message of every error in a record that was read."""
+    found = set()
+    for line in record["lines"] if record else ():
+        with contextlib.suppress(LookupError, TypeError):
+            found |= {(str(line["layer"]), str(e["step"]), str(e["message"])) for e in line["errors"]}
+    return frozenset(found)

@@ -7,13 +7,15 @@ import datetime as dt
 import os
 import subprocess
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from sen2chain.atomic import check_folder
 from sen2chain.errors import JobError, OutputError, RequestError, StoreError
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
-from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, places
+from sen2chain.jobs.owners import Owners
+from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, errors_of, last_run, places, printable
 from sen2chain.jobs.task import DEFAULTS, check_dates, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
 from sen2chain.store import locked
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sen2chain.jobs.task import Settings
 
 _HOOK_SECONDS = 600
+_OFTEN = 1.0  # seconds between two states of the record
 PAUSES = (5.0, 30.0, 120.0)
 """Seconds before a broken delivery is tried again."""
 
@@ -74,6 +77,7 @@ class JobRun:
     ) -> None:
         self._name, self._path, self._file, self._home, self._folder = name, path, file, home, folder
         self._library, self._quiet, self._echo, self._pauses = library, quiet, echo, pauses
+        self._before: frozenset[tuple[str, str, str]] = frozenset()
 
     def run(self) -> RunRecord:
         """Run every line and write the record.
@@ -102,6 +106,7 @@ class JobRun:
         log_path, record_path = places(self._folder, self._name, started, logs=settings.logs if settings else True)
         record = RunRecord(self._name, str(self._path), started, log=str(log_path or ""), path=record_path)
         log = RunLog(log_path, self._echo, watched=is_watched(quiet=self._quiet))
+        self._before = errors_of(last_run(self._folder))  # the record may take the place of that one
         try:
             record.write()
             log.say(f"Job {self._name} begins, process {os.getpid()}.")
@@ -109,29 +114,38 @@ class JobRun:
             record.end()
         except KeyboardInterrupt:
             record.status = "interrupted"
+            for line in record.lines:
+                line.status = "interrupted" if line.status == "running" else line.status
             raise
         except Exception as error:
             record.status = "failed"
             if not record.errors:
                 record.errors = [" ".join(str(error).split()) or type(error).__name__]
-            log.say(record.errors[0])
+            for sentence in record.errors:
+                log.say(sentence)
             raise
         finally:
             record.ended = record.ended or dt.datetime.now(dt.UTC)
             log.say(str(record))
             if log.trouble:
                 record.notes.append(log.trouble)
-            try:
-                record.write()
-            except OutputError as error:
-                log.say(str(error))
+            self._keep(record, log)
             if record.status != "interrupted":  # whoever stops a run knows, and the machine may be going down
                 self._hook(record, log)
         return record
 
+    def _keep(self, record: RunRecord, log: RunLog) -> None:
+        """Write the record for good; that it cannot be written is part of how the run ended."""
+        try:
+            record.write()
+        except OutputError as error:
+            log.say(str(error))
+            record.errors.append(str(error))
+            record.status = "partly" if record.status == "done" else record.status
+
     def _usable(self, settings: Settings | None, problems: list[Problem], record: RunRecord) -> Settings:
         """Return the settings, unless something is wrong with the file as a whole."""
-        problems = [*problems, *self._file.problems]
+        problems = sorted((*problems, *self._file.problems), key=lambda problem: problem.line)
         if settings is None or problems:
             record.errors = first(problems)
             raise JobError(f"The job file {self._path} cannot be used: {'; '.join(record.errors)}")
@@ -139,22 +153,24 @@ class JobRun:
 
     def _lines(self, settings: Settings, record: RunRecord, log: RunLog, today: dt.date) -> None:
         """Run the lines in batches: each is extracted, then compiled, then sent."""
+        written = -_OFTEN
         setting = Setting(
-            today, self._library, settings.processors, settings.delivery_timeout, self._pauses, self._quiet, log
-        )
+            today, self._library, settings.processors, settings.delivery_timeout, self._pauses, self._quiet, log,
+            Owners(self._folder.parent),
+        )  # fmt: skip
         runs = []
         for row in self._file.rows:
             if row.skipped:
                 record.skipped.append(row.line)
                 continue
-            noted = LineRecord(row.line, row.text("shapefile"))
+            noted = LineRecord(row.line, row.text("shapefile"), before=self._before)
             record.lines.append(noted)
             task, problems = read_task(row, self._home)
             if task is not None:
                 problems = check_dates(task, row, today)
             if task is None or problems:
                 for problem in problems:
-                    noted.fail("file", str(problem), entirely=True)
+                    noted.fail("file", str(problem))
                     log.say(str(problem))
                 continue
             runs.append(LineRun(task, setting, noted))
@@ -166,9 +182,12 @@ class JobRun:
             for step in (LineRun.extract, LineRun.compile, LineRun.deliver):
                 for run in batch:
                     run.run(step)
+                    if time.monotonic() > written + _OFTEN:
+                        with contextlib.suppress(OutputError):  # the last one tells
+                            record.write()  # whoever looks, or a killed run leaves, sees how far it came
+                        written = time.monotonic()
             for run in batch:
-                if run.record.status == "running":
-                    run.record.status = "done"
+                run.end()
 
     def _hook(self, record: RunRecord, log: RunLog) -> None:
         """Call the user's command for the way the run ended; its failure changes nothing."""
@@ -176,23 +195,32 @@ class JobRun:
         command = hook(self._file, name)
         if not command:
             return
+        if record.status == "partly" and not record.has_news:
+            log.say(f"{name}: not called, because nothing went wrong that had not in the run before.")
+            return
         told = {"SEN2CHAIN_JOB": self._name, "SEN2CHAIN_STATUS": record.status}
-        log.say(f"{name}: {_call([*command, str(record.path)], {**os.environ, **told})}")
+        trouble = _call([*command, str(record.path)], {**os.environ, **told}, self._home)
+        if not trouble:
+            log.say(f"{name}: {command[0]} was run.")
+            return
+        log.say(f"{name}: {trouble}")
+        record.notes.append(printable(f"{name}: {trouble}"))
+        self._keep(record, log)
 
 
-def _call(command: list[str], environment: dict[str, str]) -> str:
-    """Call a user's command and say how it ended."""
+def _call(command: list[str], environment: dict[str, str], folder: Path) -> str:
+    """Call a user's command in a folder, and say what went wrong; nothing where nothing did."""
     # A file and no pipe, whose end we would wait for while something goes on in the background.
     with tempfile.TemporaryFile() as said:
         try:
             done = subprocess.run(  # noqa: S603  # the user's own command, and no shell
                 command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
-                timeout=_HOOK_SECONDS, env=environment,
+                timeout=_HOOK_SECONDS, env=environment, cwd=folder,
             )  # fmt: skip
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             return f"{command[0]} could not be run ({error})."
         if not done.returncode:
-            return f"{command[0]} was run."
+            return ""
         size = said.seek(0, os.SEEK_END)
         said.seek(max(0, size - 300))
         return f"{command[0]} ended with {done.returncode}. {said.read().decode('utf-8', 'replace')}".rstrip()

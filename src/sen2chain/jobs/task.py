@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain import periods, settings
 from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError
-from sen2chain.indices import Index, resolve_indices
+from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
 from sen2chain.jobs.deliver import parse_destination
 from sen2chain.jobs.file import COLUMNS, Problem
@@ -189,7 +189,7 @@ def read_task(row: Row, home: Path) -> tuple[Task | None, list[Problem]]:
         destination=value("copy_server", lambda text: None if is_off(text) else parse_destination(text)),
     )
     if reader.problems:
-        return None, reader.problems
+        return None, sorted(reader.problems, key=lambda problem: problem.character)
     if task.smoothing and not (in_range or _ALL_DATA in kinds):
         sentence = "whole series are smoothed; add all (the dates of this line) or all_data to compiled_data."
         return None, [row.problem("smooth_data", sentence)]
@@ -209,7 +209,7 @@ def _layer(text: str, home: Path) -> tuple[Path, str | None]:
     name, found, layer = text.partition(_LAYER_NAME)
     if not name:
         raise RequestError("it is empty; write the path of a polygon layer.")
-    path = settings.absolute(name, home)
+    path = Path(os.path.normpath(settings.absolute(name, home)))
     if found and not layer:
         raise RequestError(f"{text!r} names no layer after {_LAYER_NAME}.")
     # A device or a pipe would be read without end.
@@ -223,7 +223,11 @@ def _layer(text: str, home: Path) -> tuple[Path, str | None]:
 
 
 def _indices(text: str) -> tuple[Index, ...] | None:
-    names = items(text)
+    names: list[str] = []
+    for item in items(text):
+        # A / inside a formula, which begins with NAME=, does not begin another name.
+        inside = names and "=" in names[-1] and "=" not in item and item.upper() not in INDICES
+        names[-1:] = [f"{names[-1]}/{item}"] if inside else [*names[-1:], item]
     if not names:
         raise RequestError("no index is named; write All, or names as NDVI/NBR.")
     if [name.lower() for name in names] == [_EVERY_INDEX]:

@@ -55,10 +55,11 @@ delivery_timeout = 3600
 #                   CM004-CSH1-CMP1-CHP1-TCI1-ITER1 (shadows, medium and high probability, cirrus: 1 or 0; dilations),
 #                   OCM, SCL-3-8-9-10-11-ITER1. Each index is extracted under each mask.
 # indices           All, or some with / between them: BIBG, BIGR, BIRNIR, EVI, IRECI, MNDWI, NBR, NDBI, NDRE, NDVI,
-#                   NDWIGAO, NDWIMCF.
+#                   NDWIGAO, NDWIMCF; or your own, as SAVI=1.5*(B08-B04)/(B08+B04+0.5).
 # force_extraction  True extracts everything again at each run; False only what is new or has changed.
 # compiled_data     tables to write with / between them: yearly, monthly, weekly, daily: one file for each of them;
-#                   all: one file of the dates from date_min to date_max; all_data: one file of all dates there are.
+#                   all_data: one file of all dates there are; all: one file of the dates from date_min to date_max,
+#                   called after its first and last date, so that it has a new name when these change.
 #                   yearly to daily and all_data hold whatever was extracted, whenever that was.
 # smooth_data       True, or savgol, whittaker, harmonic, original: smoothed series beside those of all and all_data.
 # copy_server       where compiled files are sent: user@server:path/to/destination (by rsync and ssh, with your key),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, TooShortError, UnknownNameError
 from sen2chain.smoothing import harmonic, savgol, whittaker
 from sen2chain.smoothing.goodness import errors_of, folds
 from sen2chain.smoothing.observations import STEP, Days, Observations, check_window, observe, offsets, ordered
@@ -163,7 +163,7 @@ def check_any_smoothed(stats: Iterable[pd.DataFrame], smoother: Smoother) -> Non
 
     Raises
     ------
-    RequestError
+    TooShortError
         If every feature has a note; it names the longest series.
     """
     longest = 0
@@ -171,7 +171,7 @@ def check_any_smoothed(stats: Iterable[pd.DataFrame], smoother: Smoother) -> Non
         if (part["note"] == "").any():
             return
         longest = max(longest, int(part["observations"].max()))
-    raise RequestError(
+    raise TooShortError(
         f"Every feature has fewer observations than window_length = {smoother.window_length} (the longest series has "
         f"{longest}); pass a smaller window_length, more dates or a larger covermax."
     )

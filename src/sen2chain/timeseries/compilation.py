@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
-from sen2chain.errors import RequestError, SmoothingError
+from sen2chain.errors import RequestError, SmoothingError, TooShortError
 from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
@@ -133,7 +133,8 @@ class Compilation:
                     result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
         result.remarks += self._remarks
         if self._errors:
-            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result)
+            too_short = all(isinstance(error, TooShortError) for error in self._errors)
+            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result, too_short=too_short)
         return result
 
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:

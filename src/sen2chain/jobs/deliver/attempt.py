@@ -68,7 +68,7 @@ class Patience:
     def over(self, destination: object, sent: Iterable[str] = ()) -> IncompleteError:
         """Make the error of a delivery that took too long."""
         return IncompleteError(
-            f"The delivery to {destination} was stopped after {self.time_limit:g} s; deliver again to send the rest, "
+            f"The delivery to {destination} was stopped after {self.time_limit:g} s; the next delivery sends the rest, "
             "or give it more time.",
             sent,
         )
@@ -96,7 +96,5 @@ def checked(root: Path, names: Iterable[str]) -> list[str]:
         except ValueError:
             there = False
         if not there:
-            raise DeliveryError(
-                f"{name!r} is no file in {root}; it may have been removed, so extract and deliver again."
-            )
+            raise DeliveryError(f"{name!r} is no file in {root}; it may have been removed, so compile again.")
     return unique

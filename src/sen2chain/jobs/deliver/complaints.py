@@ -113,13 +113,13 @@ _KNOWN = (
     _Known(
         r"Connection (?:refused|timed out)|timed out during banner|No route to host|Network is unreachable",
         "{host} cannot be reached",
-        "check that it runs and that ssh reaches it, and deliver again to send the rest",
+        "check that it runs and that ssh reaches it, and the next delivery sends the rest",
         passing=True,
     ),
 )
 # Now and then the far end is gone before its message about the full disk is through.
 _UNSAID = _Known("", "nothing more can be written there, probably as no room is left", "free some and deliver again")
-_LOST = _Known("", "the connection to {host} was lost", "deliver again to send the rest", passing=True)
+_LOST = _Known("", "the connection to {host} was lost", "the next delivery sends the rest", passing=True)
 
 
 def understand(code: int, said: str, destination: Remote) -> Complaint:

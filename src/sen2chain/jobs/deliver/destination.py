@@ -155,6 +155,8 @@ def parse_destination(text: str) -> Destination:
         return _parse_folder(text)
     if ":" in text:
         return _parse_remote(text)
+    if "@" in text:
+        raise DeliveryError(f"The destination {text!r} has no colon behind the server; write {_SHAPE}.")
     raise DeliveryError(
         f"The destination {text!r} names no server; write {_SHAPE}, or a folder of this machine that begins with / "
         "or ~/.",

@@ -50,14 +50,14 @@ def send(root: Path, names: Sequence[str], destination: Folder, patience: Patien
             if isinstance(cause, OSError) and cause.errno in _FULL:
                 raise IncompleteError(
                     f"No room is left on the disk or in the quota of {destination} ({len(sent)} files were sent "
-                    "before); free some and deliver again.",
+                    "before); free some and the next delivery sends the rest.",
                     sent,
                 ) from error
             failed.append(f"{name}: {getattr(cause, 'strerror', None) or cause}")
     if failed:
         raise IncompleteError(
             f"{len(failed)} of {len(names)} files cannot be copied to {destination} (the first is {failed[0]}); see to "
-            "it that they can be written there and deliver again.",
+            "it that they can be written there and the next delivery sends the rest.",
             sent,
         )
     return sent

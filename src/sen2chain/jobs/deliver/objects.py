@@ -149,7 +149,7 @@ def _understand(error: Exception, name: str, destination: Bucket) -> tuple[str, 
     elif isinstance(error, NotImplementedError):
         what = f"{destination} cannot be written, only read; choose another destination"
     elif isinstance(error, OSError) and not isinstance(error, _LASTING):
-        what = f"{name} cannot be sent to {destination} now; check the network, and deliver again to send the rest"
+        what = f"{name} cannot be sent to {destination} now; check the network, and the next delivery sends the rest"
         passing = True
     else:
         what = f"{name} cannot be sent to {destination}; check that the place exists and that the credentials are right"

@@ -93,7 +93,8 @@ class JobCommand:
         variables = [f"{variable}={_quoted(value)}" for variable, value in self.environment]
         program = " ".join(map(_quoted, self.arguments))
         # Not `env`, which takes a program below a folder "a=b" for one more variable.
-        script = f"exec {program} >> {_quoted(str(self.output))} 2>&1"
+        # Somebody may have tidied the folder of logs away, and then nothing would run, without a word.
+        script = f'o={_quoted(str(self.output))}; mkdir -p "${{o%/*}}"; exec {program} >> "$o" 2>&1'
         if variables:
             script = f"export {' '.join(variables)}; {script}"
         shell = shutil.which("sh", path=os.defpath) or "sh"

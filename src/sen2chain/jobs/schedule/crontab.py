@@ -107,7 +107,7 @@ def disable(name: str) -> str:
     def comment(lines: list[bytes]) -> list[bytes]:
         found = [match for match in map(place.match, lines) if match]
         if not found:
-            raise ScheduleError(f"Job {name} is not in the crontab; enable it first.")
+            raise ScheduleError(f"Job {name} is not in the crontab; there is nothing to disable.")
         return [b"# " + line if (match := place.match(line)) and not match["off"] else line for line in lines]
 
     changed = _change(comment)
@@ -159,6 +159,18 @@ def entry(name: str) -> str | None:
     return " ".join(found[0]["when"].decode("ascii").split()) if found else None
 
 
+def is_original(name: str) -> bool:
+    """Tell whether the job's line is one that the original program wrote.
+
+    Raises
+    ------
+    ScheduleError
+        If the crontab cannot be read.
+    """
+    found = _find(name)
+    return bool(found) and found[0]["original"] is not None
+
+
 class _Lines:
     """Recognises the lines of one job.
 
@@ -171,7 +183,7 @@ class _Lines:
         gap = rb"[ \t]+"
         when = rb"@[a-z]+|" + gap.join((number, number, number, word, word))
         ours = rb".* job run ['\"]*" + job + rb"['\"]* .*"
-        original = rb"(?:.*[\s/'\"])?jobextraction_" + job + rb"\.py(?:[\s'\"].*)?"
+        original = rb"(?P<original>(?:.*[\s/'\"])?jobextraction_" + job + rb"\.py(?:[\s'\"].*)?)"
         self._pattern = re.compile(
             rb"\s*(?P<off>#[#\s]*)?(?P<when>" + when + rb")" + gap + rb"(?:" + ours + rb"|" + original + rb")"
             + re.escape(os.fsencode(mark(name))) + rb"\s*",

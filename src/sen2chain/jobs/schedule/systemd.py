@@ -104,7 +104,7 @@ def disable(name: str) -> str:
     """
     before = status(name)
     if before == "absent":
-        raise ScheduleError(f"Job {name} has no timer in {_folder()}; enable it first.")
+        raise ScheduleError(f"Job {name} has no timer in {_folder()}; there is nothing to disable.")
     trouble = _stop(_timer(name))
     if before == "disabled":
         return f"Job {name} was disabled already."
