@@ -239,3 +239,24 @@ def test_every_command_has_help() -> None:
     for name in ("new", "edit", "show", "check", "list", "run", "enable", "disable", "remove", "logs"):
         done = job(name, "--help")
         assert done.exit_code == 0
+
+
+def test_a_job_of_another_home_keeps_its_line(
+    home: Path, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job("new", "lakes")
+    job("enable", "lakes")
+    before = machine.table
+    for name in ("b c%'d", "e"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / name))
+        job("new", "lakes")
+        done = job("enable", "lakes")
+        assert (done.exit_code, "has a job lakes of another home" in done.output) == (1, True)
+        assert machine.table == before
+    job("remove", "lakes")
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "b c%'d"))
+    for _ in range(2):
+        assert job("enable", "lakes").exit_code == 0
+    done = job("enable", "lakes", "--library", str(home))
+    assert (done.exit_code, "of another home or library" in done.output) == (1, True)

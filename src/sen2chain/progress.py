@@ -93,3 +93,8 @@ def say(sentence: str, *, quiet: bool = False) -> None:
 def is_watched(*, quiet: bool) -> bool:
     """Tell whether somebody sees what is said."""
     return not quiet and sys.stderr.isatty()
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that do something to a terminal; its lines stay."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)

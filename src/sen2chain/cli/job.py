@@ -14,6 +14,7 @@ import click
 from sen2chain.cli import show
 from sen2chain.cli.command import EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE, Command, fail
 from sen2chain.cli.options import together
+from sen2chain.progress import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,7 @@ def edit(name: str, library: str | None, **_: Any) -> None:
 def show_(name: str, library: str | None, **_: Any) -> None:
     """Show the settings and the lines of job NAME, its schedule and its last run."""
     found = _saved(name, library)
-    click.echo(show.printable(repr(found)))
+    click.echo(printable(repr(found)))
     click.echo(f"  last run: {_last(found)}")
     click.echo(f"  next run: {_next(found)}")
 
@@ -135,7 +136,7 @@ def list_(library: str | None, **_: Any) -> None:
     header = ["job", "schedule", "timing", "last run", "result", "next run"]
     show.table("Jobs (local times)", header, rows, numeric=())
     for trouble in troubles:
-        click.echo(f"! {show.printable(trouble)}")
+        click.echo(f"! {printable(trouble)}")
 
 
 @job.command(cls=Command, epilog=_RUN_EXAMPLES)
@@ -213,7 +214,7 @@ def logs(name: str, library: str | None, *, every: bool, **_: Any) -> None:
         return
     shown = Path(last["log"]) if last and last["log"] else records[-1]
     click.echo(str(shown))
-    click.echo(show.printable(shown.read_text(encoding="utf-8", errors="replace")), nl=False)
+    click.echo(printable(shown.read_text(encoding="utf-8", errors="replace")), nl=False)
 
 
 def _job(name: str, library: str | Path | None) -> JobExtraction:
@@ -240,7 +241,7 @@ def _saved(name: str, library: str | Path | None) -> JobExtraction:
 
 def _check(found: JobExtraction) -> None:
     look = found.check()
-    click.echo(show.printable(str(look)))
+    click.echo(printable(str(look)))
     if not look.is_good:
         sys.exit(EXIT_USAGE)
     if all(line.skipped for line in look.lines):

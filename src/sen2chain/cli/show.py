@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sen2chain.cli.command import EXIT_NOTHING, EXIT_PARTLY, fail
+from sen2chain.progress import printable
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -83,11 +84,6 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, n
         made.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(made)
-
-
-def printable(text: str) -> str:
-    """Return a text without characters that do something to a terminal; lines stay."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def result(sentences: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.atomic import replacing
+from sen2chain.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,9 +190,9 @@ def of(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text as one line that does nothing to a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def stamp(time: datetime) -> str:
@@ -227,7 +228,7 @@ class RunLog:
         told
             Whether the series has said it to whoever watches.
         """
-        sentence = printable(sentence)
+        sentence = one_line(sentence)
         # Neither a full disk nor a closed terminal keeps the work from being done; the record tells of the log.
         if self._path is not None and not self.trouble:
             try:

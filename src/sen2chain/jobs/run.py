@@ -15,7 +15,7 @@ from sen2chain.errors import JobError, OutputError, RequestError, StoreError
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
 from sen2chain.jobs.owners import Owners
-from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, errors_of, last_run, places, printable
+from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, errors_of, last_run, one_line, places
 from sen2chain.jobs.task import DEFAULTS, check_dates, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
 from sen2chain.store import locked
@@ -204,7 +204,7 @@ class JobRun:
             log.say(f"{name}: {command[0]} was run.")
             return
         log.say(f"{name}: {trouble}")
-        record.notes.append(printable(f"{name}: {trouble}"))
+        record.notes.append(one_line(f"{name}: {trouble}"))
         self._keep(record, log)
 
 

@@ -106,6 +106,20 @@ class JobCommand:
             )
         return text
 
+    def shares_home(self, line: bytes) -> bool:
+        """Tell whether a crontab line of a job of this name is about the same home and library, or names none."""
+        arguments = self.arguments
+        if os.fsencode(f"{HOME_VARIABLE}=") not in line:
+            return True
+        home = dict(self.environment).get(HOME_VARIABLE)
+        wanted = [f"{HOME_VARIABLE}={_quoted(home)} "] if home is not None else []
+        if "--library" in arguments:
+            wanted.append(f" --library {_quoted(arguments[arguments.index('--library') + 1])} ")
+        elif b" --library " in line:
+            return False
+        # As they stand inside the one word in quotes.
+        return all(os.fsencode(shlex.quote(f"{text}'")[1:-6].replace("%", r"\%")) in line for text in wanted)
+
     def as_systemd(self) -> tuple[str, ...]:
         """Write it as lines of a unit's ``[Service]``.
 

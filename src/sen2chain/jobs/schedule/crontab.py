@@ -74,7 +74,13 @@ def enable(timing: Timing, command: JobCommand) -> str:
     place = _Lines(command.name)
 
     def put(lines: list[bytes]) -> list[bytes]:
-        found = [number for number, other in enumerate(lines) if place.match(other)]
+        matches = {number: match for number, other in enumerate(lines) if (match := place.match(other))}
+        found = list(matches)
+        if any(match["original"] is None and not command.shares_home(match[0]) for match in matches.values()):
+            raise ScheduleError(
+                f"The crontab has a job {command.name} of another home or library, which this line would replace; call "
+                f"sen2chain job remove {command.name} first, or give this job another name."
+            )
         if found:
             lines[found[0]] = line
             return [other for number, other in enumerate(lines) if number not in found[1:]]
