@@ -252,8 +252,17 @@ def test_a_job_of_another_home_keeps_its_line(
         monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / name))
         job("new", "lakes")
         done = job("enable", "lakes")
-        assert (done.exit_code, "has a job lakes of another home" in done.output) == (1, True)
+        assert (done.exit_code, "A job lakes of another home or library is scheduled" in done.output) == (1, True)
+        for command in (("disable",), ("remove",), ("enable", "--systemd")):
+            assert job(*command[:1], "lakes", *command[1:]).exit_code == 1
         assert machine.table == before
+        assert JobExtraction("lakes").get_cron_status() == "absent"
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(home.parent))
+    job("enable", "lakes", "--systemd")
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "e"))
+    assert job("enable", "lakes").exit_code == job("remove", "lakes").exit_code == 1
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(home.parent))
+    assert JobExtraction("lakes").get_cron_status() == "enabled"
     job("remove", "lakes")
     monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "b c%'d"))
     for _ in range(2):

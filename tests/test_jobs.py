@@ -21,6 +21,7 @@ import pytest
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
 from sen2chain.jobs import BusyError, RunRecord, line, list_jobs
+from sen2chain.jobs.deliver import parse_destination, same_place
 from sen2chain.jobs.file import COLUMNS
 from sen2chain.store import locked
 
@@ -284,6 +285,9 @@ def test_two_layers_of_one_name_do_not_overwrite_each_other_at_their_destination
     )
     record = run(job)
     assert [done.status for done in record.lines] == ["done", "partly", "done"]
+    assert "has files of another layer parcels" in str(job.check())
+    (tmp_path / "home" / "sen2chain_data" / "logs" / "destinations.json").unlink()
+    assert "an earlier line sends another layer parcels there" in str(job.check())
     assert "has files of another layer parcels" in record.lines[1].errors[0]["message"]
     assert record.lines[1].extracted["rows"] > 0
     assert max(pd.read_csv(next((tmp_path / "far").rglob("*.csv")))["fid"]) == 3
@@ -412,7 +416,7 @@ def test_a_run_that_is_stopped_says_so(tmp_path: Path, number: int, status: str)
 
 def test_the_table_is_changed_from_python(home: Path, tmp_path: Path) -> None:
     job = JobExtraction("mine")
-    with pytest.raises(JobError, match="call save"):
+    with pytest.raises(JobError, match=r"save\(\) writes it"):
         job.run()
     job.task_remove(0)
     job.task_add({"shapefile": tmp_path / "parcels.gpkg", "indices": ["NDVI", "BIRNIR"], "cloudmasks": CM004})
@@ -551,7 +555,7 @@ def test_a_command_that_cannot_be_run_is_seen_before_and_after(tmp_path: Path) -
     layer = tmp_path / "parcels.gpkg"
     job = write("alarm", row(layer), head="on_failure = no-such-program x\non_success = sh -c true | mail me\n")
     problems = job.check().problems
-    assert "on_failure: there is no program no-such-program" in problems[0]
+    assert "on_failure: cron finds no program no-such-program" in problems[0]
     assert "on_success: no shell is asked" in problems[1]
     job = write("alarm", row("nowhere.shp"), head="on_failure = no-such-program x\n")
     record = run(job)
@@ -583,8 +587,77 @@ def test_a_range_that_did_not_arrive_is_sent_with_the_next_one(home: Path, tmp_p
     job = write("range", row(tmp_path / "parcels.gpkg", date_max="2022-01-31", **cells))
     assert run(job).status == "done"
     assert len([name for name in files(far) if name.endswith(".csv")]) == 2
-    (home / "logs" / "destinations.json").write_text("[", encoding="utf-8")  # whatever it holds
+    place = home / "logs" / "destinations.json"
+    good = json.loads(place.read_text("utf-8"))
+    for content in ("[", "{} x", "[]"):
+        place.write_text(content, encoding="utf-8")
+        assert run(job).status == ("done" if content == "[]" else "partly")
+    [key] = good
+    for entry in ({}, {"missing": None}, {"missing": ["../x", "/x", 1, ""]}, {"folder": None}):
+        place.write_text(json.dumps({key: entry}), encoding="utf-8")
+        assert run(job).status == ("partly" if "folder" in entry else "done")
+    place.unlink()
+
+
+def test_what_was_being_sent_when_a_run_was_stopped_is_sent_by_the_next(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = tmp_path / "far"
+    cells = {"compiled_data": "all", "copy_server": str(far)}
+    job = write("stopped", row(tmp_path / "parcels.gpkg", date_max="2021-11-30", **cells))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "deliver", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(job)
+    # The next night there is no row in its range, and so no file of its own.
+    job = write("stopped", row(tmp_path / "parcels.gpkg", date_min="2020-01-01", date_max="2020-01-31", **cells))
     assert run(job).status == "done"
+    assert len(files(far)) == 2
+    assert json.loads((home / "logs" / "destinations.json").read_text("utf-8")).popitem()[1]["missing"] == []
+
+
+def test_no_secret_is_kept_with_the_places() -> None:
+    place = same_place(parse_destination("sftp://me:S3CRET@host/path?sig=TOKEN"))
+    assert place == same_place(parse_destination("SFTP://me:other@host/path/?sig=new"))
+    assert "S3CRET" not in place
+    assert "TOKEN" not in place
+
+
+@pytest.mark.usefixtures("home")
+def test_a_setting_may_be_set_to_what_it_is() -> None:
+    job = JobExtraction("same")
+    job.save()
+    job.nb_proc = 8
+    job.save()
+    assert job.check().lines[0].skipped
+    job.path.write_text("", encoding="utf-8")
+    with pytest.raises(RequestError, match="has no table"):
+        job.task_add(shapefile="x.gpkg")
+
+
+def test_new_trouble_of_another_acquisition_is_told(home: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    script = tmp_path / "note.py"
+    script.write_text("import sys; open(sys.argv[1], 'a').write('x')", encoding="utf-8")
+    job = write("trouble", row(tmp_path / "parcels.gpkg"), head=f"on_failure = {sys.executable} {script} {calls}\n")
+    bands = sorted((home / "data" / "L2A").rglob("*_2021*_B04_10m.jp2"))[:3]
+    whole = [band.read_bytes() for band in bands]
+
+    def damaged(*numbers: int) -> int:
+        for number, (band, content) in enumerate(zip(bands, whole, strict=True)):
+            band.write_bytes(content[:200] if number in numbers else content)
+        run(job)
+        return len(calls.read_text("utf-8")) if calls.exists() else 0
+
+    assert damaged(0, 1) == 1
+    assert damaged(0, 1) == 1
+    assert damaged(1) == 1  # one is mended
+    assert damaged(2) == 2  # as many, but another
+    assert damaged() == 2
 
 
 def test_an_edited_layer_does_not_replace_what_the_one_before_sent(home: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
 BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED)
 """Reasons of products that the archive has, and that could not be used."""
+LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING)
+"""Reasons of images that the archive lacks the inputs of."""
 
 
 @dataclass(slots=True)

@@ -80,11 +80,11 @@ def edit(name: str, library: str | None, **_: Any) -> None:
     if not path.exists():
         _saved(name, library)
     # Not click's own, which asks a shell in older versions.
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     try:
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or ["vi"]
         subprocess.run([*editor, str(path)], check=False)  # noqa: S603  # the user's own editor
-    except OSError as error:
-        fail(f"The editor {editor[0]} cannot be started ({error.strerror}); set VISUAL, or edit {path}.")
+    except (OSError, ValueError) as error:
+        fail(f"The editor cannot be started ({error}); set VISUAL, or edit {path}.")
     _check(_saved(name, library))
 
 
@@ -113,16 +113,18 @@ def check(name: str, library: str | None, **_: Any) -> None:
 @_debug
 def list_(library: str | None, **_: Any) -> None:
     """List all jobs: whether they are scheduled, how their last run ended, and when they run next."""
+    from sen2chain import settings
     from sen2chain.errors import JobError
     from sen2chain.jobs import JobExtraction, list_jobs
-    from sen2chain.jobs.planned import scheduled
+    from sen2chain.jobs.names import logs_folder
+    from sen2chain.jobs.planned import Plan
 
     rows, troubles = [], []
     for name in list_jobs(library):
         try:
             found = JobExtraction(name, library)
         except JobError as error:
-            planned = scheduled(name)
+            planned = Plan(name, logs_folder(settings.paths(library).logs, name), None).scheduled()
             rows.append([name, str(planned), planned.timing or "-", "-", "its file cannot be read", _when(planned)])
             troubles.append(str(error))
             continue
@@ -158,7 +160,7 @@ def run(name: str, library: str | None, *, quiet: bool, **_: Any) -> None:
     except JobError as error:
         fail(str(error), EXIT_USAGE)
     if quiet and record.exit_code:
-        troubles = [error["message"] for line in record.lines for error in line.errors]
+        troubles = [*record.errors, *(error["message"] for line in record.lines for error in line.errors)]
         fail(f"{record} {' '.join(troubles[:3])} See {record.path}.", record.exit_code)
     sys.exit(record.exit_code)
 

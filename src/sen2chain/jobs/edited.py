@@ -58,7 +58,8 @@ class EditedJob:
             with writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, self._file.text)
-            self._text, self._changed = self._file.text, False
+            self._text = self._file.text
+        self._changed = False
         say(f"Job {self.name} is described in {self.path}; edit it, then check() tells what it would do.")
         return self.path
 
@@ -96,7 +97,9 @@ class EditedJob:
             If there are changes that are not.
         """
         file = self._refresh()
-        if self._changed or self._text is None:
+        if self._text is None and not self._changed:
+            raise JobError(f"There is no file {self.path}; save() writes it.")
+        if self._changed:
             raise JobError(f"The job {self.name} has changes that are not in {self.path}; call save() first.")
         return file
 

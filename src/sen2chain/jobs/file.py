@@ -274,7 +274,11 @@ class JobFile:
         self._read()
 
     def _widen(self, values: Mapping[str, str]) -> None:
-        """Add columns that an older file lacks, where they are to hold something."""
+        """Add columns that an older file lacks, where they are to hold something that can stand in a line."""
+        if not self.header:
+            raise RequestError(f"The file has no table; write a line {';'.join(COLUMNS)} first.")
+        for name, value in values.items():
+            self._cell(value, first=name == COLUMNS[0])
         lacking = [name for name in COLUMNS if values.get(name, "").strip() and name not in self.columns]
         if lacking and self.header:
             line = self.lines[self.header - 1]

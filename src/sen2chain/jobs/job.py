@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
-from sen2chain.jobs import planned
 from sen2chain.jobs.deliver import hidden
 from sen2chain.jobs.edited import EditedJob
 from sen2chain.jobs.file import COLUMNS, first
@@ -16,6 +15,7 @@ from sen2chain.jobs.line import Setting
 from sen2chain.jobs.names import check_name, job_file, logs_folder
 from sen2chain.jobs.outlook import Outlook, outlook
 from sen2chain.jobs.owners import Owners
+from sen2chain.jobs.planned import Plan, Scheduled
 from sen2chain.jobs.record import RunLog, RunRecord, last_run, runs
 from sen2chain.jobs.run import PAUSES, JobRun
 from sen2chain.jobs.schedule import Timing
@@ -64,6 +64,10 @@ class JobExtraction(EditedJob):
         """Whether there is any folder of an archive."""
         found = self._paths
         return any(map(settings.is_folder, (found.l2a, found.indices, found.cloudmasks)))
+
+    @property
+    def _plan(self) -> Plan:
+        return Plan(self.name, self.logs_folder, self._library)
 
     @property
     def logs_folder(self) -> Path:
@@ -185,7 +189,7 @@ class JobExtraction(EditedJob):
         ScheduleError
             If the timing is wrong, or this machine's cron cannot be told.
         """
-        done = planned.enable(self.name, self._timing(), self.logs_folder, self._library, timers=systemd)
+        done = self._plan.enable(self._timing(), timers=systemd)
         say(done)
         return done
 
@@ -197,24 +201,24 @@ class JobExtraction(EditedJob):
         ScheduleError
             If there is no schedule.
         """
-        done = planned.scheduler_of(self.name).disable(self.name)
+        done = self._plan.disable()
         say(done)
         return done
 
     def cron_remove(self) -> str:
         """Remove the schedule; the job's file and its logs stay."""
-        done = planned.scheduler_of(self.name).remove(self.name)
+        done = self._plan.remove()
         say(done)
         return done
 
     def get_cron_status(self) -> Literal["enabled", "disabled", "absent"]:
         """Return whether the job has a schedule."""
-        return planned.scheduler_of(self.name).status(self.name)
+        return self._plan.status()
 
     @property
-    def schedule(self) -> planned.Scheduled:
+    def schedule(self) -> Scheduled:
         """What is known of the job's schedule; it does not raise where cron cannot be asked."""
-        return planned.scheduled(self.name)
+        return self._plan.scheduled()
 
     def __repr__(self) -> str:
         with contextlib.suppress(JobError):  # what was read before is shown then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -9,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sen2chain import settings
-from sen2chain.errors import DeliveryError, LibraryError, RequestError, Sen2ChainError, SmoothingError
-from sen2chain.jobs.deliver import deliver, same_place
-from sen2chain.ledger import BROKEN
+from sen2chain.errors import (
+    DeliveryError,
+    LayerError,
+    LibraryError,
+    OutputError,
+    RequestError,
+    Sen2ChainError,
+    SmoothingError,
+)
+from sen2chain.jobs.deliver import Remote, deliver, same_place
+from sen2chain.ledger import BROKEN, LACKING
 from sen2chain.timeseries import TimeSeriesCompil
 
 if TYPE_CHECKING:
@@ -53,7 +62,7 @@ class Setting:
     owners: Owners
     """Whose files lie where, so that no layer overwrites another's."""
     out_of_reach: set[str] = field(default_factory=set)
-    """Destinations that could not be reached during this run."""
+    """Servers and other places that could not be reached during this run."""
 
 
 def series_of(task: Task, setting: Setting) -> TimeSeriesCompil:
@@ -91,15 +100,19 @@ class LineRun:
         self._files: list[Path] = []
         self._folder = Path()
         self._broken: set[str] = set()
+        self._lost = False  # without its layer no step can do anything
         record.asked = describe(task, setting.today)
 
     def run(self, step: Callable[[LineRun], None]) -> None:
         """Do a step; an error ends the step and is noted."""
+        if self._lost:
+            return
         began = time.monotonic()
         try:
             step(self)
         except Exception as error:  # noqa: BLE001  # a line that goes wrong in a way nobody thought of stops no other
             self._broken.add(step.__name__)
+            self._lost = self._lost or isinstance(error, LayerError)
             self._fail(step.__name__, as_sentence(error))
         finally:
             self.record.seconds = round(self.record.seconds + time.monotonic() - began, 3)
@@ -119,22 +132,25 @@ class LineRun:
         done = series.extract_data(force=task.force)
         record.folder = str(series.folder)
         record.extracted = {name: getattr(done, name) for name in _COUNTS}
-        for note in (*series.notes, *done.notes):
-            self._note(note, told=note in done.notes)
         self._say(str(done), told=True)
         if why := nothing_there(series, done):
             raise LibraryError(why)
+        for note in (*series.notes, *done.notes):
+            self._note(note, told=note in done.notes)
         self._count_what_is_missing(done, series)
 
     def _count_what_is_missing(self, done: Extracted, series: TimeSeriesCompil) -> None:
         """Note as errors what was asked for and could not be extracted, with examples why."""
+        if not (done.failed or done.missing or done.lost):
+            return
+        report = series.report
+        marks = report[[reason.value for reason in (*BROKEN, *LACKING)]].any(axis="columns")
+        self.record.troubled = sorted(set(report.loc[marks, "acquisition"]))
         counts = (done.failed, "could not be used"), (done.missing, "lack their inputs"), (done.lost, "lost their rows")
         for count, what in counts:
             if count:
                 self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.", lasting=True)
-        if not done.failed:
-            return  # why others are missing, the notes of the extraction say
-        report = series.report
+        # Why others are missing, the notes of the extraction say.
         broken = report[report[[reason.value for reason in BROKEN]].any(axis="columns") & (report["error"] != "")]
         examples = broken.drop_duplicates("error").head(_EXAMPLES)
         for acquisition, error in zip(examples["acquisition"], examples["error"], strict=True):
@@ -182,9 +198,8 @@ class LineRun:
         if not self.task.compiles:
             self._note("copy_server sends compiled files, and compiled_data names none.")
             return
-        if not self._files:
-            if self._broken:
-                self._note("Nothing was sent, because nothing could be compiled.")
+        if not self._folder.parts:
+            self._note("Nothing was sent, because nothing could be compiled.")
             return
         setting, folder = self._setting, self._folder.parent
         stem = folder.name.rpartition("_")[0]
@@ -192,26 +207,29 @@ class LineRun:
         found = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
         # Another job may have compiled this layer anew in the meantime.
         names = [name for name in dict.fromkeys([*found, *late]) if settings.is_file(self._folder / name)]
+        if not names:
+            return
+        setting.owners.expect(destination, stem, names)
         self.record.delivered = {"to": str(destination), "sent": [], "unchanged": 0}
-        place = same_place(destination)
+        host = destination.login if isinstance(destination, Remote) else same_place(destination)
         try:
             done = deliver(
                 self._folder, names, destination, time_limit=setting.time_limit,
                 # What was out of reach for a line is not waited for again by each of the next.
-                pauses=() if place in setting.out_of_reach else setting.pauses,
-                on_retry=lambda sentence: self._wait(place, sentence),
+                pauses=() if host in setting.out_of_reach else setting.pauses,
+                on_retry=lambda sentence: self._wait(host, sentence),
             )  # fmt: skip
         except DeliveryError as error:
             self.record.delivered["sent"] = list(getattr(error, "sent", ()))
-            setting.owners.note(destination, stem, names)
             raise
-        setting.out_of_reach.discard(place)
-        setting.owners.note(destination, stem, [])
+        setting.out_of_reach.discard(host)
         self.record.delivered |= {"sent": done.sent, "unchanged": done.unchanged}
         self._say(str(done))
+        with contextlib.suppress(OutputError):  # then they are looked at once more, which does no harm
+            setting.owners.arrived(destination, stem, [*late, *names])
 
-    def _wait(self, place: str, sentence: str) -> None:
-        self._setting.out_of_reach.add(place)
+    def _wait(self, host: str, sentence: str) -> None:
+        self._setting.out_of_reach.add(host)
         self._say(sentence)
 
     def _fail(self, step: str, sentence: str, *, lasting: bool = False) -> None:

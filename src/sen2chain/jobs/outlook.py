@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import LibraryError
-from sen2chain.jobs.deliver import ready
+from sen2chain.jobs.deliver import ready, same_place
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
 from sen2chain.jobs.record import of
+from sen2chain.jobs.schedule import search_path
 from sen2chain.jobs.task import check_dates, read_settings, read_task
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Outlook:
 
     of_file: list[str] = field(default_factory=list)
     """What is wrong with the file as a whole; no line is run then."""
+    of_commands: list[str] = field(default_factory=list)
+    """What is wrong with the commands after a run."""
     lines: list[LineOutlook] = field(default_factory=list)
     """The lines of the table."""
     notes: list[str] = field(default_factory=list)
@@ -60,7 +63,7 @@ class Outlook:
     @property
     def problems(self) -> list[str]:
         """Everything that is wrong, with the file as a whole and with its lines."""
-        return [*self.of_file, *(problem for line in self.lines for problem in line.problems)]
+        return [*self.of_file, *self.of_commands, *(problem for line in self.lines for problem in line.problems)]
 
     @property
     def is_good(self) -> bool:
@@ -68,7 +71,7 @@ class Outlook:
         return not self.problems
 
     def __str__(self) -> str:
-        parts = list(self.of_file)
+        parts = [*self.of_file, *self.of_commands]
         for line in self.lines:
             if line.skipped:
                 parts.append(f"line {line.line}: skipped ({line.layer})")
@@ -108,7 +111,8 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
     found = Outlook()
     settings, problems = read_settings(file)
     problems = sorted((*problems, *file.problems), key=lambda problem: problem.line)
-    found.of_file = first((*problems, *_commands(settings, home)))
+    found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
+    places: dict[tuple[str, str], Path] = {}
     for row in file.rows:
         line = LineOutlook(row.line, row.text("shapefile"), row.skipped)
         found.lines.append(line)
@@ -121,7 +125,7 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
         if task is not None and not problems:
             line.asked = describe(task, setting.today)
             try:
-                _look(task, row, setting, line)
+                _look(task, row, setting, line, places)
             except LibraryError as error:  # which is no fault of the line
                 line.problems.append(f"line {row.line}: {error}")
             except Exception as error:  # noqa: BLE001  # as in a run, what nobody thought of stops no other line
@@ -134,26 +138,33 @@ def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
     for name in ("on_failure", "on_success") if settings else ():
         program, *arguments = getattr(settings, name) or ("",)
         # A path is looked up in the home, where the command will run.
-        if program and shutil.which(home / program if "/" in program else program) is None:
-            yield f"{name}: there is no program {program}; write its full path, and make it executable."
+        found = shutil.which(home / program) if "/" in program else shutil.which(program, path=search_path())
+        if program and found is None:
+            yield f"{name}: cron finds no program {program}; write its full path, and make it executable."
         if {"|", ">", ">>", "<", "&&", ";", "&"} & set(arguments):
             yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
-def _look(task: Task, row: Row, setting: Setting, line: LineOutlook) -> None:
-    """Ask the layer and the archive."""
+def _look(task: Task, row: Row, setting: Setting, line: LineOutlook, places: dict[tuple[str, str], Path]) -> None:
+    """Ask the layer and the archive; `places` are those where earlier lines send their files."""
     series = series_of(task, setting)
     line.features = len(series.layer)
     done = series.extract_data(getstat=False, force=task.force)
     line.images, line.acquisitions = done.asked, done.acquisitions
-    line.notes += done.notes
     if why := nothing_there(series, done):
         line.problems.append(f"line {row.line}: {why}")
+    else:
+        line.notes += done.notes
     if done.missing:
         line.notes.append(f"{done.missing} images lack their inputs.")
     if task.destination is not None:
         stem = series.folder.name.rpartition("_")[0]
-        troubles = (ready(task.destination), setting.owners.trouble(task.destination, stem, series.folder))
+        taken = places.setdefault((same_place(task.destination), stem), series.folder)
+        again = f"an earlier line sends another layer {stem} there; give this one another destination."
+        troubles = (
+            ready(task.destination), setting.owners.trouble(task.destination, stem, series.folder),
+            again if taken != series.folder else None,
+        )  # fmt: skip
         line.problems += [str(row.problem("copy_server", trouble)) for trouble in troubles if trouble]
         if not task.compiles:
             line.notes.append("copy_server sends compiled files, and compiled_data names none.")

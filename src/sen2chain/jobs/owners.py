@@ -16,7 +16,7 @@ from sen2chain.jobs.deliver import same_place
 from sen2chain.store import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sen2chain.jobs.deliver import Destination
@@ -69,23 +69,35 @@ class Owners:
         with self._changed() as owners:
             if trouble := self.trouble(destination, stem, folder):
                 raise DeliveryError(trouble)
-            entry = owners.setdefault(_key(destination, stem), {"folder": folder.name, "missing": []})
-            return [name for name in entry.get("missing", []) if isinstance(name, str)]
+            entry = owners.setdefault(_key(destination, stem), {})
+            entry["folder"] = folder.name
+            return _names(entry)
 
-    def note(self, destination: Destination, stem: str, missing: Sequence[str]) -> None:
-        """Note which names did not arrive, for the next run; none after a delivery that did all."""
+    def expect(self, destination: Destination, stem: str, names: Sequence[str]) -> None:
+        """Note names that are being sent; until they have arrived, they are sent again, however a run ends."""
+        with self._changed() as owners:
+            entry = owners.setdefault(_key(destination, stem), {})
+            entry["missing"] = list(dict.fromkeys([*_names(entry), *names]))
+
+    def arrived(self, destination: Destination, stem: str, names: Sequence[str]) -> None:
+        """Note names that have arrived."""
         with self._changed() as owners:
             if (entry := owners.get(_key(destination, stem))) is not None:
-                entry["missing"] = list(missing)
+                gone = set(names)
+                entry["missing"] = [name for name in _names(entry) if name not in gone]
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+        except FileNotFoundError:
             return {}
-        if not isinstance(found, dict):
-            return {}
-        return {key: value for key, value in found.items() if isinstance(value, dict)}
+        except (OSError, ValueError, RecursionError) as error:
+            raise DeliveryError(
+                f"{self._path} cannot be read ({error}), so nobody knows whose files lie where; mend it, or remove it."
+            ) from error
+        return (
+            {key: value for key, value in found.items() if isinstance(value, dict)} if isinstance(found, dict) else {}
+        )
 
     @contextlib.contextmanager
     def _changed(self) -> Iterator[dict[str, dict[str, Any]]]:
@@ -97,7 +109,17 @@ class Owners:
             yield owners
             if json.dumps(owners) != before:
                 with replacing(self._path) as file:
-                    file.write(json.dumps(owners, indent=2, ensure_ascii=False).encode("utf-8", "replace"))
+                    file.write(json.dumps(owners, indent=2).encode("ascii"))
+
+
+def _names(entry: Mapping[str, Any]) -> list[str]:
+    """Return the names that wait; what is no name inside the folder is left out."""
+    listed = entry.get("missing")
+    return [
+        name
+        for name in (listed if isinstance(listed, list) else ())
+        if isinstance(name, str) and name and not name.startswith("/") and ".." not in name.split("/")
+    ]
 
 
 def _key(destination: Destination, stem: str) -> str:

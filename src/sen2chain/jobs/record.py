@@ -18,7 +18,7 @@ from sen2chain.atomic import replacing
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 Status = Literal["running", "done", "nothing", "partly", "failed", "interrupted"]
@@ -57,8 +57,10 @@ class LineRecord:
     """What went wrong, with the step in which it did, and whether it is new since the run before."""
     seconds: float = 0.0
     """How long it took."""
-    before: frozenset[tuple[str, str, str]] = field(default=frozenset(), repr=False)
-    """Layer, step and message of the errors of the run before."""
+    troubled: list[str] = field(default_factory=list)
+    """Acquisitions of which an image could not be made."""
+    before: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those of the run before."""
 
     def fail(self, step: str, sentence: str, *, lasting: bool = False) -> None:
         """Note an error.
@@ -74,7 +76,7 @@ class LineRecord:
             had it too.
         """
         if len(self.errors) < _MOST_ERRORS:
-            new = not lasting or (self.layer, step, sentence) not in self.before
+            new = not lasting or not self.troubled or not self.before.issuperset(self.troubled)
             self.errors.append({"step": step, "message": sentence, "new": new})
         elif len(self.errors) == _MOST_ERRORS:
             self.errors.append({"step": step, "message": "There are more errors; the log has them all.", "new": True})
@@ -293,8 +295,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["status"] not in get_args(Status) or not isinstance(found["lines"], list):
             return None
-        datetime.fromisoformat(found["started"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        datetime.fromisoformat(found["started"]).astimezone()  # not every time is one of this zone
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return None
     log = path.with_suffix(".log")
     return {**found, "log": str(log) if log.is_file() and not log.is_symlink() else None}
@@ -310,10 +312,28 @@ def _records(folder: Path) -> Iterator[Path]:
             yield folder / name
 
 
-def errors_of(record: dict[str, Any] | None) -> frozenset[tuple[str, str, str]]:
-    """Return layer, step and message of every error in a record that was read."""
-    found = set()
-    for line in record["lines"] if record else ():
+def last_lines(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the last run that came to its end, as they were written."""
+    for path in reversed(runs(folder)):
+        found = _read(path)
+        if found is not None and found["status"] not in {"running", "interrupted"}:
+            return [line for line in found["lines"] if isinstance(line, dict)]
+    return []
+
+
+def troubled_before(lines: Iterable[dict[str, Any]], line: LineRecord) -> frozenset[str]:
+    """Return the acquisitions of which images of a line could not be made in an earlier run.
+
+    Parameters
+    ----------
+    lines
+        The lines of that run.
+    line
+        A line of this run, which may have moved in the file.
+    """
+    found: set[str] = set()
+    for other in lines:
         with contextlib.suppress(LookupError, TypeError):
-            found |= {(str(line["layer"]), str(e["step"]), str(e["message"])) for e in line["errors"]}
+            same = all(other["asked"][name] == line.asked[name] for name in ("indices", "masks"))
+            found |= set(other["troubled"]) if same and other["layer"] == line.layer else set()
     return frozenset(found)

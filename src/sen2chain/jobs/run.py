@@ -8,14 +8,14 @@ import os
 import subprocess
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import check_folder
 from sen2chain.errors import JobError, OutputError, RequestError, StoreError
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
 from sen2chain.jobs.owners import Owners
-from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, errors_of, last_run, one_line, places
+from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, last_lines, one_line, places, troubled_before
 from sen2chain.jobs.task import DEFAULTS, check_dates, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
 from sen2chain.store import locked
@@ -77,7 +77,7 @@ class JobRun:
     ) -> None:
         self._name, self._path, self._file, self._home, self._folder = name, path, file, home, folder
         self._library, self._quiet, self._echo, self._pauses = library, quiet, echo, pauses
-        self._before: frozenset[tuple[str, str, str]] = frozenset()
+        self._last: list[dict[str, Any]] = []
 
     def run(self) -> RunRecord:
         """Run every line and write the record.
@@ -106,7 +106,7 @@ class JobRun:
         log_path, record_path = places(self._folder, self._name, started, logs=settings.logs if settings else True)
         record = RunRecord(self._name, str(self._path), started, log=str(log_path or ""), path=record_path)
         log = RunLog(log_path, self._echo, watched=is_watched(quiet=self._quiet))
-        self._before = errors_of(last_run(self._folder))  # the record may take the place of that one
+        self._last = last_lines(self._folder)  # before the record takes the place of that one
         try:
             record.write()
             log.say(f"Job {self._name} begins, process {os.getpid()}.")
@@ -163,7 +163,7 @@ class JobRun:
             if row.skipped:
                 record.skipped.append(row.line)
                 continue
-            noted = LineRecord(row.line, row.text("shapefile"), before=self._before)
+            noted = LineRecord(row.line, row.text("shapefile"))
             record.lines.append(noted)
             task, problems = read_task(row, self._home)
             if task is not None:
@@ -174,6 +174,7 @@ class JobRun:
                     log.say(str(problem))
                 continue
             runs.append(LineRun(task, setting, noted))
+            noted.before = troubled_before(self._last, noted)
         if not record.lines:
             log.say("No line is to be run; write one, or take the ! away from one.")
         size = settings.batch or max(len(runs), 1)
@@ -194,6 +195,8 @@ class JobRun:
         name = "on_success" if record.status == "done" else "on_failure"
         command = hook(self._file, name)
         if not command:
+            return
+        if record.status == "nothing":
             return
         if record.status == "partly" and not record.has_news:
             log.say(f"{name}: not called, because nothing went wrong that had not in the run before.")

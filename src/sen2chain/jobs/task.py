@@ -209,7 +209,7 @@ def _layer(text: str, home: Path) -> tuple[Path, str | None]:
     name, found, layer = text.partition(_LAYER_NAME)
     if not name:
         raise RequestError("it is empty; write the path of a polygon layer.")
-    path = Path(os.path.normpath(settings.absolute(name, home)))
+    path = settings.absolute(name, home)
     if found and not layer:
         raise RequestError(f"{text!r} names no layer after {_LAYER_NAME}.")
     # A device or a pipe would be read without end.

@@ -117,7 +117,8 @@ def same_place(destination: Destination) -> str:
         case Folder():
             return os.path.realpath(destination.path)
         case Bucket():
-            return posixpath.normpath(destination.url)
+            scheme, _, rest = hidden(destination.url).partition("?")[0].partition("://")
+            return f"{scheme.lower()}://{posixpath.normpath(rest)}"
 
 
 def hidden(text: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from sen2chain.jobs.schedule import crontab, systemd
-from sen2chain.jobs.schedule.command import JobCommand
+from sen2chain.jobs.schedule.command import JobCommand, search_path
 from sen2chain.jobs.schedule.timing import Timing
 
-__all__ = ["JobCommand", "Scheduler", "Timing", "crontab", "scheduler", "systemd"]
+__all__ = ["JobCommand", "Scheduler", "Timing", "crontab", "scheduler", "search_path", "systemd"]
 
 
 class Scheduler(Protocol):
@@ -28,6 +28,9 @@ class Scheduler(Protocol):
 
     def status(self, name: str) -> Literal["enabled", "disabled", "absent"]:
         """Tell whether a job has an entry, and whether it counts."""
+
+    def is_foreign(self, command: JobCommand) -> bool:
+        """Tell whether the entry of a job of this name is about another home or library."""
 
     def entry(self, name: str) -> str | None:
         """Return the timing of a job's entry, or None without one."""

@@ -76,7 +76,7 @@ class JobCommand:
             arguments += ["--library", str(absolute(library))]
         environment = [(HOME_VARIABLE, str(absolute(home_variable_value)))]
         environment += [(variable, os.environ[variable]) for variable in _PASSED_ON if os.environ.get(variable)]
-        return cls(name, tuple(arguments), (*environment, ("PATH", _path())), absolute(output))
+        return cls(name, tuple(arguments), (*environment, ("PATH", search_path())), absolute(output))
 
     def as_crontab(self) -> str:
         """Write it as the command of a crontab line, with the mark by which the line is found again.
@@ -108,17 +108,19 @@ class JobCommand:
 
     def shares_home(self, line: bytes) -> bool:
         """Tell whether a crontab line of a job of this name is about the same home and library, or names none."""
-        arguments = self.arguments
-        if os.fsencode(f"{HOME_VARIABLE}=") not in line:
-            return True
+        library = self.library
+        if library is not None:
+            return os.fsencode(_inside(f" --library {_quoted(library)} ")) in line
         home = dict(self.environment).get(HOME_VARIABLE)
-        wanted = [f"{HOME_VARIABLE}={_quoted(home)} "] if home is not None else []
-        if "--library" in arguments:
-            wanted.append(f" --library {_quoted(arguments[arguments.index('--library') + 1])} ")
-        elif b" --library " in line:
-            return False
-        # As they stand inside the one word in quotes.
-        return all(os.fsencode(shlex.quote(f"{text}'")[1:-6].replace("%", r"\%")) in line for text in wanted)
+        if home is None or os.fsencode(f"{HOME_VARIABLE}=") not in line:
+            return True
+        return b" --library " not in line and os.fsencode(_inside(f"{HOME_VARIABLE}={_quoted(home)} ")) in line
+
+    @property
+    def library(self) -> str | None:
+        """The archive that the run is told of, where it is not the home's."""
+        arguments = self.arguments
+        return arguments[arguments.index("--library") + 1] if "--library" in arguments else None
 
     def as_systemd(self) -> tuple[str, ...]:
         """Write it as lines of a unit's ``[Service]``.
@@ -172,12 +174,17 @@ def _quoted(text: str) -> str:
     )
 
 
+def _inside(text: str) -> str:
+    """Return a text as it stands inside the one word in quotes of a crontab line."""
+    return shlex.quote(f"{text}'")[1:-6].replace("%", r"\%")
+
+
 def _unit_quoted(text: str) -> str:
     """Quote a word as a unit's line wants it, where ``%`` begins a specifier."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
-def _path() -> str:
+def search_path() -> str:
     """Return where programs are looked for: beside this Python, where ssh and rsync are now, and the usual places."""
     found = [Path(sys.executable).parent]
     found += [Path(program).parent for program in map(shutil.which, ("ssh", "rsync")) if program]

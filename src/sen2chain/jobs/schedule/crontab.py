@@ -74,13 +74,7 @@ def enable(timing: Timing, command: JobCommand) -> str:
     place = _Lines(command.name)
 
     def put(lines: list[bytes]) -> list[bytes]:
-        matches = {number: match for number, other in enumerate(lines) if (match := place.match(other))}
-        found = list(matches)
-        if any(match["original"] is None and not command.shares_home(match[0]) for match in matches.values()):
-            raise ScheduleError(
-                f"The crontab has a job {command.name} of another home or library, which this line would replace; call "
-                f"sen2chain job remove {command.name} first, or give this job another name."
-            )
+        found = [number for number, other in enumerate(lines) if place.match(other)]
         if found:
             lines[found[0]] = line
             return [other for number, other in enumerate(lines) if number not in found[1:]]
@@ -163,6 +157,17 @@ def entry(name: str) -> str | None:
     """
     found = _find(name)
     return " ".join(found[0]["when"].decode("ascii").split()) if found else None
+
+
+def is_foreign(command: JobCommand) -> bool:
+    """Tell whether the line of a job of this name is about another home or library.
+
+    Raises
+    ------
+    ScheduleError
+        If the crontab cannot be read.
+    """
+    return any(match["original"] is None and not command.shares_home(match[0]) for match in _find(command.name))
 
 
 def is_original(name: str) -> bool:

@@ -162,6 +162,23 @@ def entry(name: str) -> str | None:
     return next((line.removeprefix(_TIMING) for line in lines if line.startswith(_TIMING)), None)
 
 
+def is_foreign(command: JobCommand) -> bool:
+    """Tell whether the service of a job of this name is about another home or library."""
+    try:
+        lines = _timer(command.name).with_suffix(".service").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    own = command.as_systemd()
+    if command.library is not None:
+        return not any(_tail(line) == _tail(own_line) for line in lines for own_line in own if _tail(own_line))
+    return own[0] not in lines or any(_tail(line) for line in lines)
+
+
+def _tail(line: str) -> str:
+    """Return the library in the line of the program, as it is written there."""
+    return line.partition(' "--library" ')[2] if line.startswith("ExecStart=") else ""
+
+
 def _folder() -> Path:
     chosen = os.environ.get("XDG_CONFIG_HOME", "")
     # A relative one does not count, by the rules for this variable.
