@@ -389,7 +389,9 @@ def test_one_run_at_a_time(home: Path, tmp_path: Path) -> None:
     assert len(job.runs()) == 1
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, "interrupted"), (signal.SIGHUP, "interrupted"), (signal.SIGKILL, "running")]
+)
 @pytest.mark.usefixtures("home")
 def test_a_run_that_is_stopped_says_so(tmp_path: Path, number: int, status: str) -> None:
     job = write("stopped", row(tmp_path / "parcels.gpkg"))

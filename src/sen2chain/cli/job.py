@@ -151,7 +151,9 @@ def run(name: str, library: str | None, *, quiet: bool, **_: Any) -> None:
 
     found = _saved(name, library)
     # Who stops a job, or shuts the machine down, finds it in the record.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup wants it ignored
+            signal.signal(number, _interrupt)
     show.say_if_compiling(quiet=quiet)
     try:
         record = found.run(quiet=quiet, echo=(lambda sentence: None) if quiet else click.echo)  # noqa: ARG005

@@ -126,10 +126,10 @@ class JobRun:
             raise
         finally:
             record.ended = record.ended or dt.datetime.now(dt.UTC)
-            log.say(str(record))
             if log.trouble:
                 record.notes.append(log.trouble)
             self._keep(record, log)
+            log.say(str(record))
             if record.status != "interrupted":  # whoever stops a run knows, and the machine may be going down
                 self._hook(record, log)
         return record
@@ -139,8 +139,9 @@ class JobRun:
         try:
             record.write()
         except OutputError as error:
-            log.say(str(error))
-            record.errors.append(str(error))
+            if str(error) not in record.errors:
+                log.say(str(error))
+                record.errors.append(str(error))
             record.status = "partly" if record.status == "done" else record.status
 
     def _usable(self, settings: Settings | None, problems: list[Problem], record: RunRecord) -> Settings:
