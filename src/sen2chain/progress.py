@@ -95,6 +95,11 @@ def is_watched(*, quiet: bool) -> bool:
     return not quiet and sys.stderr.isatty()
 
 
+def counted(count: int, what: str) -> str:
+    """Write a number with what it counts."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def printable(text: str) -> str:
     """Return a text without characters that do something to a terminal; its lines stay."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)

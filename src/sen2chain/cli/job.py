@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.jobs import JobExtraction
     from sen2chain.jobs.planned import Scheduled
+    from sen2chain.jobs.record import Status
 
 EXIT_BUSY = 5
 
@@ -120,11 +121,12 @@ def list_(library: str | None, **_: Any) -> None:
     from sen2chain.jobs.planned import Plan
 
     rows, troubles = [], []
+    chosen = settings.absolute(library) if library else None
     for name in list_jobs(library):
         try:
             found = JobExtraction(name, library)
         except JobError as error:
-            planned = Plan(name, logs_folder(settings.paths(library).logs, name), None).scheduled()
+            planned = Plan(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
             rows.append([name, str(planned), planned.timing or "-", "-", "its file cannot be read", _when(planned)])
             troubles.append(str(error))
             continue
@@ -259,11 +261,12 @@ def _last(found: JobExtraction) -> str:
 
 def _result(found: JobExtraction, last: dict[str, Any]) -> str:
     """Say how a run ended; one that stands as running, while nothing runs, was killed."""
-    status = last["status"]
+    from sen2chain.jobs.record import IN_WORDS
+
+    status: Status = last["status"]
     if status == "running" and not found.is_running:
         return "stopped before its end"
-    words = {"done": "all done", "partly": "a part could not be done", "nothing": "no line is to be run"}
-    return words.get(status, str(status))
+    return IN_WORDS[status]
 
 
 def _next(found: JobExtraction) -> str:

@@ -11,7 +11,7 @@ from sen2chain.errors import JobError, RequestError, UnknownNameError
 from sen2chain.jobs.cells import switch, whole_number
 from sen2chain.jobs.file import COLUMNS, OLDER, JobFile, read_text, write_text
 from sen2chain.jobs.schedule import Timing
-from sen2chain.jobs.task import DEFAULTS, MOST_PROCESSORS
+from sen2chain.jobs.task import DEFAULTS, LONGEST_DELIVERY, MOST_PROCESSORS
 from sen2chain.jobs.template import template
 from sen2chain.progress import say
 
@@ -205,11 +205,11 @@ class EditedJob:
     @property
     def delivery_timeout(self) -> int:
         """Seconds after which a delivery is given up until the next run."""
-        return whole_number(self._get("delivery_timeout"), 7 * 86400)
+        return whole_number(self._get("delivery_timeout"), LONGEST_DELIVERY)
 
     @delivery_timeout.setter
     def delivery_timeout(self, value: int) -> None:
-        self._set("delivery_timeout", whole_number(str(value), 7 * 86400))
+        self._set("delivery_timeout", whole_number(str(value), LONGEST_DELIVERY))
 
     @property
     def on_failure(self) -> str:

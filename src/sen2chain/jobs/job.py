@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
-from sen2chain.jobs.deliver import hidden
+from sen2chain.jobs.deliver import PAUSES, hidden
 from sen2chain.jobs.edited import EditedJob
 from sen2chain.jobs.file import COLUMNS, first
 from sen2chain.jobs.line import Setting
@@ -17,7 +17,7 @@ from sen2chain.jobs.outlook import Outlook, outlook
 from sen2chain.jobs.owners import Owners
 from sen2chain.jobs.planned import Plan, Scheduled
 from sen2chain.jobs.record import RunLog, RunRecord, last_run, runs
-from sen2chain.jobs.run import PAUSES, JobRun
+from sen2chain.jobs.run import JobRun
 from sen2chain.jobs.schedule import Timing
 from sen2chain.jobs.task import DEFAULTS, read_settings
 from sen2chain.progress import say
@@ -119,7 +119,7 @@ class JobExtraction(EditedJob):
         Returns
         -------
         RunRecord
-            What was done, line by line; `RunRecord.status` is ``done``, ``partly`` or ``failed``.
+            What was done, line by line; `RunRecord.status` is ``done``, ``nothing``, ``partly`` or ``failed``.
 
         Raises
         ------
@@ -164,10 +164,8 @@ class JobExtraction(EditedJob):
         ScheduleError, JobError
             If the file does not say so, or cannot be run at all.
         """
-        file = self._saved()
-        found, problems = read_settings(file)
-        problems += file.problems
-        if found is None or problems:
+        found, problems = read_settings(self._saved())
+        if found is None:
             raise ScheduleError(f"The job {self.name} cannot be enabled: {'; '.join(first(problems))}")
         return found.timing
 

@@ -21,6 +21,7 @@ from sen2chain.errors import (
 )
 from sen2chain.jobs.deliver import Remote, deliver, same_place
 from sen2chain.ledger import BROKEN, LACKING
+from sen2chain.store import COMPILED
 from sen2chain.timeseries import TimeSeriesCompil
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 _COUNTS = ("images", "rows", "empty", "failed", "kept", "missing", "lost", "acquisitions")
 _EXAMPLES = 20
-COMPILED = "compiled_data"
-"""The folder of compiled files in that of a layer."""
-
 _BESIDE = (".json", "_stats.csv", "_stats.json")
 
 
@@ -202,14 +200,13 @@ class LineRun:
             self._note("Nothing was sent, because nothing could be compiled.")
             return
         setting, folder = self._setting, self._folder.parent
-        stem = folder.name.rpartition("_")[0]
-        late = setting.owners.claim(destination, stem, folder)
+        late = setting.owners.claim(destination, folder)
         found = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
         # Another job may have compiled this layer anew in the meantime.
         names = [name for name in dict.fromkeys([*found, *late]) if settings.is_file(self._folder / name)]
         if not names:
             return
-        setting.owners.expect(destination, stem, names)
+        setting.owners.expect(destination, folder, names)
         self.record.delivered = {"to": str(destination), "sent": [], "unchanged": 0}
         host = destination.login if isinstance(destination, Remote) else same_place(destination)
         try:
@@ -226,7 +223,7 @@ class LineRun:
         self.record.delivered |= {"sent": done.sent, "unchanged": done.unchanged}
         self._say(str(done))
         with contextlib.suppress(OutputError):  # then they are looked at once more, which does no harm
-            setting.owners.arrived(destination, stem, [*late, *names])
+            setting.owners.arrived(destination, folder, [*late, *names])
 
     def _wait(self, host: str, sentence: str) -> None:
         self._setting.out_of_reach.add(host)

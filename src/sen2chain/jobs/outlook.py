@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import LibraryError
-from sen2chain.jobs.deliver import ready, same_place
+from sen2chain.jobs.deliver import ready
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
-from sen2chain.jobs.record import of
+from sen2chain.jobs.owners import place_of
 from sen2chain.jobs.schedule import search_path
-from sen2chain.jobs.task import check_dates, read_settings, read_task
+from sen2chain.jobs.task import read_settings, read_task
+from sen2chain.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ class Outlook:
 def sentence(line: LineOutlook) -> str:
     """Say what a line would do."""
     asked = line.asked
-    images, acquisitions = of(line.images, "new image"), of(line.acquisitions, "acquisition")
+    images, acquisitions = counted(line.images, "new image"), counted(line.acquisitions, "acquisition")
     new = f"{images} of {acquisitions}" if line.images else "no new image"
     text = f"{line.layer} ({line.features} features): {in_words(asked)}: {new}"
     if asked["compiled_data"]:
@@ -110,19 +111,16 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
     """
     found = Outlook()
     settings, problems = read_settings(file)
-    problems = sorted((*problems, *file.problems), key=lambda problem: problem.line)
     found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
-    places: dict[tuple[str, str], Path] = {}
+    places: dict[str, Path] = {}
     for row in file.rows:
         line = LineOutlook(row.line, row.text("shapefile"), row.skipped)
         found.lines.append(line)
         if row.skipped:
             continue
-        task, problems = read_task(row, home)
-        if task is not None:
-            problems = check_dates(task, row, setting.today)
+        task, problems = read_task(row, home, setting.today)
         line.problems = [str(problem) for problem in problems]
-        if task is not None and not problems:
+        if task is not None:
             line.asked = describe(task, setting.today)
             try:
                 _look(task, row, setting, line, places)
@@ -145,7 +143,7 @@ def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
             yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
-def _look(task: Task, row: Row, setting: Setting, line: LineOutlook, places: dict[tuple[str, str], Path]) -> None:
+def _look(task: Task, row: Row, setting: Setting, line: LineOutlook, places: dict[str, Path]) -> None:
     """Ask the layer and the archive; `places` are those where earlier lines send their files."""
     series = series_of(task, setting)
     line.features = len(series.layer)
@@ -158,11 +156,10 @@ def _look(task: Task, row: Row, setting: Setting, line: LineOutlook, places: dic
     if done.missing:
         line.notes.append(f"{done.missing} images lack their inputs.")
     if task.destination is not None:
-        stem = series.folder.name.rpartition("_")[0]
-        taken = places.setdefault((same_place(task.destination), stem), series.folder)
-        again = f"an earlier line sends another layer {stem} there; give this one another destination."
+        taken = places.setdefault(place_of(task.destination, series.folder), series.folder)
+        again = "an earlier line sends another layer of this name there; give this one another destination."
         troubles = (
-            ready(task.destination), setting.owners.trouble(task.destination, stem, series.folder),
+            ready(task.destination), setting.owners.trouble(task.destination, series.folder),
             again if taken != series.folder else None,
         )  # fmt: skip
         line.problems += [str(row.problem("copy_server", trouble)) for trouble in troubles if trouble]

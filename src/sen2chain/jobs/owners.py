@@ -37,28 +37,28 @@ class Owners:
         self._folder = logs
         self._path = logs / _FILE
 
-    def trouble(self, destination: Destination, stem: str, folder: Path) -> str | None:
-        """Say why files of a layer may not be sent there; None if they may.
+    def trouble(self, destination: Destination, folder: Path) -> str | None:
+        """Say why the files in a layer's folder may not be sent to a destination; None if they may.
 
-        Parameters
-        ----------
-        destination
-            Where they go.
-        stem
-            What their names begin with.
-        folder
-            The layer's folder.
+        Raises
+        ------
+        DeliveryError
+            If nobody knows whose files lie there.
         """
-        owner = self._read().get(_key(destination, stem), {}).get("folder", folder.name)
+        return self._trouble(self._read(), destination, folder)
+
+    def _trouble(self, owners: Mapping[str, Mapping[str, Any]], destination: Destination, folder: Path) -> str | None:
+        key = place_of(destination, folder)
+        owner = owners.get(key, {}).get("folder", folder.name)
         if owner == folder.name:
             return None
         return (
-            f"{destination} has files of another layer {stem} or of an earlier state of it (from {owner}), which would "
-            "be overwritten; give this line another destination, or its layer's file another name, or, if they may "
-            f'be replaced, remove the entry "{_key(destination, stem)}" from {self._path}.'
+            f"{destination} has files of another layer {_stem(folder)} or of an earlier state of it (from {owner}), "
+            "which would be overwritten; give this line another destination, or its layer's file another name, or, if "
+            f'they may be replaced, remove the entry "{key}" from {self._path}.'
         )
 
-    def claim(self, destination: Destination, stem: str, folder: Path) -> list[str]:
+    def claim(self, destination: Destination, folder: Path) -> list[str]:
         """Take the place for a layer, and return the names that did not arrive there before.
 
         Raises
@@ -67,22 +67,22 @@ class Owners:
             If it is another layer's.
         """
         with self._changed() as owners:
-            if trouble := self.trouble(destination, stem, folder):
+            if trouble := self._trouble(owners, destination, folder):
                 raise DeliveryError(trouble)
-            entry = owners.setdefault(_key(destination, stem), {})
+            entry = owners.setdefault(place_of(destination, folder), {})
             entry["folder"] = folder.name
             return _names(entry)
 
-    def expect(self, destination: Destination, stem: str, names: Sequence[str]) -> None:
+    def expect(self, destination: Destination, folder: Path, names: Sequence[str]) -> None:
         """Note names that are being sent; until they have arrived, they are sent again, however a run ends."""
         with self._changed() as owners:
-            entry = owners.setdefault(_key(destination, stem), {})
+            entry = owners.setdefault(place_of(destination, folder), {})
             entry["missing"] = list(dict.fromkeys([*_names(entry), *names]))
 
-    def arrived(self, destination: Destination, stem: str, names: Sequence[str]) -> None:
+    def arrived(self, destination: Destination, folder: Path, names: Sequence[str]) -> None:
         """Note names that have arrived."""
         with self._changed() as owners:
-            if (entry := owners.get(_key(destination, stem))) is not None:
+            if (entry := owners.get(place_of(destination, folder))) is not None:
                 gone = set(names)
                 entry["missing"] = [name for name in _names(entry) if name not in gone]
 
@@ -122,5 +122,11 @@ def _names(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _key(destination: Destination, stem: str) -> str:
-    return f"{same_place(destination)} {stem}"
+def place_of(destination: Destination, folder: Path) -> str:
+    """Return what names the files of a layer at a destination: all layers of one name share it."""
+    return f"{same_place(destination)} {_stem(folder)}"
+
+
+def _stem(folder: Path) -> str:
+    """Return what the names of a layer's files begin with, from the name of its folder."""
+    return folder.name.rpartition("_")[0]

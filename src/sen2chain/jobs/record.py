@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.atomic import replacing
-from sen2chain.progress import printable
+from sen2chain.progress import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 Status = Literal["running", "done", "nothing", "partly", "failed", "interrupted"]
 EXIT_CODES: dict[Status, int] = {"done": 0, "failed": 1, "nothing": 3, "partly": 4, "interrupted": 130, "running": 1}
 """Exit codes of a run by how it ended."""
+
+IN_WORDS: dict[Status, str] = {
+    "done": "all done", "nothing": "no line is to be run", "partly": "a part could not be done", "failed": "failed",
+    "interrupted": "interrupted", "running": "is running",
+}  # fmt: skip
+"""How a run ended, for people."""
 
 _LAST = "last_run"
 _MOST_ERRORS = 50
@@ -176,20 +182,11 @@ class RunRecord:
                 file.write(text.encode("utf-8", "replace") + b"\n")
 
     def __str__(self) -> str:
-        text = {
-            "done": "all done", "nothing": "no line is to be run", "partly": "a part could not be done",
-            "failed": "failed", "interrupted": "interrupted", "running": "is running",
-        }[self.status]  # fmt: skip
         written = sum(len(line.compiled.get("written", ())) for line in self.lines)
-        parts = [f"{of(self.rows, 'new row')}", f"{of(written, 'file')} written", f"{self.delivered} sent"]
-        return f"Job {self.job}: {text}; {of(len(self.lines), 'line')}, {', '.join(parts)}."
+        parts = [f"{counted(self.rows, 'new row')}", f"{counted(written, 'file')} written", f"{self.delivered} sent"]
+        return f"Job {self.job}: {IN_WORDS[self.status]}; {counted(len(self.lines), 'line')}, {', '.join(parts)}."
 
     __repr__ = __str__
-
-
-def of(count: int, what: str) -> str:
-    """Write a number with what it counts."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

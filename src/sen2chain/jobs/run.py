@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import check_folder
 from sen2chain.errors import JobError, OutputError, RequestError, StoreError
+from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
 from sen2chain.jobs.owners import Owners
 from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, last_lines, one_line, places, troubled_before
-from sen2chain.jobs.task import DEFAULTS, check_dates, read_command, read_settings, read_task
+from sen2chain.jobs.task import DEFAULTS, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
 from sen2chain.store import locked
 
@@ -24,13 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sen2chain.jobs.file import JobFile, Problem
+    from sen2chain.jobs.file import JobFile
     from sen2chain.jobs.task import Settings
 
 _HOOK_SECONDS = 600
 _OFTEN = 1.0  # seconds between two states of the record
-PAUSES = (5.0, 30.0, 120.0)
-"""Seconds before a broken delivery is tried again."""
 
 
 class BusyError(JobError):
@@ -110,7 +109,10 @@ class JobRun:
         try:
             record.write()
             log.say(f"Job {self._name} begins, process {os.getpid()}.")
-            self._lines(self._usable(settings, problems, record), record, log, started.astimezone(dt.UTC).date())
+            if settings is None:
+                record.errors = first(problems)
+                raise JobError(f"The job file {self._path} cannot be used: {'; '.join(record.errors)}")  # noqa: TRY301
+            self._lines(settings, record, log, started.date())
             record.end()
         except KeyboardInterrupt:
             record.status = "interrupted"
@@ -120,7 +122,7 @@ class JobRun:
         except Exception as error:
             record.status = "failed"
             if not record.errors:
-                record.errors = [" ".join(str(error).split()) or type(error).__name__]
+                record.errors = [one_line(str(error)) or type(error).__name__]
             for sentence in record.errors:
                 log.say(sentence)
             raise
@@ -144,14 +146,6 @@ class JobRun:
                 record.errors.append(str(error))
             record.status = "partly" if record.status == "done" else record.status
 
-    def _usable(self, settings: Settings | None, problems: list[Problem], record: RunRecord) -> Settings:
-        """Return the settings, unless something is wrong with the file as a whole."""
-        problems = sorted((*problems, *self._file.problems), key=lambda problem: problem.line)
-        if settings is None or problems:
-            record.errors = first(problems)
-            raise JobError(f"The job file {self._path} cannot be used: {'; '.join(record.errors)}")
-        return settings
-
     def _lines(self, settings: Settings, record: RunRecord, log: RunLog, today: dt.date) -> None:
         """Run the lines in batches: each is extracted, then compiled, then sent."""
         written = -_OFTEN
@@ -166,16 +160,13 @@ class JobRun:
                 continue
             noted = LineRecord(row.line, row.text("shapefile"))
             record.lines.append(noted)
-            task, problems = read_task(row, self._home)
+            task, problems = read_task(row, self._home, today)
+            for problem in problems:
+                noted.fail("file", str(problem))
+                log.say(str(problem))
             if task is not None:
-                problems = check_dates(task, row, today)
-            if task is None or problems:
-                for problem in problems:
-                    noted.fail("file", str(problem))
-                    log.say(str(problem))
-                continue
-            runs.append(LineRun(task, setting, noted))
-            noted.before = troubled_before(self._last, noted)
+                runs.append(LineRun(task, setting, noted))
+                noted.before = troubled_before(self._last, noted)
         if not record.lines:
             log.say("No line is to be run; write one, or take the ! away from one.")
         size = settings.batch or max(len(runs), 1)
@@ -194,10 +185,8 @@ class JobRun:
     def _hook(self, record: RunRecord, log: RunLog) -> None:
         """Call the user's command for the way the run ended; its failure changes nothing."""
         name = "on_success" if record.status == "done" else "on_failure"
-        command = hook(self._file, name)
-        if not command:
-            return
-        if record.status == "nothing":
+        command = _command(self._file, name)
+        if not command or record.status == "nothing":
             return
         if record.status == "partly" and not record.has_news:
             log.say(f"{name}: not called, because nothing went wrong that had not in the run before.")
@@ -230,7 +219,7 @@ def _call(command: list[str], environment: dict[str, str], folder: Path) -> str:
         return f"{command[0]} ended with {done.returncode}. {said.read().decode('utf-8', 'replace')}".rstrip()
 
 
-def hook(file: JobFile, name: str) -> tuple[str, ...]:
+def _command(file: JobFile, name: str) -> tuple[str, ...]:
     """Return the command after a run, also of a file of which something else is wrong."""
     text = file.settings.get(name, (0, DEFAULTS[name]))[1]
     with contextlib.suppress(RequestError):

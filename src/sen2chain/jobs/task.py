@@ -34,6 +34,8 @@ DEFAULTS = {
 
 MOST_PROCESSORS = 4096
 """Largest number of threads."""
+LONGEST_DELIVERY = 7 * 86400
+"""Largest number of seconds for a delivery."""
 
 _RANGE, _ALL_DATA, _EVERY_INDEX = "all", periods.ALL, "all"
 _KINDS = ("yearly", "monthly", "weekly", "daily")
@@ -127,14 +129,20 @@ class _Reader:
 
 
 def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
-    """Read what stands above the table; None where something is wrong with it.
+    """Read what stands above the table; None where something is wrong with the file as a whole.
 
     Parameters
     ----------
     file
         The lines.
+
+    Returns
+    -------
+    tuple
+        The settings, and all problems in the order of their lines.
     """
     reader = _Reader()
+    reader.problems += file.problems
     for name, (line, _) in file.settings.items():
         if name not in DEFAULTS:
             reader.problems.append(Problem(str(UnknownNameError("setting", name, DEFAULTS)), line, name))
@@ -152,10 +160,10 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
         on_success=value("on_success", read_command),
         delivery_timeout=value("delivery_timeout", _seconds),
     )
-    return (None if reader.problems else made), reader.problems
+    return (None if reader.problems else made), sorted(reader.problems, key=lambda problem: problem.line)
 
 
-def read_task(row: Row, home: Path) -> tuple[Task | None, list[Problem]]:
+def read_task(row: Row, home: Path, today: dt.date) -> tuple[Task | None, list[Problem]]:
     """Read one line of the table; None where something is wrong with it.
 
     Parameters
@@ -164,6 +172,13 @@ def read_task(row: Row, home: Path) -> tuple[Task | None, list[Problem]]:
         The line.
     home
         Where relative paths start.
+    today
+        The day of the run.
+
+    Returns
+    -------
+    tuple
+        The task, and all problems in the order of the columns.
     """
     reader = _Reader()
     reader.problems += row.problems
@@ -193,15 +208,10 @@ def read_task(row: Row, home: Path) -> tuple[Task | None, list[Problem]]:
     if task.smoothing and not (in_range or _ALL_DATA in kinds):
         sentence = "whole series are smoothed; add all (the dates of this line) or all_data to compiled_data."
         return None, [row.problem("smooth_data", sentence)]
-    return task, []
-
-
-def check_dates(task: Task, row: Row, today: dt.date) -> list[Problem]:
-    """Return what is wrong with the dates on the day of a run."""
     first, last = task.dates(today)
     if last is not None and first > last:
-        return [row.problem("date_min", f"{first} is after date_max, {last}; swap them.")]
-    return []
+        return None, [row.problem("date_min", f"{first} is after date_max, {last}; swap them.")]
+    return task, []
 
 
 def _layer(text: str, home: Path) -> tuple[Path, str | None]:
@@ -279,7 +289,7 @@ def read_command(text: str) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    number = whole_number(text, 7 * 86400)
+    number = whole_number(text, LONGEST_DELIVERY)
     if not number:
         raise RequestError("0 seconds leave no time; write 3600 for an hour.")
     return float(number)

@@ -7,7 +7,7 @@ the folder of a layer again, and `resume` decides what is still to do.
 
 from __future__ import annotations
 
-from sen2chain.store.folder import ExtractionFolder, sweep
+from sen2chain.store.folder import COMPILED, ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import is_locked, locked
@@ -15,6 +15,7 @@ from sen2chain.store.recognition import Recognised, make_folder, recognise, stor
 from sen2chain.store.resume import Work, what_is_new
 
 __all__ = [
+    "COMPILED",
     "CompiledFile",
     "Entry",
     "ExtractionFolder",

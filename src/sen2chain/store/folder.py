@@ -16,6 +16,9 @@ _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][
 _PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)")
 _RAW_SUFFIXES = (".parquet", ".csv")
 
+COMPILED = "compiled_data"
+"""The folder of compiled files in that of a layer."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractionFolder:
@@ -59,7 +62,7 @@ class ExtractionFolder:
 
     def compiled(self, index: str, mask: str, kind: str) -> Path:
         """Return the folder of one kind of compilation."""
-        return self.root / "compiled_data" / index / mask / kind
+        return self.root / COMPILED / index / mask / kind
 
     def raw_file(self, filename: str, suffix: str, index: str, mask: str) -> Path:
         """Return the file of one image, from the ``filename`` of its rows."""

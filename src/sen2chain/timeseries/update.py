@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sen2chain.errors import LibraryError, UnreadableError
 from sen2chain.ledger import Ledger
 from sen2chain.library import read_metadata
+from sen2chain.progress import counted
 from sen2chain.records import ProductId, Reason
 from sen2chain.store import Entry, State, what_is_new, write_image
 
@@ -49,24 +50,20 @@ class Extracted:
     """Sentences on the folder."""
 
     def __str__(self) -> str:
-        lacking = f"{_of(self.missing, 'image')} lack{'s' * (self.missing == 1)} {_its(self.missing)} inputs"
+        lacking = f"{counted(self.missing, 'image')} lack{'s' * (self.missing == 1)} {_its(self.missing)} inputs"
         rest = f", {lacking}." if self.missing else "."
-        there = f"{_of(self.kept, 'image')} {'is' if self.kept == 1 else 'are'} there already"
+        there = f"{counted(self.kept, 'image')} {'is' if self.kept == 1 else 'are'} there already"
         if self.asked:
-            text = f"{_of(self.asked, 'image')} of {_of(self.acquisitions, 'acquisition')} to be extracted"
+            text = f"{counted(self.asked, 'image')} of {counted(self.acquisitions, 'acquisition')} to be extracted"
             return f"{text}, {there}{rest}"
         if not (self.images or self.empty):
             return f"Nothing new: {there}{f', {self.failed} failed' if self.failed else ''}{rest}"
-        text = f"{_of(self.images, 'image')} extracted from {_of(self.acquisitions, 'acquisition')}"
-        parts = [f"{text} ({_of(self.rows, 'row')})"]
+        text = f"{counted(self.images, 'image')} extracted from {counted(self.acquisitions, 'acquisition')}"
+        parts = [f"{text} ({counted(self.rows, 'row')})"]
         parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), (self.failed, "failed")) if n]
         if self.kept:
             parts.append(f"{self.kept} {'was' if self.kept == 1 else 'were'} there already")
         return ", ".join(parts) + rest
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _its(count: int) -> str:
@@ -113,12 +110,12 @@ class Update:
         done.kept, done.lost = work.kept + len(gone) - len(lost), len(lost)
         if lost:
             done.notes.append(
-                f"{_of(len(lost), 'image')} lost {_its(len(lost))} file of rows, as {lost[0].file}, and the archive "
-                "has no product to make it from; bring back the one or the other."
+                f"{counted(len(lost), 'image')} lost {_its(len(lost))} file of rows, as {lost[0].file}, and the "
+                "archive has no product to make it from; bring back the one or the other."
             )
         done.missing = sum(map(len, work.missing.values()))
         done.notes += [
-            f"{_of(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
+            f"{counted(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
             for (index, mask), lacking in work.missing.items()
         ]
         if only_look:

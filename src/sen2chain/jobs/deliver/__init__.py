@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+PAUSES = (5.0, 30.0, 120.0)
+"""Seconds before a broken delivery is tried again."""
+
 __all__ = [
+    "PAUSES",
     "Bucket",
     "Delivered",
     "Destination",
@@ -67,7 +71,7 @@ def deliver(
     destination: Destination | str,
     *,
     time_limit: float = 3600,
-    pauses: Sequence[float] = (5, 30, 120),
+    pauses: Sequence[float] = PAUSES,
     on_retry: Callable[[str], None] | None = None,
 ) -> Delivered:
     """Bring files to their destination, under the same relative names; those only that have changed.
