@@ -540,6 +540,23 @@ def test_metadata_that_cannot_be_trusted(tmp_path: Path, text: str, message: str
     assert location in str(error.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "doctype", ["<!DOCTYPE a>", '<!DOCTYPE a SYSTEM "file:///etc/passwd">', '<!DOCTYPE a [<!ENTITY b "c">]>']
+)
+def test_metadata_with_a_document_type_are_refused_in_every_encoding(
+    tmp_path: Path, doctype: str, encoding: str
+) -> None:
+    declared = "utf-16" if encoding.startswith("utf-16") else encoding
+    head, text = f'<?xml version="1.0" encoding="{declared}"?>', metadata_xml("02.14").partition("?>")[2]
+    file = tmp_path / "MTD_MSIL2A.xml"
+    file.write_bytes((head + text).encode(encoding))
+    assert read_metadata(str(file)).quantification == 10000
+    file.write_bytes((head + doctype + text).encode(encoding))
+    with pytest.raises(UnreadableError, match="DOCTYPE"):
+        read_metadata(str(file))
+
+
 def test_metadata_that_is_not_there(tmp_path: Path) -> None:
     archive = make_zip(tmp_path, FIRST)
     for location in (

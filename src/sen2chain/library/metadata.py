@@ -9,16 +9,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import ParseError  # the error class only; documents go through defusedxml
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree import ElementTree as ET  # `_parse` refuses what makes it unsafe
 
 from sen2chain.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from xml.etree.ElementTree import Element
 
 BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Band names in the order of the metadata's ``band_id``."""
@@ -28,6 +24,9 @@ BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09"
 # hold the list where they have offsets.
 _FIRST_WITH_OFFSETS, _LOCAL = 4.0, 99.0
 _SERVED = frozenset(BAND_IDS) - {"B01", "B09", "B10"}
+
+# A document type, in each encoding that expat reads: UTF-16, and those that spell ASCII as ASCII.
+_DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 
 _ZIP_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -62,8 +61,8 @@ def read_metadata(location: str) -> ProductMetadata:
         DNs of a product are shifted is read, never assumed.
     """
     try:
-        root = fromstring(_read_bytes(location))
-    except (*_ZIP_ERRORS, ParseError, DefusedXmlException) as error:
+        root = _parse(_read_bytes(location))
+    except (*_ZIP_ERRORS, ET.ParseError) as error:
         raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
     values, offsets = _collect(root, location)
 
@@ -82,7 +81,14 @@ def read_metadata(location: str) -> ProductMetadata:
     return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
 
 
-def _collect(root: Element, location: str) -> tuple[dict[str, str], dict[str, float]]:
+def _parse(document: bytes) -> ET.Element:
+    """Parse XML without a document type, which alone can define entities that grow or name other files."""
+    if any(doctype in document for doctype in _DOCTYPES):
+        raise ValueError("it has a document type (DOCTYPE), which ESA's metadata never have")
+    return ET.fromstring(document)  # noqa: S314  # without a document type it is safe
+
+
+def _collect(root: ET.Element, location: str) -> tuple[dict[str, str], dict[str, float]]:
     """Gather the text of each element (its first occurrence, name without namespace) and the offset per band."""
     values: dict[str, str] = {}
     offsets: dict[str, float] = {}
