@@ -21,7 +21,8 @@
         └── DeliveryError         files cannot be brought to their destination
 
 Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
-from `Sen2ChainError`, so that ``except Sen2ChainError`` is enough for a caller.
+from `Sen2ChainError`, so that ``except Sen2ChainError`` is enough for a caller. Messages name files and texts that come
+from outside, so they are made printable when an error is made.
 """
 
 from __future__ import annotations
@@ -33,8 +34,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+def escaped(text: str) -> str:
+    r"""Return a text from outside so that it can be printed and written anywhere, on one line.
+
+    Characters that are not printable are written as Python escapes: line breaks, what does something to a terminal,
+    and the bytes of file names that are not UTF-8 (``\xff``). The result does not change when it is escaped again.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(char: str) -> str:
+    # Python keeps the bytes 0x80 to 0xff of a file name that is not UTF-8 as U+DC80 to U+DCFF.
+    raw = ord(char) - 0xDC00
+    return f"\\x{raw:02x}" if 0x80 <= raw <= 0xFF else char.encode("unicode_escape").decode("ascii")
+
+
 class Sen2ChainError(Exception):
     """Base of all errors raised on purpose by this package."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class RequestError(Sen2ChainError, ValueError):

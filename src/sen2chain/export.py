@@ -270,7 +270,9 @@ def beside(path: Path, provenance: Mapping[str, Any]) -> dict[Path, bytes]:
 
 def to_json(provenance: Mapping[str, Any]) -> str:
     """Write a provenance as JSON."""
-    return json.dumps(provenance, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    text = json.dumps(provenance, indent=2, ensure_ascii=False, default=_plain) + "\n"
+    # A path that is not UTF-8 has code points that only JSON's own escapes can hold.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: object) -> object:

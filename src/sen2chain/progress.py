@@ -6,6 +6,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from sen2chain.errors import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,7 +52,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -59,7 +61,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, rate="")
+        task = bar.add_task(escaped(title), total=total, rate="")
 
         def step(done: int | None = None, total: int | None = None) -> None:
             if done is None:
@@ -79,15 +81,17 @@ def status(title: str, *, quiet: bool = False) -> Iterator[None]:
         yield
         return
     from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    with Console(stderr=True).status(title):
+    # As it is: the name of a layer may look like markup.
+    with Console(stderr=True).status(Text(escaped(title))):
         yield
 
 
 def say(sentence: str, *, quiet: bool = False) -> None:
     """Say how a step ended, on a terminal; scripts and cron ask the result instead."""
     if is_watched(quiet=quiet):
-        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.write(f"{printable(sentence)}\n")
 
 
 def is_watched(*, quiet: bool) -> bool:
@@ -101,5 +105,5 @@ def counted(count: int, what: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without characters that do something to a terminal; its lines stay."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    """Return a text with all characters escaped that do something to a terminal; its lines stay."""
+    return "\n".join(map(escaped, text.split("\n")))

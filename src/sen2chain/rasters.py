@@ -101,6 +101,8 @@ class Raster:
             self._dataset = rasterio.open(location)
         except (RasterioError, NotGeoreferencedWarning) as error:
             raise UnreadableError(f"{location} cannot be opened: {_first_line(error)}") from error
+        except UnicodeEncodeError as error:
+            raise UnreadableError(f"{location} cannot be opened: its name is not UTF-8; rename it.") from error
         with _lock:
             for counts in _listeners:
                 counts.opens[location] += 1

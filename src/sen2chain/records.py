@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,11 @@ SENSING_FORMAT = "%Y%m%dT%H%M%S"
 _PRODUCT = re.compile(
     r"(?P<platform>S2[A-Z])_MSIL2A_(?P<sensing>\d{8}T\d{6})_N(?P<baseline>\d{4})_R(?P<orbit>\d{3})"
     r"_T(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])_(?P<generation>\d{8}T\d{6})",
+    re.ASCII,  # digits of other scripts are digits for `int`, but not in a name
 )
+_YEARS = range(2015, 2100)  # of Sentinel-2, whose first satellite was launched in June 2015
+_ORBITS = range(1, 144)
+_ZONES = range(1, 61)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,18 +77,22 @@ class ProductId:
         Raises
         ------
         RequestError
-            If `text` is no L2A product name of the compact form.
+            If `text` is not an L2A product name of the compact form, or a part of it has a value that it cannot have.
         """
         stem = re.sub(r"(\.SAFE)?(\.zip)?$", "", text)
         match = _PRODUCT.fullmatch(stem)
         if match is None:
             example = "S2A_MSIL2A_20210107T062459_N0214_R091_T40KCB_20210107T084533"
             raise RequestError(f"{text!r} is not the name of an L2A product, like {example}.")
-        try:
-            # A row's date is written without zone; all times of the archive are UTC.
-            sensing = dt.datetime.fromisoformat(match["sensing"])
-        except ValueError:
-            raise RequestError(f"{text!r} has no valid sensing date ({match['sensing']}).") from None
+        sensing, generated = _time(match["sensing"]), _time(match["generation"])
+        if sensing is None:
+            raise RequestError(f"{text!r} has no valid sensing date ({match['sensing']}).")
+        if generated is None:
+            raise RequestError(f"{text!r} has no valid generation date ({match['generation']}).")
+        if int(match["orbit"]) not in _ORBITS:
+            raise RequestError(f"{text!r} has no valid relative orbit ({match['orbit']}; there are 1 to 143).")
+        if int(match["tile"][:2]) not in _ZONES:
+            raise RequestError(f"{text!r} has no valid tile ({match['tile']}; UTM zones are 01 to 60).")
         return cls(
             match["platform"],
             sensing,
@@ -97,6 +105,18 @@ class ProductId:
     def __str__(self) -> str:
         sensing = self.sensing.strftime(SENSING_FORMAT)
         return f"{self.platform}_MSIL2A_{sensing}_N{self.baseline:04d}_R{self.orbit:03d}_T{self.tile}_{self.generation}"
+
+
+def _time(text: str) -> dt.datetime | None:
+    """Read a time of a product name, None where it is not one of Sentinel-2's.
+
+    A row's date is written without zone; all times of the archive are UTC.
+    """
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.year in _YEARS else None
 
 
 class Reason(enum.StrEnum):
@@ -198,16 +218,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something in the archive that is no usable product, and why."""
+    """Something in the archive that is not a usable product, and why."""
 
     name: str
-    """File or folder name as it stands in the archive."""
+    """File or folder name, escaped where it is not printable."""
     tile: str
     """The tile's folder it was found in, or an empty text."""
     reason: Reason
     """Usually `Reason.UNSUPPORTED_NAME`."""
     detail: str
     """One sentence."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "detail"):
+            object.__setattr__(self, name, escaped(getattr(self, name)))
 
 
 class Source(Protocol):

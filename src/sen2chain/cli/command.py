@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from sen2chain.errors import RequestError, Sen2ChainError
+from sen2chain.progress import printable
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
 EXIT_INTERRUPTED = 130  # as shells have it
@@ -42,5 +43,5 @@ class Command(click.Command):
 
 def fail(sentence: str, code: int = EXIT_ERROR) -> NoReturn:
     """Say what went wrong and leave."""
-    click.echo(f"sen2chain: {sentence}", err=True)
+    click.echo(f"sen2chain: {printable(sentence)}", err=True)
     sys.exit(code)

@@ -40,7 +40,7 @@ def finish(
 def notes(sentences: Iterable[str]) -> None:
     """Print sentences on the layer and the archive."""
     for sentence in sentences:
-        click.echo(sentence)
+        click.echo(printable(sentence))
 
 
 def summary(report: pd.DataFrame, *, verbose: bool) -> None:
@@ -64,7 +64,7 @@ def summary(report: pd.DataFrame, *, verbose: bool) -> None:
         )
     troubles = report.loc[report["error"] != "", ["acquisition", "error"]].drop_duplicates("error")
     for _, (acquisition, error) in troubles.head(len(troubles) if verbose else _TROUBLES).iterrows():
-        click.echo(f"! {acquisition}: {error}")
+        click.echo(printable(f"! {acquisition}: {error}"))
     if len(troubles) > _TROUBLES and not verbose:
         click.echo(f"! ... and {len(troubles) - _TROUBLES} more; --verbose or --report FILE shows all.")
 

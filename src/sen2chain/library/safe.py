@@ -24,7 +24,7 @@ _RESOLUTION = dict.fromkeys(("B02", "B03", "B04", "B08"), "10") | dict.fromkeys(
 # Names that begin with a dot are leavings of file managers ("._T32TPS_..._B02_10m.jp2"), no rasters.
 _RASTER = re.compile(
     r"GRANULE/[^/]+/(?:"
-    r"IMG_DATA/R(?P<metres>10|20)m/[^/.][^/]*_(?P<band>B\d[\dA]|SCL)_(?P=metres)m"
+    r"IMG_DATA/R(?P<metres>10|20)m/[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m"
     r"|QI_DATA/(?P<cloud>MSK_CLDPRB|[^/.][^/]*_CLD)_20m"
     r")\.jp2",
 )

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from sen2chain.settings import Paths
 
-_TILE = re.compile(r"\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+_TILE = re.compile(r"[0-9]{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 
 # Parts of a mask's name are joined by "-", except the version of OCM. "QL" ends the names of quicklooks.
-_MASK = re.compile(r"(?!QL$)[A-Z][A-Z0-9]*(-[A-Z0-9]+)*|OCM_v\d+(_\d+)*")
+_MASK = re.compile(r"(?!QL$)[A-Z][A-Z0-9]*(-[A-Z0-9]+)*|OCM_v[0-9]+(_[0-9]+)*")
 
 # Lossless before possibly lossy: the first in this order is the one to read.
 _SUFFIXES = (".tif", ".jp2")

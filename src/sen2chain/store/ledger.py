@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sen2chain.errors import StoreError
+from sen2chain.errors import GridMismatchError, RequestError, StoreError, escaped
 from sen2chain.grid import Grid
 from sen2chain.records import ProductId, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sen2chain.records import Batch
@@ -138,12 +138,19 @@ class CompiledFile:
 class ImageLedger:
     """The book, opened for one run that holds the folder's lock.
 
+    Entries that cannot be read, of whatever origin, are dropped when it is opened: their images are then new ones.
+
     Parameters
     ----------
     path
         The file; it is made where it does not exist.
     read_only
         Change nothing; without a file the book is empty.
+
+    Attributes
+    ----------
+    notes
+        Sentences on what was dropped.
 
     Raises
     ------
@@ -153,6 +160,7 @@ class ImageLedger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self.notes: list[str] = []
         place = ":memory:" if read_only and not path.exists() else path
         with self._sentences():
             self._base = sqlite3.connect(place, isolation_level=None, timeout=60)
@@ -169,6 +177,7 @@ class ImageLedger:
         if version not in {None, _VERSION}:
             self._base.close()
             raise StoreError(f"{path} was written by a newer version of sen2chain; update sen2chain.")
+        self._drop_unreadable(read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -250,6 +259,41 @@ class ImageLedger:
                 [(f.path, f.family, f.made_from, f.size, f.changed) for f in files],
             )
 
+    def _drop_unreadable(self, *, read_only: bool) -> None:
+        """Drop the entries that hold a value which cannot be read; where nothing may change, from a copy in memory."""
+        with self._sentences():
+            if self._base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'images'").fetchone() == (0,):
+                return
+            wrong = [
+                (value, column)
+                for column, read in _READERS.items()
+                for (value,) in self._base.execute(f"SELECT DISTINCT {column} FROM images")  # noqa: S608  # a fixed name
+                if not _is_readable(read, value)
+            ]
+            found = [self._base.execute(f"SELECT product FROM images WHERE {_ODD} LIMIT 1").fetchone()]  # noqa: S608
+            found += [
+                self._base.execute(f"SELECT product FROM images WHERE {column} IS ? LIMIT 1", (value,)).fetchone()  # noqa: S608
+                for value, column in wrong
+            ]
+            example = next((str(row[0]) for row in found if row), None)
+            if example is None:
+                return
+            if read_only:
+                copy = sqlite3.connect(":memory:", isolation_level=None)
+                self._base.backup(copy)
+                self._base.close()
+                self._base = copy
+        before = self._base.total_changes
+        with self._transaction():
+            self._base.execute(f"DELETE FROM images WHERE {_ODD}")  # noqa: S608  # a fixed text
+            for value, column in wrong:
+                self._base.execute(f"DELETE FROM images WHERE {column} IS ?", (value,))  # noqa: S608  # a fixed name
+        count = self._base.total_changes - before
+        self.notes.append(
+            f"{self._path.name} held {count} {'entry' if count == 1 else 'entries'} that cannot be read, as that of "
+            f"{escaped(example)}; what the archive has of {'it' if count == 1 else 'them'} is extracted again."
+        )
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._sentences():
@@ -295,3 +339,30 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 def _grid(text: str) -> Grid:
     crs, transform, shape = json.loads(text)
     return Grid(crs, tuple(transform), tuple(shape))
+
+
+def _reasons(text: str) -> dict[Reason, int]:
+    return {Reason(reason): int(count) for reason, count in json.loads(text).items()}
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "product": ProductId.parse,
+    "state": State,
+    "reasons": _reasons,
+    "grid": lambda text: text and _grid(text),
+}
+"""Column of ``images`` -> what reads its values, which are few beside the entries."""
+
+_ODD = """(
+    typeof(rows) != 'integer' OR typeof(size) != 'integer' OR typeof(cover) NOT IN ('real', 'null')
+    OR datetime(changed) IS NULL OR NOT (inputs = '' OR json_valid(inputs))
+)"""
+"""Condition for entries of which another column cannot be read."""
+
+
+def _is_readable(read: Callable[[str], object], value: str) -> bool:
+    try:
+        read(value)
+    except (ValueError, TypeError, KeyError, AttributeError, RequestError, GridMismatchError):
+        return False
+    return True

@@ -291,6 +291,7 @@ class TimeSeriesCompil:
         self._place.check()
         with self._place.held() as (folder, ledger, engine):
             result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run()
+            result.remarks += ledger.notes
         for sentence in (*result.notes, *result.remarks, str(result)):
             say(sentence, quiet=self._quiet)
         return result

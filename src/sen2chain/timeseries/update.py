@@ -101,6 +101,7 @@ class Update:
             Extract again what the original program wrote.
         """
         engine, ledger, done = self._engine, self._ledger, self._done
+        done.notes += ledger.notes
         work = what_is_new(
             engine.plan.tasks, self._folder, ledger, engine.request,
             force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
@@ -200,6 +201,7 @@ def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Led
         made = engine.ledger()
     except LibraryError:
         made = Ledger()
+    made.notes += ledger.notes
     for output in engine.outputs:
         for entry in _asked_for(engine.request, ledger.entries(*output).values()):
             if is_lost(entry, folder):
