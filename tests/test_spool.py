@@ -108,15 +108,41 @@ def test_counts_are_whole_unless_weighted(whole: bool, kind: pa.DataType) -> Non
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1 << 18])
-def test_pieces_of_any_size_are_the_same_rows(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("memory", [0, 250, 500, 1 << 26])
+def test_pieces_of_any_size_are_the_same_rows(chunk: int, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     want = frame(filled())
     monkeypatch.setattr(room, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(room, "_IN_MEMORY", memory)
     made = filled()
     pd.testing.assert_frame_equal(frame(made), want)
     pieces = [t.num_rows for t in made.tables("NDVI", "CM001")]
     assert len(pieces) == (1 if chunk > 11 else len(pieces))
     if chunk == 1:
         assert len(pieces) == 5  # one per feature
+
+
+@pytest.mark.parametrize(("rows_in_memory", "visits"), [(20_000, 1), (5_000, 3)])
+def test_a_date_is_visited_as_often_as_memory_is_filled(
+    rows_in_memory: int, visits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Spool(RowFormat(COLUMNS, attribute_table(pd.DataFrame({"number": range(40)}))))
+    for day in range(700):
+        stamp = (dt.date(2020, 1, 1) + dt.timedelta(day)).strftime("%Y%m%d")
+        made.add(batch(stamp, range(40)[day % 2 :: 2]))
+    calls, between = [], room._rows_between
+
+    def watched(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return between(*arguments)
+
+    monkeypatch.setattr(room, "_rows_between", watched)
+    monkeypatch.setattr(room, "_CHUNK_ROWS", 700)
+    monkeypatch.setattr(room, "_IN_MEMORY", rows_in_memory * 8 * (5 + len(COLUMNS)))
+    rows = pd.concat(table.to_pandas() for table in made.tables("NDVI", "CM001"))
+    assert len(calls) == visits
+    assert len(rows) == 700 * 20
+    assert rows[["fid", "date"]].apply(tuple, axis=1).is_monotonic_increasing
+    assert (rows["min"] == rows["fid"] * 100 + rows["date"].dt.day).all()
 
 
 def test_large_runs_spill_to_disk_and_leave_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

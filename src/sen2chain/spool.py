@@ -2,10 +2,15 @@
 
 `Spool` holds the rows of one run: small ones in memory, large ones in temporary files, so that memory does not grow
 with the number of dates. Rows go in by date and come out by feature.
+
+That is the transposition of a table that does not fit in memory. The numbers of a row lie side by side, so that the
+rows which some features have on a date are one short stretch of a file. They are copied together for as many features
+as memory holds at a time, so that each date is visited once for many rows, and ordered there.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import tempfile
 from dataclasses import dataclass
@@ -21,12 +26,15 @@ from sen2chain.records import Reason
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import pandas as pd
 
     from sen2chain.records import Batch, ProductId
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
 
 # Rows of a run go to temporary files, this many bytes at a time.
 _IN_MEMORY = 64 << 20
@@ -72,46 +80,55 @@ class RowFormat:
             tail.append(("reason", pa.string()))
         return pa.schema([*head, *self.numbers.items(), *tail, *self.attributes.schema])
 
-    def numbers_of(self, batch: Batch) -> pa.RecordBatch:
-        """Return what differs between the rows of a batch."""
-        arrays = {"fid": pa.array(batch.columns["fid"], pa.int64())}
-        for name, kind in self.numbers.items():
-            arrays[name] = pa.array(batch.columns[name], kind, from_pandas=True, safe=False)
-        if self.with_reason:
-            arrays["reason"] = pa.array(batch.columns["reason"], pa.int8())
-        return pa.RecordBatch.from_pydict(arrays)
+    def numbers_of(self, batch: Batch) -> Floats:
+        """Return the numbers of the rows of a batch, and the position of their reason where it is asked for.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) float64, NaN where there is no value; whole numbers are exact up to 2**53.
+        """
+        names = [*self.numbers, *(["reason"] if self.with_reason else [])]
+        numbers = np.empty((len(batch.columns["fid"]), len(names)))
+        for place, name in enumerate(names):
+            numbers[:, place] = batch.columns[name]
+        return numbers
 
     def rows_of(self, batch: Batch) -> pa.Table:
         """Return the rows of a batch."""
-        numbers = self.numbers_of(batch)
-        return self.complete(pa.Table.from_batches([numbers]), Origins.of([batch]), np.zeros(len(numbers), np.intp))
+        fid = batch.columns["fid"].astype(np.int64, copy=False)
+        return self.complete(fid, self.numbers_of(batch), Origins.of([batch]), np.zeros(len(fid), np.intp))
 
-    def complete(self, numbers: pa.Table, origins: Origins, which: npt.NDArray[np.intp]) -> pa.Table:
+    def complete(self, fid: Ints, numbers: Floats, origins: Origins, which: npt.NDArray[np.intp]) -> pa.Table:
         """Add the columns that are the same for all rows of a batch, and the attributes.
 
         Parameters
         ----------
+        fid
+            (rows,) the feature of each row.
         numbers
-            What `numbers_of` gives, of several batches.
+            (rows, columns) what `numbers_of` gives, of several batches.
         origins
             What the batches are called.
         which
             (rows,) the batch of each row.
         """
         place = pa.array(which)
+        by_name = dict(zip(self.numbers, np.ascontiguousarray(numbers.T), strict=False))
         columns = {
             "date": origins.date.take(place),
-            "fid": numbers.column("fid"),
+            "fid": pa.array(fid),
             "tile": origins.tile.take(place),
             "filename": origins.filename.take(place),
         }
         if self.with_mask:
             columns["mask"] = origins.mask.take(place)
-        columns |= {name: numbers.column(name) for name in self.numbers}
+        for name, kind in self.numbers.items():
+            columns[name] = pa.array(by_name[name], kind, from_pandas=True, safe=False)
         if self.with_completeness:
-            columns["completeness"] = pa.array(_completeness(numbers), from_pandas=True)
+            columns["completeness"] = pa.array(_completeness(by_name), from_pandas=True)
         if self.with_reason:
-            columns["reason"] = pa.array(_REASONS[numbers.column("reason").to_numpy()], pa.string())
+            columns["reason"] = pa.array(_REASONS[numbers[:, -1].astype(np.int8)], pa.string())
         return with_attributes(pa.table(columns), self.attributes).cast(self.schema)
 
 
@@ -163,10 +180,10 @@ def attributes_beside(columns: Sequence[str], attributes: pa.Table) -> list[str]
     return names
 
 
-def _completeness(numbers: pa.Table) -> np.ndarray:
-    count, nodata, clouds = (numbers.column(name).to_numpy().astype(np.float64) for name in _COUNTS)
+def _completeness(numbers: Mapping[str, Floats]) -> Floats:
+    count, nodata, clouds = (numbers[name] for name in _COUNTS)
     whole = count + nodata
-    unseen: np.ndarray = np.divide(nodata - clouds, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    unseen: Floats = np.divide(nodata - clouds, whole, out=np.full_like(whole, np.nan), where=whole > 0)
     return 1 - unseen
 
 
@@ -182,7 +199,8 @@ class _Piece:
     product: ProductId
     filename: str
     mask: str
-    rows: pa.RecordBatch
+    fid: Ints
+    numbers: Floats
 
 
 class Spool:
@@ -210,12 +228,12 @@ class Spool:
         """Take the rows of a batch; batches of one index and mask come by date."""
         if not len(batch.columns["fid"]):
             return
-        rows = self._format.numbers_of(batch)
-        piece = _Piece(batch.product, batch.filename, batch.mask, rows)
+        fid = batch.columns["fid"].astype(np.int64)
+        piece = _Piece(batch.product, batch.filename, batch.mask, fid, self._format.numbers_of(batch))
         days = self._pieces.setdefault((batch.index, batch.mask), {})
         days.setdefault(batch.product.sensing.date(), []).append(piece)
         self._in_memory.append(piece)
-        self._bytes += rows.nbytes
+        self._bytes += piece.fid.nbytes + piece.numbers.nbytes
         if self._bytes > _IN_MEMORY:
             self._spill()
 
@@ -224,25 +242,29 @@ class Spool:
         try:
             # The file has no name (where the system can do that), so that not even a killed run leaves one behind.
             with tempfile.TemporaryFile(prefix="sen2chain-rows-") as file:
-                with pa.ipc.new_file(file, self._in_memory[0].rows.schema) as writer:
-                    for piece in self._in_memory:
-                        writer.write_batch(piece.rows)
+                for piece in self._in_memory:
+                    file.write(piece.fid.data)
+                    file.write(piece.numbers.data)
                 file.flush()
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            mapped = pa.ipc.open_file(pa.py_buffer(content))
             self._mapped.append(content)
         except OSError as error:
             raise OutputError(
                 f"The rows of this run do not fit in {tempfile.gettempdir()} ({error.strerror}); "
                 "set TMPDIR to a larger folder."
             ) from error
-        for i, piece in enumerate(self._in_memory):
-            piece.rows = mapped.get_batch(i)
+        start = 0
+        for piece in self._in_memory:
+            shape = piece.numbers.shape
+            piece.fid = np.frombuffer(content, np.int64, shape[0], start)
+            start += piece.fid.nbytes
+            piece.numbers = np.frombuffer(content, np.float64, shape[0] * shape[1], start).reshape(shape)
+            start += piece.numbers.nbytes
         self._in_memory, self._bytes = [], 0
 
     def rows(self, index: str, mask: str) -> int:
         """Return the number of rows of an index under a mask, empty ones included."""
-        return sum(piece.rows.num_rows for day in self._pieces.get((index, mask), {}).values() for piece in day)
+        return sum(len(piece.fid) for day in self._pieces.get((index, mask), {}).values() for piece in day)
 
     def tables(self, index: str, mask: str, days: Collection[dt.date] | None = None) -> Iterator[pa.Table]:
         """Give the rows of an index under a mask by fid, then date, a piece of the layer at a time.
@@ -260,21 +282,20 @@ class Spool:
         if not pieces:
             return
         origins = Origins.of(pieces)
-        fids = [piece.rows.column("fid").to_numpy() for piece in pieces]
-        last = max(int(f[-1]) for f in fids)
-        per_fid = max(1, sum(map(len, fids)) // (last + 1))
+        last = max(int(piece.fid[-1]) for piece in pieces)
+        per_fid = max(1, sum(len(piece.fid) for piece in pieces) // (last + 1))
         step = max(1, self._rows_at_once() // per_fid)
-        for low in range(0, last + 1, step):
-            cuts = np.array([np.searchsorted(f, (low, low + step)) for f in fids])
-            which = np.repeat(np.arange(len(pieces)), cuts[:, 1] - cuts[:, 0])
-            if not len(which):
-                continue
-            parts = [piece.rows.slice(a, b - a) for piece, (a, b) in zip(pieces, cuts.tolist(), strict=True) if b > a]
-            table = pa.Table.from_batches(parts)
-            order = np.argsort(table.column("fid").to_numpy(), kind="stable")  # pieces come by date
-            yield self._format.complete(table.take(pa.array(order)), origins, which[order])
-            for content in self._mapped:  # so that memory does not grow with what has been passed on
+        for edges in _parts(pieces, np.arange(0, last + 1 + step, step)):
+            fid, numbers, which = _rows_between(pieces, edges[0], edges[-1])
+            for content in self._mapped:  # so that memory does not grow with what has been read
                 release(content)
+            # Pieces come by date, and a stable sort keeps that; of 16 bits it takes one pass, whatever their number.
+            near = fid - edges[0]
+            order = np.argsort(near.astype(np.uint16) if edges[-1] - edges[0] <= 1 << 16 else near, kind="stable")
+            for start, end in itertools.pairwise(np.searchsorted(fid, edges, sorter=order).tolist()):
+                if end > start:
+                    rows = order[start:end]
+                    yield self._format.complete(fid[rows], numbers[rows], origins, which[rows])
 
     def _rows_at_once(self) -> int:
         """Return how many rows keep the texts of their attributes far below the 2 GiB of an array of texts."""
@@ -287,3 +308,40 @@ class Spool:
             if pa.types.is_string(column.type)
         )
         return min(_CHUNK_ROWS, max(1, _TEXT_BYTES // max(1, longest)))
+
+
+def _parts(pieces: Sequence[_Piece], edges: Ints) -> Iterator[Ints]:
+    """Cut the layer in parts whose rows fit in memory.
+
+    Parameters
+    ----------
+    pieces
+        All rows.
+    edges
+        Ascending fids at which the layer may be cut, its beginning and its end included.
+
+    Yields
+    ------
+    numpy.ndarray
+        The edges within a part that has rows, its beginning and its end included.
+    """
+    at_once = max(1, _IN_MEMORY // (pieces[0].fid.itemsize + pieces[0].numbers.strides[0]))
+    before = np.zeros(len(edges), np.int64)  # rows before each edge
+    for piece in pieces:
+        before += np.searchsorted(piece.fid, edges)
+    begin = 0
+    while before[begin] < before[-1]:
+        end = max(begin + 1, int(np.searchsorted(before, before[begin] + at_once, side="right")) - 1)
+        if before[end] > before[begin]:
+            yield edges[begin : end + 1]
+        begin = end
+
+
+def _rows_between(pieces: Sequence[_Piece], first: int, end: int) -> tuple[Ints, Floats, npt.NDArray[np.intp]]:
+    """Copy the rows of the features from `first` to below `end` together; return fids, numbers, and their pieces."""
+    cuts = np.array([np.searchsorted(piece.fid, (first, end)) for piece in pieces])
+    lengths = cuts[:, 1] - cuts[:, 0]
+    slices = [(piece, slice(*cut)) for piece, cut in zip(pieces, cuts.tolist(), strict=True)]
+    fid = np.concatenate([piece.fid[rows] for piece, rows in slices])
+    numbers = np.concatenate([piece.numbers[rows] for piece, rows in slices])
+    return fid, numbers, np.repeat(np.arange(len(pieces)), lengths)
