@@ -223,7 +223,7 @@ def test_any_text_is_refused_or_safe(text: str) -> None:
 def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     to = parse_destination("memory://me:s3cret@host/x")
     assert isinstance(to, Bucket)
-    assert str(to) == "memory://me:***@host/x"
+    assert str(to) == "memory://***@host/x"
     assert "s3cret" not in repr(to)
     with pytest.raises(DeliveryError) as caught:
         parse_destination("a::ftp://me:s3cret@host/x")
@@ -696,7 +696,7 @@ def test_uploads_to_memory(root: Path) -> None:
 def test_object_stores_are_written_directly(
     root: Path, trouble: type[Trouble], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("sen2chain.jobs.deliver.objects._OBJECT_STORES", frozenset({"trouble"}))
+    monkeypatch.setattr("sen2chain.jobs.deliver.objects.OBJECT_STORES", frozenset({"trouble"}))
     write(root, "a.csv", "1")
     (tmp_path / "to").mkdir()
     deliver(root, ["a.csv"], f"trouble://{tmp_path}/to")

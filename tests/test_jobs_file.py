@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -258,3 +260,17 @@ def test_numbers_and_lists() -> None:
         items("NDVI//NBR")
     with pytest.raises(RequestError, match="neither True nor False"):
         switch("maybe")
+
+
+def test_only_its_user_reads_a_new_file_and_a_rewrite_keeps_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "job_x.cfg"
+    before = os.umask(0)
+    try:
+        write_text(path, "1")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        for mode in (0o640, 0o604):
+            path.chmod(mode)
+            write_text(path, "2")
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+    finally:
+        os.umask(before)

@@ -16,9 +16,11 @@ import resource
 import shlex
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +36,7 @@ from sen2chain import JobExtraction, demo
 from sen2chain.cli import main
 from sen2chain.errors import JobError, RequestError, Sen2ChainError
 from sen2chain.jobs import list_jobs
-from sen2chain.jobs.deliver import deliver
+from sen2chain.jobs.deliver import Bucket, deliver, hidden, parse_destination, same_place
 from sen2chain.jobs.file import COLUMNS, JobFile
 
 if TYPE_CHECKING:
@@ -660,22 +662,70 @@ def test_a_hostile_crontab_keeps_no_job_from_being_listed(ground: Ground, when: 
 # ------------------------------------------------------------------------------------------ secrets, logs and terminals
 
 
-@pytest.mark.parametrize(
-    "place",
-    ["s3://key:SECRET@bucket/x", "me:SECRET@host:x", "ftp://me:SECRET@127.0.0.1:1/x", "a_b://me:SECRET@host/x",
-     "simplecache::s3://k:SECRET@b", "sftp://me:SECRET/x@host/y", "me:SECRET@host", "https://a/x?sig=SECRET"],
+LEAKS = (
+    "user:{S}@host:path", "user:{S}@host/path", "user:{S}@host", "me@corp.org:{S}@host:x", "me:{S}@[::1]:x",
+    "me:{S}@host:~other/x", "me:{S}@ho st:x", "htp:/user:{S}@host", "htp:/{S}@host/x", "htp//{S}@host/x",
+    "https:/host/x?sig={S}", "https//user:{S}@host/x", "://user:{S}@host/x", "//user:{S}@host/x", "//{S}@host/x",
+    "/user:{S}@host/x", "~user:{S}@host/x", "~/user:{S}@host/x", "file://user:{S}@host/x", "file:///x?sig={S}",
+    "ftp://user:{S}@127.0.0.1:1/x", "ftp://{S}@127.0.0.1:1/", "ftp://{S}:@127.0.0.1:1/x", "ftp://{S}:x@127.0.0.1:1/x",
+    "ftp://127.0.0.1:1/x?token={S}", "ftp://127.0.0.1:1/x#{S}", "https://{S}@127.0.0.1/", "https://a/x?a=1&sig={S}#b",
+    "s3://key:{S}@bucket/x", "s3://:{S}@bucket/x", "s3:/key:{S}@bucket/x", "a::ftp://me:{S}@host/x",
+    "rsync://me:{S}@host/x", "nosuch://me:{S}@host/x", "a_b://me:{S}@host/x", "memory://me:{S}@host",
 )  # fmt: skip
-def test_secrets_are_in_no_log_or_record(ground: Ground, place: str) -> None:
-    ground.write(job(line(copy_server=place), line(date_min=place)))
+"""Destinations, right and mistyped, with a secret {S}."""
+
+
+@pytest.mark.parametrize("secret", ["S3CRET", "pa/S3CRET;x"])
+def test_secrets_are_nowhere(ground: Ground, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the screen, in log, record, registry or arguments, nor is one looked up on the network."""
+    hosts: list[str] = []
+
+    def look_up(host: Any, *_: object, **__: object) -> list[Any]:
+        hosts.append(str(host))
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    places = [place.replace("{S}", secret) for place in LEAKS]
+    cells = ['"' + place + '"' for place in places]
+    wrong = [line(**{column: cell}) for column in COLUMNS[:-1] for cell in cells[::9]]
+    end = [f"{line()};{cells[0]}", f"{line(copy_server=cells[0][:-1])}", "\u202e" + line(copy_server=cells[0])]
+    ground.write(job(*(line(copy_server=cell, indices="BIRNIR") for cell in cells), *wrong, *end))
     shown: list[str] = []
     with watched(ground):
-        shown.append(str(JobExtraction(NAME).check()))
+        shown += [str(JobExtraction(NAME).check()), repr(JobExtraction(NAME)), cli("show", NAME)]
         record = JobExtraction(NAME).run(quiet=True, pauses=(), echo=shown.append)
-        shown += [json.dumps(record.as_dict()["lines"][0]), Path(record.log).read_text("utf-8")]
-        shown += [cli("run", NAME, "--quiet")]
-    # The second line, which has it in the wrong column, is told as it is.
-    leaks = {text for part in shown for text in re.findall(r"[^\s,]*SECRET[^\s,]*", part.replace(f"'{place}'", ""))}
+        shown += [cli("logs", NAME)]
+    kept = [path for path in ground.logs.parent.rglob("*") if path.is_file()]
+    assert {"destinations.json", Path(record.log).name} <= {path.name for path in kept}
+    shown += [path.read_text("utf-8") for path in kept]
+    shown += hosts + [" ".join(words) for words in WATCH.started]
+    leaks = {text for part in shown for text in re.findall(r".{0,60}S3CRET.{0,20}", part)}
     assert not leaks
+    assert set(hosts) <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("wrong", ["copy_server = {S}", "{S}", "lakes.shp;2021;{S}", "on_failure = 'x {S}"])
+def test_secrets_of_a_file_that_cannot_be_used_are_nowhere(ground: Ground, wrong: str) -> None:
+    for place in LEAKS[::7]:
+        ground.write(job(line(), head=wrong.replace("{S}", place.replace("{S}", "S3CRET")) + "\n"))
+        with watched(ground, b"x"):
+            shown = [str(JobExtraction(NAME).check()), repr(JobExtraction(NAME)), cli("run", NAME), cli("list")]
+        assert not [part for part in shown if "S3CRET" in part], place
+
+
+@given(st.sampled_from(LEAKS), st.text("ab/@:?#%;.~\\* \n", max_size=6), st.text("ab/@:?#%;.~\\* \n", max_size=6))
+def test_no_text_about_a_destination_has_its_secret(place: str, before: str, after: str) -> None:
+    text = place.replace("{S}", f"{before}S3CRET{after}")
+    shown = [hidden(text)]
+    try:
+        found = parse_destination(text)
+    except Sen2ChainError as error:
+        shown.append("".join(traceback.format_exception(error)))
+    else:
+        shown += [str(found), repr(found), same_place(found)]
+        if isinstance(found, Bucket):
+            shown.append(found.without_secrets(f"cannot open {found.url!r}: {text}"))
+    assert not [part for part in shown if "S3CRET" in part]
 
 
 def test_secrets_are_not_shown_with_the_job(ground: Ground) -> None:

@@ -6,12 +6,15 @@ comments, spaces and line ends; a change rewrites the one value or cell.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from sen2chain.atomic import replacing
+from sen2chain.atomic import replacing, writing
 from sen2chain.errors import JobError, OutputError, RequestError, UnknownNameError
+from sen2chain.jobs.deliver import hidden, looks_like_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +24,8 @@ COLUMNS = (
     "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
     "smooth_data", "copy_server",
 )  # fmt: skip
+DESTINATION = COLUMNS[-1]
+"""The column that may hold a password."""
 OLDER = {"cloudmask": "cloudmasks"}
 """Names of columns that older files have."""
 _SKIP = "!"
@@ -31,6 +36,7 @@ _BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"[ \t]*(?=;|$)')
 # Also the line ends of Unicode, halves of letters, and marks that nobody sees or that turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_PRIVATE = 0o600
 _MANY = 20
 _LONG = 200
 
@@ -90,6 +96,11 @@ class Row:
         """Return what stands in a column; nothing where the column is missing."""
         cell = self.cells.get(column)
         return cell.text if cell else ""
+
+    def shown(self, column: str) -> str:
+        """Return what stands in a column as it may be shown, logged and kept."""
+        text = self.text(column)
+        return hidden(text) if column == DESTINATION and text else safe(text, path=column == COLUMNS[0])
 
     def problem(self, column: str, sentence: str) -> Problem:
         """Return a problem with a cell."""
@@ -157,7 +168,7 @@ class JobFile:
         for cell in _split(line):
             name = OLDER.get(cell.text.lower(), cell.text.lower())
             if name not in COLUMNS and (name or cell.end < len(line)):
-                sentence = str(UnknownNameError("column", cell.text[:_LONG], COLUMNS))
+                sentence = str(UnknownNameError("column", safe(cell.text[:_LONG]), COLUMNS))
                 self.problems.append(Problem(sentence, number, character=cell.inner + 1))
             elif name in self.columns:
                 sentence = f"the column {name} stands twice; remove one."
@@ -208,7 +219,7 @@ class JobFile:
         """
         value = value.strip()
         if _CONTROL.search(value) or "\n" in value or _COMMENT.search(value):
-            raise RequestError(f"{name} cannot be {value!a}; a value has one line and no #.")
+            raise RequestError(f"{name} cannot be {safe(value)!a}; a value has one line and no #.")
         if name in self.settings:
             number, before = self.settings[name]
             line = self.lines[number - 1]
@@ -299,7 +310,7 @@ class JobFile:
         value = value.strip()
         if _CONTROL.search(value) or "\n" in value:
             raise RequestError(
-                f"{value!a} cannot stand in a line of a job; it has a line break or a control character."
+                f"{safe(value)!a} cannot stand in a line of a job; it has a line break or a control character."
             )
         mark = _SKIP if first and value.startswith(_SKIP) else ""
         value = value.removeprefix(mark).lstrip()
@@ -346,7 +357,11 @@ def write_text(path: Path, text: str) -> None:
     path = path.resolve()  # a link to the file stays a link
     if path.exists() and not path.is_file():
         raise OutputError(f"Cannot write {path} (it is no file); move it away.")
+    # It may hold a password: nobody else reads it, unless its user has let them.
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _PRIVATE
     with replacing(path) as file:
+        with writing(path):
+            os.chmod(file.name, mode)  # noqa: PTH101  # the name of the open file
         file.write(text.encode("utf-8"))
 
 
@@ -377,9 +392,22 @@ def _control(match: re.Match[str], number: int) -> Problem:
     )
 
 
+def safe(text: str, *, path: bool = False) -> str:
+    """Return a text as it may be shown: without what may be a destination, with its password, in the wrong place.
+
+    Parameters
+    ----------
+    text
+        A cell, a setting or a line.
+    path
+        Whether it may be a path, in which an ``@`` alone says nothing.
+    """
+    return "..." if looks_like_login(text) or ("@" in text and not path) else text
+
+
 def shown(text: str) -> str:
-    """Quote a text for a sentence, the beginning of a long one."""
-    text = text.strip()
+    """Quote a text for a sentence, the beginning of a long one, without what may be a password."""
+    text = safe(text.strip())
     return repr(text if len(text) <= _LONG else f"{text[:_LONG]}...")
 
 

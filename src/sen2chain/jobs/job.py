@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
-from sen2chain.jobs.deliver import PAUSES, hidden
+from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.edited import EditedJob
-from sen2chain.jobs.file import COLUMNS, first
+from sen2chain.jobs.file import COLUMNS, first, safe
 from sen2chain.jobs.line import Setting
 from sen2chain.jobs.names import check_name, job_file, logs_folder
 from sen2chain.jobs.outlook import Outlook, outlook
@@ -223,10 +223,18 @@ class JobExtraction(EditedJob):
             self._refresh()
         file = self._file
         lines = [f"JobExtraction {self.name}: {self.path}" + (" (not saved yet)" if self._text is None else "")]
-        lines += [f"  {name} = {file.settings[name][1]}" for name in DEFAULTS if name in file.settings]
+        lines += [f"  {name} = {_setting(name, file.settings[name][1])}" for name in DEFAULTS if name in file.settings]
         lines += [f"  schedule: {self.schedule}", *(f"  {problem}" for problem in file.problems)]
         for i, row in enumerate(file.rows):
-            lines.append(f"  {i} (line {row.line}): {'!' * row.skipped}{row.text(COLUMNS[0])}")
-            cells = [f"{name} {hidden(row.text(name))}" for name in COLUMNS[1:] if row.text(name)]
+            lines.append(f"  {i} (line {row.line}): {'!' * row.skipped}{row.shown(COLUMNS[0])}")
+            cells = [f"{name} {row.shown(name)}" for name in COLUMNS[1:] if row.text(name)]
             lines.append(f"     {', '.join(cells)}")
         return "\n".join(lines)
+
+
+def _setting(name: str, text: str) -> str:
+    """Return a setting as it may be shown: of a command the program, since its arguments may be a login."""
+    if not name.startswith("on_"):
+        return safe(text)
+    program, *arguments = text.split(maxsplit=1) or [""]
+    return f"{safe(program)} ..." if arguments else safe(program)

@@ -114,7 +114,7 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
     found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
     places: dict[str, Path] = {}
     for row in file.rows:
-        line = LineOutlook(row.line, row.text("shapefile"), row.skipped)
+        line = LineOutlook(row.line, row.shown("shapefile"), row.skipped)
         found.lines.append(line)
         if row.skipped:
             continue

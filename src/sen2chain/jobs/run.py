@@ -158,7 +158,7 @@ class JobRun:
             if row.skipped:
                 record.skipped.append(row.line)
                 continue
-            noted = LineRecord(row.line, row.text("shapefile"))
+            noted = LineRecord(row.line, row.shown("shapefile"))
             record.lines.append(noted)
             task, problems = read_task(row, self._home, today)
             for problem in problems:
@@ -210,7 +210,9 @@ def _call(command: list[str], environment: dict[str, str], folder: Path) -> str:
                 command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
                 timeout=_HOOK_SECONDS, env=environment, cwd=folder,
             )  # fmt: skip
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired:  # whose own text repeats the arguments
+            return f"{command[0]} was stopped after {_HOOK_SECONDS} s."
+        except (OSError, ValueError) as error:
             return f"{command[0]} could not be run ({error})."
         if not done.returncode:
             return ""

@@ -13,7 +13,7 @@ from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError
 from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
 from sen2chain.jobs.deliver import parse_destination
-from sen2chain.jobs.file import COLUMNS, Problem
+from sen2chain.jobs.file import COLUMNS, DESTINATION, Problem, safe
 from sen2chain.jobs.schedule import Timing
 from sen2chain.plan import resolve_masks
 from sen2chain.smoothing import METHODS
@@ -42,6 +42,7 @@ _KINDS = ("yearly", "monthly", "weekly", "daily")
 _BARE = {"probability": 1, "iterations": 1}  # what completes a bare CM003 or CM004, as in TimeSeriesCompil
 _SMOOTHING = (*METHODS, "original")
 _OF_THE_KERNEL = (f"{os.sep}proc{os.sep}", f"{os.sep}sys{os.sep}", f"{os.sep}dev{os.sep}")  # some are read without end
+_MISPLACED = "it looks like a destination with a login, and is not repeated here; is a ; missing before it?"
 _LAYER_NAME = "|layername="  # as QGIS writes a layer of a file that has several
 
 
@@ -120,11 +121,14 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def read(self, make: Callable[[str], Any], text: str, problem: Callable[[str], Problem]) -> Any:
+    def read(self, make: Callable[[str], Any], cell: tuple[str, str], problem: Callable[[str], Problem]) -> Any:
+        name, text = cell
         try:
             return make(text)
         except Sen2ChainError as error:
-            self.problems.append(problem(str(error)))
+            # A destination in the wrong column is not repeated: it may have a password.
+            known = name == DESTINATION or safe(text, path=name == COLUMNS[0]) == text
+            self.problems.append(problem(str(error) if known else _MISPLACED))
             return None
 
 
@@ -149,7 +153,7 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
 
     def value(name: str, make: Callable[[str], Any]) -> Any:
         line, text = file.settings.get(name, (0, DEFAULTS[name]))
-        return reader.read(make, text, lambda sentence: Problem(sentence, line, name))
+        return reader.read(make, (name, text), lambda sentence: Problem(sentence, line, name))
 
     made = Settings(
         logs=value("logs", switch),
@@ -184,7 +188,7 @@ def read_task(row: Row, home: Path, today: dt.date) -> tuple[Task | None, list[P
     reader.problems += row.problems
 
     def value(column: str, make: Callable[[str], Any]) -> Any:
-        return reader.read(make, row.text(column), lambda sentence: row.problem(column, sentence))
+        return reader.read(make, (column, row.text(column)), lambda sentence: row.problem(column, sentence))
 
     path, layer = value(COLUMNS[0], lambda text: _layer(text, home)) or (Path(), None)
     kinds, in_range = value("compiled_data", _compiled) or ((), False)
@@ -284,7 +288,7 @@ def read_command(text: str) -> tuple[str, ...]:
     try:
         program, *arguments = shlex.split(text) or [""]
     except ValueError:
-        raise RequestError(f"{text!r} has a quote that is not closed.") from None
+        raise RequestError("it has a quote that is not closed.") from None
     return (os.path.expanduser(program), *arguments) if program else ()  # noqa: PTH111  # it may be a plain name
 
 

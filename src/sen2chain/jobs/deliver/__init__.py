@@ -20,6 +20,7 @@ from sen2chain.jobs.deliver.destination import (
     Folder,
     Remote,
     hidden,
+    looks_like_login,
     parse_destination,
     same_place,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Remote",
     "deliver",
     "hidden",
+    "looks_like_login",
     "parse_destination",
     "ready",
     "same_place",

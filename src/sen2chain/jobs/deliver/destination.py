@@ -1,19 +1,28 @@
 """Where files are to arrive: a folder at a server, a folder of this machine, or a place that fsspec knows.
 
 The text is one cell of a user's job file. It is data: nothing in it is ever given to a shell, and what would not arrive
-as it is written is refused.
+as it is written is refused. It may hold a password or a token, in the right place or, mistyped, anywhere: only parts
+that are known to be none are ever shown, see `hidden`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, unquote
 
 from sen2chain.errors import DeliveryError
 from sen2chain.settings import absolute
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos", "obs", "r2"})
+"""Protocols of stores whose objects appear when they are complete, and which know no folders."""
 
 # Control characters, the line breaks of Unicode, and halves of characters, which have no bytes.
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -27,14 +36,13 @@ _LOCAL_URL = re.compile(r"(?:file|local)://")
 _LOGIN = re.compile(r"(?:(?P<user>[^@:/]*)@)?(?P<host>\[[^\]]*\]|[^@:/\[]*):(?P<path>.*)")
 _WORD = re.compile(r"(?!-)[A-Za-z0-9._-]+")
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]")
-# The user may be empty; a secret may hold anything, so it ends at the last @.
 _WITH_SERVER = {
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "ftp", "ftps", "sftp", "ssh", "smb", "http", "https",
 }  # fmt: skip
-_WRONG_SECRET = re.compile(r"^(?P<user>[^/:@]*):[^/@]*@")
-_QUERY = re.compile(r"\?.*")
-_SECRET = re.compile(r"(?<=://)(?P<user>[^/:@]*):(?P<secret>.*)@")
+_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _SHAPE = "user@server:path/to/destination"
+_ENCODED = "write / @ : ? # in a user's name or a password as %2F %40 %3A %3F %23"
+_LONG_USER = 8  # characters; what is shorter is a login, and part of too many words to be hidden in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +93,15 @@ class Folder:
 class Bucket:
     """A place that fsspec reaches: a bucket of an object store, a folder of another kind of server.
 
-    Its text is the URL without the password, should there be one.
+    Its text is the URL without login and query, which may be a password, a token or a signature.
     """
 
     url: str = field(repr=False)
-    """As it was written, with the password."""
+    """As it was written, with what may be secret."""
 
     def __str__(self) -> str:
-        return hidden(self.url)
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{_plain(rest)}"
 
     @property
     def protocol(self) -> str:
@@ -100,32 +109,85 @@ class Bucket:
         return self.url.partition("://")[0]
 
     @property
-    def secret(self) -> str | None:
-        """The password in the URL."""
-        found = _SECRET.search(self.url)
-        return found["secret"] if found else None
+    def user(self) -> str | None:
+        """What stands before the password, or a token in the place of both; a container in some stores."""
+        login, at, _ = self.url.partition("://")[2].rpartition("@")
+        return login.partition(":")[0] if at else None
+
+    def without_secrets(self, text: str) -> str:
+        """Return what somebody else says about this place without its password, its token and its signature."""
+        rest = self.url.partition("://")[2]
+        login, _, place = rest.rpartition("@")
+        user, _, password = login.partition(":")
+        query = place.partition("?")[2]
+        parts = {self.url, rest, login, password, query, *(value for _, value in parse_qsl(query))}
+        if not password or len(user) >= _LONG_USER:
+            parts.add(user)
+        spelled = {spell(part) for part in parts for spell in (str, unquote, quote, _all_quoted, _escaped)}
+        for part in sorted(spelled - {""}, key=len, reverse=True):
+            text = text.replace(part, "***")
+        return text
 
 
 Destination = Remote | Folder | Bucket
 
 
 def same_place(destination: Destination) -> str:
-    """Return a text that two spellings of one destination share."""
+    """Return a text that two spellings of one destination share, and that holds no secret."""
     match destination:
         case Remote():
             return f"{destination.login}:{posixpath.normpath(destination.argument.partition(':')[2])}"
         case Folder():
             return os.path.realpath(destination.path)
         case Bucket():
-            scheme, _, rest = hidden(destination.url).partition("?")[0].partition("://")
-            return f"{scheme.lower()}://{posixpath.normpath(rest)}"
+            rest = _QUERY.sub("", destination.url.partition("://")[2]).rpartition("@")[2]
+            user = destination.user
+            # Two logins have two places, and what stands there for a login may be a token.
+            login = f"~{hashlib.sha256(user.encode()).hexdigest()[:12]}@" if user else ""
+            return f"{destination.protocol.lower()}://{login}{posixpath.normpath(rest)}"
 
 
 def hidden(text: str) -> str:
-    """Return a destination without its password and its query, which may be a signature."""
-    if "://" in text:
-        return _QUERY.sub("?***", _SECRET.sub(r"\g<user>:***@", text))
-    return _WRONG_SECRET.sub(r"\g<user>:***@", text)
+    """Return a destination as it may be shown: whole if it is understood, else only what is known to be no secret."""
+    try:
+        return str(parse_destination(text))
+    except DeliveryError:
+        return _safe_part(text)
+
+
+def looks_like_login(text: str) -> bool:
+    """Tell whether a text that is no destination may hold a login, as when a ``;`` before it is missing."""
+    return re.search(r"\w{2,}:/|:.*@|^\w*//.*@|\?.*=", text) is not None
+
+
+def _safe_part(text: str) -> str:
+    """Return the protocol or the server of a destination that is not understood, where one can be told."""
+    text = text.strip()
+    if match := _URL.match(text):
+        return f"{match[0]}..."
+    login = _LOGIN.fullmatch(text)
+    if login and "@" not in login["path"] and _is_login(login["user"], login["host"]):
+        return f"{text[: login.start('path')]}..."
+    return "..."
+
+
+def _plain(rest: str) -> str:
+    """Return what follows the protocol of a URL without its login and its query, which may be a signature."""
+    _, at, place = rest.rpartition("@")
+    return _QUERY.sub(r"\1***", f"***@{place}" if at else place)
+
+
+def _is_login(user: str | None, host: str) -> bool:
+    word = user is None or _WORD.fullmatch(user) is not None
+    return word and (_WORD.fullmatch(host) or _IPV6.fullmatch(host)) is not None
+
+
+def _all_quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _escaped(text: str) -> str:
+    return repr(text)[1:-1]
 
 
 def parse_destination(text: str) -> Destination:
@@ -140,83 +202,95 @@ def parse_destination(text: str) -> Destination:
     Raises
     ------
     DeliveryError
-        If it is none of these, or would not arrive as it is written.
+        If it is none of these, or would not arrive as it is written. The message does not repeat it: it may hold a
+        password where none was expected.
     """
+    shown = f"The destination {_safe_part(text)}"
     if _NO_TEXT.search(text):
-        raise DeliveryError(f"The destination {hidden(text)!r} holds a control character; write it in one plain line.")
+        raise DeliveryError(f"{shown} holds a control character; write it in one plain line.")
     text = text.strip()
-    if _WRONG_SECRET.match(text):
-        raise DeliveryError(
-            f"The destination {hidden(text)!r} holds a password, which cannot be used; log in with a key, and write "
-            f"{_SHAPE}."
-        )
     if "://" in text and not text.startswith(("/", "~")):
-        return _parse_url(text)
+        return _parse_url(text, shown)
     if text.startswith(("/", "~")):
-        return _parse_folder(text)
+        return _parse_folder(text, shown)
     if ":" in text:
-        return _parse_remote(text)
+        return _parse_remote(text, shown)
     if "@" in text:
-        raise DeliveryError(f"The destination {text!r} has no colon behind the server; write {_SHAPE}.")
+        raise DeliveryError(f"{shown} has no colon behind the server; write {_SHAPE}.")
     raise DeliveryError(
-        f"The destination {text!r} names no server; write {_SHAPE}, or a folder of this machine that begins with / "
-        "or ~/.",
+        f"{shown} names no server; write {_SHAPE}, or a folder of this machine that begins with / or ~/."
     )
 
 
-def _parse_url(text: str) -> Folder | Bucket:
-    shown = hidden(text)
-    rest = text.partition("://")[2]
+def _parse_url(text: str, shown: str) -> Folder | Bucket:
+    scheme, _, rest = text.partition("://")
     if "::" in text:
-        raise DeliveryError(f"The destination {shown} is a chain of URLs; write one URL without '::'.")
+        raise DeliveryError(f"{shown} is a chain of URLs; write one URL without '::'.")
     if text.startswith("rsync:"):
-        raise DeliveryError(f"The destination {shown} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
+        raise DeliveryError(f"{shown} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
+    if "#" in rest:
+        raise DeliveryError(f"{shown} has a # in it, and no place is named by what follows one; {_ENCODED}.")
     if _LOCAL_URL.match(text):
         if not rest.startswith("/"):
-            raise DeliveryError(f"The destination {shown} is no absolute folder; write it with three slashes.")
-        return Folder(Path(rest))
+            raise DeliveryError(f"{shown} is no absolute folder; write it with three slashes.")
+        if "?" in rest:
+            raise DeliveryError(f"{shown} has a ? in it; write the folder without {scheme}:// before it.")
+        return _parse_folder(rest, shown)
     if not _URL.match(text):
-        raise DeliveryError(f"The destination {shown} begins with no name of a protocol; write s3://bucket/folder.")
-    if text.partition("://")[0].lower() in _NO_PLACES:
-        raise DeliveryError(f"The destination {shown} keeps nothing for others; write a server, a folder or a store.")
-    if rest.startswith("/") and text.partition("://")[0].lower() in _WITH_SERVER:
-        raise DeliveryError(f"The destination {shown} names no server or bucket; write it after the two slashes.")
+        raise DeliveryError(f"{shown} begins with no name of a protocol; write s3://bucket/folder.")
+    if scheme.lower() in _NO_PLACES:
+        raise DeliveryError(f"{shown} keeps nothing for others; write a server, a folder or a store.")
+    if rest.startswith("/") and scheme.lower() in _WITH_SERVER:
+        raise DeliveryError(f"{shown} names no server or bucket; write it after the two slashes.")
+    # A / or ? inside a password ends it: the part before would be taken for a server and looked up.
+    server = re.split(r"[/?]", rest, maxsplit=1)[0]
+    before = rest.rpartition("@")[0]
+    if len(before) > len(server) and (":" in before or scheme.lower() not in OBJECT_STORES):
+        raise DeliveryError(f"{shown} has a / or ? before its last @; {_ENCODED}.")
     if not rest.strip("/"):
-        raise DeliveryError(f"The destination {shown} names no folder; write one after it.")
+        raise DeliveryError(f"{shown} names no folder; write one after it.")
     return Bucket(text)
 
 
-def _parse_folder(text: str) -> Folder:
+def _parse_folder(text: str, shown: str) -> Folder:
     if text.startswith("~") and text != "~" and not text.startswith("~/"):
-        raise DeliveryError(f"The destination {text!r} is the home of somebody else; write that folder in full.")
+        raise DeliveryError(f"{shown} is the home of somebody else; write that folder in full.")
+    if re.search(r":.*@|^//.*@", text):
+        raise DeliveryError(
+            f"{shown} begins like a folder, and holds a login; write {_SHAPE}, or a URL such as s3://bucket/folder."
+        )
     return Folder(absolute(text))
 
 
-def _parse_remote(text: str) -> Remote:
+def _parse_remote(text: str, shown: str) -> Remote:
     found = _LOGIN.fullmatch(text)
     if found is None:
-        raise DeliveryError(f"The destination {text!r} cannot be understood; write {_SHAPE}.")
+        raise DeliveryError(f"{shown} cannot be understood; write {_SHAPE}.")
     user, host, path = found["user"], found["host"], found["path"]
+    if "@" in path:
+        raise DeliveryError(
+            f"{shown} has an @ behind its first colon, as if it held a password, which cannot be used: log in with a "
+            f"key, and write {_SHAPE}."
+        )
     if user is not None and not _WORD.fullmatch(user):
         raise DeliveryError(
-            f"The user {user!r} of the destination {text!r} is no login; write it with letters, digits, '.', '_' "
-            "and '-' only.",
+            f"{shown} has a user before its @ that is no login; write it with letters, digits, '.', '_' and '-' only."
         )
-    if not (_WORD.fullmatch(host) or _IPV6.fullmatch(host)):
-        raise DeliveryError(f"The server {host!r} of the destination {text!r} is no name of a server; write {_SHAPE}.")
+    if not _is_login(None, host):
+        raise DeliveryError(f"{shown} has a text before its colon that is no name of a server; write {_SHAPE}.")
     if path.startswith(":"):
-        raise DeliveryError(f"The destination {text!r} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
+        raise DeliveryError(f"{shown} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
     if not path:
-        raise DeliveryError(f"The destination {text!r} names no folder; write one after the colon.")
+        raise DeliveryError(f"{shown} names no folder; write one after the colon.")
     if path.startswith("~") and path != "~" and not path.startswith("~/"):
-        raise DeliveryError(f"The destination {text!r} is the home of somebody else; write that folder in full.")
+        raise DeliveryError(f"{shown} is the home of somebody else; write that folder in full.")
     if ".." in path.split("/"):
         # rsync drops it in some places and refuses it in others.
-        raise DeliveryError(f"The destination {text!r} goes up with '..'; write its folder in full.")
+        raise DeliveryError(f"{shown} goes up with '..'; write its folder in full.")
     if wild := re.search(r"[*?[]", path):
         # rsync at the far end takes them for a pattern, and whichever folder matches gets the files.
         raise DeliveryError(
-            f"The folder of the destination {text!r} holds {wild[0]!r}, which rsync takes for a pattern; write a "
-            "folder without '*', '?' and '['.",
+            f"The folder of {shown[:1].lower()}{shown[1:]} holds {wild[0]!r}, which rsync takes for a pattern; write a "
+            "folder without '*', '?' and '['."
         )
     return Remote(user, host, path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from sen2chain.jobs.deliver.attempt import IncompleteError, Patience
+from sen2chain.jobs.deliver.destination import OBJECT_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from sen2chain.jobs.deliver.destination import Bucket
 
-# An object of these appears when it is complete, so there is nothing to rename.
-_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos", "obs", "r2"})
 _LASTING = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -38,7 +37,8 @@ def missing_package(destination: Bucket) -> str | None:
             known_implementations[protocol]["class"].partition(".")[0] if protocol in known_implementations else ""
         )
         if package in {"", "fsspec"}:
-            return f"{destination} needs a package that is not installed; install what it asks for ({_line(error)})."
+            asked = destination.without_secrets(_line(error))
+            return f"{destination} needs a package that is not installed; install what it asks for ({asked})."
         return (
             f"{destination} is reached with {package}, which is not installed; install it with 'pip install {package}'."
         )
@@ -78,13 +78,16 @@ def send(root: Path, names: Sequence[str], destination: Bucket, patience: Patien
                 place = url_to_fs(destination.url)
                 place[0].invalidate_cache()  # an earlier delivery of this process may have listed the folders
             system, base = place
-            if _upload(system, root / name, f"{base.rstrip('/')}/{name}", whole=destination.protocol in _OBJECT_STORES):
+            if _upload(system, root / name, f"{base.rstrip('/')}/{name}", whole=destination.protocol in OBJECT_STORES):
                 sent.append(name)
             waiting.pop()
-        except Exception as error:  # drivers let through whatever their libraries raise
+        except Exception as error:  # noqa: BLE001  # drivers let through whatever their libraries raise
             sentence, passing = _understand(error, name, destination)
             if not (passing and patience.pause(sentence)):
-                raise IncompleteError(sentence, sent) from error
+                # A traceback would repeat what the driver says, with the password.
+                said = "".join(traceback.format_exception(error))
+                safe = destination.without_secrets(said) == said
+                raise IncompleteError(sentence, sent) from (error if safe else None)
     return sent
 
 
@@ -153,9 +156,7 @@ def _understand(error: Exception, name: str, destination: Bucket) -> tuple[str, 
         passing = True
     else:
         what = f"{name} cannot be sent to {destination}; check that the place exists and that the credentials are right"
-    reason = _line(error)
-    for secret in filter(None, {destination.secret, unquote(destination.secret or "")}):
-        reason = reason.replace(secret, "***")
+    reason = destination.without_secrets(_line(error))
     return f"{what} ({reason})." if reason else f"{what}.", passing
 
 
