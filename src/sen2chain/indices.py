@@ -10,13 +10,13 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from sen2chain.errors import FormulaError, RequestError, UnknownNameError
+from sen2chain.parallel import recorded_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -200,13 +200,11 @@ def _parse(name: str, formula: str) -> ast.Expression:
     return _parsed(name, formula)
 
 
-# Kept, so that parsing happens when an index is made and never in the threads of a run, for which the warning filter
-# below would hold as well.
+# Kept, so that parsing happens when an index is made and never in the threads of a run.
 @functools.lru_cache(maxsize=256)
 def _parsed(name: str, formula: str) -> ast.Expression:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's remarks on odd spelling are not for users of a formula
+        with recorded_warnings():  # Python's remarks on odd spelling are not for users of a formula
             tree = ast.parse(formula.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise FormulaError(f"The formula of {name} cannot be read: {formula!r}.") from None

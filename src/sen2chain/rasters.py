@@ -32,8 +32,7 @@ GDAL_OPTIONS: dict[str, str | int | bool] = {
     # With more threads GDAL decodes the tiles of a truncated JPEG 2000 file without reporting those that are lost; our
     # own threads keep the processors busy anyway.
     "GDAL_NUM_THREADS": 1,
-    # Megabytes. Every block is read once, so the cache only has to hold the blocks that threads are reading.
-    "GDAL_CACHEMAX": 64,
+    # Options that GDAL keeps for the whole process, as GDAL_CACHEMAX, have no place here.
 }
 
 
@@ -65,7 +64,11 @@ def counting() -> Iterator[Counts]:
 
 
 def environment() -> contextlib.AbstractContextManager[object]:
-    """GDAL's options for reading; they hold for the thread that enters the context."""
+    """GDAL's options for reading; they hold for the thread that enters the context.
+
+    In the main thread, though, rasterio sets options for the whole process, and loses some of the caller's when they
+    end: enter it in a thread of our own, see `sen2chain.parallel.apart`.
+    """
     env: contextlib.AbstractContextManager[object] = rasterio.Env(**GDAL_OPTIONS)
     return env
 

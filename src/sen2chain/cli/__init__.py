@@ -1,44 +1,55 @@
-"""The command: parse, call, print, exit code. Everything else lives in the rooms it calls.
+"""The command: parse, call, print, exit code. Everything else lives in the modules it calls.
 
 Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing came out, 4 a part could not be
-extracted, compiled or sent, 5 another run of the job is going on.
+extracted, compiled or sent, 5 another run of the job is going on, 130 interrupted.
 
-`command` turns errors into sentences and exit codes, `options` has every option that commands share, `show` prints, and
-`extract`, `compiled`, `job` and `demo` are the commands.
+`run` is the program: it starts at once and loads the rest where an interruption is already understood. `group` has the
+commands, `command` turns errors into sentences and exit codes, `options` has every option that commands share, `show`
+prints, and `extract`, `compiled`, `job` and `demo` are the commands.
 """
 
 from __future__ import annotations
 
-import io
+import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-import click
+if TYPE_CHECKING:
+    from sen2chain.cli.group import main
 
-from sen2chain.cli.compiled import compile_, update
-from sen2chain.cli.demo import demo
-from sen2chain.cli.extract import extract
-from sen2chain.cli.job import job
+__all__ = ["main", "run"]
 
-__all__ = ["main"]
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="sen2chain", prog_name="sen2chain")
-def main() -> None:
-    """Sentinel-2 archive in, clean time series out.
-
-    \b
-    Try it:   sen2chain demo demo-archive
-    Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --iterations 1 --out out
-    Keep it:  sen2chain update parcels.gpkg --index NDVI
-              sen2chain compile parcels.gpkg --index NDVI --monthly
-    Nightly:  sen2chain job new lakes
-    """  # noqa: D301  # the mark that keeps lines apart is a real backspace
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that lacks a letter of a layer's name shows its number.
-            stream.reconfigure(errors="backslashreplace")
+EXIT_INTERRUPTED = 130  # as shells have it
+INTERRUPTED = "Interrupted."
 
 
-for _command in (extract, update, compile_, job, demo):
-    main.add_command(_command)
+def __getattr__(name: str) -> object:
+    if name == "main":
+        from sen2chain.cli.group import main
+
+        return main
+    raise AttributeError(f"module 'sen2chain.cli' has no attribute {name!r}")
+
+
+def run() -> int:
+    """Run the command line of this process and return its exit code."""
+    try:
+        from sen2chain.cli.group import main
+
+        main(prog_name="sen2chain")
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:  # before a command began, or after it ended; in between the command says more
+        sys.stderr.write(f"sen2chain: {INTERRUPTED}\n")
+        code = EXIT_INTERRUPTED
+    else:
+        code = 0
+    # What is left to the interpreter, as to wait for threads, may be interrupted too.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough; nothing more can be written, not even at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code if isinstance(code, int) else 0 if code is None else 1

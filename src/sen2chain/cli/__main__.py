@@ -1,5 +1,7 @@
 """``python -m sen2chain.cli``: the command, where only the interpreter is known."""
 
-from sen2chain.cli import main
+import sys
 
-main(prog_name="sen2chain")
+from sen2chain.cli import run
+
+sys.exit(run())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any, NoReturn
 
 import click
 
+from sen2chain.cli import EXIT_INTERRUPTED, INTERRUPTED
 from sen2chain.errors import RequestError, Sen2ChainError
 from sen2chain.progress import printable
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
-EXIT_INTERRUPTED = 130  # as shells have it
 
 
 class Command(click.Command):
@@ -29,11 +28,9 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
                 raise
-            fail("Interrupted. Files that are there are complete; the next run goes on from them.", EXIT_INTERRUPTED)
+            fail(f"{INTERRUPTED} Files that are there are complete; the next run goes on from them.", EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # Whoever reads has seen enough; nothing more can be written, not even at the end of the process.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(EXIT_ERROR)
+            sys.exit(EXIT_ERROR)  # the reader has seen enough
         except OSError as error:
             if ctx.params.get("debug"):
                 raise

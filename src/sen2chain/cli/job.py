@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,7 @@ from sen2chain.cli.options import together
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sen2chain.jobs import JobExtraction
@@ -152,13 +155,10 @@ def run(name: str, library: str | None, *, quiet: bool, **_: Any) -> None:
     from sen2chain.jobs import BusyError
 
     found = _saved(name, library)
-    # Who stops a job, or shuts the machine down, finds it in the record.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup wants it ignored
-            signal.signal(number, _interrupt)
     show.say_if_compiling(quiet=quiet)
     try:
-        record = found.run(quiet=quiet, echo=(lambda sentence: None) if quiet else click.echo)  # noqa: ARG005
+        with _stoppable():
+            record = found.run(quiet=quiet, echo=(lambda sentence: None) if quiet else click.echo)  # noqa: ARG005
     except BusyError as error:
         fail(str(error), EXIT_BUSY)
     except JobError as error:
@@ -281,6 +281,21 @@ def _local(stamp: str) -> str:
     from datetime import datetime
 
     return f"{datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M}"
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """End a run in order when it is stopped or the machine shuts down, so that its record tells."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python lets no other one handle signals
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup wants it ignored
+                before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:

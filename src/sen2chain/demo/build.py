@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from sen2chain.records import ProductId
+
+
+_CLOCK = "OGR_CURRENT_DATE"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +92,9 @@ def build(folder: Path, scene: Scene = DEFAULT, progress: Callable[[int, int], N
             scl, cldprb = sky.over(frame, lattice, surface, cut=products.is_cut(overpass, position))
             seed = (scene.seed, overpass.sensing.toordinal(), 31 + position)
             view = products.View(frame, classes, light, today, scl, cldprb, seed, scene.noise)
-            damaged += _write(library / "data", product, view, scene, k)
+            # In a thread of its own, since rasterio sets GDAL's options for the whole process in the main one.
+            with ThreadPoolExecutor(1) as pool:
+                damaged += pool.submit(_write, library / "data", product, view, scene, k).result()
             written.append(product)
             if progress:
                 progress(len(written), total)
@@ -127,8 +133,9 @@ def _inset(frames: tuple[Frame, ...]) -> tuple[float, float, float, float]:
 def _write_layer(path: Path, layer: gpd.GeoDataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A GeoPackage notes when it was changed; fixed, so that the same scene gives the same file.
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2022-08-01T00:00:00.000Z"})
+    before = pyogrio.get_gdal_config_option(_CLOCK)
+    pyogrio.set_gdal_config_options({_CLOCK: "2022-08-01T00:00:00.000Z"})
     try:
         layer.to_file(path, layer=path.stem, driver="GPKG", engine="pyogrio")
     finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+        pyogrio.set_gdal_config_options({_CLOCK: before})

@@ -1,14 +1,15 @@
-"""Who runs tasks: this thread, or several. Each executor gives results in the order of the tasks."""
+"""Who runs tasks: one thread, or several. Each executor gives results in the order of the tasks."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.execute.rows import failed_batch
 from sen2chain.execute.task import TaskResult, extract
-from sen2chain.parallel import in_threads
+from sen2chain.parallel import apart, in_threads
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Serial:
-    """Runs one task after the other in this thread."""
+    """Runs one task after the other, each while the caller waits."""
 
     def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
         """Run tasks, see `Executor`."""
         for task in tasks:
-            yield _attempt(task, coverages, rules)
+            yield apart(partial(_attempt, task, coverages, rules))  # for GDAL's options, see `rasters.environment`
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.errors import GridMismatchError, RequestError, UnknownNameError
 from sen2chain.execute.executors import Executor, Serial, Threads
 from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
-from sen2chain.parallel import workers
+from sen2chain.parallel import apart, workers
 from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from sen2chain.execute.coverages import Coverages
     from sen2chain.execute.task import TaskResult
@@ -78,7 +79,7 @@ def execute(
     rules: RowRules,
     executor: Executor | None = None,
     seen: Mapping[str, Counter[Grid]] | None = None,
-) -> Iterator[TaskResult]:
+) -> Generator[TaskResult]:
     """Run tasks and yield their results in order.
 
     Parameters
@@ -127,8 +128,7 @@ def _one_grid_per_tile(
         for task in coming[tile]:
             if tile in known:
                 return
-            with environment(), ExitStack() as stack:
-                vote(tile, ten_metre_grid(task, Files(stack)))
+            vote(tile, apart(partial(_grid, task)))
         coming[tile].clear()
         known.setdefault(tile, votes[tile].most_common(1)[0][0])
 
@@ -146,6 +146,11 @@ def _one_grid_per_tile(
                 settle(tile)
             first = waiting.popleft()
             yield first if grid is None or grid == known[tile] else _mismatched(first, known[tile], coverages, rules)
+
+
+def _grid(task: Task) -> Grid | None:
+    with environment(), ExitStack() as stack:
+        return ten_metre_grid(task, Files(stack))
 
 
 def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: RowRules) -> TaskResult:

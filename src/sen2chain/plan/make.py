@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sen2chain.coverage import near
 from sen2chain.errors import RasterError, RequestError, UnreadableError
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.library import read_metadata
+from sen2chain.parallel import apart
 from sen2chain.plan.sources import Task, plan_task
 from sen2chain.rasters import Raster, environment
 
@@ -97,11 +99,15 @@ def _real_grid(acquisitions: Iterable[Acquisition]) -> Grid | None:
         locations = [*acquisition.bands.values(), *(p for ps in acquisition.indices.values() for p in ps)]
         for location in (*locations, *acquisition.masks.values(), *acquisition.masked.values()):
             try:
-                with environment(), Raster(location) as raster:
-                    return raster.grid
+                return apart(partial(_grid, location))
             except RasterError:
                 continue
     return None
+
+
+def _grid(location: str) -> Grid:
+    with environment(), Raster(location) as raster:
+        return raster.grid
 
 
 def _within_cover(acquisition: Acquisition, request: Request) -> bool:

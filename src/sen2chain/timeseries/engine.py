@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     import geopandas as gpd
@@ -88,8 +89,8 @@ class Engine:
 
     def run(
         self, tasks: Sequence[Task], seen: Mapping[str, Counter[Grid]] | None = None, title: str = "extracting"
-    ) -> Iterator[TaskResult]:
-        """Run tasks and yield their results in order.
+    ) -> Generator[TaskResult]:
+        """Run tasks and yield their results in order; close it, so that nothing goes on after an error.
 
         Parameters
         ----------
@@ -100,8 +101,9 @@ class Engine:
         title
             What the progress bar says.
         """
-        with progress(title, len(tasks), quiet=self.quiet) as step:
-            for result in execute(tasks, self.coverages(), self.rules, self.executor, seen):
+        results = execute(tasks, self.coverages(), self.rules, self.executor, seen)
+        with progress(title, len(tasks), quiet=self.quiet) as step, closing(results):
+            for result in results:
                 yield result
                 step()
 

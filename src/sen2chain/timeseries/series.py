@@ -6,6 +6,7 @@ first output runs.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -202,12 +203,12 @@ class TimeSeries:
         ledger = engine.ledger()
         spool = Spool(engine.row_format(with_mask=len(request.masks) > 1, with_reason=request.keep_empty))
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
-        results = engine.run(self.plan.tasks)
-        for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
-            for batches in _by_output(together):
-                for batch in select(batches):
-                    ledger.add(batch)
-                    spool.add(batch)
+        with contextlib.closing(engine.run(self.plan.tasks)) as results:
+            for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
+                for batches in _by_output(together):
+                    for batch in select(batches):
+                        ledger.add(batch)
+                        spool.add(batch)
         self._ledger, self._spool = ledger, spool
         return self
 

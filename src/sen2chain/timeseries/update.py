@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -128,8 +129,10 @@ class Update:
             path.unlink(missing_ok=True)
         if work.tasks:
             ledger.expect(work.keys)
-            for result in engine.run(work.tasks, ledger.grids(without={str(task.product) for task in work.tasks})):
-                self._store(result, work)
+            grids = ledger.grids(without={str(task.product) for task in work.tasks})
+            with contextlib.closing(engine.run(work.tasks, grids)) as results:
+                for result in results:
+                    self._store(result, work)
         self._tell_of_lossy_rows()
         return done
 

@@ -11,7 +11,6 @@ import logging
 import re
 import shutil
 import tempfile
-import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ import pyogrio
 import shapely
 
 from sen2chain.errors import LayerError
+from sen2chain.parallel import recorded_warnings
 from sen2chain.records import RESERVED_COLUMNS
 from sen2chain.vectors import saved
 from sen2chain.vectors.layer import LINE_BREAKS, Layer, one_line
@@ -114,8 +114,7 @@ def _from_frame(stem: str, frame: Any, label: str, path: Path | None) -> tuple[L
 
 def _read_file(path: Path, layer: str | None) -> tuple[str, Any]:
     """Read one layer of a file: its stem for result files, and the frame."""
-    with warnings.catch_warnings(record=True) as remarks, _reader_errors(path):
-        warnings.simplefilter("always")  # recorded below, not raised, whatever the caller's filters say
+    with recorded_warnings() as remarks, _reader_errors(path):
         if path.suffix.lower() in _PARQUET:
             stem, frame = path.stem, gpd.read_parquet(path)
             if layer not in {None, stem}:

@@ -1,0 +1,73 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sen2chain.cli import EXIT_INTERRUPTED, INTERRUPTED
+from sen2chain.cli.command import fail
+from sen2chain.cli.compiled import compile_, update
+from sen2chain.cli.demo import demo
+from sen2chain.cli.extract import extract
+from sen2chain.cli.job import job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["main"]
+
+
+class Program(click.Group):
+    """The commands, on streams that can show every text."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; the streams are afterwards as they were."""
+        with contextlib.ExitStack() as stack:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # A terminal that lacks a letter of a layer's name shows its number.
+                    stack.callback(stream.reconfigure, errors=stream.errors)
+                    stream.reconfigure(errors="backslashreplace")
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Understand the command line."""
+        with _interruptible():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, which says more where it is interrupted itself."""
+        with _interruptible():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Leave as an interrupted program does, where click would say "Aborted!" and exit with 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(INTERRUPTED, EXIT_INTERRUPTED)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="sen2chain", prog_name="sen2chain")
+def main() -> None:
+    """Sentinel-2 archive in, clean time series out.
+
+    \b
+    Try it:   sen2chain demo demo-archive
+    Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --iterations 1 --out out
+    Keep it:  sen2chain update parcels.gpkg --index NDVI
+              sen2chain compile parcels.gpkg --index NDVI --monthly
+    Nightly:  sen2chain job new lakes
+    """  # noqa: D301  # the mark that keeps lines apart is a real backspace
+
+
+for _command in (extract, update, compile_, job, demo):
+    main.add_command(_command)
