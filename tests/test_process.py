@@ -25,8 +25,8 @@ from rasterio._env import del_gdal_config, get_gdal_config, set_gdal_config
 
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo, rasters
 from sen2chain.cli import main
-from sen2chain.execute import executors
-from sen2chain.parallel import recorded_warnings
+from sen2chain.execute.task import extract
+from sen2chain.parallel import apart, recorded_warnings
 from sen2chain.spool import Spool
 from sen2chain.vectors import read_layer
 
@@ -86,14 +86,17 @@ def unchanged() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _settings_of_the_caller() -> Iterator[None]:
     """Values that are not the defaults, in both copies of GDAL, so that resetting is no restoring."""
+    cache = get_gdal_config("GDAL_CACHEMAX")
     mine = {"GDAL_NUM_THREADS": "3", "GDAL_PAM_ENABLED": "YES", "OGR_CURRENT_DATE": "2020-01-01T00:00:00.000Z"}
     with np.errstate(over="raise"):
         for name, value in mine.items():
             set_gdal_config(name, value)
         pyogrio.set_gdal_config_options(mine)
+        set_gdal_config("GDAL_CACHEMAX", 50_000_000)
         try:
             yield
         finally:
+            set_gdal_config("GDAL_CACHEMAX", cache)
             for name in mine:
                 del_gdal_config(name)
             pyogrio.set_gdal_config_options(dict.fromkeys(mine))
@@ -129,13 +132,13 @@ def test_a_run_leaves_the_process_as_it_was(
 
 def test_while_a_run_goes_on_too(archive: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    add = Spool.add
 
-    def look(self: Spool, batch: Any) -> None:
-        seen.append(state()["rasterio's GDAL"])
-        add(self, batch)
+    def look(*args: Any) -> Any:
+        with rasters.environment():
+            seen.append(apart(lambda: state()["rasterio's GDAL"]))  # as another thread sees them
+        return extract(*args)
 
-    monkeypatch.setattr(Spool, "add", look)
+    monkeypatch.setattr("sen2chain.execute.executors.extract", look)
     before = state()["rasterio's GDAL"]
     for multiproc in (1, 3):
         assert series(archive, multiproc=multiproc).rows
@@ -151,7 +154,7 @@ def test_a_run_that_ends_early_leaves_nothing_behind(
 ) -> None:
     ts = series(archive, multiproc=multiproc)
     if place == "task":
-        monkeypatch.setattr(executors, "extract", broken(error))
+        monkeypatch.setattr("sen2chain.execute.executors.extract", broken(error))
     else:
         monkeypatch.setattr(Spool, "add", broken(error))
     # The error is kept, with all its frames: nothing may wait for their end.

@@ -4,7 +4,7 @@ Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing c
 extracted, compiled or sent, 5 another run of the job is going on, 130 interrupted.
 
 `run` is the program: it starts at once and loads the rest where an interruption is already understood. `group` has the
-commands, `command` turns errors into sentences and exit codes, `options` has every option that commands share, `show`
+commands, `command` turns errors into sentences and exit `codes`, `options` has every option that commands share, `show`
 prints, and `extract`, `compiled`, `job` and `demo` are the commands.
 """
 
@@ -15,13 +15,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, INTERRUPTED
+
 if TYPE_CHECKING:
     from sen2chain.cli.group import main
 
 __all__ = ["main", "run"]
-
-EXIT_INTERRUPTED = 130  # as shells have it
-INTERRUPTED = "Interrupted."
 
 
 def __getattr__(name: str) -> object:
@@ -52,4 +51,4 @@ def run() -> int:
     except BrokenPipeError:
         # The reader has seen enough; nothing more can be written, not even at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code if isinstance(code, int) else 0 if code is None else 1
+    return code if isinstance(code, int) else 0 if code is None else EXIT_ERROR

@@ -7,11 +7,9 @@ from typing import Any, NoReturn
 
 import click
 
-from sen2chain.cli import EXIT_INTERRUPTED, INTERRUPTED
+from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, INTERRUPTED
 from sen2chain.errors import RequestError, Sen2ChainError
 from sen2chain.progress import printable
-
-EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY = 1, 2, 3, 4
 
 
 class Command(click.Command):

@@ -11,7 +11,8 @@ from click.core import ParameterSource
 from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli import show
-from sen2chain.cli.command import EXIT_NOTHING, EXIT_PARTLY, Command, fail
+from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
+from sen2chain.cli.command import Command, fail
 from sen2chain.errors import RequestError
 
 if TYPE_CHECKING:

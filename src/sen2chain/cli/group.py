@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sen2chain.cli import EXIT_INTERRUPTED, INTERRUPTED
+from sen2chain.cli.codes import EXIT_INTERRUPTED, INTERRUPTED
 from sen2chain.cli.command import fail
 from sen2chain.cli.compiled import compile_, update
 from sen2chain.cli.demo import demo

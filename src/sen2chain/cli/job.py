@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain.cli import show
-from sen2chain.cli.command import EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE, Command, fail
+from sen2chain.cli.codes import EXIT_BUSY, EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE
+from sen2chain.cli.command import Command, fail
 from sen2chain.cli.options import together
 from sen2chain.progress import printable
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from sen2chain.jobs import JobExtraction
     from sen2chain.jobs.planned import Scheduled
     from sen2chain.jobs.record import Status
-
-EXIT_BUSY = 5
 
 _RUN_EXAMPLES = """
 \b
