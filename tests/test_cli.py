@@ -80,9 +80,13 @@ def test_quiet_prints_nothing(command: list[str]) -> None:
 def test_verbose_lists_every_acquisition(command: list[str]) -> None:
     brief, full = run(*command, *on(CLEAR)), run(*command, *on(CLEAR), "--verbose")
     assert full.exit_code == 0
-    for text in ("S2B_MSIL2A_20211015T103021_N0301_R108_T31TGJ_20211015T133021", "bands", "computed from SCL"):
+    for text in (
+        "S2B_MSIL2A_20211015T103021_N0301_R108_T31TGJ_20211015T133021", "bands", "computed from SCL",
+    ):  # fmt: skip
         assert text in full.output, text
         assert text not in brief.output, text
+    acquisitions = [line for line in full.output.splitlines() if "S2B_MSIL2A_20211015" in line]
+    assert sum(int(line.rsplit("superseded ")[1]) for line in acquisitions if "superseded" in line) == 6, "by reason"
 
 
 def test_report_writes_every_line_to_a_file(command: list[str], tmp_path: Path) -> None:
@@ -272,6 +276,7 @@ def test_exit_4_when_a_file_is_damaged(command: list[str], tmp_path: Path) -> No
     result = run(*command, *on(DAMAGED))
     assert result.exit_code == 4
     assert "T32TLP_20220503T103021_B04_10m.jp2 cannot be read" in result.output
+    assert_one_sentence([*command, *on(DAMAGED), "-q"], "B04_10m.jp2 cannot be read", 4)
     assert len(pd.read_csv(tmp_path / "out" / "parcels" / f"parcels_NDVI_{DAMAGED}_{DAMAGED}.csv")) > 0
 
 
@@ -279,6 +284,8 @@ def test_exit_4_when_one_mask_gave_nothing(command: list[str]) -> None:
     result = run(*command, *on(CLEAR), "--mask", "OCM")
     assert result.exit_code == 4
     assert "No OCM raster is stored" in result.output
+    quiet = run(*command, *on(CLEAR), "--mask", "OCM", "-q")
+    assert sentence(quiet).startswith("sen2chain: A part could not be extracted. NDVI under OCM gave no row.")
 
 
 # --- help, errors

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sen2chain.ledger import COLUMNS, HEAD, Ledger
+from sen2chain.ledger import COLUMNS, HEAD, Ledger, remarks
 from sen2chain.records import Batch, ProductId, Reason, Skipped
 
 PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
@@ -109,3 +110,49 @@ def test_an_odd_name_is_no_damage_but_a_broken_zip_is(reason: Reason, damage: bo
     ledger = Ledger()
     ledger.add_skipped([Skipped("S2A.zip", "31TGJ", reason, "A sentence.")], 12)
     assert ledger.has_damage is damage
+
+
+CLDPRB = "cldprb is empty: the archive lacks MSK_CLDPRB_20m."
+
+
+def enter(
+    ledger: Ledger, orbit: int, reasons: dict[Reason, int], error: str, rows: int = 0, mask: str = "CM001"
+) -> None:
+    product = replace(PRODUCT, orbit=orbit)
+    ledger.enter("NDVI", mask, product, value_source="", mask_source="", rows=rows, reasons=reasons, error=error)
+
+
+def test_a_note_is_not_taken_for_a_cause() -> None:
+    ledger = Ledger()
+    for orbit in (1, 2):
+        enter(ledger, orbit, {Reason.CLOUD: 4}, CLDPRB)
+    assert ledger.main_cause() == (
+        "Most often, the cloud mask removed every valid pixel of the feature (8 times). "
+        "Try a longer period or another cloud mask."
+    )
+    enter(ledger, 3, {}, CLDPRB, rows=4)
+    assert ledger.why_partly([("NDVI", "CM001")]) == ""
+    assert ledger.why_partly([("NDVI", "CM001"), ("NBR", "CM001")]) == "NBR under CM001 gave no row."
+    for orbit in (4, 5):
+        enter(ledger, orbit, {Reason.UNREADABLE: 4}, f"b{orbit}.jp2 cannot be read.")
+    enter(ledger, 5, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
+    assert ledger.why_partly([("NDVI", "CM001"), ("NDVI", "OCM")]) == (
+        "2 products could not be used: b4.jp2 cannot be read. NDVI under OCM gave no row. "
+        "Most often, the archive has neither the mask nor the rasters to compute it (4 times). No OCM raster is stored."
+    )
+
+
+def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_first() -> None:
+    ledger = Ledger()
+    for orbit in range(1, 8):
+        enter(ledger, orbit, {}, CLDPRB, rows=4)
+        enter(ledger, orbit, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
+    enter(ledger, 9, {Reason.UNREADABLE: 4}, "b9.jp2 cannot be read.")
+    enter(ledger, 10, {}, "cldprb is empty: c10.jp2 cannot be read.", rows=4)
+    assert remarks(ledger.frame()) == [
+        f"7 products, as {replace(PRODUCT, orbit=1)}: No OCM raster is stored.",
+        f"{replace(PRODUCT, orbit=9)}: b9.jp2 cannot be read.",
+        "cldprb is empty for 7 products: the archive lacks MSK_CLDPRB_20m.",
+        f"{replace(PRODUCT, orbit=10)}: cldprb is empty: c10.jp2 cannot be read.",
+    ]
+    assert remarks(Ledger().frame()) == []

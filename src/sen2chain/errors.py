@@ -15,7 +15,8 @@
     │   └── GridMismatchError     another grid or CRS than its tile's
     ├── ExecutorError             tasks cannot be run where they were asked to be
     ├── StoreError                a folder of raw and compiled rows cannot be used
-    ├── OutputError               the result cannot be written
+    ├── OutputError               the result cannot be written, or would replace another one
+    │   └── EmptyResultError      it has no rows, and the table that is there has; everything else was written
     └── JobError                  a job cannot be used: its file, its name, another run of it
         ├── ScheduleError         cron or systemd cannot be told when it runs
         └── DeliveryError         files cannot be brought to their destination
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def escaped(text: str) -> str:
@@ -142,7 +144,23 @@ class StoreError(Sen2ChainError):
 
 
 class OutputError(Sen2ChainError):
-    """A result cannot be written."""
+    """A result cannot be written, or would replace one that was made otherwise."""
+
+
+class EmptyResultError(OutputError):
+    """A table without rows would replace one with rows; told after everything else was written.
+
+    Parameters
+    ----------
+    sentence
+        Which tables are kept.
+    files
+        What was written.
+    """
+
+    def __init__(self, sentence: str, files: Iterable[Path] = ()) -> None:
+        self.files = list(files)
+        super().__init__(sentence)
 
 
 class JobError(Sen2ChainError):

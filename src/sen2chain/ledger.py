@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sen2chain.progress import counted
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -107,9 +108,59 @@ class Ledger:
             return ""
         # Of equals the one is named that somebody can mend.
         reason = max(located, key=lambda r: (located[r], r not in _NATURAL), default=Reason.OUTSIDE_TILE)
-        example = next((line["error"] for line in self.lines if line[reason.value] and line["error"]), "")
+        # Of other reasons a line's error is only a note, as that cldprb is empty.
+        explained = reason in {*BROKEN, *LACKING}
+        example = next((x["error"] for x in self.lines if explained and x[reason.value] and x["error"]), "")
         sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
         return f"{sentence} {example or _MENDING.get(reason, '')}".strip()
+
+    def why_partly(self, outputs: Iterable[tuple[str, str]]) -> str:
+        """Say what keeps a run that gave rows from being complete, with an example; empty where nothing does.
+
+        Parameters
+        ----------
+        outputs
+            Names of each index and each mask it was asked for.
+        """
+        parts = []
+        broken = [line for line in self.lines if line["index"] and any(line[reason.value] for reason in BROKEN)]
+        if broken:
+            products = len({line["acquisition"] for line in broken})
+            example = next((line["error"] for line in broken if line["error"]), "see the report.")
+            parts.append(f"{counted(products, 'product')} could not be used: {example}")
+        for index, mask in outputs:
+            lines = [line for line in self.lines if (line["index"], line["mask"]) == (index, mask)]
+            if not any(line["rows"] for line in lines):
+                parts.append(f"{index} under {mask} gave no row. {Ledger(lines).main_cause()}".strip())
+        return " ".join(parts[:_PARTS])
+
+
+_PARTS = 3
+"""Number of causes that are named in one message."""
+
+
+def remarks(report: pd.DataFrame) -> list[str]:
+    """Return what a report says of products, what could not be used first, each sentence once with its products.
+
+    Parameters
+    ----------
+    report
+        What `Ledger.frame` returns.
+    """
+    told = report[report["error"] != ""]
+    harmful = told[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")
+    found = []
+    for lines, is_note in ((told[harmful], False), (told[~harmful], True)):
+        for error, group in lines.groupby("error", sort=False):
+            names = group["acquisition"].unique()
+            what, colon, why = str(error).partition(": ")
+            if len(names) == 1:
+                found.append(f"{names[0]}: {error}")
+            elif is_note and colon:
+                found.append(f"{what} for {len(names)} products: {why}")
+            else:
+                found.append(f"{len(names)} products, as {names[0]}: {error}")
+    return found
 
 
 _MENDING = {

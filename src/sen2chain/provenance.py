@@ -1,18 +1,35 @@
-"""How rows came about, as the JSON beside every result says it."""
+"""How rows came about, as the JSON beside every result says it, and what that JSON protects.
+
+A result is not replaced by another one without being told to: `check_results` compares what the JSON of an existing
+table says with what is asked for now.
+"""
 
 from __future__ import annotations
 
+import csv
 import functools
+import hashlib
 import importlib.metadata
+import json
 import platform
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sen2chain import settings
+from sen2chain.errors import OutputError
+from sen2chain.export import to_json
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from sen2chain.plan import Request
     from sen2chain.vectors import Layer
@@ -44,20 +61,7 @@ def provenance(
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": dict(_versions()),
-        "parameters": {
-            "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
-            "masks": [m.name for m in request.masks if mask in {None, m.name}],
-            "date_min": request.first, "date_max": request.last,
-            "cover_min": request.cover_min, "cover_max": request.cover_max, "pixels": request.pixels,
-            "buffer": request.buffer, "stats": list(request.statistics.extra), "min_valid": request.min_valid,
-            "units": request.units, "keep_empty": request.keep_empty, "prefer": request.prefer,
-            "scale": SCALE, "nodata": NODATA,
-        },
-        "layer": {
-            "path": str(layer.path) if layer.path else None, "name": layer.name, "crs": layer.crs,
-            "features": len(layer), "sha256": layer.identity, "repaired": list(layer.repaired),
-            "null": list(layer.null), "empty": list(layer.empty),
-        },
+        **conditions(request, layer, index=index, mask=mask),
         "archive": archive,
         "rows": sum(line["rows"] for line in lines),
         "left_out": {name: n for name, n in reasons.items() if n},
@@ -69,9 +73,242 @@ def provenance(
             }
             for line in lines
         ],
+    }
+
+
+def conditions(
+    request: Request, layer: Layer, *, index: str | None = None, mask: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the part of a provenance that is known before anything is extracted; parameters as for `provenance`."""
+    return {
+        "parameters": {
+            "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
+            "masks": [m.name for m in request.masks if mask in {None, m.name}],
+            "date_min": request.first, "date_max": request.last,
+            "cover_min": request.cover_min, "cover_max": request.cover_max, "pixels": request.pixels,
+            "buffer": request.buffer, "stats": list(request.statistics.extra), "min_valid": request.min_valid,
+            "units": request.units, "keep_empty": request.keep_empty, "prefer": request.prefer,
+            "scale": SCALE, "nodata": NODATA,
+        },
+        "layer": {
+            "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "crs": layer.crs,
+            "features": len(layer), "sha256": layer.identity, "boxes_sha256": _boxes(layer),
+            "repaired": list(layer.repaired), "null": list(layer.null), "empty": list(layer.empty),
+        },
     }  # fmt: skip
+
+
+def _boxes(layer: Layer) -> str:
+    """Return the SHA-256 (hex) of CRS and boxes of all features, which survives a change of the layer's format."""
+    # A millimetre, or a centimetre where they are degrees: what GeoJSON keeps.
+    decimals = 7 if np.nanmax(np.abs(layer.bounds), initial=0) <= 360 else 3
+    return hashlib.sha256(layer.crs.encode() + (np.round(layer.bounds, decimals) + 0.0).tobytes()).hexdigest()
 
 
 @functools.cache  # a compilation writes hundreds of files, and finding a version reads one
 def _versions() -> tuple[tuple[str, str], ...]:
     return ("python", platform.python_version()), *((name, importlib.metadata.version(name)) for name in _VERSIONS)
+
+
+# ------------------------------------------------------------------------------------------------------ what is there
+
+_TABLES = (".csv", ".parquet")
+_COMPARED = (
+    "masks", "units", "pixels", "buffer", "stats", "cover_min", "cover_max", "min_valid", "keep_empty", "prefer",
+)  # fmt: skip
+"""Parameters that make it another result; other dates and other products make it a newer or an older one."""
+_NAMES = {"masks": "mask", "units": "unit", "pixels": "pixel rule", "stats": "statistics"}
+_UNNAMED = "layer"  # the name of every GeoDataFrame without one
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A table that is about to be written."""
+
+    path: Path
+    """The file."""
+    note: Mapping[str, Any]
+    """What `conditions` returns."""
+    columns: Callable[[], Sequence[str]] | None = None
+    """Gives its columns; None where a table without JSON is replaced whatever its columns are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Tables that will be replaced."""
+
+    known: list[Path]
+    """Those whose JSON says that they were made in the same way."""
+    unknown: list[Path]
+    """Those without a JSON."""
+
+    def sentences(self) -> list[str]:
+        """Return a sentence on each of the two, where there are any."""
+        found = []
+        if self.known:
+            found.append(f"{_listed(self.known)} of an earlier run {_are(self.known)} replaced.")
+        if self.unknown:
+            what = (
+                "has no JSON that says how it was" if len(self.unknown) == 1 else "have no JSON that says how they were"
+            )
+            found.append(f"{_listed(self.unknown)} {what} made, and {_are(self.unknown)} replaced.")
+        return found
+
+
+def check_results(planned: Iterable[Planned]) -> Replaced:
+    """Make sure that no result is replaced by one that was made otherwise; nothing is written.
+
+    Parameters
+    ----------
+    planned
+        All tables that are to be written.
+
+    Raises
+    ------
+    OutputError
+        If a table that is there has another mask, unit, pixel rule, buffer, formula, layer or other parameters, or has
+        other columns and no JSON, or if a JSON that is not ours is in the way.
+    """
+    refused: list[str] = []
+    replaced = Replaced([], [])
+    notes: dict[int, dict[str, Any]] = {}  # many files of a compilation are made in one way
+    for table in planned:
+        now = notes.setdefault(id(table.note), {}) or json.loads(to_json(table.note))
+        notes[id(table.note)] = now
+        trouble = _trouble(table, now)
+        if trouble:
+            refused.append(f"{table.path} {trouble}")
+        elif settings.is_file(table.path):
+            (replaced.known if read_provenance(table.path) else replaced.unknown).append(table.path)
+    if refused:
+        more = f" So {'is' if len(refused) == 2 else 'are'} {len(refused) - 1} more." if len(refused) > 1 else ""
+        raise OutputError(
+            f"{refused[0]}; choose another folder or name, or replace it with overwrite=True (--overwrite).{more}"
+        )
+    return replaced
+
+
+def has_rows(path: Path) -> bool:
+    """Tell whether a table is there and has rows."""
+    try:
+        if path.suffix == ".parquet":
+            return bool(pq.read_metadata(path).num_rows)
+        with path.open("rb") as file:
+            return bool(file.readline()) and bool(file.readline().strip())
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _are(paths: Sequence[Path]) -> str:
+    return "is" if len(paths) == 1 else "are"
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{others}"
+
+
+def _trouble(table: Planned, now: Mapping[str, Any]) -> str:
+    """Say why a table must not be written; nothing where it may."""
+    beside = table.path.with_suffix(".json")
+    if _is_foreign(beside):
+        return f"would have its JSON in {beside.name}, which is there and is not one of sen2chain"
+    # A CSV and a Parquet file share their JSON, so that either protects the other.
+    tables = [table.path, *(table.path.with_suffix(end) for end in _TABLES if end != table.path.suffix)]
+    for path in tables:
+        if not settings.is_file(path):
+            continue
+        former = read_provenance(path)
+        differ = list(_differences(former, now)) if former else []
+        if differ:
+            which = "is" if path == table.path else f"would share its JSON with {path.name}, which is"
+            return f"{which} another result: {'; '.join(differ)}"
+        if path == table.path and not former and table.columns and _columns(path) != [*table.columns()]:
+            return "has other columns, and no JSON says how it was made"
+    return ""
+
+
+def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say what makes a result another one; what the former JSON does not say is not compared."""
+    before, after = former["parameters"], now["parameters"]
+    formulas, wanted = before.get("indices"), after["indices"]
+    if isinstance(formulas, dict) and formulas != wanted:
+        for name in dict.fromkeys([*formulas, *wanted]):
+            if formulas.get(name) != wanted.get(name):
+                yield _versus(f"formula of {name}", formulas.get(name, "not there"), wanted.get(name, "not there"))
+    for key in _COMPARED:
+        if key in before and (before[key] or None) != (after[key] or None):
+            yield _versus(_NAMES.get(key, key), before[key], after[key])
+    was, layer = former.get("layer"), now["layer"]
+    if isinstance(was, dict) and _is_other_layer(was, layer):
+        yield _versus("layer", _called(was), _called(layer))
+
+
+def _versus(what: str, before: object, after: object) -> str:
+    return f"{what} {_text(before)} in the file, {_text(after)} now"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return "/".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _called(layer: Mapping[str, Any]) -> str:
+    return str(layer.get("path") or f"a GeoDataFrame of {layer.get('features', 'some')} features")
+
+
+def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether neither the place nor the content of two layers is the same."""
+    if was.get("sha256") in {None, now["sha256"]} or was.get("boxes_sha256") == now["boxes_sha256"]:
+        return False
+    if was.get("path") and now["path"]:
+        before, after = PurePath(was["path"]), PurePath(now["path"])
+        # Former versions wrote paths as they were given: relative ones are compared as far as they go.
+        parts = tuple(part for part in before.parts if part != "..")
+        return before != after if before.is_absolute() else after.parts[-len(parts) :] != parts
+    unnamed = now["name"] == _UNNAMED
+    return unnamed or bool(was.get("path") or now["path"])
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read how a table was made, from itself or from the JSON beside it; empty where neither says."""
+    text: bytes | None = None
+    try:
+        if path.suffix == ".parquet":
+            text = (pq.read_schema(path).metadata or {}).get(b"sen2chain")
+    except (OSError, pa.ArrowException):
+        text = None
+    found = _parsed(text) if text else _read(path.with_suffix(".json"))
+    return found if isinstance(found, dict) and isinstance(found.get("parameters"), dict) else {}
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether a JSON is something else than a provenance, as a layer in GeoJSON."""
+    found = _read(path)
+    return bool(found) and not (isinstance(found, dict) and isinstance(found.get("parameters"), dict))
+
+
+def _read(path: Path) -> object:
+    try:
+        return _parsed(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:  # damaged, so it says nothing
+        return None
+
+
+def _columns(path: Path) -> list[str]:
+    """Return the columns of a table; none where it cannot be read."""
+    try:
+        if path.suffix == ".parquet":
+            return list(pq.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, ValueError, csv.Error, pa.ArrowException):
+        return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,7 @@ from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.cli.command import Command, fail
-from sen2chain.errors import RequestError
+from sen2chain.errors import EmptyResultError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +79,7 @@ _BELONGS = {
 @shared.prefer
 @shared.executor
 @shared.report
+@shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def update(layer_file: str, **options: Any) -> None:
     """Extract what is new into the folder of LAYER.
@@ -94,7 +94,10 @@ def update(layer_file: str, **options: Any) -> None:
     show.say_if_compiling(quiet=options["quiet"])
     series = TimeSeriesCompil(layer_file, **shared.of_series(options))
     if file is not None:
-        atomic.check_folder(file.parent)  # what cannot be written is told before the work starts
+        # What cannot be written is told before the work starts.
+        if not options["overwrite"]:
+            series.check_report(file)
+        atomic.check_folder(file.parent)
     done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
     if options["dry_run"]:
         if not options["quiet"]:
@@ -102,8 +105,12 @@ def update(layer_file: str, **options: Any) -> None:
         if not (done.asked or done.kept):
             fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
         return
+    kept = ""
     if file is not None:
-        series.report_to_csv(file)
+        try:
+            series.report_to_csv(file, overwrite=options["overwrite"])
+        except EmptyResultError as error:
+            kept = str(error)
     partly = series.incomplete
     if not options["quiet"]:
         # A nightly run that found nothing new is short, unless something is missing.
@@ -117,12 +124,9 @@ def update(layer_file: str, **options: Any) -> None:
     # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
     if not series.has_rows or not series.plan.tiles:
         why = series.why_nothing() or next(reversed(done.notes), "")
-        fail(f"There are no rows of the products asked for. {why}".strip(), EXIT_NOTHING)
-    if done.lost or (partly and series.rows):
-        if options["quiet"]:
-            errors = series.report["error"]
-            fail(f"A part could not be extracted. {next((e for e in errors if e), '')}".strip(), EXIT_PARTLY)
-        sys.exit(EXIT_PARTLY)
+        fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
+    if done.lost or kept or (partly and series.rows):
+        fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
 
 
 @click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES)
@@ -196,6 +200,7 @@ def update(layer_file: str, **options: Any) -> None:
 @shared.layer_name
 @shared.pixels
 @shared.cover
+@shared.overwrite
 @shared.common("all files that were written, however many")
 def compile_(layer_file: str, **options: Any) -> None:
     """Make tables of what is in the folder of LAYER.
@@ -217,6 +222,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         aggregate=options["aggregate"] or None,
         formats=options["formats"] or "csv",
         smoothing=options["smoothing"] or False,
+        overwrite=options["overwrite"],
         **{name: options[name] for name in _OF_COMPILATION},
     )
     if not options["quiet"]:
@@ -226,7 +232,7 @@ def compile_(layer_file: str, **options: Any) -> None:
     if not done.files and not done.unchanged:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:
-        sys.exit(EXIT_PARTLY)
+        fail(f"A part could not be compiled. {done.notes[0]}", EXIT_PARTLY)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--parcels", type=int, metavar="N", help="Number of parcels.  [default: 48]")
 @click.option("--seed", type=int, help="Another season, other fields.  [default: 1]")
+@shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | None, **options: Any) -> None:
     """Write a small but truthful archive with parcels to DIR and run the extraction on it.
@@ -62,7 +63,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         library=archive.library,
         quiet=quiet,
     )
-    files = series.to_csv(folder / "out")
+    files = series.to_csv(folder / "out", overwrite=options["overwrite"])
     if not quiet:
         _show_season(series)
     finish(series, files, quiet=quiet, verbose=options["verbose"], damage_is_part_of_it=True)

@@ -10,6 +10,7 @@ from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli.command import Command
 from sen2chain.cli.show import finish, say_if_compiling
+from sen2chain.errors import EmptyResultError
 
 _EXAMPLES = """
 \b
@@ -54,6 +55,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
 @shared.executor
 @shared.report
+@shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def extract(layer_file: str, **options: Any) -> None:
     """Extract statistics of LAYER's polygons into CSV files.
@@ -63,17 +65,31 @@ def extract(layer_file: str, **options: Any) -> None:
     """
     from sen2chain.timeseries import TimeSeries
 
-    report = shared.report_file(options["report"])
+    report, out, overwrite = (
+        shared.report_file(options["report"]),
+        shared.results_folder(options["out"]),
+        options["overwrite"],
+    )
     say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
     # What cannot be written is told before the work starts.
+    formats = options["formats"] or ("csv",)
+    if not overwrite:
+        series.check_results(out, formats, report=report)
     if report is not None:
         atomic.check_folder(report.parent)
-    series.check_folder(options["out"])
+    series.check_folder(out)
     series.run()
-    files = []
-    for kind in options["formats"] or ("csv",):
-        files += (series.to_csv if kind == "csv" else series.to_parquet)(options["out"])
+    files, kept = [], []
+    for kind in formats:
+        try:
+            files += (series.to_csv if kind == "csv" else series.to_parquet)(out, overwrite=overwrite)
+        except EmptyResultError as error:
+            files += error.files
+            kept.append(str(error))
     if report is not None:
-        series.report_to_csv(report)
-    finish(series, files, quiet=options["quiet"], verbose=options["verbose"])
+        try:
+            series.report_to_csv(report, overwrite=overwrite)
+        except EmptyResultError as error:
+            kept.append(str(error))
+    finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])

@@ -140,6 +140,10 @@ executor = together(
     ),
 )
 
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace results too that were made in another way: other mask, layer, units, ..."
+)
+
 report = click.option("--report", metavar="FILE", help="Write the full report (CSV) to this file.")
 
 extraction = together(
@@ -195,11 +199,37 @@ def report_file(name: str | None) -> Path | None:
     Raises
     ------
     OutputError
-        If it is a folder.
+        If it is a folder, or has the suffix of the JSON beside it.
     """
     if not name:
         return None
     path = settings.absolute(name)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; --report takes the name of a file.")
+    if path.suffix.lower() == ".json":
+        raise OutputError(f"The report is a CSV file with a JSON beside it; name it {path.stem}.csv.")
     return path
+
+
+def results_folder(name: str) -> str:
+    """Return the folder that `--out` names.
+
+    Raises
+    ------
+    OutputError
+        If it looks like the file of one result, or is a file.
+    """
+    path = settings.absolute(name)
+    if path.suffix.lower() in _OF_FILES and not path.is_dir():
+        raise OutputError(
+            f"--out takes a folder, and {name} looks like a file; each index has a file of its own in it, as with "
+            f"--out {path.stem}. --format csv or --format parquet says which kind."
+        )
+    return name
+
+
+_OF_FILES = {
+    ".csv", ".parquet", ".geoparquet", ".tsv", ".txt", ".json", ".geojson", ".xlsx", ".xls", ".ods", ".gpkg", ".shp",
+    ".nc", ".feather", ".zip", ".gz",
+}  # fmt: skip
+"""Suffixes of files that people expect results in; a folder's name may hold any other dot."""

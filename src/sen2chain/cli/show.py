@@ -9,6 +9,7 @@ import click
 
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.cli.command import fail
+from sen2chain.ledger import remarks
 from sen2chain.progress import printable
 from sen2chain.records import Reason
 
@@ -24,18 +25,38 @@ _TROUBLES = 5
 
 
 def finish(
-    series: TimeSeries, files: Sequence[Path], *, quiet: bool, verbose: bool, damage_is_part_of_it: bool = False
+    series: TimeSeries,
+    files: Sequence[Path],
+    kept: Sequence[str] = (),
+    *,
+    quiet: bool,
+    verbose: bool,
+    damage_is_part_of_it: bool = False,
 ) -> None:
-    """Print the summary and leave with the exit code that says how it went."""
+    """Print the summary and leave with the exit code that says how it went.
+
+    Parameters
+    ----------
+    series
+        What was extracted.
+    files
+        What was written.
+    kept
+        Sentences on files that were not replaced.
+    quiet, verbose
+        As the options say.
+    damage_is_part_of_it
+        Whether products that cannot be used are no failure.
+    """
     if not quiet:
         notes(series.notes)
         summary(series.report, verbose=verbose)
         for file in files:
             click.echo(str(file))
     if not series.rows:
-        fail(f"Nothing was extracted. {series.why_nothing()}", EXIT_NOTHING)
-    if series.incomplete and not damage_is_part_of_it:
-        sys.exit(EXIT_PARTLY)
+        fail(" ".join(["Nothing was extracted.", series.why_nothing(), *kept]), EXIT_NOTHING)
+    if kept or (series.incomplete and not damage_is_part_of_it):
+        fail(" ".join(["A part could not be extracted.", series.why_partly(), *kept]), EXIT_PARTLY)
 
 
 def notes(sentences: Iterable[str]) -> None:
@@ -46,28 +67,30 @@ def notes(sentences: Iterable[str]) -> None:
 
 def summary(report: pd.DataFrame, *, verbose: bool) -> None:
     """Print a line for each index and mask, and what could not be used."""
-    reasons = [reason.value for reason in Reason if report[reason.value].any()]
     rows = []
     for (index, mask), lines in report[report["index"] != ""].groupby(["index", "mask"], sort=False):
-        left_out = ", ".join(f"{reason} {lines[reason].sum()}" for reason in reasons if lines[reason].sum())
         rows.append(
-            [f"{index}", f"{mask}", f"{lines['acquisition'].ne('').sum()}", f"{lines['rows'].sum()}", left_out or "-"]
+            [f"{index}", f"{mask}", f"{lines['acquisition'].ne('').sum()}", f"{lines['rows'].sum()}", _left_out(lines)]
         )
     if rows:
         table("Summary", ["index", "mask", "acquisitions", "rows", "features left out"], rows, numeric=(2, 3))
     if verbose:
-        shown = report[["index", "mask", "acquisition", "value_source", "mask_source", "rows"]]
-        table(
-            "Acquisitions",
-            list(shown.columns),
-            [[str(v) for v in row] for row in shown.to_numpy().tolist()],
-            numeric=(5,),
-        )
-    troubles = report.loc[report["error"] != "", ["acquisition", "error"]].drop_duplicates("error")
-    for _, (acquisition, error) in troubles.head(len(troubles) if verbose else _TROUBLES).iterrows():
-        click.echo(printable(f"! {acquisition}: {error}"))
-    if len(troubles) > _TROUBLES and not verbose:
-        click.echo(f"! ... and {len(troubles) - _TROUBLES} more; --verbose or --report FILE shows all.")
+        shown = ["index", "mask", "acquisition", "value_source", "mask_source", "rows"]
+        every = [
+            [*map(str, row), _left_out(report.iloc[[i]])] for i, row in enumerate(report[shown].to_numpy().tolist())
+        ]
+        table("Acquisitions", [*shown, "features left out"], every, numeric=(5,))
+    told = remarks(report)
+    for sentence in told if verbose else told[:_TROUBLES]:
+        click.echo(f"! {printable(sentence)}")
+    if len(told) > _TROUBLES and not verbose:
+        click.echo(f"! ... and {len(told) - _TROUBLES} more; --verbose or --report FILE shows all.")
+
+
+def _left_out(lines: pd.DataFrame) -> str:
+    """Count the features that lines of the report left out, by reason."""
+    counts = lines[[reason.value for reason in Reason]].sum()
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "-"
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:
@@ -79,11 +102,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, n
 
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for i, name in enumerate(header):
-        made.add_column(name, justify="right" if i in numeric else "left", overflow="fold")
+        made.add_column(Text(printable(name)), justify="right" if i in numeric else "left", overflow="fold")
     for row in rows:
         # As it is: names may look like markup, or hold what does something to a terminal.
         made.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 400)  # lines of a file are not folded
     console.print(made)
 
 

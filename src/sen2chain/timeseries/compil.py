@@ -9,12 +9,12 @@ from sen2chain.errors import UnknownNameError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
-from sen2chain.provenance import provenance
+from sen2chain.provenance import check_results, provenance
 from sen2chain.store import State
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
-from sen2chain.timeseries.engine import prepare, to_frame, write_report
+from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
 from sen2chain.timeseries.place import Place
 from sen2chain.timeseries.update import Extracted, Update, look, report
 
@@ -233,6 +233,7 @@ class TimeSeriesCompil:
         aggregate: str | Iterable[str] | None = None,
         week: periods.Week = "sunday",
         formats: str | Sequence[str] = "csv",
+        overwrite: bool = False,
     ) -> Compiled:
         """Compile the rows of all dates in the folder; only files that would differ are written.
 
@@ -260,6 +261,8 @@ class TimeSeriesCompil:
             ``sunday``: weeks as ``%U`` counts them; ``iso``: ISO 8601.
         formats
             ``csv``, ``parquet``, or both.
+        overwrite
+            Replace files too that were made in another way: with another formula of the index, for example.
 
         Returns
         -------
@@ -271,7 +274,7 @@ class TimeSeriesCompil:
         RequestError
             If nothing is asked for, or a parameter cannot be used.
         OutputError
-            If a file cannot be written.
+            If a file cannot be written, or one that was made in another way is there; nothing is written then.
         StoreError
             If nothing was extracted, or a file of rows cannot be read.
         """
@@ -290,7 +293,7 @@ class TimeSeriesCompil:
         )  # fmt: skip
         self._place.check()
         with self._place.held() as (folder, ledger, engine):
-            result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run()
+            result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run(overwrite=overwrite)
             result.remarks += ledger.notes
         for sentence in (*result.notes, *result.remarks, str(result)):
             say(sentence, quiet=self._quiet)
@@ -370,11 +373,28 @@ class TimeSeriesCompil:
         given = {(line["index"], line["mask"]) for line in report.lines if line["rows"]}
         return report.has_damage or not set(self._engine.outputs) <= given
 
-    def report_to_csv(self, path: str | Path) -> Path:
-        """Write the report as one CSV file, with the JSON beside it."""
+    def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `TimeSeries.to_csv`."""
+        if not overwrite:
+            self.check_report(path)
         found = self._reported()
         note = provenance(self.request, self.layer, self._engine.archive, found.lines)
-        return write_report(found.frame(), path, note)
+        return write_report(found.frame(), path, note, overwrite=overwrite)
+
+    def check_report(self, path: str | Path) -> list[str]:
+        """Make sure, before any work starts, that a report replaces no other file.
+
+        Returns
+        -------
+        list
+            A sentence on the report that it replaces.
+
+        Raises
+        ------
+        OutputError
+            If a file is there that was made in another way.
+        """
+        return check_results([planned_report(self.request, self.layer, path)]).sentences()
 
     def why_nothing(self) -> str:
         """Say the one most likely cause why there is no row, and how to mend it; empty where there are rows.
@@ -385,6 +405,10 @@ class TimeSeriesCompil:
             If there is no archive.
         """
         return self._engine.why_nothing(self._reported())
+
+    def why_partly(self) -> str:
+        """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
+        return self._reported().why_partly(self._engine.outputs)
 
     def _reported(self) -> Ledger:
         if self._ledger is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset,
 from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
 from sen2chain.progress import progress, status
-from sen2chain.provenance import provenance
+from sen2chain.provenance import Planned, check_results, conditions, provenance
 from sen2chain.records import Reason
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
@@ -74,20 +74,51 @@ class Compilation:
         self._of_other_formulas = 0
         self._remarks: list[str] = []
 
-    def run(self) -> Compiled:
+    def run(self, *, overwrite: bool = False) -> Compiled:
         """Write what is asked for and is not there yet.
+
+        Parameters
+        ----------
+        overwrite
+            Replace files that were made in another way too.
 
         Raises
         ------
+        OutputError
+            If a file that was made in another way is there; nothing is written then.
         SmoothingError
             If a series cannot be smoothed; everything else is written.
         RequestError
             If a file of series that were smoothed another way is in the way.
         """
-        result, known = Compiled(), self._ledger.compiled()
-        request, columns = self._engine.request, self._layout.schema.to_string()
+        result = Compiled()
+        steps = self._steps(result)
+        if not steps:
+            result.notes.append("Nothing has been extracted yet; extract first.")
+        for target in (target for step in steps for target in step.stale):
+            if target.content == "smoothed" and self._asked.smooth:
+                check_kind(target.path, self._asked.smooth)
+        if not overwrite:
+            self._check(steps)
+        for step in steps:
+            result.unchanged += step.fresh
+            self._remove(step.gone, result)
+            if step.stale:
+                written = self._write(step.targets.index, step.targets.mask, step.stale, step.entries)
+                self._ledger.set_compiled(step.targets.record(target) for target in written)
+                for target in written:
+                    result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
+        result.remarks += self._remarks
+        if self._errors:
+            too_short = all(isinstance(error, TooShortError) for error in self._errors)
+            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result, too_short=too_short)
+        return result
+
+    def _steps(self, result: Compiled) -> list[_Step]:
+        """Say what is to be written and removed of each index under each mask; notes go to the result."""
+        request, columns, known = self._engine.request, self._layout.schema.to_string(), self._ledger.compiled()
         cover = (float(request.cover_min), float(request.cover_max))
-        plans = []
+        steps = []
         for index, mask in self._engine.outputs:
             entries = self._ledger.entries(index, mask)
             images = self.images(index, mask, entries)
@@ -111,31 +142,32 @@ class Compilation:
             elif self._asked.custom and not any(target.kind == periods.CUSTOM for target in wanted):
                 asked = f"from {self._asked.first or 'the beginning'} to {self._asked.last or 'today'}"
                 result.notes.append(f"There are no rows of {index} under {mask} {asked}; check datemin and datemax.")
-            plans.append((targets, wanted, entries))
-        if not plans:
-            result.notes.append("Nothing has been extracted yet; extract first.")
-        for _, wanted, _ in plans:
-            for target in wanted:
-                if target.content == "smoothed" and self._asked.smooth:
-                    check_kind(target.path, self._asked.smooth)
-        for targets, wanted, entries in plans:
-            self._remove(targets.without_rows(wanted, known), result)
-            stale: list[Target] = []
+            step = _Step(targets, gone=targets.without_rows(wanted, known), entries=entries)
             for target in wanted:
                 if targets.is_fresh(target, known):
-                    result.unchanged.append(target.path)
+                    step.fresh.append(target.path)
                 else:
-                    stale.append(target)
-            if stale:
-                written = self._write(targets.index, targets.mask, stale, entries)
-                self._ledger.set_compiled(targets.record(target) for target in written)
-                for target in written:
-                    result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
-        result.remarks += self._remarks
-        if self._errors:
-            too_short = all(isinstance(error, TooShortError) for error in self._errors)
-            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result, too_short=too_short)
-        return result
+                    step.stale.append(target)
+            steps.append(step)
+        return steps
+
+    def _check(self, steps: Sequence[_Step]) -> None:
+        """Make sure that no file is replaced or removed that was made in another way.
+
+        Raises
+        ------
+        OutputError
+            If there is one.
+        """
+        request = replace(self._engine.request, first=None, last=None)  # all dates in the folder are compiled
+        stale, gone = [], []
+        for step in steps:
+            note = conditions(request, self._engine.layer, index=step.targets.index, mask=step.targets.mask)
+            stale += [Planned(target.path, note) for target in step.stale]
+            gone += [Planned(self._folder.root / name, note) for name in step.gone]
+        check_results(gone)
+        # A file without a JSON is the original program's; its place says what it is.
+        self._remarks += replace(check_results(stale), known=[]).sentences()
 
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
         """Say why there is nothing of an index."""
@@ -333,6 +365,22 @@ class Compilation:
             "superseded_rows_of_this_run": superseded, "datemin": asked.first, "datemax": asked.last,
         }  # fmt: skip
         return note
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be done for one index under one mask."""
+
+    targets: Targets
+    """Which files there are to be."""
+    gone: list[str]
+    """Files without rows, to be removed."""
+    entries: Mapping[str, Entry]
+    """Product -> its image."""
+    fresh: list[Path] = field(default_factory=list)
+    """Files that are there as they would be written."""
+    stale: list[Target] = field(default_factory=list)
+    """Files to be written."""
 
 
 class _Route:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import settings
-from sen2chain.errors import LibraryError
+from sen2chain.errors import EmptyResultError, LibraryError
 from sen2chain.execute import Coverages, RowRules, execute
 from sen2chain.export import write_csv
-from sen2chain.ledger import Ledger
+from sen2chain.ledger import COLUMNS, Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import make_plan
 from sen2chain.progress import progress, status
+from sen2chain.provenance import Planned, conditions, has_rows
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.vectors import read_layer
 
@@ -222,9 +223,24 @@ def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     return frame.set_index("date")
 
 
-def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any]) -> Path:
-    """Write a report as one CSV file, with a JSON beside it."""
+def planned_report(request: Request, layer: Layer, path: str | Path) -> Planned:
+    """Return the file of a report, for `sen2chain.provenance.check_results`."""
+    return Planned(settings.absolute(path), conditions(request, layer), lambda: COLUMNS)
+
+
+def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any], *, overwrite: bool) -> Path:
+    """Write a report as one CSV file, with a JSON beside it.
+
+    Raises
+    ------
+    EmptyResultError
+        If it has no line, and the file that is there has, unless that is to be overwritten.
+    """
     file = settings.absolute(path)
+    if not (overwrite or len(report)) and has_rows(file):
+        raise EmptyResultError(
+            f"{file} has rows and is kept, since this run's report has none; overwrite=True (--overwrite) replaces it."
+        )
     write_csv([pa.Table.from_pandas(report, preserve_index=False)], file, note)
     return file
 

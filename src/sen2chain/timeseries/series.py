@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain import export, settings
 from sen2chain.atomic import check_folder
-from sen2chain.errors import OutputError, RequestError
+from sen2chain.errors import EmptyResultError, OutputError, RequestError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request
 from sen2chain.progress import status
-from sen2chain.provenance import provenance
+from sen2chain.provenance import Planned, check_results, conditions, has_rows, provenance
 from sen2chain.select import select
 from sen2chain.spool import Spool
-from sen2chain.timeseries.engine import prepare, scaled_definitions, to_frame, write_report
+from sen2chain.timeseries.engine import planned_report, prepare, scaled_definitions, to_frame, write_report
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
     from sen2chain.records import Batch, Source
+    from sen2chain.spool import RowFormat
 
 
 class TimeSeries:
@@ -186,6 +187,7 @@ class TimeSeries:
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
+        self._remarks: list[str] = []
 
     def run(self) -> TimeSeries:
         """Extract. A second call does nothing.
@@ -199,9 +201,9 @@ class TimeSeries:
         """
         if self._ledger is not None:
             return self
-        request, engine = self.request, self._engine
+        engine = self._engine
         ledger = engine.ledger()
-        spool = Spool(engine.row_format(with_mask=len(request.masks) > 1, with_reason=request.keep_empty))
+        spool = Spool(self._row_format())
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
         with contextlib.closing(engine.run(self.plan.tasks)) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
@@ -211,6 +213,9 @@ class TimeSeries:
                         spool.add(batch)
         self._ledger, self._spool = ledger, spool
         return self
+
+    def _row_format(self) -> RowFormat:
+        return self._engine.row_format(with_mask=len(self.request.masks) > 1, with_reason=self.request.keep_empty)
 
     def _finished(self) -> tuple[Ledger, Spool]:
         if self._ledger is None and not self._wants_stats:
@@ -238,8 +243,8 @@ class TimeSeries:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on the layer and the archive as a whole: repaired features, products left out."""
-        return list(self._finished()[0].notes)
+        """Sentences on the layer, the archive and the results as a whole: repaired features, products left out."""
+        return [*self._finished()[0].notes, *dict.fromkeys(self._remarks)]
 
     @property
     def rows(self) -> int:
@@ -257,13 +262,22 @@ class TimeSeries:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
         return self._engine.why_nothing(self._finished()[0])
 
-    def to_csv(self, out_path: str | Path) -> list[Path]:
+    def why_partly(self) -> str:
+        """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
+        return self._finished()[0].why_partly(self._engine.outputs)
+
+    def to_csv(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
+
+        A file that is there is replaced where it was made in the same way: of the same layer, with the same mask and
+        the same other parameters. `notes` then says so.
 
         Parameters
         ----------
         out_path
             Folder; it is made where it does not exist.
+        overwrite
+            Replace files that were made in another way too.
 
         Returns
         -------
@@ -273,29 +287,81 @@ class TimeSeries:
         Raises
         ------
         OutputError
-            If the folder cannot be written, before any work starts; or if the disk is full.
+            If the folder cannot be written, or a file that was made in another way is there, before any work starts;
+            or if the disk is full.
+        EmptyResultError
+            If a file with rows is there and this run gave none; all other files are written.
         """
-        return self._write(out_path, ".csv")
+        return self._write(out_path, ".csv", overwrite=overwrite)
 
-    def to_parquet(self, out_path: str | Path) -> list[Path]:
+    def to_parquet(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write Parquet files, as `to_csv` does."""
-        return self._write(out_path, ".parquet")
+        return self._write(out_path, ".parquet", overwrite=overwrite)
 
-    def report_to_csv(self, path: str | Path) -> Path:
-        """Write the report as one CSV file, with the JSON beside it."""
-        return write_report(self.report, path, self.provenance())
+    def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `to_csv`."""
+        if not overwrite:
+            self._remarks += check_results([planned_report(self.request, self.layer, path)]).sentences()
+        return write_report(self.report, path, self.provenance(), overwrite=overwrite)
 
-    def _write(self, out_path: str | Path, suffix: str) -> list[Path]:
+    def check_results(
+        self, out_path: str | Path, formats: Iterable[str] = ("csv",), *, report: str | Path | None = None
+    ) -> None:
+        """Make sure, before any work starts, that results can be written and replace no others.
+
+        Parameters
+        ----------
+        out_path
+            Folder for the results.
+        formats
+            ``csv``, ``parquet``.
+        report
+            The file of the report too.
+
+        Raises
+        ------
+        OutputError
+            If they cannot, see `to_csv`.
+        """
+        folder = self._folder(out_path)
+        planned = [table for kind in formats for table in self._planned(folder, f".{kind}")]
+        check_results([*planned, *([planned_report(self.request, self.layer, report)] if report else [])])
+
+    def _write(self, out_path: str | Path, suffix: str, *, overwrite: bool) -> list[Path]:
         folder = self.check_folder(out_path)
+        planned = self._planned(folder, suffix)
+        if not overwrite:
+            self._remarks += check_results(planned).sentences()
         spool = self._finished()[1]
         write = export.write_csv if suffix == ".csv" else export.write_parquet
-        files = []
-        for index, mask in self._engine.outputs:
-            path = folder / f"{self._stem(index, mask)}{suffix}"
+        files, kept = [], []
+        for (index, mask), table in zip(self._engine.outputs, planned, strict=True):
+            path = table.path
+            if not (overwrite or spool.rows(index, mask)) and has_rows(path):
+                kept.append(path)
+                continue
             with status(f"writing {path.name}", quiet=self._quiet):
                 write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
             files.append(path)
+        if kept:
+            more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
+            raise EmptyResultError(
+                f"{kept[0]}{more} has rows and is kept, since this run gave none; "
+                "overwrite=True (--overwrite) replaces it.",
+                files,
+            )
         return files
+
+    def _planned(self, folder: Path, suffix: str) -> list[Planned]:
+        """Return the tables of a format, one for each of the engine's outputs."""
+        return [
+            Planned(
+                folder / f"{self._stem(index, mask)}{suffix}",
+                conditions(self.request, self.layer, index=index, mask=mask),
+                lambda: self._row_format().schema.names,
+            )
+            for index, mask in self._engine.outputs
+        ]
 
     def check_folder(self, out_path: str | Path) -> Path:
         """Make the folder that results go to, and prove that it can be written.
@@ -305,9 +371,12 @@ class TimeSeries:
         OutputError
             If it cannot.
         """
+        return check_folder(self._folder(out_path))
+
+    def _folder(self, out_path: str | Path) -> Path:
         if not str(out_path):
             raise OutputError("The folder for the results is empty; name one.")
-        return check_folder(settings.absolute(out_path) / self.layer.name)
+        return settings.absolute(out_path) / self.layer.name
 
     def _stem(self, index: str, mask: str) -> str:
         stem = f"{self.layer.name}_{index}_{self.request.first}_{self.request.last}"
