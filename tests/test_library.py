@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from sen2chain.library.memory import MemorySource
 from sen2chain.library.safe import scan_safe
 from sen2chain.records import Acquisition, ProductId, Reason, Source
 from sen2chain.settings import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 TILE = "32TPS"
 FIRST = "S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000"
@@ -168,6 +172,237 @@ def test_a_renamed_zip_is_not_taken_for_another_date(tmp_path: Path) -> None:
     archive = make_zip(tmp_path, FIRST).rename(tmp_path / f"{SECOND}.SAFE.zip")
     with pytest.raises(UnreadableError, match=f"contains {FIRST}"):
         scan_safe(archive)
+
+
+def test_a_zip_of_something_else_or_of_two_products(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path, FIRST)
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr(f"{SECOND}.SAFE/MTD_MSIL2A.xml", "")
+    assert set(scan_safe(archive).bands) == BANDS  # its own product is the one of its name
+    renamed = archive.rename(tmp_path / "both.zip")
+    with pytest.raises(UnreadableError, match="several products"):
+        scan_safe(renamed)
+
+
+def granule(safe: Path, name: str, bands: Sequence[str]) -> None:
+    for band in bands:
+        metres = 10 if band in FILES_10M else 20
+        touch(safe / "GRANULE" / name / "IMG_DATA" / f"R{metres}m" / f"T32TPS_20220612T100601_{band}_{metres}m.jp2")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_two_granule_folders_are_never_mixed(tmp_path: Path, *, zipped: bool) -> None:
+    for name, less in (("part", ("B04",)), ("same", ("B04", "B08")), ("other", ("B04", "SCL"))):
+        safe = tmp_path / name / f"{FIRST}.SAFE"
+        granule(safe, "L2A_T32TPS_A000001_20220612T100601", less)
+        granule(safe, "L2A_T32TPS_A000002_20220612T100701", ("B04", "B08"))
+        if zipped:
+            files = [path for path in safe.rglob("*") if path.is_file()]
+            with zipfile.ZipFile(safe.parent / f"{FIRST}.zip", "w") as opened:
+                for path in files:
+                    opened.write(path, path.relative_to(safe.parent))
+            shutil.rmtree(safe)
+    part = SafeFolder(tmp_path / "part")
+    (only,) = part.acquisitions(TILE)
+    assert set(only.bands) == {"B04", "B08"}
+    assert all("A000002" in place for place in only.bands.values())
+    assert [("A000001" in item.detail, item.reason) for item in part.skipped()] == [(True, Reason.SUPERSEDED)]
+    for name in ("same", "other"):
+        source = SafeFolder(tmp_path / name)
+        assert source.acquisitions(TILE) == []
+        (item,) = source.skipped()
+        assert "A000001" in item.detail
+        assert "A000002" in item.detail
+
+
+def test_two_files_of_one_band(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path, FIRST)
+    band = next(safe.glob("GRANULE/*/IMG_DATA/R10m/*_B04_10m.jp2"))
+    copy = touch(band.with_name("A_copy_B04_10m.jp2"))
+    assert scan_safe(safe).bands["B04"] == str(band)
+    band.rename(band.with_name("Z_B04_10m.jp2"))
+    with pytest.raises(UnreadableError, match=r"two files of B04, A_copy_B04_10m.jp2 and Z_B04_10m.jp2"):
+        scan_safe(safe)
+    copy.unlink()
+    assert scan_safe(safe).bands["B04"].endswith("Z_B04_10m.jp2")
+
+
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [
+        (lambda safe: safe.mkdir(), "is empty"),
+        (lambda safe: touch(safe / "MTD_MSIL2A.xml"), "no folder GRANULE"),
+        (lambda safe: touch(safe / "GRANULE/L2A_x/MTD_TL.xml"), "no rasters in IMG_DATA"),
+        (lambda safe: touch(safe / "GRANULE/L2A_x/IMG_DATA/R10m/T_B04_10m.tif"), ".tif files"),
+    ],
+)
+def test_why_a_product_has_no_bands(tmp_path: Path, make: Callable[[Path], None], part: str) -> None:
+    make(tmp_path / f"{FIRST}.SAFE")
+    (only,) = SafeFolder(tmp_path).acquisitions(TILE)
+    assert part in only.remark
+    assert not only.bands
+
+
+def test_a_safe_inside_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    make_safe(tmp_path / f"{FIRST}.SAFE", FIRST)
+    make_safe(tmp_path / SECOND, SECOND)
+    source = SafeFolder(tmp_path)
+    assert [set(acquisition.bands) for acquisition in source.acquisitions(TILE)] == [BANDS] * 2
+    assert source.skipped() == []
+
+
+# Whatever products are called, and wherever they lie
+
+
+def odd_product(folder: Path, product: str = FIRST, *, says: str | None = None) -> Path:
+    """Make a product under any name whose metadata say which it is."""
+    made = make_safe(folder.parent / "new", product).rename(folder)
+    (folder.parent / "new").rmdir()
+    uri = f"{says or product}.SAFE"
+    (made / "MTD_MSIL2A.xml").write_text(f"<a><PRODUCT_URI>{uri}</PRODUCT_URI></a>", encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        FIRST, f"{FIRST}.safe", f"{FIRST}.SAFE (1)", f"{FIRST} (1).SAFE", f"{FIRST}(1)", f"{FIRST} - Copy.SAFE", "june",
+        "S2A_june.SAFE", "0f8fad5b-d9cb-469f-a165-70867728950e",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tree_of", ["tile", "flat", "deep", "none"])
+def test_a_product_folder_under_another_name_is_read(tmp_path: Path, name: str, tree_of: str) -> None:
+    place = {"tile": "L2A/32TPS", "flat": "L2A", "deep": "L2A/32TPS/2022/june", "none": "downloads/one/two/three"}
+    folder = tmp_path / place[tree_of]
+    folder.mkdir(parents=True)
+    odd_product(folder / name)
+    source = SafeFolder(tmp_path / "downloads") if tree_of == "none" else tree(tmp_path)
+    assert source.tiles() == [TILE]
+    (only,) = source.acquisitions(TILE)
+    assert (str(only.id), set(only.bands)) == (FIRST, BANDS)
+    assert source.skipped() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "around"),
+    [
+        (f"{FIRST}.ZIP", None),
+        (f"{FIRST}.safe.zip", None),
+        (f"{FIRST} (1).zip", None),
+        (f"{FIRST}.SAFE (1).zip", None),
+        ("0f8fad5b-d9cb-469f-a165-70867728950e.zip", None),
+        ("june.zip", f"{FIRST}/"),
+        (f"{FIRST}.zip", f"x/{FIRST}.SAFE/"),
+    ],
+)
+def test_a_zip_under_another_name_is_read(tmp_path: Path, name: str, around: str | None) -> None:
+    make_zip(tmp_path, FIRST, around=around).rename(tmp_path / name)
+    source = SafeFolder(tmp_path)
+    (only,) = source.acquisitions(TILE)
+    assert (str(only.id), set(only.bands)) == (FIRST, BANDS)
+    assert source.skipped() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        (f"{FIRST}.SAFE.part", "unfinished"),
+        (f"{FIRST}.incomplete", "unfinished"),
+        (f"{FIRST}.SAFE.TMP", "unfinished"),
+        (f"{FIRST}.SAFE.zip.crdownload", "unfinished"),
+        (FIRST, "neither MTD_MSIL2A.xml nor a folder GRANULE"),
+        (f"{FIRST} (1).SAFE", "not the name of an L2A product"),
+        (LEVEL_1C.removesuffix(".SAFE"), "Level-1C"),
+        ("SENTINEL2A_20220612-101234-456_L2A_T32TPS_D", "not the name of an L2A product"),
+    ],
+)
+def test_a_folder_like_a_product_is_listed_with_the_reason(tmp_path: Path, name: str, part: str) -> None:
+    for where in (TILE, f"{TILE}/deeper", "flat"):
+        (tmp_path / "L2A" / where / name).mkdir(parents=True)
+    for source in (tree(tmp_path), SafeFolder(tmp_path / "L2A")):
+        assert [*source.tiles(), *source.acquisitions(TILE)] == []
+        assert source.skipped()
+        assert all(item.name == name and part in item.detail for item in source.skipped())
+
+
+@pytest.mark.parametrize("name", [f"{FIRST}.SAFE", FIRST, f"{FIRST}.tar.gz", f"{FIRST}.SAFE.7z", f"{FIRST}.zip.part"])
+def test_a_file_like_a_product_is_listed_with_the_reason(tmp_path: Path, name: str) -> None:
+    file = touch(tmp_path / name)
+    source = SafeFolder(tmp_path)
+    assert source.tiles() == []
+    assert [item.name for item in source.skipped()] == [name]
+    if name in {FIRST, f"{FIRST}.SAFE"}:
+        file.write_bytes(make_zip(tmp_path / "side", FIRST).read_bytes())
+        shutil.rmtree(tmp_path / "side")
+        source = SafeFolder(tmp_path)
+        assert source.tiles() == []
+        assert f"rename it to {name}.zip" in source.skipped()[0].detail
+        with pytest.raises(LibraryError, match=f"rename it to {name}.zip"):
+            SafeFolder(file)
+
+
+def test_other_files_are_no_matter(tmp_path: Path) -> None:
+    for name in (f"{FIRST}-ql.jpg", f"{FIRST}.json", "manifest.safe", "photos.zip", "notes.txt"):
+        touch(tmp_path / name)
+    source = SafeFolder(tmp_path)
+    assert source.tiles() == []
+    assert source.skipped() == []
+
+
+def test_metadata_that_do_not_tell_the_product(tmp_path: Path) -> None:
+    odd_product(tmp_path / "first", says="june")
+    odd_product(tmp_path / "second", SECOND)
+    (tmp_path / "second" / "MTD_MSIL2A.xml").write_text("<a>", encoding="utf-8")
+    source = SafeFolder(tmp_path)
+    assert source.tiles() == []
+    assert ["PRODUCT_URI" in item.detail for item in source.skipped()] == [True, False]
+
+
+def test_links_in_a_circle_and_folders_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_safe(tmp_path / "a" / "b", FIRST)
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a" / "b")
+    source = SafeFolder(tmp_path)
+    assert names(source.acquisitions(TILE)) == [FIRST]
+    assert source.skipped() == []
+    make_safe(tmp_path / "x" / "/".join("0123456789ab"), SECOND)
+    source = SafeFolder(tmp_path / "x")
+    assert source.tiles() == []
+    assert ["folders deep" in item.detail for item in source.skipped()] == [True]
+    monkeypatch.setattr("sen2chain.library.search.MOST", 3)
+    for number in range(4):
+        touch(tmp_path / "many" / f"{number}.txt")
+    source = SafeFolder(tmp_path / "many")
+    assert source.tiles() == []
+    assert ["not all were looked at" in item.detail for item in source.skipped()] == [True]
+
+
+def test_well_named_products_are_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for product in (FIRST, SECOND):
+        make_safe(tmp_path / "L2A" / TILE, product)
+    seen: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: str | Path) -> Any:
+        seen.append(Path(path).name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    monkeypatch.setattr("sen2chain.library.search.read_product_id", None)
+    assert tree(tmp_path).tiles() == [TILE]
+    assert SafeFolder(tmp_path).tiles() == [TILE]
+    assert TILE in seen
+    assert not [name for name in seen if name.endswith(".SAFE")]
+
+
+def test_the_copy_with_most_rasters_is_read(tmp_path: Path) -> None:
+    whole = make_safe(tmp_path / "z", FIRST)
+    less = make_safe(tmp_path / "a", FIRST)
+    for file in less.glob("GRANULE/*/IMG_DATA/R10m/*_B04_10m.jp2"):
+        file.unlink()
+    (only,) = SafeFolder(tmp_path).acquisitions(TILE)
+    assert only.bands["B04"].startswith(str(whole))
+    assert only.bands["B08"].startswith(str(whole))
 
 
 # The tree
@@ -386,11 +621,10 @@ def test_locked_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # A folder of SAFE products
 
 
-def test_safe_folder_two_levels_and_zips(tmp_path: Path) -> None:
+def test_safe_folder_and_zips(tmp_path: Path) -> None:
     make_safe(tmp_path, FIRST)
     make_zip(tmp_path / "downloads", SECOND)
     make_zip(tmp_path / "downloads", OTHER_TILE, suffix=".zip")
-    make_safe(tmp_path / "too" / "deep", SECOND)
     (tmp_path / LEVEL_1C).mkdir()
     touch(tmp_path / "photos.zip")
     source = SafeFolder(str(tmp_path))

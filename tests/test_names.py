@@ -235,3 +235,24 @@ def test_folders_that_claim_to_be_products_of_an_impossible_date_are_listed(tmp_
     for source in (SafeFolder(tmp_path / "L2A" / "32TPS"), Tree(paths(tmp_path))):
         assert source.tiles() == []
         assert [item.name for item in source.skipped()] == sorted(map(escaped, HOSTILE))
+
+
+def test_the_cause_is_told_and_not_the_effect(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    [product] = archive.products
+    safe = archive.library / "data" / "L2A" / product.tile / f"{product}.SAFE"
+    words = ["extract", archive.layer, "--index", "NDVI", "--mask", "CM001", "--out", tmp_path / "out", "--safe"]
+    zipped = shutil.make_archive(str(tmp_path / "x"), "zip", safe.parent)
+    for name, part in (("zip", "rename it to"), ("empty", "is empty"), ("tif", ".tif files")):
+        place = tmp_path / name / safe.name
+        place.parent.mkdir()
+        if name == "zip":
+            shutil.copyfile(zipped, place)
+        elif name == "empty":
+            place.mkdir()
+        else:
+            shutil.copytree(safe, place)
+            for file in place.rglob("*.jp2"):
+                file.rename(file.with_suffix(".tif"))
+        done = run(*words, place.parent)
+        assert done.exit_code == 3, (done.output, done.exception)
+        assert part in done.output.splitlines()[-1]

@@ -16,7 +16,7 @@ from sen2chain.grid import nominal_grid
 from sen2chain.indices import INDICES, Index
 from sen2chain.library.memory import MemorySource
 from sen2chain.masks import Mask
-from sen2chain.plan import MaskKind, Request, ValueKind, make_plan, plan_task, resolve_sources
+from sen2chain.plan import MaskKind, Request, ValueKind, make_plan, plan_task, resolve_sources, why_outside
 from sen2chain.records import Acquisition, ProductId, Reason
 from sen2chain.vectors import Layer
 
@@ -390,3 +390,22 @@ def test_good_requests_are_understood() -> None:
     ]  # fmt: skip
     day = request(date_min=dt.datetime(2022, 6, 1, 23, tzinfo=dt.UTC), date_max="2022-06-01")
     assert (day.first, day.last) == (dt.date(2022, 6, 1), dt.date(2022, 6, 1))
+
+
+@pytest.mark.parametrize(
+    ("crs", "box", "swaps"),
+    [
+        ("EPSG:4326", (11.0, 46.5, 11.1, 46.6), ""),
+        ("EPSG:4326", (46.5, 11.0, 46.6, 11.1), "With longitude and latitude swapped it would lie in tile 32TPS"),
+        ("EPSG:32632", (5150000, 650000, 5150100, 650100), "With x and y swapped it would lie in tile 32TPS"),
+        ("EPSG:4326", (-60.0, 4.0, -59.0, 5.0), "Check its CRS"),
+    ],
+)
+def test_a_layer_with_swapped_axes_is_told_so(crs: str, box: tuple[float, ...], swaps: str) -> None:
+    layer = Layer.of(np.array([shapely.box(*box)]), crs)
+    said = why_outside(layer, ["32TPS"])
+    assert swaps in said
+    if not swaps.startswith("Check"):
+        return
+    assert "longitude -60.000 to -59.000 and latitude 4.000 to 5.000" in said
+    assert "tile 32TPS longitude 10." in said

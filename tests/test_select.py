@@ -76,6 +76,21 @@ def winner(*batches: Batch) -> int:
             id="highest baseline",
         ),
         pytest.param(
+            batch({"count": 50, "nodata": 9, "nbcld": 9, "std": 9.0}, baseline=204, tile="32TLP"),
+            batch({"count": 100, "std": 1.0}, baseline=9999, generation="20230101T000000"),
+            id="every baseline of ESA before one made at home",
+        ),
+        pytest.param(
+            batch({"count": 50, "nodata": 9, "nbcld": 9, "std": 9.0}, baseline=204, tile="32TLP"),
+            batch({"count": 100, "std": 1.0}, baseline=1, generation="20230101T000000"),
+            id="every baseline of ESA before a provider's",
+        ),
+        pytest.param(
+            batch({"count": 100, "std": 9.0}, baseline=1, tile="32TLP"),
+            batch({"count": 50, "nodata": 9, "nbcld": 9, "std": 1.0}, baseline=9999),
+            id="baselines that are not ESA's are equal",
+        ),
+        pytest.param(
             batch({"count": 101, "std": 9.0}, tile="32TLP", generation="20220101T000000"),
             batch({"count": 100, "std": 1.0}, generation="20230101T000000"),
             id="most valid pixels",

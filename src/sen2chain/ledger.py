@@ -100,6 +100,15 @@ class Ledger:
 
         return pd.DataFrame(self.lines, columns=list(COLUMNS))
 
+    def skipped_cause(self) -> str:
+        """Say what keeps a product of the archive from being used, where there is such a one; damage comes first."""
+        lines = [line for line in self.lines if not line["index"] and line["error"]]
+        if not lines:
+            return ""
+        line = max(lines, key=lambda line: any(line[reason.value] for reason in BROKEN))
+        others = f" The report names {len(lines) - 1} more." if len(lines) > 1 else ""
+        return f"{line['error']}{others}"
+
     def main_cause(self) -> str:
         """Say why nothing at all came out, and how to mend it; the most likely cause comes first."""
         totals = self.totals()
@@ -112,7 +121,8 @@ class Ledger:
         explained = reason in {*BROKEN, *LACKING}
         example = next((x["error"] for x in self.lines if explained and x[reason.value] and x["error"]), "")
         sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
-        return f"{sentence} {example or _MENDING.get(reason, '')}".strip()
+        skipped = "" if reason in BROKEN else self.skipped_cause()
+        return " ".join(filter(None, (sentence, example or _MENDING.get(reason, ""), skipped)))
 
     def why_partly(self, outputs: Iterable[tuple[str, str]]) -> str:
         """Say what keeps a run that gave rows from being complete, with an example; empty where nothing does.

@@ -45,6 +45,9 @@ _PRODUCT = re.compile(
     r"_T(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])_(?P<generation>\d{8}T\d{6})",
     re.ASCII,  # digits of other scripts are digits for `int`, but not in a name
 )
+_SUFFIX = re.compile(r"(\.SAFE)?(\.zip)?\Z", re.IGNORECASE)
+# Sen2Cor at home says 99.99, some providers say 00.01; ESA's began with 02.00.
+_ESA_BASELINES = range(200, 9000)
 _YEARS = range(2015, 2100)  # of Sentinel-2, whose first satellite was launched in June 2015
 _ORBITS = range(1, 144)
 _ZONES = range(1, 61)
@@ -72,14 +75,14 @@ class ProductId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a product name, with or without ``.SAFE`` or ``.zip`` behind it.
+        """Read a product name, with or without ``.SAFE`` or ``.zip`` behind it, in capitals or not.
 
         Raises
         ------
         RequestError
             If `text` is not an L2A product name of the compact form, or a part of it has a value that it cannot have.
         """
-        stem = re.sub(r"(\.SAFE)?(\.zip)?$", "", text)
+        stem = _SUFFIX.sub("", text)
         match = _PRODUCT.fullmatch(stem)
         if match is None:
             example = "S2A_MSIL2A_20210107T062459_N0214_R091_T40KCB_20210107T084533"
@@ -101,6 +104,11 @@ class ProductId:
             match["tile"],
             match["generation"],
         )
+
+    @property
+    def baseline_rank(self) -> int:
+        """The baseline as it ranks among several of one acquisition: 0, below all of ESA's, where it is not ESA's."""
+        return self.baseline if self.baseline in _ESA_BASELINES else 0
 
     def __str__(self) -> str:
         sensing = self.sensing.strftime(SENSING_FORMAT)
@@ -185,6 +193,8 @@ class Acquisition:
     """Index name -> locations of the unmasked raster (``.tif`` before ``.jp2``)."""
     masked: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(index name, mask suffix) -> location of the masked raster."""
+    remark: str = field(default="", compare=False)
+    """Why the product's own folder gives no bands, or not all, a clause: that it is empty, that they are GeoTIFFs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

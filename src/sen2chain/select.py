@@ -39,8 +39,8 @@ def select(batches: Sequence[Batch]) -> list[Batch]:
     """Keep the best row of every feature.
 
     The order is: rows with values before those without; complete rows first, where (nodata - nbcld) / (count +
-    nodata) < 0.10; then the highest baseline, the most valid pixels, the lowest standard deviation, the tile's
-    name, and the latest generation.
+    nodata) < 0.10; then the highest baseline of ESA, before all others, the most valid pixels, the lowest standard
+    deviation, the tile's name, and the latest generation.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def select(batches: Sequence[Batch]) -> list[Batch]:
             _rank([b.product.tile for b in batches])[owner],
             np.nan_to_num(table["std"], nan=np.inf),
             -table["count"],
-            -np.array([b.product.baseline for b in batches])[owner],
+            -np.array([b.product.baseline_rank for b in batches])[owner],
             missing >= COMPLETE_BELOW,
             np.where(empty, telling[table["reason"].astype(np.intp)], 0),
             empty,

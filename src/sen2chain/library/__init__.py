@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.errors import LibraryError, RequestError
+from sen2chain.library.folder import SafeFolder
 from sen2chain.library.metadata import ProductMetadata, read_metadata
-from sen2chain.library.safe import SafeFolder
 from sen2chain.library.tree import Tree
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `_parse` refuses what makes it unsafe
 
-from sen2chain.errors import UnreadableError
+from sen2chain.errors import RequestError, UnreadableError
+from sen2chain.records import ProductId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,11 +61,7 @@ def read_metadata(location: str) -> ProductMetadata:
         If the file is missing or broken, has no quantification value, or lacks offsets it must have: whether the
         DNs of a product are shifted is read, never assumed.
     """
-    try:
-        root = _parse(_read_bytes(location))
-    except (*_ZIP_ERRORS, ET.ParseError) as error:
-        raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
-    values, offsets = _collect(root, location)
+    values, offsets = _collect(_root(location), location)
 
     # Before baseline 02.08 the element's name had a prefix.
     quantification = _number(values.get("BOA_QUANTIFICATION_VALUE") or values.get("L2A_BOA_QUANTIFICATION_VALUE"))
@@ -79,6 +76,40 @@ def read_metadata(location: str) -> ProductMetadata:
     elif missing := sorted(_SERVED - offsets.keys()):
         raise UnreadableError(f"The metadata {location} has no BOA_ADD_OFFSET for {', '.join(missing)}.")
     return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
+
+
+def read_product_id(location: str) -> ProductId:
+    """Read which product a ``MTD_MSIL2A.xml`` belongs to.
+
+    Parameters
+    ----------
+    location
+        As for `read_metadata`.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is missing or broken, or does not say it.
+    """
+    values, _ = _collect(_root(location), location)
+    try:
+        return ProductId.parse(_product_uri(values))
+    except RequestError as error:
+        raise UnreadableError(
+            f"The metadata {location} has no PRODUCT_URI that tells the product ({error})."
+        ) from error
+
+
+def _product_uri(values: Mapping[str, str]) -> str:
+    # The first baselines name the product in an element of their own.
+    return values.get("PRODUCT_URI") or values.get("PRODUCT_URI_2A") or ""
+
+
+def _root(location: str) -> ET.Element:
+    try:
+        return _parse(_read_bytes(location))
+    except (*_ZIP_ERRORS, ET.ParseError) as error:
+        raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
 
 
 def _parse(document: bytes) -> ET.Element:
@@ -119,7 +150,7 @@ def _read_bytes(location: str) -> bytes:
         return Path(location).read_bytes()
     path = location.removeprefix("/vsizip/")
     # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
-    for match in re.finditer(r"\.zip(?=/)", path):
+    for match in re.finditer(r"\.zip(?=/)", path, re.IGNORECASE):
         archive = path[: match.end()]
         if Path(archive).is_file():
             with zipfile.ZipFile(archive) as opened:

@@ -1,37 +1,45 @@
-"""L2A products as ESA delivers them: one SAFE folder or zip, and a folder full of them."""
+"""One L2A product as ESA delivers it: a SAFE folder, or a zip file of one."""
 
 from __future__ import annotations
 
 import os
 import re
 import zipfile
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
-from sen2chain.records import Acquisition, ProductId, Reason, Skipped
-from sen2chain.settings import absolute, is_file, is_folder
+from sen2chain.records import ProductId, Reason, Skipped
+from sen2chain.settings import is_folder
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _RESOLUTION = dict.fromkeys(("B02", "B03", "B04", "B08"), "10") | dict.fromkeys(
     ("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), "20"
 )
 
-# Names that begin with a dot are leavings of file managers ("._T32TPS_..._B02_10m.jp2"), no rasters.
+# Names that begin with a dot are leavings of file managers ("._T32TPS_..._B02_10m.jp2"), not rasters.
 _RASTER = re.compile(
-    r"GRANULE/[^/]+/(?:"
+    r"GRANULE/(?P<granule>[^/]+)/(?:"
     r"IMG_DATA/R(?P<metres>10|20)m/[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m"
     r"|QI_DATA/(?P<cloud>MSK_CLDPRB|[^/.][^/]*_CLD)_20m"
-    r")\.jp2",
+    r")\.(?P<suffix>jp2|tiff?)",
+    re.IGNORECASE,
 )
-_METADATA = "MTD_MSIL2A.xml"
+METADATA = "MTD_MSIL2A.xml"
+"""Name of the file that says what a product is."""
+MANIFEST = "manifest.safe"
+"""Name of the file that lists a product's files with their checksums."""
+_ROOT = re.compile(rf"(?P<root>(?:[^/]+/)*)(?:GRANULE/.*|{re.escape(METADATA)})", re.DOTALL)
 
-# ZipFile raises these on archives that are cut, overwritten or of a kind it does not know.
-_ZIP_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile)
+_MAX_IN_ZIP = 100_000  # files; a product has about a hundred
+_NESTED = 2  # folders of a product's name inside each other, as some programs unpack it
+
+ZIP_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile)
+"""What `zipfile` raises on archives that are cut, overwritten or of a kind it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,192 +50,197 @@ class SafeParts:
     """``MTD_MSIL2A.xml``."""
     bands: Mapping[str, str] = field(default_factory=dict)
     """``B02`` ... ``B12``, ``SCL``, ``CLDPRB`` -> raster."""
+    remark: str = ""
+    """Why there are no bands, or not all, a clause."""
+    left_out: str = ""
+    """Which granule folders were not taken, a clause."""
 
 
-class SafeFolder:
-    """A folder of SAFE products, plain or zipped, directly in it or one folder deeper.
-
-    The folder is listed once, when it is first asked about.
-
-    Parameters
-    ----------
-    path
-        The folder, or a single ``.SAFE`` folder or zip file.
-
-    Raises
-    ------
-    LibraryError
-        If there is nothing of that kind at `path`.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = absolute(path)
-        if not (is_folder(self._path) or (is_file(self._path) and self._path.suffix == ".zip")):
-            raise LibraryError(f"{self._path} is neither a folder nor a zip file; pass a folder of SAFE products.")
-        self._found: dict[ProductId, list[str]] | None = None
-        self._skipped: set[Skipped] = set()
-
-    def describe(self) -> str:
-        """Say where the products are."""
-        return f"SAFE products in {self._path}"
-
-    def tiles(self) -> Sequence[str]:
-        """MGRS names of the tiles that have any product, sorted."""
-        return sorted({product.tile for product in self._products()})
-
-    def acquisitions(
-        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
-    ) -> Sequence[Acquisition]:
-        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
-
-        Raises
-        ------
-        LibraryError
-            If a folder cannot be listed.
-        """
-        listed = []
-        for product, candidates in sorted(self._products().items()):
-            if product.tile == tile and sensed_within(product, first, last):
-                parts = scan_best(candidates, "", self._skipped)
-                if parts is not None:
-                    listed.append(Acquisition(product, parts.metadata, parts.bands))
-        return listed
-
-    def skipped(self) -> Sequence[Skipped]:
-        """List what the calls so far found and could not use."""
-        return in_order(self._skipped)
-
-    def _products(self) -> dict[ProductId, list[str]]:
-        if self._found is None:
-            self._found = {}
-            for path in self._candidates():
-                product = identify(Path(path).name, "")
-                if isinstance(product, Skipped):
-                    self._skipped.add(product)
-                else:
-                    self._found.setdefault(product, []).append(path)
-        return self._found
-
-    def _candidates(self) -> Iterator[str]:
-        if is_file(self._path) or is_safe_name(self._path.name):
-            yield str(self._path)
-            return
-        for entry in listing(self._path):
-            if is_safe_name(entry.name):
-                yield entry.path
-            elif is_folder(entry):
-                yield from (inner.path for inner in listing(entry.path) if is_safe_name(inner.name))
-
-
-def scan_safe(path: str | Path) -> SafeParts:
+def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     """List the parts of one product; no raster is opened.
 
+    Of two granule folders that one is taken that has all rasters of the other and more.
+
     Parameters
     ----------
     path
-        A ``.SAFE`` folder, or a zip file that contains one.
+        A SAFE folder, or a zip file that contains one.
+    product
+        What it is; by default what its name says.
 
     Raises
     ------
     UnreadableError
-        If it is neither, is corrupt or may not be read, or if a zip contains another product than its name says.
+        If it is neither, is corrupt or may not be read; if a zip contains another product; if two granule folders or
+        two files of a band cannot be told apart.
     """
     path = Path(path)
+    product = product or _named(path.name)
     try:
-        files = dict(_zip_files(path) if path.suffix == ".zip" else _folder_files(path))
-    except _ZIP_ERRORS as error:
+        if is_zip_name(path.name):
+            with zipfile.ZipFile(path) as opened:
+                files = _in_zip(path, file_names(opened), product)
+        else:
+            files = _in_folder(path)
+    except ZIP_ERRORS as error:
         raise UnreadableError(f"The product {path} cannot be read ({error}).") from error
-    bands: dict[str, str] = {}
+    granules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    others = set()
     for name in sorted(files):
         match = _RASTER.fullmatch(name)
         if match is None:
             continue
-        if match["cloud"]:
-            # Some baselines have the probability under both names; the newer one is the documented one.
-            if match["cloud"] == "MSK_CLDPRB" or "CLDPRB" not in bands:
-                bands["CLDPRB"] = files[name]
-        elif _RESOLUTION.get(match["band"]) == match["metres"]:
-            bands.setdefault(match["band"], files[name])
-    return SafeParts(files.get(_METADATA), bands)
+        # Some baselines have the probability under both names; the newer one is the documented one.
+        band = "CLDPRB" if match["cloud"] else match["band"].upper()
+        if match["cloud"] or _RESOLUTION.get(band) == match["metres"]:
+            if match["suffix"].lower() == "jp2":
+                granules[match["granule"]][band].append(name)
+            else:
+                others.add(match["suffix"])
+    granule, left_out = _choose_granule(path, granules)
+    bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
+    remark = _why_no_band(path, files, others) if others or not bands else ""
+    return SafeParts(files.get(METADATA), bands, remark, left_out)
 
 
-def _folder_files(safe: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of path inside the product and location, of the folders that matter."""
+def _choose_granule(path: Path, granules: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
+    """Choose the granule folder whose rasters are taken, and say which was left out."""
+    order = sorted(granules, key=lambda granule: (-len(granules[granule]), granule))
+    if len(order) < 2:
+        return next(iter(order), ""), ""
+    best, *rest = order
+    for other in rest:
+        if not granules[other].keys() < granules[best].keys():
+            raise UnreadableError(
+                f"The product {path} has two granule folders, {best} and {other}, and none of them holds all of the "
+                "other and more; remove the one that does not belong to it."
+            )
+    return best, f"only the granule folder {best} is read; {', '.join(rest)} has fewer rasters and is left out"
+
+
+def _choose_file(path: Path, band: str, names: Sequence[str], product: ProductId | None) -> str:
+    """Choose the file of a band: the only one, or the one that is called as ESA calls it."""
+    if len(names) == 1:
+        return names[0]
+    if band == "CLDPRB":
+        documented = [name for name in names if name.endswith("/MSK_CLDPRB_20m.jp2")]
+        return documented[0] if documented else names[0]
+    if product is not None:
+        own = f"T{product.tile}_{product.sensing:%Y%m%dT%H%M%S}_{band}_{_RESOLUTION[band]}m.jp2"
+        exact = [name for name in names if name.rpartition("/")[2] == own]
+        if exact:
+            return exact[0]
+    first, second = (name.rpartition("/")[2] for name in names[:2])
+    raise UnreadableError(
+        f"The product {path} has two files of {band}, {first} and {second}; remove the one that does not belong to it."
+    )
+
+
+def _why_no_band(path: Path, files: Mapping[str, str], suffixes: Iterable[str]) -> str:
+    if not files:
+        return f"{path.name} is empty"
+    for suffix in suffixes:
+        return f"the bands of {path.name} are .{suffix} files, and only .jp2 files as ESA delivers them are read"
+    if not any(name.partition("/")[0] == "GRANULE" for name in files):
+        return f"{path.name} has no folder GRANULE with rasters"
+    return f"GRANULE in {path.name} has no rasters in IMG_DATA/R10m and R20m"
+
+
+def _in_folder(safe: Path) -> dict[str, str]:
+    """Path inside the product -> location, of the folders that matter."""
     if not is_folder(safe):
-        raise NotADirectoryError("it is no folder")
-    inside = [""]
-    for granule in _scan(safe / "GRANULE"):
-        inside += (f"GRANULE/{granule.name}/{folder}/" for folder in ("IMG_DATA/R10m", "IMG_DATA/R20m", "QI_DATA"))
-    for folder in inside:
-        yield from ((folder + entry.name, entry.path) for entry in _scan(safe / folder))
+        raise NotADirectoryError("it is not a folder")
+    top = scan(safe)
+    for _ in range(_NESTED):
+        if {METADATA, "GRANULE"} & {entry.name for entry in top}:
+            break
+        inner = [entry for entry in top if is_folder(entry)]
+        if len(inner) != 1:
+            break
+        top = scan(inner[0].path)
+    files = {entry.name: entry.path for entry in top}
+    if "GRANULE" not in files:
+        return files
+    for granule in scan(files["GRANULE"]):
+        for folder in ("IMG_DATA/R10m", "IMG_DATA/R20m", "QI_DATA"):
+            inside = f"GRANULE/{granule.name}/{folder}/"
+            files |= {inside + entry.name: entry.path for entry in scan(Path(granule.path, folder))}
+    return files
 
 
-def _zip_files(archive: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of path inside the product and location, of a whole zip file."""
-    expected = re.sub(r"(\.SAFE)?\.zip$", ".SAFE", archive.name)
-    with zipfile.ZipFile(archive) as opened:
-        names = opened.namelist()
-    for name in names:
-        # A zip made inside the product's folder has no folder around its files.
-        around, safe, inside = name.rpartition(".SAFE/")
-        if safe and around.rpartition("/")[2] + ".SAFE" != expected:
-            raise ValueError(f"it contains {around.rpartition('/')[2]}.SAFE")
-        yield inside, f"/vsizip/{archive}/{name}"
+def file_names(opened: zipfile.ZipFile) -> list[str]:
+    """Return the paths of the files in a zip file, without what a Mac adds.
 
-
-def scan_best(candidates: Iterable[str], tile: str, skipped: set[Skipped]) -> SafeParts | None:
-    """Parts of the product from the first of several copies that has rasters; folders go before zips.
-
-    A copy that cannot be read is added to `skipped`. None when no copy can be read.
+    Raises
+    ------
+    ValueError
+        If there are far too many for a product.
     """
+    names = opened.namelist()
+    if len(names) > _MAX_IN_ZIP:
+        raise ValueError(f"it contains {len(names)} files")
+    return [name for name in names if not name.startswith("__MACOSX/") and not name.endswith("/")]
+
+
+def roots_in_zip(names: Iterable[str]) -> list[str]:
+    """Return the folders in a zip file that are products, as prefixes of its paths; the outermost come first."""
+    found = {match["root"] for name in names if (match := _ROOT.fullmatch(name))}
+    return sorted(found, key=lambda root: (root.count("/"), root))
+
+
+def _in_zip(archive: Path, names: Sequence[str], product: ProductId | None) -> dict[str, str]:
+    """Path inside the product -> location, of a whole zip file."""
+    roots = roots_in_zip(names)
+    own = [root for root in roots if product is not None and product_of_root(root) == product]
+    root = next(iter(own or roots), "")
+    inside = product_of_root(root)
+    if product is not None and inside is not None and inside != product:
+        raise ValueError(f"it contains {inside}.SAFE")
+    if not own and len(roots) > 1:
+        raise ValueError(f"it contains several products, {roots[0]} and {roots[1]}")
+    return {name.removeprefix(root): f"/vsizip/{archive}/{name}" for name in names if name.startswith(root)}
+
+
+def product_of_root(root: str) -> ProductId | None:
+    """Return the product that the name of a folder in a zip file tells, None where it tells none."""
+    return _named(root.rstrip("/").rpartition("/")[2])
+
+
+def _named(name: str) -> ProductId | None:
+    try:
+        return ProductId.parse(name)
+    except RequestError:
+        return None
+
+
+def scan_best(product: ProductId, candidates: Iterable[str], tile: str, skipped: set[Skipped]) -> SafeParts | None:
+    """Parts of a product from that one of several copies that has most rasters.
+
+    Of equals, folders go before zips, and copies under the product's own name before others. A copy that cannot be
+    read, or a part of one that is left out, is added to `skipped`. None when no copy can be read.
+    """
+
+    def order(path: str) -> tuple[bool, bool, str]:
+        name = Path(path).name
+        return is_zip_name(name), not name.startswith(str(product)), path
+
     best = None
-    for path in sorted(candidates, key=lambda path: (path.endswith(".zip"), path)):
+    for path in sorted(candidates, key=order):
         try:
-            parts = scan_safe(path)
+            parts = scan_safe(path, product)
         except UnreadableError as error:
             skipped.add(Skipped(Path(path).name, tile, Reason.UNREADABLE, str(error)))
             continue
-        if parts.bands:
-            return parts
-        best = best or parts
+        if best is None or len(parts.bands) > len(best.bands):
+            best = parts
+    if best is not None and best.left_out:
+        skipped.add(Skipped(str(product), tile, Reason.SUPERSEDED, f"Of {product} {best.left_out}."))
     return best
 
 
-def is_safe_name(name: str) -> bool:
-    """Tell whether a name claims to be a SAFE product; a zip without a Sentinel-2 name may be anything."""
-    return name.endswith((".SAFE", ".SAFE.zip")) or (name.startswith("S2") and name.endswith(".zip"))
-
-
-def identify(name: str, tile: str) -> ProductId | Skipped:
-    """Read the product id of a file or folder name, or say why it cannot be used.
-
-    Parameters
-    ----------
-    name
-        As it stands in the archive.
-    tile
-        The tile's folder it was found in, which its name must agree with; empty where there is none.
-    """
-    try:
-        product = ProductId.parse(name)
-    except RequestError as error:
-        detail = f"{name!r} is a Level-1C product; only L2A is read." if "MSIL1C" in name else str(error)
-        return Skipped(name, tile, Reason.UNSUPPORTED_NAME, detail)
-    if tile and product.tile != tile:
-        detail = f"{name!r} lies in the folder of tile {tile}; move it to {product.tile}."
-        return Skipped(name, tile, Reason.UNSUPPORTED_NAME, detail)
-    return product
-
-
-def sensed_within(product: ProductId, first: dt.date | None, last: dt.date | None) -> bool:
-    """Tell whether the sensing date lies from `first` to `last`, both included; None is no limit."""
-    date = product.sensing.date()
-    return (first is None or first <= date) and (last is None or date <= last)
-
-
-def in_order(skipped: Iterable[Skipped]) -> list[Skipped]:
-    """Sort by tile and name, so that reports do not depend on the order of calls."""
-    return sorted(skipped, key=lambda item: (item.tile, item.name, item.detail))
+def is_zip_name(name: str) -> bool:
+    """Tell whether a name claims to be that of a zip file."""
+    return name[-4:].lower() == ".zip"
 
 
 def listing(folder: str | Path) -> list[os.DirEntry[str]]:
@@ -239,13 +252,14 @@ def listing(folder: str | Path) -> list[os.DirEntry[str]]:
         If the folder is there but may not or cannot be read.
     """
     try:
-        return _scan(folder)
+        return scan(folder)
     except OSError as error:
         cause = error.strerror or error
         raise LibraryError(f"The folder {folder} cannot be read ({cause}); check its permissions.") from error
 
 
-def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
+def scan(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return the same as `listing`, with the errors of the system."""
     try:
         with os.scandir(folder) as entries:
             # Every mounted disk has its own `lost+found`, which nobody may read.

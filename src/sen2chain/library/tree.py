@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError
-from sen2chain.library.safe import (
-    identify,
-    in_order,
-    is_safe_name,
-    listing,
-    scan_best,
-    sensed_within,
-)
+from sen2chain.library.safe import listing, scan_best
+from sen2chain.library.search import find_products, identify, in_order, sensed_within
 from sen2chain.records import Acquisition, ProductId, Reason, Skipped
 from sen2chain.settings import is_folder
 
@@ -46,6 +40,7 @@ class _Parts:
     masks: dict[str, str] = field(default_factory=dict)
     indices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     masked: dict[tuple[str, str], str] = field(default_factory=dict)
+    remark: str = ""
 
 
 class Tree:
@@ -60,6 +55,7 @@ class Tree:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._skipped: set[Skipped] = set()
+        self._outside: dict[str, list[tuple[ProductId, str]]] | None = None
 
     def describe(self) -> str:
         """Say where the archive is."""
@@ -75,7 +71,7 @@ class Tree:
         """
         roots = [self._paths.l2a, self._paths.cloudmasks, *self._index_roots()]
         places = [(root, entry.name) for root in roots for entry in listing(root) if _TILE.fullmatch(entry.name)]
-        return sorted({tile for root, tile in places if self._has_product(root, tile)})
+        return sorted({tile for root, tile in places if self._has_product(root, tile)} | self._outside_tiles().keys())
 
     def acquisitions(
         self, tile: str, first: dt.date | None = None, last: dt.date | None = None
@@ -92,7 +88,7 @@ class Tree:
         self._add_masks(found, tile, first, last)
         self._add_indices(found, tile, first, last)
         return [
-            Acquisition(product, parts.metadata, parts.bands, parts.masks, parts.indices, parts.masked)
+            Acquisition(product, parts.metadata, parts.bands, parts.masks, parts.indices, parts.masked, parts.remark)
             for product, parts in sorted(found.items(), key=lambda item: item[0])
         ]
 
@@ -106,10 +102,13 @@ class Tree:
         candidates: dict[ProductId, list[str]] = {}
         for product, path in self._products(self._paths.l2a, tile, first, last):
             candidates.setdefault(product, []).append(path)
+        for product, path in self._outside_tiles().get(tile, ()):
+            if sensed_within(product, first, last):
+                candidates.setdefault(product, []).append(path)
         for product, copies in candidates.items():
-            safe = scan_best(copies, tile, self._skipped)
+            safe = scan_best(product, copies, tile, self._skipped)
             if safe is not None:
-                found[product] = _Parts(safe.metadata, dict(safe.bands))
+                found[product] = _Parts(safe.metadata, dict(safe.bands), remark=safe.remark)
 
     def _add_masks(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
@@ -142,6 +141,18 @@ class Tree:
     def _index_roots(self) -> list[Path]:
         return [Path(entry.path) for entry in listing(self._paths.indices) if is_folder(entry)]
 
+    def _outside_tiles(self) -> dict[str, list[tuple[ProductId, str]]]:
+        """Tile -> L2A products that do not lie in the folder of a tile, as in a folder without folders of tiles."""
+        if self._outside is None:
+            self._outside = {}
+            if is_folder(self._paths.l2a):
+                for product, path in find_products(self._paths.l2a, but=_TILE.fullmatch):
+                    if isinstance(product, Skipped):
+                        self._skipped.add(product)
+                    else:
+                        self._outside.setdefault(product.tile, []).append((product, path))
+        return self._outside
+
     def _has_product(self, root: Path, tile: str) -> bool:
         """Look for one good name; where there is none, what is there instead is kept for the report."""
         unusable: list[Skipped] = []
@@ -164,9 +175,12 @@ class Tree:
 
     def _named(self, root: Path, tile: str) -> Iterator[tuple[ProductId | Skipped, str]]:
         """Read the names in one tile's folder that claim to be products."""
-        safes = root == self._paths.l2a
+        if root == self._paths.l2a:
+            if is_folder(root / tile):
+                yield from find_products(root / tile, tile)
+            return
         for entry in listing(root / tile):
-            if is_safe_name(entry.name) if safes else entry.name.startswith("S2") and is_folder(entry):
+            if entry.name.startswith("S2") and is_folder(entry):
                 yield identify(entry.name, tile), entry.path
 
     def _files(self, folder: str, tile: str) -> dict[str, str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from sen2chain.plan.make import ExtractionPlan, make_plan
+from sen2chain.plan.make import ExtractionPlan, make_plan, why_outside
 from sen2chain.plan.request import Request, parse_date, resolve_masks
 from sen2chain.plan.sources import (
     MaskKind,
@@ -32,4 +32,5 @@ __all__ = [
     "resolve_masks",
     "resolve_sources",
     "value_order",
+    "why_outside",
 ]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyproj
+
 from sen2chain.coverage import near
 from sen2chain.errors import RasterError, RequestError, UnreadableError
 from sen2chain.grid import Grid, nominal_grid
@@ -15,7 +18,7 @@ from sen2chain.plan.sources import Task, plan_task
 from sen2chain.rasters import Raster, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sen2chain.plan.request import Request
     from sen2chain.records import Acquisition, Source
@@ -84,6 +87,44 @@ def _tiles_of(source: Source, layer: Layer, buffer: float | None) -> tuple[tuple
             tile for tile in tiles if (grid := _real_grid(source.acquisitions(tile))) is not None and is_near(grid)
         ]
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
+
+
+def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
+    """Say where a layer lies and where the tiles are that it is far from, and whether swapped axes would mend it.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    tiles
+        The tiles, at least one.
+    """
+    sentence = f"The layer {layer.name} lies outside of every tile of the archive ({', '.join(tiles[:8])})"
+    placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
+    if not len(placed):
+        return f"{sentence}: none of its features has a place."
+    degrees = pyproj.CRS(layer.crs).is_geographic
+    low, high = placed.min(axis=0), placed.max(axis=0)
+    sentence += f": it spans {_span((low[0], low[1], high[2], high[3]), degrees=degrees)}"
+    grid = _nominal(tiles[0])
+    if grid is not None:
+        to_layer = pyproj.Transformer.from_crs(grid.crs, layer.crs, always_xy=True)
+        box = to_layer.transform_bounds(*grid.bounds)
+        if np.isfinite(box).all():
+            sentence += f", tile {tiles[0]} {_span(box, degrees=degrees)}"
+    swapped = placed[:, [1, 0, 3, 2]]
+    for tile in tiles:
+        grid = _nominal(tile)
+        if grid is not None and near(swapped, layer.crs, grid).any():
+            what = "longitude and latitude" if degrees else "x and y"
+            return f"{sentence}. With {what} swapped it would lie in tile {tile}; swap them in the layer."
+    return f"{sentence}. Check its CRS and the tiles you downloaded."
+
+
+def _span(box: tuple[float, float, float, float], *, degrees: bool) -> str:
+    left, bottom, right, top = (f"{edge:.3f}" if degrees else f"{edge:.0f}" for edge in box)
+    x, y = ("longitude", "latitude") if degrees else ("x", "y")
+    return f"{x} {left} to {right} and {y} {bottom} to {top}"
 
 
 def _nominal(tile: str) -> Grid | None:

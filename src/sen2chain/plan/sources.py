@@ -183,7 +183,8 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
     else:
         what = "the metadata MTD_MSIL2A.xml with the bands' offsets"
     stored = f" and no {index.name} raster is stored" if index.name in INDICES else ""
-    return f"{index.name} needs {what}, which the archive lacks{stored}."
+    because = f": {acquisition.remark}" if acquisition.remark else ""
+    return f"{index.name} needs {what}, which the archive lacks{stored}{because}."
 
 
 def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
@@ -191,4 +192,5 @@ def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
     if not mask.inputs:
         return f"No {mask.name} raster is stored, and it cannot be computed here."
     what = " and ".join(missing) or "the metadata MTD_MSIL2A.xml"
-    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored."
+    because = f": {acquisition.remark}" if acquisition.remark else ""
+    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}."

@@ -15,7 +15,7 @@ from sen2chain.execute import Coverages, RowRules, execute
 from sen2chain.export import write_csv
 from sen2chain.ledger import COLUMNS, Ledger
 from sen2chain.library import open_library
-from sen2chain.plan import make_plan
+from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, conditions, has_rows
 from sen2chain.spool import RowFormat, attribute_table
@@ -175,21 +175,19 @@ class Engine:
         first, last = request.first or "the beginning", request.last or "today"
         tiles = ", ".join(plan.tiles[:8]) + (", ..." if len(plan.tiles) > 8 else "")
         if not plan.tiles and not plan.far_tiles:
-            found = f" ({ledger.lines[0]['acquisition']}: {ledger.lines[0]['error']})" if ledger.lines else ""
-            return f"The archive ({self.source.describe()}) holds no usable product{found}; check --library or --safe."
+            found = ledger.skipped_cause() or "Check --library or --safe."
+            return f"The archive ({self.source.describe()}) holds no usable product. {found}"
         if not plan.tiles:
-            far = ", ".join(plan.far_tiles[:8])
-            return (
-                f"The layer {self.layer.name} lies outside of every tile of the archive ({far}); "
-                "check its CRS and the tiles you downloaded."
-            )
+            return why_outside(self.layer, plan.far_tiles)
         if not plan.tasks:
             if plan.outside_cover:
                 return (
                     f"All {plan.outside_cover} products of {tiles} are outside the cloud cover "
                     f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
                 )
-            return f"The archive has no product of {tiles} from {first} to {last}; check date_min and date_max."
+            sentence = f"The archive has no product of {tiles} from {first} to {last}"
+            skipped = ledger.skipped_cause()
+            return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."
         return ledger.main_cause()
 
 

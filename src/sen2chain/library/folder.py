@@ -1,0 +1,83 @@
+"""A folder full of L2A products as ESA delivers them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import LibraryError
+from sen2chain.library.safe import is_zip_name, scan_best
+from sen2chain.library.search import find_products, in_order, is_zip, sensed_within
+from sen2chain.records import Acquisition, ProductId, Skipped
+from sen2chain.settings import absolute, is_file, is_folder
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class SafeFolder:
+    """A folder of SAFE products, plain or zipped, in it or in folders below it.
+
+    The folder is looked through once, when it is first asked about.
+
+    Parameters
+    ----------
+    path
+        The folder, or a single product, plain or zipped.
+
+    Raises
+    ------
+    LibraryError
+        If there is nothing of that kind at `path`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = absolute(path)
+        if not (is_folder(self._path) or (is_file(self._path) and is_zip_name(self._path.name))):
+            hint = "pass a folder of SAFE products"
+            if is_zip(self._path):
+                hint = f"it is a zip file without .zip in its name, so rename it to {self._path.name}.zip"
+            raise LibraryError(f"{self._path} is neither a folder nor a zip file *.zip; {hint}.")
+        self._found: dict[ProductId, list[str]] | None = None
+        self._skipped: set[Skipped] = set()
+
+    def describe(self) -> str:
+        """Say where the products are."""
+        return f"SAFE products in {self._path}"
+
+    def tiles(self) -> Sequence[str]:
+        """MGRS names of the tiles that have any product, sorted."""
+        return sorted({product.tile for product in self._products()})
+
+    def acquisitions(
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[Acquisition]:
+        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
+
+        Raises
+        ------
+        LibraryError
+            If the folder cannot be listed.
+        """
+        listed = []
+        for product, candidates in sorted(self._products().items()):
+            if product.tile == tile and sensed_within(product, first, last):
+                parts = scan_best(product, candidates, "", self._skipped)
+                if parts is not None:
+                    listed.append(Acquisition(product, parts.metadata, parts.bands, remark=parts.remark))
+        return listed
+
+    def skipped(self) -> Sequence[Skipped]:
+        """List what the calls so far found and could not use."""
+        return in_order(self._skipped)
+
+    def _products(self) -> dict[ProductId, list[str]]:
+        if self._found is None:
+            self._found = {}
+            for product, path in find_products(self._path):
+                if isinstance(product, Skipped):
+                    self._skipped.add(product)
+                else:
+                    self._found.setdefault(product, []).append(path)
+        return self._found
