@@ -386,7 +386,7 @@ def test_archives_that_are_thinned_out_keep_their_rows(archive: demo.DemoArchive
     pd.testing.assert_frame_equal(series.data["NDVI"], before)
 
 
-def test_a_changed_file_is_noticed_by_its_time_and_a_copied_one_is_not(
+def test_a_changed_file_is_noticed_by_its_time_and_content_and_a_copied_one_is_not(
     archive: demo.DemoArchive, tmp_path: Path
 ) -> None:
     for path in archive.library.rglob("*.*"):
@@ -398,7 +398,8 @@ def test_a_changed_file_is_noticed_by_its_time_and_a_copied_one_is_not(
     again = compil_of(replace(archive, library=moved), tmp_path / "extraction")
     assert again.extract_data().images == 0
     (mask,) = products(replace(archive, library=moved))[0].rglob("*_SCL_20m.jp2")
-    touch(mask, 5)
+    mask.write_bytes(mask.read_bytes()[:-1] + b"\1")
+    touch(mask, -3500)
     assert compil_of(replace(archive, library=moved), tmp_path / "extraction").extract_data().images == 1
 
 

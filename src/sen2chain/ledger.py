@@ -21,7 +21,7 @@ COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 """Columns of the report."""
 
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
-BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED)
+BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED, Reason.CHANGED)
 """Reasons of products that the archive has, and that could not be used."""
 LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING)
 """Reasons of images that the archive lacks the inputs of."""

@@ -146,6 +146,7 @@ class Reason(enum.StrEnum):
     UNREADABLE = "unreadable"
     FAILED = "failed"
     UNSUPPORTED_NAME = "unsupported_name"
+    CHANGED = "changed_while_read"
 
     @property
     def sentence(self) -> str:
@@ -170,6 +171,7 @@ _SENTENCES = {
     Reason.UNREADABLE: "a file of the product cannot be read",
     Reason.FAILED: "the product failed each of the three times it was tried",
     Reason.UNSUPPORTED_NAME: "the product's name is not of the form used since December 2016",
+    Reason.CHANGED: "a file of the product was changed while it was read",
 }
 
 

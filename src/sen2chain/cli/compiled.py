@@ -125,7 +125,7 @@ def update(layer_file: str, **options: Any) -> None:
     if not series.has_rows or not series.plan.tiles:
         why = series.why_nothing() or next(reversed(done.notes), "")
         fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
-    if done.lost or kept or (partly and series.rows):
+    if done.lost or done.changed or kept or (partly and series.rows):
         fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sen2chain.execute.coverages import Coverages
 from sen2chain.execute.executors import Executor
-from sen2chain.execute.rows import RowRules
+from sen2chain.execute.rows import RowRules, failed_batch
 from sen2chain.execute.run import execute, resolve_executor
 
-__all__ = ["Coverages", "Executor", "RowRules", "execute", "resolve_executor"]
+__all__ = ["Coverages", "Executor", "RowRules", "execute", "failed_batch", "resolve_executor"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from sen2chain.errors import GridMismatchError, RequestError, UnknownNameError
 from sen2chain.execute.executors import Executor, Serial, Threads
@@ -17,7 +18,7 @@ from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from sen2chain.execute.coverages import Coverages
     from sen2chain.execute.task import TaskResult
@@ -79,6 +80,7 @@ def execute(
     rules: RowRules,
     executor: Executor | None = None,
     seen: Mapping[str, Counter[Grid]] | None = None,
+    sent: Callable[[Task], None] | None = None,
 ) -> Generator[TaskResult]:
     """Run tasks and yield their results in order.
 
@@ -92,9 +94,31 @@ def execute(
         Who runs them; by default one after the other. The rows do not depend on it.
     seen
         Tile -> grid -> number of its products that had it in earlier runs.
+    sent
+        Called with each task just before it is handed to the executor.
     """
-    results = (executor or Serial()).run(tasks, coverages, rules)
+    results = (executor or Serial()).run(_Announced(tasks, sent) if sent else tasks, coverages, rules)
     yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
+
+
+class _Announced(Sequence["Task"]):
+    """Tasks that are told of just before they are taken."""
+
+    def __init__(self, tasks: Sequence[Task], tell: Callable[[Task], None]) -> None:
+        self._tasks, self._tell = tasks, tell
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @overload
+    def __getitem__(self, at: int) -> Task: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Task]: ...
+    def __getitem__(self, at: int | slice) -> Task | Sequence[Task]:
+        if isinstance(at, slice):
+            return _Announced(self._tasks[at], self._tell)
+        self._tell(self._tasks[at])
+        return self._tasks[at]
 
 
 def _one_grid_per_tile(

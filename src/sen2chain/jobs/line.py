@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sen2chain.timeseries.asked import Compiled
     from sen2chain.timeseries.update import Extracted
 
-_COUNTS = ("images", "rows", "empty", "failed", "kept", "missing", "lost", "acquisitions")
+_COUNTS = ("images", "rows", "empty", "failed", "changed", "kept", "missing", "lost", "acquisitions")
 _EXAMPLES = 20
 _BESIDE = (".json", "_stats.csv", "_stats.json")
 
@@ -139,12 +139,15 @@ class LineRun:
 
     def _count_what_is_missing(self, done: Extracted, series: TimeSeriesCompil) -> None:
         """Note as errors what was asked for and could not be extracted, with examples why."""
-        if not (done.failed or done.missing or done.lost):
+        if not (done.failed or done.changed or done.missing or done.lost):
             return
         report = series.report
         marks = report[[reason.value for reason in (*BROKEN, *LACKING)]].any(axis="columns")
         self.record.troubled = sorted(set(report.loc[marks, "acquisition"]))
-        counts = (done.failed, "could not be used"), (done.missing, "lack their inputs"), (done.lost, "lost their rows")
+        counts = (
+            (done.failed, "could not be used"), (done.changed, "changed while being read"),
+            (done.missing, "lack their inputs"), (done.lost, "lost their rows"),
+        )  # fmt: skip
         for count, what in counts:
             if count:
                 self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.", lasting=True)

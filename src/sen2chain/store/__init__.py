@@ -12,10 +12,11 @@ from sen2chain.store.images import RawImage, list_images, read_image, write_imag
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
-from sen2chain.store.resume import Work, what_is_new
+from sen2chain.store.resume import NEW, Work, what_is_new
 
 __all__ = [
     "COMPILED",
+    "NEW",
     "CompiledFile",
     "Entry",
     "ExtractionFolder",

@@ -53,7 +53,7 @@ class State(enum.StrEnum):
     FAILED = "failed"
     """A file could not be used; it is tried again."""
     PENDING = "pending"
-    """A run began that was to extract it, and did not come to it."""
+    """A run began that was to extract it, and did not come to it, or its files were changed while they were read."""
     ORIGINAL = "original"
     """The original program wrote its rows."""
 
@@ -92,19 +92,20 @@ class Entry:
     @classmethod
     def of(cls, batch: Batch, inputs: str, grid: Grid | None, cover: float | None) -> Self:
         """Make the entry of a batch; its file is not known yet."""
-        failed = bool(batch.reasons.keys() & _BROKEN)
+        failed, changed = bool(batch.reasons.keys() & _BROKEN), Reason.CHANGED in batch.reasons
+        made = State.DONE if batch.rows else State.EMPTY
         return cls(
             batch.index,
             batch.mask,
             str(batch.product),
-            State.FAILED if failed else State.DONE if batch.rows else State.EMPTY,
+            State.PENDING if changed else State.FAILED if failed else made,
             batch.rows,
             {reason.value: count for reason, count in batch.reasons.items()},
             batch.value_source,
             batch.mask_source,
             batch.error,
             inputs=inputs,
-            grid=None if failed else grid,
+            grid=None if failed or changed else grid,
             cover=cover,
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sen2chain.plan import MaskKind, value_order
+from sen2chain.records import Reason
 from sen2chain.store.folder import product_of
 from sen2chain.store.images import all_files, chosen
 from sen2chain.store.inputs import Inputs
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
     from sen2chain.store.folder import ExtractionFolder
     from sen2chain.store.images import RawImage
     from sen2chain.store.ledger import ImageLedger
+
+
+NEW = "they are new"
+"""Why an image is extracted that the book does not know."""
+
+_LOST = "their file of rows is gone or was changed"
+
+# How long a run that has nothing to extract from them may read files, only to know them again when they are copied.
+_SECONDS_FOR_DIGESTS = 20.0
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +55,8 @@ class Work:
     """Image -> what the book says of it."""
     leftover: list[Path] = field(default_factory=list)
     """Files of rows that a killed run was about to remove."""
+    why: Counter[str] = field(default_factory=Counter)
+    """In how many images what is the reason why they are to be extracted."""
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -61,6 +74,7 @@ def what_is_new(
     redo_old: bool = False,
     cover: Callable[[Task], float | None],
     features: int,
+    only_look: bool = False,
 ) -> Work:
     """Compare a plan with what the folder has.
 
@@ -86,8 +100,10 @@ def what_is_new(
         Gives the cloud cover of a product.
     features
         Number of features of the layer.
+    only_look
+        Read no more than the decision takes: nothing is entered into the book.
     """
-    work = Work()
+    work = Work(inputs=Inputs(0.0 if only_look else _SECONDS_FOR_DIGESTS))
     images = _compare_files(work, folder, ledger, request)
     grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
     judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)
@@ -96,8 +112,10 @@ def what_is_new(
         for output in task.outputs:
             name = (output.index.name, output.mask.name, product)
             entry = work.before.get(name)
-            if judge.is_to_do(task, output, entry, images.get(name), grids.get(task.product.tile)):
+            why = judge.why_to_do(task, output, entry, images.get(name), grids.get(task.product.tile))
+            if why:
                 outputs.append(output)
+                work.why[why] += 1
                 continue
             now = judge.refreshed(task, output, entry)
             if now is None:
@@ -155,6 +173,22 @@ def _compare_files(
     return images
 
 
+def _why_again(entry: Entry) -> str:
+    if entry.state is State.FAILED:
+        return "they failed before"
+    if Reason.CHANGED.value in entry.reasons:
+        return "their files changed while they were read"
+    return "a run was stopped before it came to them"
+
+
+def _why_lost(entry: Entry, image: RawImage | None, grid: Grid | None) -> str:
+    if entry.file and (image is None or image.path.name != entry.file or image.size != entry.size):
+        return _LOST
+    # An image may have come before it was known which grid its tile has.
+    odd = grid is not None and entry.grid is not None and entry.grid != grid
+    return "their grid is not that of their tile" if odd else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     inputs: Inputs
@@ -162,27 +196,30 @@ class _Judge:
     force: bool
     redo_old: bool
 
-    def is_to_do(
+    def why_to_do(
         self, task: Task, output: Output, entry: Entry | None, image: RawImage | None, grid: Grid | None
-    ) -> bool:
+    ) -> str:
+        """Say why an image is to be extracted, in a few words; nothing where it is kept."""
         if output.reason is not None:
-            return False  # nothing can be made of it now; what was made before stays, since archives are thinned out
-        if self.force or entry is None or entry.state in {State.PENDING, State.FAILED}:
-            return True
+            return ""  # nothing can be made of it now; what was made before stays, since archives are thinned out
+        if entry is None:
+            return NEW
+        if entry.state in {State.PENDING, State.FAILED}:
+            return _why_again(entry)
+        if self.force:
+            return "all are asked for (force)"
         if entry.state is State.ORIGINAL:
-            return self.redo_old or image is None
-        lost = entry.file and (image is None or image.path.name != entry.file or image.size != entry.size)
-        # An image may have come before it was known which grid its tile has.
-        odd = grid is not None and entry.grid is not None and entry.grid != grid
-        return bool(lost or odd or self._has_better_inputs(task, output, entry))
+            wanted = "the rows of the original program are to be replaced (redo_old)" if self.redo_old else ""
+            return wanted or ("" if image else _LOST)
+        return _why_lost(entry, image, grid) or self._better_inputs(task, output, entry)
 
-    def _has_better_inputs(self, task: Task, output: Output, entry: Entry) -> bool:
+    def _better_inputs(self, task: Task, output: Output, entry: Entry) -> str:
         # A stored mask that has gone and can be computed is the same mask.
         gone = bool(output.clouds and output.clouds.kind is MaskKind.COMPUTED and entry.mask_source == MaskKind.STORED)
-        if self.inputs.unchanged(task, output, entry.inputs, but_mask=gone):
-            return False
+        why = self.inputs.difference(task, output, entry.inputs, but_mask=gone)
         kind = output.value.kind.value if output.value else ""
-        return self.rank.get(kind, len(self.rank)) <= self.rank.get(entry.value_source, len(self.rank))
+        lesser = self.rank.get(kind, len(self.rank)) > self.rank.get(entry.value_source, len(self.rank))
+        return "" if lesser else why
 
     def refreshed(self, task: Task, output: Output, entry: Entry | None) -> Entry | None:
         """Return the entry of an image that is kept as it should stand now; None where it says nothing any more."""
@@ -191,12 +228,12 @@ class _Judge:
             return entry if made else None
         if entry is None or entry.state not in {State.DONE, State.EMPTY}:
             return entry
-        now = self.inputs.identity(task, output)
+        now = self.inputs.identity(task, output, entry.inputs)
         before = json.loads(entry.inputs or "{}").get("files", {})
         if now == entry.inputs or before.keys() != json.loads(now)["files"].keys():
             return entry
-        # Where the content of a young file was kept, its name, size and time are enough by now.
-        return replace(entry, inputs=now) if self.inputs.unchanged(task, output, entry.inputs) else entry
+        # The same files under new times, or with a digest that is known only now.
+        return entry if self.inputs.difference(task, output, entry.inputs) else replace(entry, inputs=now)
 
 
 def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | None, features: int) -> Entry:

@@ -11,14 +11,16 @@ import pyarrow as pa
 
 from sen2chain import settings
 from sen2chain.errors import EmptyResultError, LibraryError
-from sen2chain.execute import Coverages, RowRules, execute
+from sen2chain.execute import Coverages, RowRules, execute, failed_batch
 from sen2chain.export import write_csv
 from sen2chain.ledger import COLUMNS, Ledger
 from sen2chain.library import open_library
 from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, conditions, has_rows
+from sen2chain.records import Reason
 from sen2chain.spool import RowFormat, attribute_table
+from sen2chain.store.inputs import Inputs, lost_while_read
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
@@ -89,9 +91,16 @@ class Engine:
         return other
 
     def run(
-        self, tasks: Sequence[Task], seen: Mapping[str, Counter[Grid]] | None = None, title: str = "extracting"
+        self,
+        tasks: Sequence[Task],
+        seen: Mapping[str, Counter[Grid]] | None = None,
+        title: str = "extracting",
+        inputs: Inputs | None = None,
     ) -> Generator[TaskResult]:
         """Run tasks and yield their results in order; close it, so that nothing goes on after an error.
+
+        Files are looked at before a task is handed on, and again when its rows are in: rows of files that were changed
+        in between may be of either, so they are dropped, with that as their reason.
 
         Parameters
         ----------
@@ -101,12 +110,28 @@ class Engine:
             How many products of each tile had which grid in earlier runs.
         title
             What the progress bar says.
+        inputs
+            Where it is kept what the files were that rows came from; None where nobody asks later.
         """
-        results = execute(tasks, self.coverages(), self.rules, self.executor, seen)
+        files = inputs or Inputs()
+        results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note)
         with progress(title, len(tasks), quiet=self.quiet) as step, closing(results):
             for result in results:
-                yield result
+                changed = files.changed(result.task, digest=inputs is not None)
+                yield self._without_mixed_rows(result, changed) if changed else result
                 step()
+
+    def _without_mixed_rows(self, result: TaskResult, changed: Mapping[str, bool]) -> TaskResult:
+        """Drop the rows of outputs that were read from files while those changed."""
+        batches = []
+        for output, batch in zip(result.task.outputs, result.batches, strict=True):
+            lost = [] if output.reason else lost_while_read(result.task, output, changed, batch.error)
+            if not lost:
+                batches.append(batch)
+                continue
+            detail = f"{', '.join(lost)} of {result.task.product} changed while being read; run again."
+            batches.append(failed_batch(result.task.product, output, Reason.CHANGED, detail, self.layer, self.rules))
+        return replace(result, batches=tuple(batches))
 
     def coverages(self) -> Coverages:
         """Return the layer's pixels, to be computed where they are not saved."""

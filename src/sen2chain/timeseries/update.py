@@ -11,10 +11,10 @@ from sen2chain.ledger import Ledger
 from sen2chain.library import read_metadata
 from sen2chain.progress import counted
 from sen2chain.records import ProductId, Reason
-from sen2chain.store import Entry, State, what_is_new, write_image
+from sen2chain.store import NEW, Entry, State, what_is_new, write_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sen2chain.execute.task import TaskResult
     from sen2chain.plan import Request, Task
@@ -37,6 +37,8 @@ class Extracted:
     """Images that were looked at and have no row."""
     failed: int = 0
     """Images that could not be used; they are tried again by the next run."""
+    changed: int = 0
+    """Images whose files were changed while they were read; they are extracted again by the next run."""
     kept: int = 0
     """Images that were there already."""
     missing: int = 0
@@ -58,13 +60,17 @@ class Extracted:
             text = f"{counted(self.asked, 'image')} of {counted(self.acquisitions, 'acquisition')} to be extracted"
             return f"{text}, {there}{rest}"
         if not (self.images or self.empty):
-            return f"Nothing new: {there}{f', {self.failed} failed' if self.failed else ''}{rest}"
+            return f"Nothing new: {', '.join([there, *(f'{n} {what}' for n, what in self._again() if n)])}{rest}"
         text = f"{counted(self.images, 'image')} extracted from {counted(self.acquisitions, 'acquisition')}"
         parts = [f"{text} ({counted(self.rows, 'row')})"]
-        parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), (self.failed, "failed")) if n]
+        parts += [f"{n} {what}" for n, what in ((self.empty, "gave no rows"), *self._again()) if n]
         if self.kept:
             parts.append(f"{self.kept} {'was' if self.kept == 1 else 'were'} there already")
         return ", ".join(parts) + rest
+
+    def _again(self) -> tuple[tuple[int, str], ...]:
+        """Count what the next run does again, in words."""
+        return (self.failed, "failed"), (self.changed, "changed while being read")
 
 
 def _its(count: int) -> str:
@@ -105,7 +111,7 @@ class Update:
         done.notes += ledger.notes
         work = what_is_new(
             engine.plan.tasks, self._folder, ledger, engine.request,
-            force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer),
+            force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer), only_look=only_look,
         )  # fmt: skip
         gone = self._out_of_reach()
         lost = [entry for entry in gone if is_lost(entry, self._folder)]
@@ -122,6 +128,7 @@ class Update:
         ]
         if only_look:
             done.asked, done.acquisitions = len(work.keys), len(work.tasks)
+            done.notes += _why(work.why)
             return done
         if work.known:
             ledger.record(work.known)
@@ -130,7 +137,7 @@ class Update:
         if work.tasks:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
-            with contextlib.closing(engine.run(work.tasks, grids)) as results:
+            with contextlib.closing(engine.run(work.tasks, grids, inputs=work.inputs)) as results:
                 for result in results:
                     self._store(result, work)
         self._tell_of_lossy_rows()
@@ -159,11 +166,13 @@ class Update:
             before = work.before.get(entry.key)
             if before is not None and entry.cover is None:
                 entry = replace(entry, cover=before.cover)
-            if entry.state is State.FAILED and before is not None and before.file and not entry.mismatched:
+            again = entry.state in {State.FAILED, State.PENDING} and not entry.mismatched
+            if again and before is not None and before.file:
                 # A product that broke after it was extracted keeps the rows it had.
-                entry = replace(entry, file=before.file, size=before.size, rows=before.rows)
+                entry = replace(entry, file=before.file, size=before.size, rows=before.rows, inputs=before.inputs)
             done.empty += entry.state is State.EMPTY
             done.failed += entry.state is State.FAILED
+            done.changed += entry.state is State.PENDING
             gone += [path for path in work.files.get(entry.key, []) if path.name != entry.file]
             entries.append(entry)
         done.acquisitions += 1
@@ -193,6 +202,12 @@ def look(engine: Engine) -> Extracted:
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
     missing = sum(output.reason is not None for output in outputs)
     return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(engine.plan.tasks))
+
+
+def _why(counts: Mapping[str, int]) -> list[str]:
+    """Say why images are to be extracted, where not all of them are new."""
+    again = counts.keys() - {NEW}
+    return [f"{counted(count, 'image')} to be extracted: {why}." for why, count in counts.items() if again]
 
 
 def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Ledger:
