@@ -304,7 +304,10 @@ QUANTILES: Final = ("median", "percentile_25", "percentile_75")
 
 
 def weighted(geometries: Sequence[Any], values: Int16, clouds: Bool, transform: Any, crs: str) -> pd.DataFrame:
-    """Compute the area-weighted statistics of every polygon with exactextract; pixels beyond the raster are nodata."""
+    """Compute the area-weighted statistics of every polygon with exactextract; pixels beyond the raster are nodata.
+
+    A pixel belongs to a polygon that covers more than 1e-8 of it.
+    """
     layer = gpd.GeoDataFrame({"fid": np.arange(len(geometries))}, geometry=list(geometries), crs=crs)
     west, south, east, north = layer.total_bounds
     height, width = values.shape
@@ -324,7 +327,9 @@ def weighted(geometries: Sequence[Any], values: Int16, clouds: Bool, transform: 
 
     unmasked = np.where(values == NODATA, np.nan, values.astype(np.float64))
     masked = np.where(clouds, np.nan, unmasked)
-    names = ("count", "mean", "stdev", "variance", "median", "quantile(q=0.25)", "quantile(q=0.75)", "min", "max")
+    least = "min_coverage_frac=1e-8"
+    plain = [f"{name}({least})" for name in ("count", "mean", "stdev", "variance", "median", "min", "max")]
+    names = [*plain[:5], f"quantile(q=0.25,{least})", f"quantile(q=0.75,{least})", *plain[5:]]
     frame = extract(masked, names)
     frame = frame.astype(np.float64).astype({"fid": np.int64})
     frame.columns = pd.Index(

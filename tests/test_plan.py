@@ -352,6 +352,10 @@ def test_an_empty_archive_gives_an_empty_plan() -> None:
         ({"min_valid": 80}, RequestError, ["min_valid", "80", "0 to 1"]),
         ({"min_valid": float("nan")}, RequestError, ["min_valid", "nan"]),
         ({"buffer": float("inf")}, RequestError, ["buffer", "inf", "metres"]),
+        ({"buffer": float("nan")}, RequestError, ["buffer", "nan", "metres"]),
+        ({"buffer": 1e20}, RequestError, ["buffer", "1e+20", "at most 100,000"]),
+        ({"buffer": -100_001}, RequestError, ["buffer", "-100001", "at most 100,000"]),
+        ({"buffer": 10**400}, RequestError, ["buffer", "at most 100,000"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_understood_is_an_error_that_lists_what_is_allowed(

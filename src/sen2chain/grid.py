@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyproj
 
 from sen2chain.errors import GridMismatchError, RequestError
 
@@ -132,6 +133,31 @@ class Grid:
         position = np.clip(position, 0.0, float(last))
         first = np.minimum(np.floor(position), max(last - 1, 0)).astype(np.int32)
         return Bilinear(first, position - first)
+
+
+@functools.lru_cache(maxsize=64)
+def turn(crs: str) -> float | None:
+    """Length along x of one turn around the earth, where it is the same everywhere.
+
+    It is 360 for longitudes in degrees and 40,075,017 for Web Mercator, in which a place may be written a turn further
+    east or west; None for a CRS whose meridians are not parallel lines, as UTM's are not.
+    """
+    system = pyproj.CRS(crs)
+    base = system if system.is_geographic else system.geodetic_crs
+    if base is None:
+        return None
+    circle: float = math.tau / base.axis_info[0].unit_conversion_factor
+    if system.is_geographic:
+        return circle
+    longitude = np.linspace(-0.5, 0.5, 12, endpoint=False) * circle
+    to_map = pyproj.Transformer.from_crs(base, system, always_xy=True)
+    at_equator, further_north = (
+        to_map.transform(longitude, np.full(longitude.shape, share * circle))[0] for share in (0.0, 0.14)
+    )
+    steps = np.sort(np.diff(at_equator))[1:]  # one of them may lead across the map's seam
+    straight = np.isfinite(at_equator).all() and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6)
+    parallel = straight and np.allclose(at_equator, further_north, rtol=0, atol=1e-6 * steps[0])
+    return float(12 * steps[-1]) if parallel else None
 
 
 _TILE = re.compile(r"(\d{2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])")

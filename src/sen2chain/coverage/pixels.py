@@ -12,11 +12,10 @@ from affine import Affine
 from rasterio.features import rasterize as gdal_rasterize
 
 from sen2chain.coverage.scanline import centre_runs, weighted_runs
-from sen2chain.coverage.slivers import slivers
 from sen2chain.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -27,8 +26,10 @@ if TYPE_CHECKING:
 
 PixelRule = Literal["center", "all_touched", "weighted"]
 
-# A window that GDAL fills for one feature is cut into strips of at most this many pixels.
+# A window that GDAL fills for one feature has at most this many pixels; a larger one is cut into squares of this edge,
+# and those that the feature does not meet are left out.
 _WINDOW_PIXELS = 1 << 24
+_SQUARE = 1024
 # rasterio changes the warning filters of all threads while it rasterises, and two threads would undo each other's.
 _one_at_a_time = threading.Lock()
 
@@ -97,8 +98,8 @@ def rasterize(geometries: Geometries, grid: Grid, rule: PixelRule = "center") ->
     grid
         The grid.
     rule
-        ``center``: pixels whose centre lies inside, exactly as GDAL rasterises; ``all_touched``: pixels of which some
-        area lies inside (what GDAL's all-touched rasterisation means, without its accidents where an edge meets
+        ``center``: pixels whose centre lies inside, exactly as GDAL rasterises; ``all_touched``: pixels of which more
+        than 1e-8 lies inside (what GDAL's all-touched rasterisation means, without its accidents where an edge meets
         pixel corners); ``weighted``: the same pixels with the share of their area.
     """
     if rule not in get_args(PixelRule):
@@ -162,47 +163,10 @@ def _polygon_runs(
     feature_starts = np.searchsorted(owner[polygon_of_ring], np.arange(n_features + 1))
     rows, columns = grid.shape
     arrays = (np.ascontiguousarray(x), np.ascontiguousarray(y), ring_starts, feature_starts, rows, columns)
-    if rule == "all_touched":
-        return weighted_runs(*arrays, True)  # noqa: FBT003  # a kernel takes no keywords
-    if rule == "weighted":
-        runs, weights, total = weighted_runs(*arrays, False)  # noqa: FBT003
-        return *_with_slivers(runs, weights, _find_slivers(polygons, owner, grid), grid), total
+    if rule != "center":
+        return weighted_runs(*arrays, rule == "all_touched")
     runs, total = centre_runs(*arrays)
     return np.pad(runs, ((0, 0), (0, 2))), np.zeros(0, np.float32), total
-
-
-def _find_slivers(polygons: Geometries, owner: npt.NDArray[np.int64], grid: Grid) -> npt.NDArray[np.float64]:
-    """Find pixels of which the polygons cover less than sums of areas can tell."""
-    shells = shapely.get_exterior_ring(polygons)
-    points, ring_of_point = shapely.get_coordinates(shells, return_index=True)
-    starts = np.searchsorted(ring_of_point, np.arange(len(shells) + 1))
-    x, y = np.ascontiguousarray(points.T)
-    return slivers(x, y, starts, owner, grid.bounds.left, grid.bounds.top, *grid.pixel_xy)
-
-
-def _with_slivers(
-    runs: Ints, weights: npt.NDArray[np.float32], found: npt.NDArray[np.float64], grid: Grid
-) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """Add slivers that are not in the runs yet, each as a run of one pixel."""
-    new: dict[tuple[int, int, int], float] = {}
-    for *place, share in found.tolist():
-        feature, row, column = map(int, place)
-        a, b = np.searchsorted(runs[:, 0], (feature, feature + 1))
-        near = runs[a:b][runs[a:b, 1] == row]
-        inside = 0 <= row < grid.shape[0] and 0 <= column < grid.shape[1]
-        if inside and not ((near[:, 2] <= column) & (column < near[:, 2] + near[:, 3])).any():
-            new[feature, row, column] = share
-    if not new:
-        return runs, weights
-    extra = np.array([[*place, 1, 1, 0] for place in new], np.int32)
-    every = np.concatenate([runs, extra])
-    weights = np.concatenate([weights, np.array(list(new.values()), np.float32)])
-    order = np.lexsort((every[:, 2], every[:, 1], every[:, 0]))
-    own = every[:, 4] + every[:, 5]
-    starts = (np.cumsum(own) - own)[order]
-    own = own[order]
-    moved = np.repeat(starts - (np.cumsum(own) - own), own) + np.arange(own.sum())
-    return every[order], weights[moved]
 
 
 def _in_pixels(points: npt.NDArray[np.float64], grid: Grid, *, as_gdal: bool) -> npt.NDArray[np.float64]:
@@ -231,33 +195,49 @@ def _burn(
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     for first, last in zip(starts, [*starts[1:], len(owner)], strict=True):
         feature = int(owner[first])
-        for runs in _burn_one(list(parts[first:last])):
-            total[feature] += runs[:, 2].sum()
-            runs = _clip(runs, grid.shape)  # noqa: PLW2901  # the unbounded runs have been counted
-            block = np.zeros((len(runs), 6), np.int32)
-            block[:, 0], block[:, 1:4] = feature, runs
-            found.append(block)
+        every = np.concatenate(_burn_one(list(parts[first:last])))
+        total[feature] = every[:, 2].sum()
+        runs = _clip(every, grid.shape)
+        block = np.zeros((len(runs), 6), np.int32)
+        block[:, 0], block[:, 1:4] = feature, runs[np.lexsort((runs[:, 1], runs[:, 0]))]
+        found.append(block)
     return np.concatenate(found), total
 
 
 def _burn_one(parts: list[shapely.Geometry]) -> list[npt.NDArray[np.int64]]:
-    """(row, column, length) of one feature given in pixels, in strips, on the unbounded grid."""
+    """(row, column, length) of one feature given in pixels, window after window, on the unbounded grid."""
     x0, y0, x1, y1 = shapely.total_bounds(np.array(parts, dtype=object))
     # One pixel more on each side: GDAL also touches the neighbour of an edge that is met exactly.
     c0, c1 = int(np.floor(x0)) - 1, int(np.floor(x1)) + 2
     r0, r1 = int(np.floor(y0)) - 1, int(np.floor(y1)) + 2
-    height = max(1, _WINDOW_PIXELS // (c1 - c0))
-    strips = []
-    for r in range(r0, r1, height):
-        shape = (min(height, r1 - r), c1 - c0)
-        window = Affine.translation(c0, r)
+    found = []
+    for row, column, height, width in _windows(parts, r0, c0, r1, c1):
         with _one_at_a_time:
-            image = gdal_rasterize(parts, shape, transform=window, all_touched=True, dtype=np.uint8)
+            image = gdal_rasterize(
+                parts,
+                (height, width),
+                transform=Affine.translation(column, row),
+                all_touched=True,
+                dtype=np.uint8,
+            )
         edges = np.diff(np.pad(image.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-        row, begin = np.nonzero(edges == 1)
+        rows, begin = np.nonzero(edges == 1)
         end = np.nonzero(edges == -1)[1]
-        strips.append(np.stack([row + r, begin + c0, end - begin], axis=1))
-    return strips
+        found.append(np.stack([rows + row, begin + column, end - begin], axis=1))
+    return found
+
+
+def _windows(parts: list[shapely.Geometry], r0: int, c0: int, r1: int, c1: int) -> Iterator[tuple[int, int, int, int]]:
+    """(row, column, height, width) of windows that hold all pixels of a feature."""
+    if (r1 - r0) * (c1 - c0) <= _WINDOW_PIXELS:
+        yield r0, c0, r1 - r0, c1 - c0
+        return
+    rows, columns = (corner.ravel() for corner in np.mgrid[r0:r1:_SQUARE, c0:c1:_SQUARE])
+    # One pixel more on each side, as above.
+    squares = shapely.STRtree(shapely.box(columns - 1, rows - 1, columns + _SQUARE + 1, rows + _SQUARE + 1))
+    for k in np.unique(squares.query(parts, predicate="intersects")[1]):
+        row, column = int(rows[k]), int(columns[k])
+        yield row, column, min(_SQUARE, r1 - row), min(_SQUARE, c1 - column)
 
 
 def _clip(runs: npt.NDArray[np.int64], shape: tuple[int, int]) -> npt.NDArray[np.int64]:

@@ -19,8 +19,9 @@ from rasterio import __gdal_version__ as gdal_version
 
 from sen2chain import cache
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, join, rasterize
+from sen2chain.coverage.surroundings import boxes_meet, cut, cut_in_layer_crs, near_boxes
 from sen2chain.errors import RequestError
-from sen2chain.grid import TILE_SIZE, Bounds, Grid, nominal_grid
+from sen2chain.grid import Bounds, Grid, nominal_grid
 from sen2chain.parallel import in_threads, workers
 from sen2chain.records import Reason
 
@@ -34,12 +35,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 # Raise it when the meaning of a saved coverage changes.
-_FORMAT = 3
-# Metres around a tile in which features are projected before they are told to be outside; more than any datum shift.
-_MARGIN = 2000.0
-# Tiles around a tile beyond which features are cut: far enough to be no part of any count that matters, near enough
-# for the projection to be true.
-_SURROUNDINGS = 5
+_FORMAT = 4
 # Fewer features than this are not worth a thread.
 _FEATURES_PER_THREAD = 2000
 _RUNS = ("feature", "row", "column", "length", "total")
@@ -111,7 +107,7 @@ def prepare(
     state[missing], state[empty] = _CODE[Reason.NULL_GEOMETRY], _CODE[Reason.EMPTY_GEOMETRY]
 
     nominal = _nominal_bounds(tile, grid)
-    near = _near(shapely.bounds(geometries), crs, grid, (grid.bounds, nominal), _MARGIN + abs(buffer or 0.0))
+    near = near_boxes(shapely.bounds(geometries), crs, grid, (grid.bounds, nominal), abs(buffer or 0.0))
     near &= state == PLANNED
     state[(state == PLANNED) & ~near] = _CODE[Reason.OUTSIDE_TILE]
     candidates = np.flatnonzero(near)
@@ -122,7 +118,7 @@ def prepare(
         key = (grid.crs, grid.bounds, tile, buffer, len(parts), int(part[0]) if len(part) else -1)
         shapes = None if projected is None else projected.pop(key, None)
         if shapes is None:
-            shapes = _project(geometries[part], crs, grid)
+            shapes = _project(geometries[part], crs, grid, abs(buffer or 0.0))
             if projected is not None:
                 projected[key] = shapes
         return _place(shapes, grid, nominal, rule, buffer)
@@ -152,12 +148,14 @@ def _place(
         Pixels of these.
     """
     state = np.full(len(shapes), PLANNED, np.int8)
+    shapes = cut(shapes, grid, abs(buffer or 0.0))
     if buffer:
-        shapes = shapely.buffer(shapes, buffer)
-        state[shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
+        somewhere = ~shapely.is_empty(shapes)  # nothing is left of features that lie elsewhere altogether
+        shapes = cut(shapely.buffer(shapes, buffer), grid)
+        state[somewhere & shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
     boxes = shapely.bounds(shapes)
-    in_raster = _meets(boxes, grid.bounds)
-    outside = np.where(_meets(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
+    in_raster = boxes_meet(boxes, grid.bounds)
+    outside = np.where(boxes_meet(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
     lost = ~in_raster & (state == PLANNED)
     state[lost] = outside[lost]
     # Features in the tile but outside a clipped raster still have a size on the unbounded grid.
@@ -171,21 +169,6 @@ def _place(
     return state, measured, plan
 
 
-def near(bounds: npt.NDArray[np.float64], crs: str, grid: Grid, buffer: float | None = None) -> Bools:
-    """Which features may meet a grid, judged generously by their bounds.
-
-    Parameters
-    ----------
-    bounds
-        (features, 4) of left, bottom, right, top; NaN where a feature has no place.
-    crs
-        Their CRS.
-    grid, buffer
-        The grid, and the metres by which features grow.
-    """
-    return _near(bounds, crs, grid, (grid.bounds,), _MARGIN + abs(buffer or 0.0))
-
-
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
     """Box of the full tile; that of the raster where the name says nothing about it."""
     try:
@@ -195,44 +178,11 @@ def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
     return full.bounds if full.crs == grid.crs else grid.bounds
 
 
-def _near(limits: npt.NDArray[np.float64], crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float) -> Bools:
-    """Which features may meet one of the boxes, judged by bounding boxes in the layer's own CRS."""
-    found = np.zeros(len(limits), dtype=bool)
-    turns = (-360.0, 0.0, 360.0) if pyproj.CRS(crs).is_geographic else (0.0,)
-    for left, bottom, right, top in set(boxes):
-        box = _in_layer_crs(Bounds(left - margin, bottom - margin, right + margin, top + margin), crs, grid)
-        if box is None:
-            everywhere: Bools = ~np.isnan(limits[:, 0])
-            return everywhere
-        for turn in turns:  # longitudes may count from -180 or from 0, and a tile may lie across the antimeridian
-            found |= _meets(limits, Bounds(box.left + turn, box.bottom, box.right + turn, box.top))
-    return found
-
-
-def _in_layer_crs(box: Bounds, crs: str, grid: Grid) -> Bounds | None:
-    """Box around a box of the grid's CRS in the layer's; None where the projection cannot hold it."""
-    to_layer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
-    left, bottom, right, top = to_layer.transform_bounds(*box, densify_pts=21)
-    if not np.isfinite((left, bottom, right, top)).all():
-        return None
-    if left > right:  # the box lies across the antimeridian
-        right += 360.0
-    return Bounds(left, bottom, right, top)
-
-
-def _meets(boxes: npt.NDArray[np.float64], box: Bounds) -> Bools:
-    """Which (left, bottom, right, top) rows share ground with a box; rows of NaN do not."""
-    meets: Bools = (
-        (boxes[:, 0] <= box.right) & (boxes[:, 2] >= box.left) & (boxes[:, 1] <= box.top) & (boxes[:, 3] >= box.bottom)
-    )
-    return meets
-
-
-def _project(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
-    """Bring geometries into the grid's CRS, vertex by vertex."""
+def _project(geometries: Geometries, crs: str, grid: Grid, margin: float) -> Geometries:
+    """Bring geometries into the grid's CRS, vertex by vertex, but for what lies far away, see `cut`."""
     if pyproj.CRS(crs) == pyproj.CRS(grid.crs):
         return geometries
-    geometries = _cut_to_surroundings(geometries, crs, grid)
+    geometries = cut_in_layer_crs(geometries, crs, grid, margin)
     transformer = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
     points = shapely.get_coordinates(geometries)
     moved = np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=1)
@@ -244,32 +194,6 @@ def _project(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
         moved = moved[~np.isin(owner, owner[lost])]
     projected: Geometries = shapely.set_coordinates(geometries.copy(), moved)
     return projected
-
-
-def _cut_to_surroundings(geometries: Geometries, crs: str, grid: Grid) -> Geometries:
-    """Cut features that reach far beyond the tile, where its projection holds no more, to some tiles around it."""
-    left, bottom, right, top = grid.bounds
-    reach = _SURROUNDINGS * max(right - left, top - bottom, TILE_SIZE)
-    box = _in_layer_crs(Bounds(left - reach, bottom - reach, right + reach, top + reach), crs, grid)
-    if box is None:
-        return geometries
-    limits = shapely.bounds(geometries)
-    far = (
-        (limits[:, 0] < box.left) | (limits[:, 2] > box.right) | (limits[:, 1] < box.bottom) | (limits[:, 3] > box.top)
-    )
-    if not far.any():
-        return geometries
-    geometries = geometries.copy()
-    if not pyproj.CRS(crs).is_geographic:
-        geometries[far] = shapely.clip_by_rect(geometries[far], *box)
-        return geometries
-    # On the globe a feature may meet the box a turn further east or west, and be brought back to it.
-    pieces = []
-    for turn in (-360.0, 0.0, 360.0):
-        cut = shapely.clip_by_rect(geometries[far], box.left + turn, box.bottom, box.right + turn, box.top)
-        pieces.append(shapely.transform(cut, lambda points, turn=turn: points - (turn, 0.0)))
-    geometries[far] = shapely.union_all(np.stack(pieces), axis=0)
-    return geometries
 
 
 def coverage_key(

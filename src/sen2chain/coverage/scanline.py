@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.compiled import helper, kernel
-from sen2chain.coverage.slivers import SLIVER
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Weights = npt.NDArray[np.float32]
 
-# Coverage above this is a full pixel; below `SLIVER` it may be rounding, and the room `slivers` tells what it is.
+# Coverage above this is a full pixel.
 _FULL = 1.0 - 1e-9
-# A pixel counts as touched from this share of its area on: far above the noise of coordinates, so that one layer
-# stored in several CRSs touches the same pixels, and far below anything that matters.
+# A pixel belongs to a feature from this share of its area on: far above the noise of coordinates, so that one layer
+# stored in several CRSs has the same pixels, and far below anything that matters.
 _TOUCHED = 1e-8
 
 _RINGS = "float64[::1], float64[::1], int64[::1], int64[::1], int64, int64"
@@ -219,11 +218,11 @@ def weighted_runs(
     width: int,
     touched: bool,  # noqa: FBT001  # a kernel takes no keywords
 ) -> tuple[Runs, Weights, Floats]:
-    """Pixels with the share of their area that lies inside.
+    """Pixels of which more than 1e-8 lies inside, with the share of their area that does.
 
     Exact up to rounding: along each edge the area to its right is added up with the edge's sign, cell by cell, and
     the heights are carried along the row; cells that no edge meets are passed over in one step. Rings must be
-    oriented, holes against shells. With `touched`, every pixel of which some area lies inside counts 1.
+    oriented, holes against shells. With `touched`, each of these pixels counts 1.
 
     Returns
     -------
@@ -323,7 +322,7 @@ def weighted_runs(
                     end = begin + size
                     if touched:
                         share = 1.0 if share > _TOUCHED else 0.0
-                    elif share < SLIVER:
+                    elif share <= _TOUCHED:
                         share = 0.0
                     elif share > _FULL:
                         share = 1.0

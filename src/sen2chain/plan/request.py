@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 Preference = Literal["stored", "masked"]
 Units = Literal["scaled", "index"]
 Date = dt.date | str | None
+
+MOST_BUFFER = 100_000.0
+"""Metres by which features may grow or shrink: about the width of a tile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,10 @@ class Request:
             )
         if not 0 <= self.min_valid <= 1:
             raise RequestError(f"min_valid is {self.min_valid}; allowed: shares from 0 to 1, as in 0.8.")
-        if self.buffer is not None and not math.isfinite(self.buffer):
-            raise RequestError(f"buffer is {self.buffer}; allowed: metres, negative to shrink.")
+        if self.buffer is not None and not abs(self.buffer) <= MOST_BUFFER:
+            raise RequestError(
+                f"buffer is {self.buffer}; allowed: metres, at most {MOST_BUFFER:,.0f}, negative to shrink."
+            )
         for kind, choice, allowed in (
             ("pixel rule", self.pixels, get_args(PixelRule)),
             ("unit", self.units, get_args(Units)),
