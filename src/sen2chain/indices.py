@@ -11,6 +11,7 @@ import ast
 import functools
 import re
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -274,21 +275,23 @@ def _evaluate(node: ast.expr, bands: Mapping[str, Floats], bad: npt.NDArray[np.b
 
 _N, _R, _G, _B, _S1, _S2 = "B08", "B04", "B03", "B02", "B11", "B12"
 
-INDICES: Mapping[str, Index] = {
-    index.name: index
-    for index in (
-        Index("NDVI", f"({_N}-{_R})/({_N}+{_R})", "normalised difference vegetation index"),
-        Index("NDWIMCF", f"({_G}-{_N})/({_G}+{_N})", "normalised difference water index (McFeeters)"),
-        Index("NDWIGAO", f"({_N}-{_S1})/({_N}+{_S1})", "normalised difference water index (Gao)"),
-        Index("MNDWI", f"({_G}-{_S1})/({_G}+{_S1})", "modified normalised difference water index"),
-        Index("NDRE", f"({_N}-B05)/({_N}+B05)", "normalised difference red edge index"),
-        Index("NBR", f"({_N}-{_S2})/({_N}+{_S2})", "normalised burn ratio"),
-        Index("NDBI", f"({_S1}-{_N})/({_S1}+{_N})", "normalised difference built-up index"),
-        Index("IRECI", f"(B07-{_R})/(B05/B06)", "inverted red-edge chlorophyll index"),
-        Index("EVI", f"2.5*({_N}-{_R})/({_N}+6*{_R}-7.5*{_B}+1)", "enhanced vegetation index"),
-        Index("BIGR", f"sqrt(({_G}**2+{_R}**2)/2)", "brightness index, green and red"),
-        Index("BIRNIR", f"sqrt(({_R}**2+{_N}**2)/2)", "brightness index, red and near infrared"),
-        Index("BIBG", f"sqrt(({_B}**2+{_G}**2)/2)", "brightness index, blue and green"),
-    )
-}
+INDICES: Mapping[str, Index] = MappingProxyType(
+    {
+        index.name: index
+        for index in (
+            Index("NDVI", f"({_N}-{_R})/({_N}+{_R})", "normalised difference vegetation index"),
+            Index("NDWIMCF", f"({_G}-{_N})/({_G}+{_N})", "normalised difference water index (McFeeters)"),
+            Index("NDWIGAO", f"({_N}-{_S1})/({_N}+{_S1})", "normalised difference water index (Gao)"),
+            Index("MNDWI", f"({_G}-{_S1})/({_G}+{_S1})", "modified normalised difference water index"),
+            Index("NDRE", f"({_N}-B05)/({_N}+B05)", "normalised difference red edge index"),
+            Index("NBR", f"({_N}-{_S2})/({_N}+{_S2})", "normalised burn ratio"),
+            Index("NDBI", f"({_S1}-{_N})/({_S1}+{_N})", "normalised difference built-up index"),
+            Index("IRECI", f"(B07-{_R})/(B05/B06)", "inverted red-edge chlorophyll index"),
+            Index("EVI", f"2.5*({_N}-{_R})/({_N}+6*{_R}-7.5*{_B}+1)", "enhanced vegetation index"),
+            Index("BIGR", f"sqrt(({_G}**2+{_R}**2)/2)", "brightness index, green and red"),
+            Index("BIRNIR", f"sqrt(({_R}**2+{_N}**2)/2)", "brightness index, red and near infrared"),
+            Index("BIBG", f"sqrt(({_B}**2+{_G}**2)/2)", "brightness index, blue and green"),
+        )
+    }
+)
 """The twelve indices by name."""

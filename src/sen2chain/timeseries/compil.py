@@ -17,6 +17,7 @@ from sen2chain.timeseries.compilation import Compilation
 from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
 from sen2chain.timeseries.place import Place
 from sen2chain.timeseries.update import Extracted, Update, look, report
+from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
     from sen2chain.plan import ExtractionPlan
+    from sen2chain.vectors import Layer
 
 
 class TimeSeriesCompil:
@@ -146,7 +148,6 @@ class TimeSeriesCompil:
             safe=safe,
             quiet=quiet,
         )
-        self.layer = self._engine.layer
         self._raw_format, self._quiet = raw_format, quiet
         root = settings.absolute(extraction) if extraction else settings.paths(library).extraction
         self._place = Place(root, self._engine, wait)
@@ -300,17 +301,26 @@ class TimeSeriesCompil:
         return result
 
     @property
+    def layer(self) -> Layer:
+        """The polygons; a copy, which can be changed without changing results."""
+        return self._engine.layer.handed_out()
+
+    @property
     def data(self) -> dict[str, pd.DataFrame]:
-        """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers."""
+        """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers.
+
+        Each call gives frames of their own: changing one changes no other, and no result.
+        """
         if self._frames is None:
             with self._place.read() as (folder, ledger, engine):
                 compilation = Compilation(engine, folder, ledger, CompileRequest())
-                self._frames = {}
+                found = {}
                 for index in self.request.indices:
                     masks, several = self.request.masks, len(self.request.masks) > 1
                     parts = [compilation.table(index.name, mask.name, with_mask=several) for mask in masks]
-                    self._frames[index.name] = to_frame(parts, parts[0].schema)
-        return self._frames
+                    found[index.name] = to_frame(parts, parts[0].schema)
+                self._frames = found
+        return {name: own_copy(frame) for name, frame in self._frames.items()}
 
     def to_xarray(
         self,
@@ -378,7 +388,7 @@ class TimeSeriesCompil:
         if not overwrite:
             self.check_report(path)
         found = self._reported()
-        note = provenance(self.request, self.layer, self._engine.archive, found.lines)
+        note = provenance(self.request, self._engine.layer, self._engine.archive, found.lines)
         return write_report(found.frame(), path, note, overwrite=overwrite)
 
     def check_report(self, path: str | Path) -> list[str]:
@@ -394,7 +404,7 @@ class TimeSeriesCompil:
         OutputError
             If a file is there that was made in another way.
         """
-        return check_results([planned_report(self.request, self.layer, path)]).sentences()
+        return check_results([planned_report(self.request, self._engine.layer, path)]).sentences()
 
     def why_nothing(self) -> str:
         """Say the one most likely cause why there is no row, and how to mend it; empty where there are rows.
@@ -421,4 +431,5 @@ class TimeSeriesCompil:
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)
         masks = ", ".join(mask.name for mask in self.request.masks)
-        return f"TimeSeriesCompil({self.layer.name}: {len(self.layer)} features; {what}; {masks}; {self.folder})"
+        layer = self._engine.layer
+        return f"TimeSeriesCompil({layer.name}: {len(layer)} features; {what}; {masks}; {self.folder})"

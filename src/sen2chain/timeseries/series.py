@@ -20,6 +20,7 @@ from sen2chain.provenance import Planned, check_results, conditions, has_rows, p
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.timeseries.engine import planned_report, prepare, scaled_definitions, to_frame, write_report
+from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sen2chain.masks import Mask
     from sen2chain.records import Batch, Source
     from sen2chain.spool import RowFormat
+    from sen2chain.vectors import Layer
 
 
 class TimeSeries:
@@ -181,7 +183,6 @@ class TimeSeries:
             quiet=quiet,
         )
         self.source: Source = self._engine.source
-        self.layer = self._engine.layer
         self.plan = self._engine.plan
         self._quiet, self._wants_stats = quiet, getstat
         self._ledger: Ledger | None = None
@@ -226,15 +227,24 @@ class TimeSeries:
         return self._ledger, self._spool
 
     @property
+    def layer(self) -> Layer:
+        """The polygons; a copy, which can be changed without changing results."""
+        return self._engine.layer.handed_out()
+
+    @property
     def data(self) -> dict[str, pd.DataFrame]:
-        """Index -> rows by feature, then date, indexed by date; in the documented columns."""
+        """Index -> rows by feature, then date, indexed by date; in the documented columns.
+
+        Each call gives frames of their own: changing one changes no other, and no result.
+        """
         spool = self._finished()[1]
         if self._frames is None:
-            self._frames = {}
+            found = {}
             for index in self.request.indices:
                 tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
-                self._frames[index.name] = to_frame(tables, spool.schema)
-        return self._frames
+                found[index.name] = to_frame(tables, spool.schema)
+            self._frames = found
+        return {name: own_copy(frame) for name, frame in self._frames.items()}
 
     @property
     def report(self) -> pd.DataFrame:
@@ -301,7 +311,7 @@ class TimeSeries:
     def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `to_csv`."""
         if not overwrite:
-            self._remarks += check_results([planned_report(self.request, self.layer, path)]).sentences()
+            self._remarks += check_results([planned_report(self.request, self._engine.layer, path)]).sentences()
         return write_report(self.report, path, self.provenance(), overwrite=overwrite)
 
     def check_results(
@@ -325,7 +335,7 @@ class TimeSeries:
         """
         folder = self._folder(out_path)
         planned = [table for kind in formats for table in self._planned(folder, f".{kind}")]
-        check_results([*planned, *([planned_report(self.request, self.layer, report)] if report else [])])
+        check_results([*planned, *([planned_report(self.request, self._engine.layer, report)] if report else [])])
 
     def _write(self, out_path: str | Path, suffix: str, *, overwrite: bool) -> list[Path]:
         folder = self.check_folder(out_path)
@@ -357,7 +367,7 @@ class TimeSeries:
         return [
             Planned(
                 folder / f"{self._stem(index, mask)}{suffix}",
-                conditions(self.request, self.layer, index=index, mask=mask),
+                conditions(self.request, self._engine.layer, index=index, mask=mask),
                 lambda: self._row_format().schema.names,
             )
             for index, mask in self._engine.outputs
@@ -376,10 +386,10 @@ class TimeSeries:
     def _folder(self, out_path: str | Path) -> Path:
         if not str(out_path):
             raise OutputError("The folder for the results is empty; name one.")
-        return settings.absolute(out_path) / self.layer.name
+        return settings.absolute(out_path) / self._engine.layer.name
 
     def _stem(self, index: str, mask: str) -> str:
-        stem = f"{self.layer.name}_{index}_{self.request.first}_{self.request.last}"
+        stem = f"{self._engine.layer.name}_{index}_{self.request.first}_{self.request.last}"
         return f"{stem}_{mask}" if len(self.request.masks) > 1 else stem
 
     def to_xarray(self) -> xr.Dataset:
@@ -393,8 +403,8 @@ class TimeSeries:
             frames = {key: frame.drop(columns="mask") for key, frame in frames.items()}
         return export.to_dataset(
             frames,
-            geometry=self.layer.geometry,
-            crs=self.layer.crs,
+            geometry=self._engine.layer.geometry,
+            crs=self._engine.layer.crs,
             attributes=self._engine.attributes,
             definitions=scaled_definitions(self.request),
             provenance=self.provenance(),
@@ -408,14 +418,14 @@ class TimeSeries:
             for line in ledger.lines
             if (index is None or line["index"] in {index, ""}) and (mask is None or line["mask"] in {mask, ""})
         ]
-        return provenance(self.request, self.layer, self.source.describe(), lines, index=index, mask=mask)
+        return provenance(self.request, self._engine.layer, self.source.describe(), lines, index=index, mask=mask)
 
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)
         masks = ", ".join(mask.name for mask in self.request.masks)
         state = f"{self._ledger.rows} rows" if self._ledger else "not run"
         return (
-            f"TimeSeries({self.layer.name}: {len(self.layer)} features; {what}; {masks}; "
+            f"TimeSeries({self._engine.layer.name}: {len(self._engine.layer)} features; {what}; {masks}; "
             f"{len(self.plan.tasks)} acquisitions; {state})"
         )
 

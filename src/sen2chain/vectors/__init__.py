@@ -6,9 +6,9 @@ geometries keep their position, so that every feature can be accounted for later
 
 from __future__ import annotations
 
-from sen2chain.vectors.layer import Layer
+from sen2chain.vectors.layer import Layer, own_copy
 from sen2chain.vectors.read import read_layer
 from sen2chain.vectors.same import Summary, same_features, same_shapes, summarize
 from sen2chain.vectors.saved import keep, load
 
-__all__ = ["Layer", "Summary", "keep", "load", "read_layer", "same_features", "same_shapes", "summarize"]
+__all__ = ["Layer", "Summary", "keep", "load", "own_copy", "read_layer", "same_features", "same_shapes", "summarize"]

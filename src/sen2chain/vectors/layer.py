@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -85,6 +85,14 @@ class Layer:
     def __len__(self) -> int:
         return len(self.bounds)
 
+    def handed_out(self) -> Self:
+        """Return the layer for somebody who may change it: what is changed there does not change it here."""
+        bounds = self.bounds.view()
+        bounds.flags.writeable = False
+        other = replace(self, attributes=own_copy(self.attributes), bounds=bounds)
+        other.__dict__.update({name: self.__dict__[name] for name in ("geometry", "identity") if name in self.__dict__})
+        return other
+
     @cached_property
     def geometry(self) -> np.ndarray:
         """Shapely geometries (n,), 2-D, polygons valid; None where null. Read-only."""
@@ -112,6 +120,17 @@ class Layer:
         for name in self.attributes:
             digest.update("\x1f".join(canonical(self.attributes[name])).encode() + b"\x1e")
         return digest.hexdigest()
+
+
+# Until then, pandas shares the memory of shallow copies unless it is asked not to, and changes in one are in the other.
+_COPIES_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
+
+
+def own_copy(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame that can be changed without changing `frame`; its memory is shared where pandas can do that."""
+    copy = frame.copy(deep=not _COPIES_ON_WRITE)
+    copy.index, copy.columns = frame.index.view(), frame.columns.view()  # whose names can be changed in place
+    return copy
 
 
 def _positions(flags: np.ndarray) -> tuple[int, ...]:
