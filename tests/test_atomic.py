@@ -111,3 +111,17 @@ def test_temporary_names_are_known_from_others(tmp_path: Path) -> None:
     assert temporary(tmp_path / "a.csv").parent == tmp_path
     for name in ("a.tmp", ".a.tmp", ".0123456789abcdef.tmp~", "0123456789abcdef.tmp"):
         assert not is_temporary(name)
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    code = "import sys, pathlib, sen2chain.atomic as a; p = a.temporary(pathlib.Path(sys.argv[1])); p.touch(); print(p)"
+    dead = Path(subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "x.csv")], text=True).strip())  # noqa: S603  # our own interpreter
+    living, others = temporary(tmp_path / "x.csv"), tmp_path / ".0123456789abcdef-00000000-1.tmp"
+    old, foreign = tmp_path / ".0123456789abcdef.tmp", tmp_path / ".somebody's.tmp"
+    for path in (living, others, old, foreign):
+        path.touch()
+    os.utime(old, (1, 1))
+    os.utime(foreign, (1, 1))
+    assert dead.exists()
+    check_folder(tmp_path)
+    assert {path for path in (dead, living, others, old, foreign) if path.exists()} == {living, others, foreign}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -20,9 +22,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from far_end import HOST, FarEnd, lock, make_key, old_rsync, slow_rsync, small_disk, wait_until
-from sen2chain.atomic import is_temporary
+from sen2chain.atomic import is_temporary, temporary_name
 from sen2chain.errors import DeliveryError
-from sen2chain.jobs.deliver import Bucket, Folder, IncompleteError, Remote, deliver, parse_destination, ready
+from sen2chain.jobs.deliver import Bucket, Folder, GoneError, IncompleteError, Remote, deliver, parse_destination, ready
 from sen2chain.jobs.deliver.complaints import understand
 from sen2chain.jobs.deliver.remote import command
 
@@ -674,7 +676,7 @@ def test_uploads_only_what_has_changed(root: Path, trouble: type[Trouble], tmp_p
     assert content(tmp_path / "p" / "[x] *") == content(root)
     assert all(is_temporary(Path(path).name) for path in trouble.calls)
     assert deliver(root, names, to).unchanged == len(names)
-    write(root, names[1], names[1].upper(), age=-10)
+    write(root, names[1], names[1].upper(), age=10_000)  # as long, and older than what is there
     assert deliver(root, names, to).sent == [names[1]]
     assert content(tmp_path / "p" / "[x] *") == content(root)
 
@@ -743,3 +745,92 @@ def test_packages_that_are_missing(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert ready(parse_destination("/data")) is None
     monkeypatch.setitem(sys.modules, "fsspec", None)
     assert "'pip install fsspec'" in fails(root, ["a.csv"], "s3://bucket/x")
+
+
+# Destinations that are gone, and what killed deliveries left.
+
+
+@pytest.mark.parametrize("place", ["p/to", "to"])
+@pytest.mark.usefixtures("trouble")
+def test_the_folder_of_an_earlier_delivery_is_not_made_again(far: FarEnd, root: Path, place: str) -> None:
+    write(root, "NDVI/a.csv", "1")
+    for to in (far.at(place), f"{far.place}/{place}", f"trouble://{far.place}/{place}"):
+        with pytest.raises(GoneError, match=r"is not there, but files were sent to it before; mount it"):
+            deliver(root, ["NDVI/a.csv"], to, is_new=False)
+        assert content(far.place) == {}
+        assert not list(far.place.iterdir())
+    (far.place / place).mkdir(parents=True)
+    for to in (far.at(place), f"{far.place}/{place}", f"trouble://{far.place}/{place}"):
+        deliver(root, ["NDVI/a.csv"], to, is_new=False)
+        assert content(far.place) == {f"{place}/NDVI/a.csv": b"1"}
+        (far.place / place / "NDVI" / "a.csv").unlink()
+
+
+@pytest.mark.usefixtures("trouble")
+def test_what_killed_deliveries_left_is_swept(root: Path, tmp_path: Path) -> None:
+    write(root, "NDVI/a.csv", "1")
+    name = temporary_name()
+    dead = name.replace(f"-{os.getpid()}.", "-4194999999.")
+    for to in (f"{tmp_path}/to", f"trouble://{tmp_path}/to"):
+        for left in (name, dead):
+            write(tmp_path, f"to/NDVI/{left}", "half")
+        deliver(root, ["NDVI/a.csv"], to)
+        assert set(content(tmp_path / "to")) == {"NDVI/a.csv", f"NDVI/{name}"}
+
+
+class Store(Trouble):
+    """A store that tells the MD5 of what it holds, or a tag."""
+
+    protocol = "trouble"
+    told = "ETag"
+    reads: list[str] = []  # noqa: RUF012
+
+    def ls(self, path: str, **keywords: Any) -> Any:
+        return [self.tagged(entry) for entry in super().ls(path, **{**keywords, "detail": True})]
+
+    def info(self, path: str, **keywords: Any) -> Any:
+        return self.tagged(super().info(path, **keywords))
+
+    def tagged(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if entry["type"] != "file":
+            return entry
+        digest = hashlib.md5(Path(entry["name"]).read_bytes(), usedforsecurity=False)
+        told: dict[str, Any] = {
+            "ETag": {"ETag": f'"{digest.hexdigest()}"'},
+            "part": {"ETag": f'"{digest.hexdigest()[::-1]}-2"'},
+            "md5Hash": {"md5Hash": base64.b64encode(digest.digest()).decode()},
+            "azure": {"content_settings": {"content_md5": bytearray(digest.digest())}},
+            "none": {},
+        }
+        return {**entry, **told[self.told]}
+
+    def _open(self, path: str, mode: str = "rb", **keywords: Any) -> Any:
+        self.reads.append(path)
+        return super()._open(path, mode, **keywords)
+
+
+@pytest.mark.parametrize(("told", "reads"), [("ETag", 0), ("md5Hash", 0), ("azure", 0), ("part", 1), ("none", 1)])
+@pytest.mark.usefixtures("trouble")
+def test_a_store_is_asked_for_the_content_and_not_for_the_time(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, reads: int
+) -> None:
+    fsspec.register_implementation("trouble", Store, clobber=True)
+    monkeypatch.setattr("sen2chain.jobs.deliver.objects.OBJECT_STORES", frozenset({"trouble"}))
+    monkeypatch.setattr(Store, "told", told)
+    (tmp_path / "to").mkdir()
+    there, to = tmp_path / "to" / "a.csv", f"trouble://{tmp_path}/to"
+    marks: dict[str, str] = {}
+    write(root, "a.csv", "1")
+    assert deliver(root, ["a.csv"], to, marks=marks).sent == ["a.csv"]
+    Store.reads.clear()
+    for age in (10_000, -10_000):
+        write(root, "a.csv", "1", age=age)
+        os.utime(there, (1, 1))
+        assert deliver(root, ["a.csv"], to, marks=marks).sent == []
+    assert not Store.reads
+    assert deliver(root, ["a.csv"], to).sent == []  # without a mark, as after an earlier version
+    assert len(Store.reads) == reads
+    write(root, "a.csv", "2", age=10_000)
+    assert deliver(root, ["a.csv"], to, marks=marks).sent == ["a.csv"]
+    there.write_bytes(b"3")  # somebody else's, as long as ours
+    assert deliver(root, ["a.csv"], to, marks=marks).sent == ([] if told == "none" else ["a.csv"])

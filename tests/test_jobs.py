@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from far_end import small_disk
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
 from sen2chain.jobs import BusyError, RunRecord, line, list_jobs
@@ -763,3 +765,92 @@ def test_formulas_may_hold_the_mark_between_names(tmp_path: Path) -> None:
     assert look.lines[0].asked["indices"] == ["R", "NDVI"]
     record = run(job)
     assert (record.status, record.lines[0].extracted["missing"]) == ("done", 0)
+
+
+# --------------------------------------------------------------------------------------- destinations that come and go
+
+
+def _nightly(name: str, layer: Path, far: Path, night: int) -> RunRecord:
+    """Run a job whose file has another name each night."""
+    last = dt.date(2021, 11, 1) + dt.timedelta(days=30 * night)
+    return run(write(name, row(layer, date_max=str(last), compiled_data="all", copy_server=str(far))))
+
+
+@pytest.mark.parametrize("kind", ["below a disk", "the disk"])
+@pytest.mark.usefixtures("home")
+def test_a_destination_that_is_not_mounted_for_a_night_gets_that_nights_file_later(tmp_path: Path, kind: str) -> None:
+    mounted = kind == "the disk"
+    disk, layer = tmp_path / "disk", tmp_path / "parcels.gpkg"
+    far = disk if mounted else disk / "p" / "far"
+    held = small_disk(disk) if mounted else contextlib.nullcontext(disk)
+    with held:
+        assert _nightly("away", layer, far, 0).status == "done"
+        first = files(far)
+        if mounted:
+            subprocess.run(["mount", "--move", str(disk), str(_folder(tmp_path / "elsewhere"))], check=True)  # noqa: S603, S607
+        else:
+            disk.rename(tmp_path / "elsewhere")
+        record = _nightly("away", layer, far, 1)
+        assert (record.status, record.delivered) == ("partly", 0)
+        assert "mount it, or, if it is to be made anew" in record.lines[0].errors[0]["message"]
+        assert "mount it" in JobExtraction("away").check().problems[0]
+        assert not files(disk)
+        if mounted:
+            subprocess.run(["mount", "--move", str(tmp_path / "elsewhere"), str(disk)], check=True)  # noqa: S603, S607
+        else:
+            (tmp_path / "elsewhere").rename(disk)
+        assert _nightly("away", layer, far, 2).status == "done"
+        assert len(files(far)) == 3 * len(first) == 6
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_what_was_lost_at_its_destination_is_sent_again(home: Path, tmp_path: Path) -> None:
+    far, layer = tmp_path / "far", tmp_path / "parcels.gpkg"
+    _nightly("lost", layer, far, 0)
+    sent = files(far)
+    for name in sent:
+        (far / name).unlink()
+    record = _nightly("lost", layer, far, 1)  # a file of another name is compiled
+    assert sent < files(far)
+    assert record.delivered == len(files(far)) == 4
+    # What is not here any more is forgotten.
+    for name in sent:
+        (Path(record.lines[0].folder) / "compiled_data" / name).unlink()
+        (far / name).unlink()
+    assert _nightly("lost", layer, far, 1).status == "done"
+    assert len(files(far)) == 2
+    [entry] = json.loads((home / "logs" / "destinations.json").read_text("utf-8")).values()
+    assert set(entry["sent"]) == files(far)
+
+
+def test_a_registry_of_an_earlier_version_is_continued_without_its_secrets(home: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    _nightly("old", tmp_path / "parcels.gpkg", far, 0)
+    path = home / "logs" / "destinations.json"
+    [(key, entry)] = json.loads(path.read_text("utf-8")).items()
+    folder = {"folder": entry["folder"]}
+    path.write_text(json.dumps({
+        key: {**folder, "missing": []}, "https://S3CRET@host lakes": folder, "sftp://me:***@host/x lakes": folder,
+        "user:./pa/S3CRET@host:path lakes": folder, "s3://bucket/x me@lakes": folder,
+    }), "utf-8")  # fmt: skip
+    shutil.rmtree(far)
+    record = _nightly("old", tmp_path / "parcels.gpkg", far, 0)
+    assert "is not there, but files were sent to it before" in record.lines[0].errors[0]["message"]
+    kept = json.loads(path.read_text("utf-8"))
+    assert "S3CRET" not in path.read_text("utf-8")
+    mine = f"{same_place(parse_destination('sftp://me:other@host/x'))} lakes"
+    assert {mine, "s3://bucket/x me@lakes"} < set(kept)
+
+
+def test_the_registry_is_not_waited_for_without_end(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sen2chain.jobs.owners._PATIENCE", 0.1)
+    _folder(home / "logs")
+    with locked(home / "logs"):
+        record = _nightly("held", tmp_path / "parcels.gpkg", tmp_path / "far", 0)
+    assert f"logs is held by process {os.getpid()}" in record.lines[0].errors[0]["message"]

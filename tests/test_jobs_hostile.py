@@ -364,7 +364,7 @@ def test_a_good_line_among_bad_ones_is_done(ground: Ground) -> None:
         record = JobExtraction(NAME).run(quiet=True, pauses=())
     assert [done.status for done in record.lines] == ["failed"] * 5 + ["done"] * 2 + ["failed"] * 5
     assert list((ground.base / "far" / "good").rglob("*.csv"))
-    assert [words[-1] for words in seen.started] == ["me@host:./a b/$(id)/-rf/"]
+    assert [words[-1] for words in seen.started] == ["me@host:./a b/$(id)/-rf/./"]
 
 
 def test_destinations_are_data_when_files_are_sent(ground: Ground) -> None:

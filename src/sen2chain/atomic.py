@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import re
 import secrets
+import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
@@ -20,7 +24,10 @@ from sen2chain.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+# Where and by which process it is written; files of the first version lack that.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}(?:-(?P<place>[0-9a-f]{8})-(?P<process>[0-9]{1,10}))?\.tmp")
+_LONGEST_WRITE = 86400
+"""Seconds after whose last change a file that is not complete is that of a dead process, wherever that ran."""
 
 
 @contextlib.contextmanager
@@ -118,7 +125,12 @@ class Together:
 def temporary(path: Path) -> Path:
     """Return a name beside `path` that nobody else uses."""
     # Not named after `path`, whose name may be as long as the file system allows.
-    return path.with_name(f".{secrets.token_hex(8)}.tmp")
+    return path.with_name(temporary_name())
+
+
+def temporary_name() -> str:
+    """Return a name for a file that is not complete yet, which tells who writes it."""
+    return f".{secrets.token_hex(8)}-{_here()}-{os.getpid()}.tmp"
 
 
 def is_temporary(name: str) -> bool:
@@ -126,8 +138,56 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def is_abandoned(name: str, age: float = 0.0) -> bool:
+    """Tell whether a name is that of a file that will never be complete, as its writer has ended.
+
+    Parameters
+    ----------
+    name
+        The name, without its folder.
+    age
+        Seconds since its last change; 0 where they are not known.
+    """
+    found = _TEMPORARY.fullmatch(name)
+    if found is None:
+        return False
+    return age > _LONGEST_WRITE or (found["place"] == _here() and not _is_alive(int(found["process"])))
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed runs left in a folder; what is being written, here or elsewhere, stays."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # another run sweeps too
+        for entry in entries:
+            if is_temporary(entry.name) and is_abandoned(entry.name, time.time() - entry.stat().st_mtime):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+@functools.cache
+def _here() -> str:
+    """Return what tells this machine, since it was started, and its processes' numbers from all others."""
+    told = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not on every system
+        told.append(Path("/proc", "sys", "kernel", "random", "boot_id").read_text("ascii"))
+        told.append(str(Path("/proc", "self", "ns", "pid").readlink()))
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # elsewhere the question would end it
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    return True
+
+
 def check_folder(path: Path) -> Path:
     """Create a folder for results (with its parents) and prove that it can be written, before work starts.
+
+    What killed runs left in it is removed.
 
     Raises
     ------
@@ -142,6 +202,7 @@ def check_folder(path: Path) -> Path:
             # A full disk still takes the name of an empty file, and only the sync tells.
             file.write(bytes(4096))
             sync(file)
+    sweep_temporary(folder)
     return folder
 
 

@@ -18,16 +18,18 @@ from sen2chain.errors import (
     RequestError,
     Sen2ChainError,
     SmoothingError,
+    StoreError,
 )
-from sen2chain.jobs.deliver import Remote, deliver, same_place
+from sen2chain.jobs.deliver import GoneError, Remote, deliver, same_place
 from sen2chain.ledger import BROKEN, LACKING
 from sen2chain.store import COMPILED
 from sen2chain.timeseries import TimeSeriesCompil
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from sen2chain.jobs.deliver import Destination
     from sen2chain.jobs.owners import Owners
     from sen2chain.jobs.record import LineRecord, RunLog
     from sen2chain.jobs.task import Task
@@ -203,30 +205,50 @@ class LineRun:
             self._note("Nothing was sent, because nothing could be compiled.")
             return
         setting, folder = self._setting, self._folder.parent
-        late = setting.owners.claim(destination, folder)
+        is_new = setting.owners.is_new(destination)
+        late, marks = setting.owners.claim(destination, folder)
         found = [path.relative_to(self._folder).as_posix() for path in with_companions(self._files)]
+        # What has arrived may have been lost since, and is compared with what is there.
+        again = filter(self._is_asked, marks)
         # Another job may have compiled this layer anew in the meantime.
-        names = [name for name in dict.fromkeys([*found, *late]) if settings.is_file(self._folder / name)]
+        names = [name for name in dict.fromkeys([*found, *late, *again]) if settings.is_file(self._folder / name)]
         if not names:
             return
         setting.owners.expect(destination, folder, names)
         self.record.delivered = {"to": str(destination), "sent": [], "unchanged": 0}
+        if gone := setting.owners.gone(destination):
+            raise DeliveryError(gone)
         host = destination.login if isinstance(destination, Remote) else same_place(destination)
         try:
             done = deliver(
-                self._folder, names, destination, time_limit=setting.time_limit,
+                self._folder, names, destination, is_new=is_new, marks=marks, time_limit=setting.time_limit,
                 # What was out of reach for a line is not waited for again by each of the next.
                 pauses=() if host in setting.out_of_reach else setting.pauses,
                 on_retry=lambda sentence: self._wait(host, sentence),
             )  # fmt: skip
+        except GoneError as error:
+            raise DeliveryError(f"{str(error).partition(';')[0]}; {setting.owners.advice(destination)}") from None
         except DeliveryError as error:
-            self.record.delivered["sent"] = list(getattr(error, "sent", ()))
+            sent = list(getattr(error, "sent", ()))
+            self.record.delivered["sent"] = sent
+            self._note_arrival(destination, {name: marks.get(name, "") for name in sent})
             raise
         setting.out_of_reach.discard(host)
         self.record.delivered |= {"sent": done.sent, "unchanged": done.unchanged}
         self._say(str(done))
-        with contextlib.suppress(OutputError):  # then they are looked at once more, which does no harm
-            setting.owners.arrived(destination, folder, [*late, *names])
+        self._note_arrival(destination, {name: marks.get(name, "") for name in names}, {*late, *marks} - {*names})
+
+    def _is_asked(self, name: str) -> bool:
+        """Tell whether a file is of the indices, masks and periods that this line is about."""
+        asked, (index, mask, kind, *_) = self.record.asked, (*name.split("/"), "", "", "")
+        kinds = {*asked["compiled_data"], *(["custom"] if "all" in asked["compiled_data"] else [])}
+        return kind in kinds and mask in asked["masks"] and (asked["indices"] == "All" or index in asked["indices"])
+
+    def _note_arrival(self, destination: Destination, marks: Mapping[str, str], others: Iterable[str] = ()) -> None:
+        """Note which files have arrived, and forget those of others that are here no more."""
+        gone = [name for name in others if not settings.is_file(self._folder / name)]
+        with contextlib.suppress(OutputError, DeliveryError, StoreError):  # then they are compared once more
+            self._setting.owners.arrived(destination, self._folder.parent, marks, gone)
 
     def _wait(self, host: str, sentence: str) -> None:
         self._setting.out_of_reach.add(host)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.errors import DeliveryError
 from sen2chain.jobs.deliver import folder, objects, remote
-from sen2chain.jobs.deliver.attempt import IncompleteError, Patience, checked
+from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience, checked
 from sen2chain.jobs.deliver.destination import (
     Bucket,
     Destination,
@@ -22,6 +22,7 @@ from sen2chain.jobs.deliver.destination import (
     hidden,
     looks_like_login,
     parse_destination,
+    registered,
     same_place,
 )
 from sen2chain.settings import absolute
@@ -39,6 +40,7 @@ __all__ = [
     "Delivered",
     "Destination",
     "Folder",
+    "GoneError",
     "IncompleteError",
     "Remote",
     "deliver",
@@ -46,6 +48,7 @@ __all__ = [
     "looks_like_login",
     "parse_destination",
     "ready",
+    "registered",
     "same_place",
 ]
 
@@ -72,6 +75,8 @@ def deliver(
     names: Sequence[str],
     destination: Destination | str,
     *,
+    is_new: bool = True,
+    marks: dict[str, str] | None = None,
     time_limit: float = 3600,
     pauses: Sequence[float] = PAUSES,
     on_retry: Callable[[str], None] | None = None,
@@ -86,6 +91,11 @@ def deliver(
         Their names relative to it, with ``/``. None at all sends nothing and asks no server.
     destination
         From `parse_destination`, or the text for it.
+    is_new
+        Whether nothing was delivered there before, so that a folder that is missing is made. Object stores have none.
+    marks
+        Name -> what was noted when a file arrived at a store, so that its content is known without reading it; changed
+        to what is true afterwards.
     time_limit
         Seconds for everything.
     pauses
@@ -96,7 +106,8 @@ def deliver(
     Raises
     ------
     DeliveryError
-        If not all files arrived. An `IncompleteError` has `sent`, names that arrived nevertheless.
+        If not all files arrived. An `IncompleteError` has `sent`, names that arrived nevertheless; a `GoneError` says
+        that the destination is gone.
     """
     start = time.monotonic()
     if isinstance(destination, str):
@@ -110,11 +121,11 @@ def deliver(
     patience = Patience(time_limit, pauses, on_retry)
     match destination:
         case Remote():
-            sent = remote.send(root, names, destination, patience)
+            sent = remote.send(root, names, destination, patience, is_new=is_new)
         case Folder():
-            sent = folder.send(root, names, destination, patience)
+            sent = folder.send(root, names, destination, patience, is_new=is_new)
         case Bucket():
-            sent = objects.send(root, names, destination, patience)
+            sent = objects.send(root, names, destination, patience, is_new=is_new, marks={} if marks is None else marks)
     return Delivered(destination, sent, len(names) - len(sent), time.monotonic() - start)
 
 

@@ -32,6 +32,21 @@ class IncompleteError(DeliveryError):
         self.sent = tuple(sent)
 
 
+class GoneError(IncompleteError):
+    """A destination is not there to which files were delivered before, as when its disk is not mounted.
+
+    Parameters
+    ----------
+    destination
+        The destination.
+    """
+
+    def __init__(self, destination: object) -> None:
+        super().__init__(
+            f"{destination} is not there, but files were sent to it before; mount it, or make the folder by hand."
+        )
+
+
 class Patience:
     """How long to try.
 

@@ -40,6 +40,7 @@ _WITH_SERVER = {
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "ftp", "ftps", "sftp", "ssh", "smb", "http", "https",
 }  # fmt: skip
 _QUERY = re.compile(r"([?#]).*", re.DOTALL)
+_ALIAS = re.compile(r"~[0-9a-f]{12}")
 _SHAPE = "user@server:path/to/destination"
 _ENCODED = "write / @ : ? # in a user's name or a password as %2F %40 %3A %3F %23"
 _LONG_USER = 8  # characters; what is shorter is a login, and part of too many words to be hidden in a message
@@ -141,10 +142,32 @@ def same_place(destination: Destination) -> str:
             return os.path.realpath(destination.path)
         case Bucket():
             rest = _QUERY.sub("", destination.url.partition("://")[2]).rpartition("@")[2]
-            user = destination.user
-            # Two logins have two places, and what stands there for a login may be a token.
-            login = f"~{hashlib.sha256(user.encode()).hexdigest()[:12]}@" if user else ""
+            login = _alias(destination.user) if destination.user else ""
             return f"{destination.protocol.lower()}://{login}{posixpath.normpath(rest)}"
+
+
+def _alias(user: str) -> str:
+    """Return what stands for a login: two have two places, and what looks like a user's name may be a token."""
+    return f"~{hashlib.sha256(user.encode()).hexdigest()[:12]}@"
+
+
+def registered(key: str) -> str | None:
+    """Return a key of the delivery registry, which begins with a place, without a login that an earlier version kept.
+
+    Returns
+    -------
+    str or None
+        None for a place that was never one.
+    """
+    word, space, layer = key.partition(" ")
+    if not _URL.match(word):
+        mistyped = _has(word, ":", "@") and (word.startswith("/") or "@" not in word.partition(":")[0])
+        return None if mistyped else key
+    scheme, _, rest = word.partition("://")
+    login, at, place = rest.rpartition("@")
+    if not at or _ALIAS.fullmatch(login):
+        return key
+    return f"{scheme}://{_alias(login.partition(':')[0])}{place}{space}{layer}"
 
 
 def hidden(text: str) -> str:
@@ -157,7 +180,13 @@ def hidden(text: str) -> str:
 
 def looks_like_login(text: str) -> bool:
     """Tell whether a text that is no destination may hold a login, as when a ``;`` before it is missing."""
-    return re.search(r"\w{2,}:/|:.*@|^\w*//.*@|\?.*=", text) is not None
+    begins_so = re.match(r"\w*//", text) is not None and "@" in text
+    return begins_so or _has(text, ":", "@") or _has(text, "?", "=") or re.search(r"\w\w:/", text) is not None
+
+
+def _has(text: str, first: str, second: str) -> bool:
+    """Tell whether a mark stands behind another; a pattern would take long for a long text."""
+    return second in text.partition(first)[2]
 
 
 def _safe_part(text: str) -> str:
@@ -255,7 +284,7 @@ def _parse_url(text: str, shown: str) -> Folder | Bucket:
 def _parse_folder(text: str, shown: str) -> Folder:
     if text.startswith("~") and text != "~" and not text.startswith("~/"):
         raise DeliveryError(f"{shown} is the home of somebody else; write that folder in full.")
-    if re.search(r":.*@|^//.*@", text):
+    if _has(text, ":", "@") or (text.startswith("//") and "@" in text):
         raise DeliveryError(
             f"{shown} begins like a folder, and holds a login; write {_SHAPE}, or a URL such as s3://bucket/folder."
         )

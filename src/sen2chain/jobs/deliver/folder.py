@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from sen2chain.atomic import replacing
+from sen2chain.atomic import replacing, sweep_temporary
 from sen2chain.errors import OutputError
-from sen2chain.jobs.deliver.attempt import IncompleteError, Patience
+from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
+from sen2chain.settings import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +24,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _STEPS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
-def send(root: Path, names: Sequence[str], destination: Folder, patience: Patience) -> list[str]:
+def send(
+    root: Path, names: Sequence[str], destination: Folder, patience: Patience, *, is_new: bool = True
+) -> list[str]:
     """Copy files, those only that are not there yet with the same size and time.
+
+    What killed runs left beside them is removed.
 
     A full disk ends the delivery; a file that may not be written does not keep the others from arriving.
 
@@ -37,13 +43,17 @@ def send(root: Path, names: Sequence[str], destination: Folder, patience: Patien
     IncompleteError
         If not all files arrived.
     """
+    if not is_new and not is_folder(destination.path):
+        raise GoneError(destination)
+    for folder in {(destination.path / name).parent for name in names}:
+        sweep_temporary(folder)
     sent: list[str] = []
     failed: list[str] = []
     for name in names:
         if not patience.left():
             raise patience.over(destination, sent)
         try:
-            if _copy(root / name, destination.path / name):
+            if _copy(root / name, destination.path, name, is_new=is_new):
                 sent.append(name)
         except (OSError, OutputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -63,13 +73,17 @@ def send(root: Path, names: Sequence[str], destination: Folder, patience: Patien
     return sent
 
 
-def _copy(source: Path, target: Path) -> bool:
+def _copy(source: Path, base: Path, name: str, *, is_new: bool) -> bool:
     """Copy one file with its time; False if it is there already."""
+    target = base / name
     with source.open("rb") as file:
         state = os.fstat(file.fileno())  # of the file that is open, whatever replaces it meanwhile
         if _same(state, target):
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # A disk may be taken away at any moment: what is above the destination is made for the first delivery only.
+        base.mkdir(parents=True, exist_ok=True) if is_new else base.stat()
+        for parent in reversed(PurePath(name).parents[:-1]):
+            (base / parent).mkdir(exist_ok=True)
         with replacing(target) as copy:
             shutil.copyfileobj(file, copy, 1 << 20)
             copy.flush()  # a write after this would change the time again

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
-import secrets
+import hashlib
 import traceback
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.jobs.deliver.attempt import IncompleteError, Patience
+from sen2chain.atomic import is_abandoned, temporary_name
+from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
 from sen2chain.jobs.deliver.destination import OBJECT_STORES
 
 if TYPE_CHECKING:
@@ -49,10 +51,20 @@ def missing_package(destination: Bucket) -> str | None:
     return None
 
 
-def send(root: Path, names: Sequence[str], destination: Bucket, patience: Patience) -> list[str]:
-    """Upload files, except those that are there with the same size and were put there after their last change.
+def send(
+    root: Path,
+    names: Sequence[str],
+    destination: Bucket,
+    patience: Patience,
+    *,
+    is_new: bool = True,
+    marks: dict[str, str] | None = None,
+) -> list[str]:
+    """Upload files, except those that are there with the same content.
 
-    The time limit is looked at between files; a single upload ends by the limits of the driver.
+    The content is told by a checksum that the store has, by the mark that was made when the file arrived, or else by
+    reading it; the store's clock says nothing. The time limit is looked at between files; a single upload ends by the
+    limits of the driver.
 
     Returns
     -------
@@ -64,23 +76,22 @@ def send(root: Path, names: Sequence[str], destination: Bucket, patience: Patien
     IncompleteError
         If not all files arrived.
     """
-    from fsspec.core import url_to_fs  # noqa: PLC0415 - only whoever delivers there pays for it
-
+    marks = {} if marks is None else marks
     sent: list[str] = []
     waiting = list(reversed(names))
-    place: tuple[Any, str] | None = None
+    place: _Place | None = None
     while waiting:
         if not patience.left():
             raise patience.over(destination, sent)
         name = waiting[-1]
         try:
             if place is None:
-                place = url_to_fs(destination.url)
-                place[0].invalidate_cache()  # an earlier delivery of this process may have listed the folders
-            system, base = place
-            if _upload(system, root / name, f"{base.rstrip('/')}/{name}", whole=destination.protocol in OBJECT_STORES):
+                place = _Place(destination, is_new=is_new)
+            if place.bring(root / name, name, marks):
                 sent.append(name)
             waiting.pop()
+        except GoneError:
+            raise
         except Exception as error:  # noqa: BLE001  # drivers let through whatever their libraries raise
             sentence, passing = _understand(error, name, destination)
             if not (passing and patience.pause(sentence)):
@@ -91,39 +102,116 @@ def send(root: Path, names: Sequence[str], destination: Bucket, patience: Patien
     return sent
 
 
-def _upload(system: Any, source: Path, target: str, *, whole: bool) -> bool:
-    """Upload one file; False if it is there already."""
-    state = source.stat()
-    if _same(system, target, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC)):
-        return False
-    if whole:
-        system.put_file(str(source), target)
-        return True
-    folder = target.rpartition("/")[0]
-    system.makedirs(folder, exist_ok=True)
-    part = f"{folder}/.{secrets.token_hex(8)}.tmp"
-    try:
-        system.put_file(str(source), part)
-        _move(system, part, target)
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to tell
-            system.rm_file(part)
-        raise
-    # Some servers answer no to a rename without an error.
-    if (size := system.info(target)["size"]) != state.st_size:
-        raise OSError(errno.EIO, f"it has {size} bytes there and {state.st_size} here")
-    return True
+class _Place:
+    """A destination during one delivery, with what lies there.
 
+    Raises
+    ------
+    GoneError
+        If it is not there although it is not new.
+    """
 
-def _same(system: Any, target: str, size: int, changed: datetime) -> bool:
-    """Tell whether a file is there already; where the place knows no times it is not."""
-    try:
-        if system.info(target)["size"] != size:
+    def __init__(self, destination: Bucket, *, is_new: bool) -> None:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - only whoever delivers there pays for it
+
+        self._system, base = url_to_fs(destination.url)
+        self._system.invalidate_cache()  # an earlier delivery of this process may have listed the folders
+        self._base = base.rstrip("/")
+        self._whole = destination.protocol in OBJECT_STORES
+        self._listed: dict[str, dict[str, Any]] = {}
+        if not is_new and not self._whole and self._base:
+            try:
+                self._system.info(self._base)
+            except FileNotFoundError:
+                raise GoneError(destination) from None
+            except NotImplementedError:  # then it cannot be known
+                pass
+
+    def bring(self, source: Path, name: str, marks: dict[str, str]) -> bool:
+        """Upload one file, and mark it; False if it is there already."""
+        target = f"{self._base}/{name}"
+        size, checksum = source.stat().st_size, _checksum(source)
+        found = self._info(target)
+        if found is not None and found.get("size") == size and self._is_same(target, found, checksum, marks.get(name)):
+            marks[name] = f"{checksum} {_told(found)}"
             return False
-        there: datetime = system.modified(target)
-    except (FileNotFoundError, NotImplementedError):
-        return False
-    return (there if there.tzinfo else there.replace(tzinfo=UTC)) >= changed
+        marks.pop(name, None)
+        self._upload(source, target)
+        self._system.invalidate_cache()
+        found = self._system.info(target)
+        # Some servers answer no to a rename without an error.
+        if found["size"] != size:
+            raise OSError(errno.EIO, f"it has {found['size']} bytes there and {size} here")
+        marks[name] = f"{checksum} {_told(found)}"
+        return True
+
+    def _is_same(self, target: str, found: Mapping[str, Any], checksum: str, mark: str | None) -> bool:
+        """Tell whether a file of the same size has the same content."""
+        if _told(found) == checksum:
+            return True
+        if mark is not None:  # it is ours; a checksum that has changed since says that it is not any more
+            return mark == f"{checksum} {_told(found)}"
+        try:
+            with self._system.open(target, "rb") as file:
+                return _digest(file) == checksum
+        except (FileNotFoundError, PermissionError, NotImplementedError):
+            return False
+
+    def _info(self, target: str) -> dict[str, Any] | None:
+        """Return what is told of a file; None where there is none. Its folder is listed once."""
+        folder, _, name = target.rpartition("/")
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        return self._listed[folder].get(name)
+
+    def _list(self, folder: str) -> dict[str, Any]:
+        """List the files of a folder, and remove what killed deliveries of this machine left there."""
+        try:
+            entries = self._system.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError, NotImplementedError):
+            return {}
+        found = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        for name in filter(is_abandoned, found):
+            with contextlib.suppress(Exception):  # it does no harm where it is
+                self._system.rm_file(f"{folder}/{name}")
+        return found
+
+    def _upload(self, source: Path, target: str) -> None:
+        if self._whole:
+            self._system.put_file(str(source), target)
+            return
+        folder = target.rpartition("/")[0]
+        self._system.makedirs(folder, exist_ok=True)
+        part = f"{folder}/{temporary_name()}"
+        try:
+            self._system.put_file(str(source), part)
+            _move(self._system, part, target)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._system.rm_file(part)
+            raise
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def _digest(file: Any) -> str:
+    """Return the MD5 of a file, which is what stores tell; it keeps nobody from changing one on purpose."""
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """Return what a store tells of the content of a file: its MD5 where it can, else a tag that changes with it."""
+    settings = found.get("content_settings")
+    md5 = found.get("md5Hash") or (settings.get("content_md5") if isinstance(settings, Mapping) else None)
+    if isinstance(md5, bytes | bytearray):
+        return md5.hex()
+    if isinstance(md5, str):
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(md5, validate=True).hex()
+    return str(found.get("ETag") or found.get("etag") or "").strip('"')
 
 
 def _move(system: Any, part: str, target: str) -> None:

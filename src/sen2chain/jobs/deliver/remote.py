@@ -19,7 +19,7 @@ import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from sen2chain.errors import DeliveryError
-from sen2chain.jobs.deliver.attempt import IncompleteError, Patience
+from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
 from sen2chain.jobs.deliver.complaints import understand
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def missing_program() -> str | None:
     return None
 
 
-def send(root: Path, names: Sequence[str], destination: Remote, patience: Patience) -> list[str]:
+def send(
+    root: Path, names: Sequence[str], destination: Remote, patience: Patience, *, is_new: bool = True
+) -> list[str]:
     """Bring files to a server, those only that are not there yet with the same size and time.
 
     Returns
@@ -94,12 +96,15 @@ def send(root: Path, names: Sequence[str], destination: Remote, patience: Patien
     parents = False
     looks = _LOOKS
     while True:
-        end = _run(command(root, destination, parents=parents), names, destination, patience)
+        arguments = command(root, destination, parents=parents, is_new=is_new)
+        end = _run(arguments, names, destination, patience)
         # What a failed run lists was sent off but may not have arrived. When a later run succeeds, it has.
         sent |= end.sent
         if end.code == 0:
             return [name for name in names if name in sent]
         if not parents and _MISSING_PARENTS.search(end.said):
+            if not is_new:
+                raise GoneError(destination)
             parents = True  # only now, because an rsync before 3.2.3 does not know the option
             continue
         if looks and end.code > 0 and _UNCLEAR.fullmatch(end.said):
@@ -110,8 +115,10 @@ def send(root: Path, names: Sequence[str], destination: Remote, patience: Patien
             raise IncompleteError(complaint.sentence)
 
 
-def command(root: Path, destination: Remote, *, parents: bool) -> list[str]:
+def command(root: Path, destination: Remote, *, parents: bool, is_new: bool = True) -> list[str]:
     """Return what is run; the names follow on its standard input."""
+    # rsync makes the last folder of a path where it is missing, but it cannot make one that is called ".".
+    far = destination.argument if is_new else f"{destination.argument}./"
     return [
         "rsync",
         *_OPTIONS,
@@ -120,7 +127,7 @@ def command(root: Path, destination: Remote, *, parents: bool) -> list[str]:
         " ".join((_remote_shell(), *_SSH_OPTIONS)),
         "--",
         f"{root}/",
-        destination.argument,
+        far,
     ]
 
 
