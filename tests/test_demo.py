@@ -145,7 +145,7 @@ def test_products_have_all_bands_on_their_tile_s_grid(archive: demo.DemoArchive)
 
 
 def test_no_side_files(archive: demo.DemoArchive) -> None:
-    assert {path.suffix for path in archive.library.rglob("*") if path.is_file()} == {".jp2", ".xml"}
+    assert {path.suffix for path in archive.library.rglob("*") if path.is_file()} == {".jp2", ".xml", ".safe"}
 
 
 def test_damaged_file_cannot_be_read_and_all_others_can(archive: demo.DemoArchive) -> None:

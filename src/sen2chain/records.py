@@ -197,6 +197,8 @@ class Acquisition:
     """(index name, mask suffix) -> location of the masked raster."""
     remark: str = field(default="", compare=False)
     """Why the product's own folder gives no bands, or not all, a clause: that it is empty, that they are GeoTIFFs."""
+    manifest: str | None = field(default=None, compare=False)
+    """Location of ``manifest.safe``, the list of the product's files with their checksums."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

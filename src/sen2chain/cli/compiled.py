@@ -77,6 +77,7 @@ _BELONGS = {
 @shared.pixels
 @shared.cover
 @shared.prefer
+@shared.verify
 @shared.executor
 @shared.report
 @shared.overwrite

@@ -52,6 +52,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 )
 @shared.cover
 @shared.prefer
+@shared.verify
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
 @shared.executor
 @shared.report

@@ -128,6 +128,12 @@ prefer = click.option(
     "--prefer", type=click.Choice(["stored", "masked"]), help="Read stored rasters before bands."
 )  # fmt: skip
 
+verify = click.option(
+    "--verify", type=click.Choice(["never", "first"]), default="never", show_default=True, is_flag=False,
+    flag_value="first",
+    help="Compare the files of a product with the checksums of its manifest.safe before it is extracted; alone: first.",
+)  # fmt: skip
+
 executor = together(
     click.option(
         "--workers", type=int, default=0, show_default=True, help="Threads, or Dask's processes; 0 uses all processors."
@@ -179,8 +185,8 @@ _RENAMED = {"field": "field_names", "workers": "multiproc"}
 _OF_SERIES = (
     "indices", "date_min", "date_max", "masks", "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob",
     "thin_cir", "library", "safe", "layer", "field", "buffer", "pixels", "stats", "min_valid", "units", "cover_min",
-    "cover_max", "prefer", "keep_empty", "workers", "executor", "scheduler", "extraction", "wait", "raw_format",
-    "quiet",
+    "cover_max", "prefer", "verify", "keep_empty", "workers", "executor", "scheduler", "extraction", "wait",
+    "raw_format", "quiet",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import rasterio
@@ -148,6 +149,40 @@ def metadata(product: ProductId, shares: Mapping[int, float]) -> str:
     </Image_Content_QI>
   </n1:Quality_Indicators_Info>
 </n1:Level-2A_User_Product>
+"""
+
+
+def manifest(safe: Path, paths: Iterable[Path], baseline: int) -> str:
+    """Write the text of ``manifest.safe``: the product's files with their sizes and checksums.
+
+    Parameters
+    ----------
+    safe
+        The product's folder.
+    paths
+        Its files.
+    baseline
+        Its processing baseline: ESA's checksums are MD5 in older products and SHA3-256 in newer ones.
+    """
+    name, algorithm = ("SHA3-256", "sha3_256") if baseline >= OFFSET_BASELINE else ("MD5", "md5")
+    objects = []
+    for path in paths:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, algorithm).hexdigest()
+        kind = "text/xml" if path.suffix == ".xml" else "application/octet-stream"
+        objects.append(f"""    <dataObject ID="{path.stem}">
+      <byteStream mimeType="{kind}" size="{path.stat().st_size}">
+        <fileLocation href="./{path.relative_to(safe).as_posix()}" locatorType="URL"/>
+        <checksum checksumName="{name}">{digest}</checksum>
+      </byteStream>
+    </dataObject>""")
+    content = "\n".join(objects)
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" version="esa/safe/sentinel/1.1/sentinel-2/msi/archive_l2a_user_product">
+  <dataObjectSection>
+{content}
+  </dataObjectSection>
+</xfdu:XFDU>
 """
 
 

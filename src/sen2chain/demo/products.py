@@ -121,7 +121,10 @@ def write_product(folder: Path, product: ProductId, view: View, scene: Scene) ->
         paths[band] = path
     text = files.metadata(product, shares(view.scl))
     safe.mkdir(parents=True, exist_ok=True)
-    (safe / "MTD_MSIL2A.xml").write_text(text, encoding="utf-8", newline="\n")
+    described = safe / "MTD_MSIL2A.xml"
+    described.write_text(text, encoding="utf-8", newline="\n")
+    text = files.manifest(safe, [described, *paths.values()], product.baseline)
+    (safe / "manifest.safe").write_text(text, encoding="utf-8", newline="\n")
     return paths
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.execute.strips import spans
 from sen2chain.indices import BANDS_10M, NODATA, SCALE, reflectance
+from sen2chain.library import Manifest
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
@@ -36,10 +37,19 @@ LEGACY_NODATA = 16383
 
 
 class Files:
-    """The open rasters of one task. A raster that fails stays failed, with the error that told so."""
+    """The open rasters of one task. A raster that fails stays failed, with the error that told so.
 
-    def __init__(self, stack: ExitStack) -> None:
+    Parameters
+    ----------
+    stack
+        Closes them.
+    manifest
+        Location of the list of checksums that files are compared with; None compares nothing.
+    """
+
+    def __init__(self, stack: ExitStack, manifest: str | None = None) -> None:
         self._stack = stack
+        self._manifest = None if manifest is None else Manifest(manifest)
         self._open: dict[str, Raster] = {}
         self._broken: dict[str, RasterError] = {}
 
@@ -55,11 +65,23 @@ class Files:
             raise self._broken[location]
         if location not in self._open:
             try:
+                self.verify(location)
                 self._open[location] = self._stack.enter_context(Raster(location))
             except RasterError as error:
                 self._broken[location] = error
                 raise
         return self._open[location]
+
+    def verify(self, location: str) -> None:
+        """Compare a file with its checksum, where that is asked for.
+
+        Raises
+        ------
+        UnreadableError
+            If it is another.
+        """
+        if self._manifest is not None:
+            self._manifest.check(location)
 
     def fail(self, location: str, error: RasterError) -> None:
         """Remember that a raster cannot be used any more."""

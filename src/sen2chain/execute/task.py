@@ -62,7 +62,7 @@ def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
     Whatever is wrong with a file ends as a reason of the outputs that need it; the others are complete.
     """
     with environment(), ExitStack() as stack:
-        return _Extraction(task, coverages, rules, Files(stack)).run()
+        return _Extraction(task, coverages, rules, Files(stack, task.manifest if task.verify else None)).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +126,7 @@ class _Extraction:
         if not needing:
             return None
         try:
+            self.files.verify(self.task.metadata or "")
             return read_metadata(self.task.metadata or "")
         except UnreadableError as error:
             self.failures |= dict.fromkeys(needing, error)

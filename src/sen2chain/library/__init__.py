@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sen2chain import settings
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.library.folder import SafeFolder
+from sen2chain.library.manifest import Manifest
 from sen2chain.library.metadata import ProductMetadata, read_metadata
 from sen2chain.library.tree import Tree
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from sen2chain.records import Source
 
-__all__ = ["ProductMetadata", "SafeFolder", "Tree", "open_library", "read_metadata"]
+__all__ = ["Manifest", "ProductMetadata", "SafeFolder", "Tree", "open_library", "read_metadata"]
 
 
 def open_library(library: str | Path | None = None, safe: str | Path | None = None) -> Source:

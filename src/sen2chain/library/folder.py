@@ -65,7 +65,9 @@ class SafeFolder:
             if product.tile == tile and sensed_within(product, first, last):
                 parts = scan_best(product, candidates, "", self._skipped)
                 if parts is not None:
-                    listed.append(Acquisition(product, parts.metadata, parts.bands, remark=parts.remark))
+                    listed.append(
+                        Acquisition(product, parts.metadata, parts.bands, remark=parts.remark, manifest=parts.manifest)
+                    )
         return listed
 
     def skipped(self) -> Sequence[Skipped]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET  # `_parse` refuses what makes it unsafe
+from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
 from sen2chain.errors import RequestError, UnreadableError
+from sen2chain.library.contents import READ_ERRORS, read_whole
 from sen2chain.records import ProductId
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ _SERVED = frozenset(BAND_IDS) - {"B01", "B09", "B10"}
 
 # A document type, in each encoding that expat reads: UTF-16, and those that spell ASCII as ASCII.
 _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
-
-_ZIP_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +103,12 @@ def _product_uri(values: Mapping[str, str]) -> str:
 
 def _root(location: str) -> ET.Element:
     try:
-        return _parse(_read_bytes(location))
-    except (*_ZIP_ERRORS, ET.ParseError) as error:
+        return parse(read_whole(location))
+    except (*READ_ERRORS, ET.ParseError) as error:
         raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
 
 
-def _parse(document: bytes) -> ET.Element:
+def parse(document: bytes) -> ET.Element:
     """Parse XML without a document type, which alone can define entities that grow or name other files."""
     if any(doctype in document for doctype in _DOCTYPES):
         raise ValueError("it has a document type (DOCTYPE), which ESA's metadata never have")
@@ -142,17 +138,3 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _read_bytes(location: str) -> bytes:
-    """Read a whole file, from a zip archive where the location says so."""
-    if not location.startswith("/vsizip/"):
-        return Path(location).read_bytes()
-    path = location.removeprefix("/vsizip/")
-    # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
-    for match in re.finditer(r"\.zip(?=/)", path, re.IGNORECASE):
-        archive = path[: match.end()]
-        if Path(archive).is_file():
-            with zipfile.ZipFile(archive) as opened:
-                return opened.read(path[match.end() + 1 :])
-    raise FileNotFoundError("there is no such archive")

@@ -48,6 +48,8 @@ class SafeParts:
 
     metadata: str | None = None
     """``MTD_MSIL2A.xml``."""
+    manifest: str | None = None
+    """``manifest.safe``."""
     bands: Mapping[str, str] = field(default_factory=dict)
     """``B02`` ... ``B12``, ``SCL``, ``CLDPRB`` -> raster."""
     remark: str = ""
@@ -100,7 +102,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     granule, left_out = _choose_granule(path, granules)
     bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
     remark = _why_no_band(path, files, others) if others or not bands else ""
-    return SafeParts(files.get(METADATA), bands, remark, left_out)
+    return SafeParts(files.get(METADATA), files.get(MANIFEST), bands, remark, left_out)
 
 
 def _choose_granule(path: Path, granules: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:

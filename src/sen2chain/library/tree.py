@@ -41,6 +41,12 @@ class _Parts:
     indices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     masked: dict[tuple[str, str], str] = field(default_factory=dict)
     remark: str = ""
+    manifest: str | None = None
+
+    def acquisition(self, product: ProductId) -> Acquisition:
+        return Acquisition(
+            product, self.metadata, self.bands, self.masks, self.indices, self.masked, self.remark, self.manifest
+        )
 
 
 class Tree:
@@ -87,10 +93,7 @@ class Tree:
         self._add_safes(found, tile, first, last)
         self._add_masks(found, tile, first, last)
         self._add_indices(found, tile, first, last)
-        return [
-            Acquisition(product, parts.metadata, parts.bands, parts.masks, parts.indices, parts.masked, parts.remark)
-            for product, parts in sorted(found.items(), key=lambda item: item[0])
-        ]
+        return [parts.acquisition(product) for product, parts in sorted(found.items(), key=lambda item: item[0])]
 
     def skipped(self) -> Sequence[Skipped]:
         """List what the calls so far found and could not use."""
@@ -108,7 +111,7 @@ class Tree:
         for product, copies in candidates.items():
             safe = scan_best(product, copies, tile, self._skipped)
             if safe is not None:
-                found[product] = _Parts(safe.metadata, dict(safe.bands), remark=safe.remark)
+                found[product] = _Parts(safe.metadata, dict(safe.bands), remark=safe.remark, manifest=safe.manifest)
 
     def _add_masks(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None

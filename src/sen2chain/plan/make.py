@@ -65,6 +65,7 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
                     request.masks,
                     prefer=request.prefer,
                     needs_scl=request.statistics.needs_scl,
+                    verify=request.verify != "never",
                 )
             )
     tasks.sort(key=lambda task: (task.product.sensing, task.product.tile, str(task.product)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Preference = Literal["stored", "masked"]
 Units = Literal["scaled", "index"]
+Verify = Literal["never", "first"]
 Date = dt.date | str | None
 
 MOST_BUFFER = 100_000.0
@@ -54,6 +55,8 @@ class Request:
     """Whether features without valid pixels have rows too."""
     prefer: Preference | None = None
     """Order of sources."""
+    verify: Verify = "never"
+    """``first``: the files of a product are compared with the checksums that it lists before they are read."""
 
     def __post_init__(self) -> None:
         for name in ("cover_min", "cover_max", "min_valid", "buffer"):
@@ -75,6 +78,7 @@ class Request:
         for kind, choice, allowed in (
             ("pixel rule", self.pixels, get_args(PixelRule)),
             ("unit", self.units, get_args(Units)),
+            ("verification", self.verify, get_args(Verify)),
         ):
             if choice not in allowed:
                 raise UnknownNameError(kind, choice, allowed)

@@ -90,6 +90,15 @@ class Task:
     """Location of the cloud probability, for the column of that name."""
     scl: str | None = None
     """Location of the scene classification, where its class shares are asked for."""
+    verify: bool = False
+    """Whether the product's files are compared with its manifest."""
+    manifest: str | None = None
+    """Location of ``manifest.safe``."""
+
+    @property
+    def cannot_be_verified(self) -> bool:
+        """Whether the files of the product are to be compared with a manifest that it lacks."""
+        return self.verify and self.manifest is None and self.metadata is not None
 
 
 def plan_task(
@@ -99,6 +108,7 @@ def plan_task(
     *,
     prefer: Preference | None = None,
     needs_scl: bool = False,
+    verify: bool = False,
 ) -> Task:
     """Decide for one acquisition what serves each index under each mask."""
     outputs = tuple(resolve_sources(acquisition, index, mask, prefer) for mask in masks for index in indices)
@@ -108,6 +118,8 @@ def plan_task(
         acquisition.metadata,
         acquisition.bands.get("CLDPRB"),
         acquisition.bands.get("SCL") if needs_scl else None,
+        verify,
+        acquisition.manifest,
     )
 
 

@@ -57,7 +57,7 @@ class TimeSeriesCompil:
         on it.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
         The cloud mask, see `sen2chain.Mask.from_keywords`.
-    masks, library, safe, layer, name, buffer, pixels, stats, prefer, executor, scheduler, quiet
+    masks, library, safe, layer, name, buffer, pixels, stats, prefer, verify, executor, scheduler, quiet
         As for `TimeSeries`. Other `buffer`, `pixels` and `stats` have a folder of their own, whose name says so.
     extraction
         Folder of all layers' folders; by default that of the library, or of the user's home.
@@ -111,6 +111,7 @@ class TimeSeriesCompil:
         pixels: str = "center",
         stats: Iterable[str] | str | None = None,
         prefer: str | None = None,
+        verify: str = "never",
         raw_format: RawFormat = "parquet",
         executor: Any = None,
         scheduler: str | None = None,
@@ -132,6 +133,7 @@ class TimeSeriesCompil:
             pixels=pixels,
             buffer=buffer,
             prefer=prefer,
+            verify=verify,
         )  # fmt: skip
         if raw_format not in get_args(RawFormat):
             raise UnknownNameError("raw format", raw_format, get_args(RawFormat))

@@ -25,7 +25,7 @@ from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import geopandas as gpd
@@ -175,6 +175,12 @@ class Engine:
             for index, mask in self.outputs:
                 ledger.add_far_tile(index, mask, tile, len(layer))
         return ledger
+
+    def unverified(self, tasks: Iterable[Task]) -> list[str]:
+        """Say how many products that are to be verified cannot be, where there are such."""
+        count = sum(task.cannot_be_verified for task in tasks)
+        what = "product has" if count == 1 else "products have"
+        return [f"{count} {what} no manifest.safe, so checksums could not be compared."] if count else []
 
     def row_format(self, **options: bool) -> RowFormat:
         """Return the columns of this request's rows.

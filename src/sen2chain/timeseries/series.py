@@ -92,6 +92,9 @@ class TimeSeries:
         Write rows for features without valid pixels too, with the reason as a column.
     prefer
         ``stored`` takes stored index rasters before bands, ``masked`` stored masked rasters before all.
+    verify
+        ``first``: before a product is extracted, each file that is read of it is compared with the checksum in the
+        product's ``manifest.safe``; a damaged one makes the product unreadable. ``never``: it is not.
     executor
         Who does the work: ``threads`` (the default), ``serial``, ``dask`` (worker processes on this machine, or those
         of `scheduler`), or a `distributed.Client`. Results do not depend on it.
@@ -147,6 +150,7 @@ class TimeSeries:
         units: str = "scaled",
         keep_empty: bool = False,
         prefer: str | None = None,
+        verify: str = "never",
         executor: Any = None,
         scheduler: str | None = None,
         quiet: bool = False,
@@ -169,6 +173,7 @@ class TimeSeries:
             units=units,
             keep_empty=keep_empty,
             prefer=prefer,
+            verify=verify,
         )  # fmt: skip
         self.field_names = field_names
         self._engine = prepare(
@@ -204,6 +209,7 @@ class TimeSeries:
             return self
         engine = self._engine
         ledger = engine.ledger()
+        ledger.notes += engine.unverified(self.plan.tasks)
         spool = Spool(self._row_format())
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
         with contextlib.closing(engine.run(self.plan.tasks)) as results:

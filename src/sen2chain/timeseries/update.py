@@ -134,6 +134,7 @@ class Update:
             ledger.record(work.known)
         for path in work.leftover:
             path.unlink(missing_ok=True)
+        done.notes += engine.unverified(work.tasks)
         if work.tasks:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
