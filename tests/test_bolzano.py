@@ -31,7 +31,7 @@ COLUMNS = [
     *COUNTS,
     "cldprb",
     *("min", "max", "mean", "std", "median", "percentile_25", "percentile_75"),
-    *("id", "cover", "area_ha"),
+    *("id", "cover", "area_ha", "attr_fid"),
 ]
 
 # ------------------------------------------------------------------------------------------------------------- helpers

@@ -251,6 +251,67 @@ def test_a_layer_without_attributes_survives_a_shapefile(
     assert recognise(tmp_path / "e", layer, "", cache).exists
 
 
+# What the version before wrote for `beside_attributes`: ids of the GeoPackage were lost, numbers beside a null floats.
+FORMER_NAME = "fields_c40eba697e1cfd35"
+FORMER_ATTRIBUTES = "22eca30293af2108c193ad757796a5e9dac6001e76c3186776bca95d13ae10c3"
+
+
+def beside_attributes() -> gpd.GeoDataFrame:
+    columns = {
+        "crop": ["maize", None, "é"], "n": pd.array([1, None, 3], dtype="Int64"),
+        "flag": pd.array([True, None, False], dtype="boolean"), "ha": [1.5, 2, 3],
+    }  # fmt: skip
+    boxes = [shapely.box(11.0 + i / 10, 46.0, 11.01 + i / 10, 46.01) for i in range(3)]
+    return gpd.GeoDataFrame(columns, geometry=boxes, crs=4326)
+
+
+@pytest.mark.parametrize("with_note", [True, False])
+def test_a_folder_of_the_version_before_is_continued(tmp_path: Path, cache: Path, *, with_note: bool) -> None:
+    former = tmp_path / "e" / FORMER_NAME / "shp_files"
+    former.mkdir(parents=True)
+    frame = beside_attributes()
+    frame.assign(n=[1.0, np.nan, 3.0], flag=["True", None, "False"]).to_parquet(former / "fields.parquet")
+    if with_note:
+        bounds = [11.0, 46.0, 11.209999999999999, 46.01]
+        note = {"features": 3, "bounds": bounds, "attributes": FORMER_ATTRIBUTES, "crs": "EPSG:4326", "files": []}
+        (former / "layer.json").write_text(json.dumps({**note, "columns": ["crop", "n", "flag", "ha"]}))
+    indexed = frame.set_index("crop", drop=False).rename_axis("key")
+    for source, outside in ((save(frame, tmp_path / "fields.gpkg"), "attr_fid"), (indexed, "key")):
+        layer = read_layer(source, name="fields", cache=cache)
+        assert layer.outside == (outside,)
+        found = recognise(tmp_path / "e", layer, "", cache)
+        assert (found.folder.root.name, found.exists) == (FORMER_NAME, True)
+        assert layer.content_identity.startswith(FORMER_NAME[-16:])
+        assert list(make_folder(found, layer, cache).attributes) == ["crop", "n", "flag", "ha"]
+
+
+def test_a_new_folder_keeps_what_lies_beside_the_attributes(tmp_path: Path, cache: Path) -> None:
+    frame = beside_attributes()
+    layer = read_layer(save(frame, tmp_path / "fields.gpkg"), cache=cache)
+    stored = make_folder(recognise(tmp_path / "e", layer, "", cache), layer, cache)
+    assert stored.attributes["attr_fid"].tolist() == [1, 2, 3]
+    assert stored.outside == ("attr_fid",)
+    (tmp_path / "fields.geojson").write_text(frame.to_json(drop_id=True))
+    for source in (tmp_path / "fields.gpkg", tmp_path / "fields.geojson", frame):
+        assert recognise(tmp_path / "e", read_layer(source, name="other", cache=cache), "", cache).exists
+    for note in (tmp_path / "e").glob("*/shp_files/layer.json"):
+        note.unlink()
+    assert recognise(tmp_path / "e", read_layer(frame), "", cache).exists
+
+
+def test_a_layer_that_needs_an_encoding_and_a_crs_is_stored_and_found(tmp_path: Path, cache: Path) -> None:
+    path = save(beside_attributes()[["crop", "geometry"]], tmp_path / "fields.shp", encoding="cp1252")
+    for suffix in (".prj", ".cpg"):
+        path.with_suffix(suffix).unlink()
+    asked = {"crs": "EPSG:4326", "encoding": "cp1252"}
+    text = path.with_suffix(".dbf").read_bytes()
+    path.with_suffix(".dbf").write_bytes(text[:29] + b"\0" + text[30:].replace(b"maize", "mähze".encode("cp1252")))
+    layer = read_layer(path, cache=cache, **asked)
+    stored = make_folder(recognise(tmp_path / "e", layer, "", cache), layer, cache)
+    assert (stored.crs, stored.attributes["crop"][0]) == ("EPSG:4326", "mähze")
+    assert recognise(tmp_path / "e", read_layer(path, cache=cache, **asked), "", cache).exists
+
+
 def test_a_folder_that_a_killed_run_began_is_completed(parcels: gpd.GeoDataFrame, tmp_path: Path, cache: Path) -> None:
     path = save(renamed(parcels), tmp_path / "fields.shp", encoding="utf-8")
     found = begin(tmp_path / "e", path, cache)

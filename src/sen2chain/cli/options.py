@@ -101,7 +101,14 @@ formats = click.option(
     help="Format of the results; may be given twice. Default: csv.",
 )
 
-layer_name = click.option("--layer", metavar="NAME", help="Layer of a file that has several.")
+layer_name = together(
+    click.option("--layer", metavar="NAME", help="Layer of a file that has several."),
+    click.option(
+        "--encoding", metavar="NAME",
+        help="Encoding of the layer's texts, as cp1252. Default: what the file says, or else what fits.",
+    ),
+    click.option("--crs", metavar="CRS", help="CRS of a layer that has none, as EPSG:32632."),
+)  # fmt: skip
 field = click.option("--field", metavar="NAME", help="Attribute that names features in plots.")
 
 pixels = together(
@@ -184,8 +191,9 @@ EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 _RENAMED = {"field": "field_names", "workers": "multiproc"}
 _OF_SERIES = (
     "indices", "date_min", "date_max", "masks", "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob",
-    "thin_cir", "library", "safe", "layer", "field", "buffer", "pixels", "stats", "min_valid", "units", "cover_min",
-    "cover_max", "prefer", "verify", "keep_empty", "workers", "executor", "scheduler", "extraction", "wait",
+    "thin_cir", "library", "safe", "layer", "encoding", "crs", "field", "buffer", "pixels", "stats", "min_valid",
+    "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor", "scheduler",
+    "extraction", "wait",
     "raw_format", "quiet",
 )  # fmt: skip
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
+import pyarrow.parquet as pq
 
 from sen2chain.atomic import replacing, writing
-from sen2chain.errors import LayerError
+from sen2chain.errors import LayerError, RequestError
 from sen2chain.store.folder import ExtractionFolder
-from sen2chain.vectors import Summary, read_layer, same_features, same_shapes, summarize
+from sen2chain.vectors import OUTSIDE, Summary, read_layer, same_features, same_shapes, stamp_of, summarize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,9 +70,9 @@ def recognise(extraction: Path, layer: Layer, tag: str, cache: Path) -> Recognis
             return Recognised(folder, exists=True)
     own = summarize(layer) if folders else None
     for folder in folders:
-        summary = _summary(folder, notes[folder], cache)
+        summary = _summary(folder, notes[folder], cache, layer)
         if summary is not None and own is not None and summary.may_be(own):
-            stored = stored_layer(folder, cache)
+            stored = stored_layer(folder, cache, layer)
             if stored is not None and same_features(layer, stored):
                 return Recognised(folder, exists=True)
     new = ExtractionFolder(extraction / f"{layer.name}_{checksum}{tag}")
@@ -101,25 +102,36 @@ def make_folder(found: Recognised, layer: Layer, cache: Path) -> Layer:
     folder = found.folder
     with writing(folder.root):
         folder.layer_files.mkdir(parents=True, exist_ok=True)
-    stored = stored_layer(folder, cache)
+    stored = stored_layer(folder, cache, layer)
     if stored is None or len(stored) != len(layer):
         _copy(layer, folder)
-        stored = stored_layer(folder, cache)
+        stored = stored_layer(folder, cache, layer)
     if stored is None:
         raise LayerError(f"The layer in {folder.layer_files} cannot be read; remove that folder, it is made anew.")
-    stored = replace(stored, name=folder.stem, repaired=layer.repaired)
+    stored = replace(stored, name=folder.stem, repaired=layer.repaired, notes=layer.notes)
     _write_note(folder, layer, stored)
     return stored
 
 
-def stored_layer(folder: ExtractionFolder, cache: Path) -> Layer | None:
-    """Read the layer that a folder was made with; None where there is none that can be read."""
+def stored_layer(folder: ExtractionFolder, cache: Path, asked: Layer) -> Layer | None:
+    """Read the layer that a folder was made with; None where there is none that can be read.
+
+    Parameters
+    ----------
+    folder
+        The layer's folder.
+    cache
+        Where layers are kept that were read before.
+    asked
+        The layer as it is asked for: a shapefile in the folder is read in the same encoding and CRS.
+    """
     for pattern in ("*.shp", "*.parquet"):
         for path in sorted(folder.layer_files.glob(pattern)):
-            try:
-                return read_layer(path, cache=cache)
-            except LayerError:
-                continue
+            for crs in dict.fromkeys([asked.given_crs, None]):  # a copy in GeoParquet has its own
+                try:
+                    return read_layer(path, cache=cache, encoding=asked.encoding, crs=crs)
+                except (LayerError, RequestError):
+                    continue
     return None
 
 
@@ -136,6 +148,11 @@ def _copy(layer: Layer, folder: ExtractionFolder) -> None:
         )
         content = io.BytesIO()
         frame.to_parquet(content)
+        if layer.outside:
+            table = pq.read_table(io.BytesIO(content.getbuffer()))
+            note = {**table.schema.metadata, OUTSIDE: json.dumps(layer.outside).encode()}
+            content = io.BytesIO()
+            pq.write_table(table.replace_schema_metadata(note), content)
         with replacing(folder.layer_files / f"{folder.stem}.parquet") as file:
             file.write(content.getbuffer())
 
@@ -168,7 +185,7 @@ def _checksum(layer: Layer) -> str:
 
 def _token(layer: Layer) -> str | None:
     """Return what a file is known by as long as its size and time do not change."""
-    return layer.saved.stem if layer.saved is not None and layer.path is not None else None
+    return stamp_of(layer.saved) if layer.saved is not None and layer.path is not None else None
 
 
 def _read_note(folder: ExtractionFolder) -> dict[str, Any]:
@@ -201,11 +218,11 @@ def _write_note(folder: ExtractionFolder, layer: Layer, stored: Layer) -> None:
         file.write((json.dumps(note, indent=2) + "\n").encode())
 
 
-def _summary(folder: ExtractionFolder, note: dict[str, Any], cache: Path) -> Summary | None:
+def _summary(folder: ExtractionFolder, note: dict[str, Any], cache: Path, asked: Layer) -> Summary | None:
     if {"features", "bounds", "attributes"} <= note.keys():
         bounds = tuple(note["bounds"]) if note["bounds"] else None
         return Summary(note["features"], bounds, note["attributes"])
-    stored = stored_layer(folder, cache)
+    stored = stored_layer(folder, cache, asked)
     return summarize(stored) if stored is not None else None
 
 
@@ -219,7 +236,7 @@ def _hint(layer: Layer, new: ExtractionFolder, notes: dict[ExtractionFolder, dic
         return ""
     # The last one that was worked on.
     old = max(former, key=lambda f: f.ledger.stat().st_mtime if f.ledger.exists() else f.root.stat().st_mtime)
-    stored = stored_layer(old, cache)
+    stored = stored_layer(old, cache, layer)
     if stored is None:
         what = "its layer cannot be read"
     elif len(stored) != len(layer):

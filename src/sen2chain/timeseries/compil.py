@@ -41,7 +41,8 @@ class TimeSeriesCompil:
     Parameters
     ----------
     vectors_file
-        Polygon layer: anything pyogrio reads, GeoParquet, or a GeoDataFrame; in any CRS.
+        Polygon layer: a file (GeoPackage, shapefile, GeoJSON, GeoParquet, ...), a GeoDataFrame, or a GeoSeries; in any
+        CRS.
     indices
         Names of the twelve indices, or `Index` values; None means the twelve, and when compiling those of them that
         were extracted.
@@ -57,7 +58,7 @@ class TimeSeriesCompil:
         on it.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
         The cloud mask, see `sen2chain.Mask.from_keywords`.
-    masks, library, safe, layer, name, buffer, pixels, stats, prefer, verify, executor, scheduler, quiet
+    masks, library, safe, layer, name, encoding, crs, buffer, pixels, stats, prefer, verify, executor, scheduler, quiet
         As for `TimeSeries`. Other `buffer`, `pixels` and `stats` have a folder of their own, whose name says so.
     extraction
         Folder of all layers' folders; by default that of the library, or of the user's home.
@@ -85,7 +86,7 @@ class TimeSeriesCompil:
 
     def __init__(
         self,
-        vectors_file: str | Path | gpd.GeoDataFrame,
+        vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
         indices: Sequence[str | Index] | str | Index | None = None,
         date_min: dt.date | str | None = None,
         date_max: dt.date | str | None = None,
@@ -107,6 +108,8 @@ class TimeSeriesCompil:
         extraction: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
+        encoding: str | None = None,
+        crs: Any = None,
         buffer: float | None = None,
         pixels: str = "center",
         stats: Iterable[str] | str | None = None,
@@ -146,6 +149,8 @@ class TimeSeriesCompil:
             layer=layer,
             name=name,
             field_names=field_names,
+            encoding=encoding,
+            crs=crs,
             library=library,
             safe=safe,
             quiet=quiet,

@@ -21,7 +21,7 @@ from sen2chain.provenance import Planned, conditions, has_rows
 from sen2chain.records import Reason
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
-from sen2chain.vectors import read_layer
+from sen2chain.vectors import read_layer, to_pandas
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -164,6 +164,7 @@ class Engine:
         """Return the report so far: what is known of the layer and the archive before anything is read."""
         ledger = Ledger()
         layer, plan = self.layer, self.plan
+        ledger.notes += layer.notes
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
                 some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
@@ -225,11 +226,13 @@ class Engine:
 def prepare(
     request: Request,
     executor: Executor,
-    vectors_file: str | Path | gpd.GeoDataFrame,
+    vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
     *,
     layer: str | None,
     name: str | None,
     field_names: str | Sequence[str] | None,
+    encoding: str | None,
+    crs: Any,
     library: str | Path | None,
     safe: str | Path | None,
     quiet: bool,
@@ -242,13 +245,16 @@ def prepare(
         If the layer cannot be used.
     """
     with status("reading the layer", quiet=quiet):
-        polygons = read_layer(vectors_file, layer, name, field_names, cache=settings.cache_dir() / "layers")
+        polygons = read_layer(
+            vectors_file, layer, name, field_names,
+            cache=settings.cache_dir() / "layers", encoding=encoding, crs=crs,
+        )  # fmt: skip
     return Engine(request, polygons, executor, library, safe, quiet)
 
 
 def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     """Join tables of rows into one frame indexed by date."""
-    frame: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    frame: pd.DataFrame = to_pandas(pa.concat_tables(tables) if tables else schema.empty_table())
     return frame.set_index("date")
 
 

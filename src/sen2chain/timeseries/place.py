@@ -121,8 +121,10 @@ class Place:
             If the folder does not exist, or its book is damaged.
         """
         self.check()
-        stored = self._own or stored_layer(self.folder, self._layers)
-        engine = self._engine.on(replace(stored, name=self.folder.stem)) if stored else self._engine
+        layer = self._engine.layer
+        stored = self._own or stored_layer(self.folder, self._layers, layer)
+        known = replace(stored, name=self.folder.stem, notes=layer.notes) if stored else layer
+        engine = self._engine.on(known)
         with ImageLedger(self.folder.ledger, read_only=True) as ledger:
             yield self.folder, ledger, engine
 

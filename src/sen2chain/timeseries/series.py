@@ -48,7 +48,8 @@ class TimeSeries:
     Parameters
     ----------
     vectors_file
-        Polygon layer: anything pyogrio reads, GeoParquet, or a GeoDataFrame; in any CRS.
+        Polygon layer: a file (GeoPackage, shapefile, GeoJSON, GeoParquet, ...), a GeoDataFrame, or a GeoSeries; in any
+        CRS.
     indices
         Names of the twelve indices, or `Index` values; None means the twelve.
     date_min, date_max
@@ -77,6 +78,10 @@ class TimeSeries:
         Name of the layer where the file has several.
     name
         Stem of result files for a GeoDataFrame.
+    encoding
+        Encoding of the file's texts, as ``cp1252``; by default what the file says, or else what fits (a note says so).
+    crs
+        CRS of a layer that has none, or only a local one, as ``EPSG:32632``.
     buffer
         Metres, in the tile's CRS, by which features grow (or shrink, if negative) first.
     pixels
@@ -120,7 +125,7 @@ class TimeSeries:
 
     def __init__(
         self,
-        vectors_file: str | Path | gpd.GeoDataFrame,
+        vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
         indices: Sequence[str | Index] | str | Index | None = None,
         date_min: dt.date | str | None = None,
         date_max: dt.date | str | None = None,
@@ -143,6 +148,8 @@ class TimeSeries:
         safe: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
+        encoding: str | None = None,
+        crs: Any = None,
         buffer: float | None = None,
         pixels: str = "center",
         stats: Iterable[str] | str | None = None,
@@ -183,6 +190,8 @@ class TimeSeries:
             layer=layer,
             name=name,
             field_names=field_names,
+            encoding=encoding,
+            crs=crs,
             library=library,
             safe=safe,
             quiet=quiet,

@@ -52,6 +52,14 @@ class Layer:
     """Where the layer is kept in a form that other processes can load, see `sen2chain.vectors.saved`."""
     known_identity: str | None = None
     """`identity`, where it is known without the geometries."""
+    outside: tuple[str, ...] = ()
+    """Attributes that take no part in the layer's identity: what its format keeps beside the attributes proper."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the layer was read, for the user."""
+    encoding: str | None = None
+    """The encoding of texts that the user gave."""
+    given_crs: str | None = None
+    """The CRS that the user gave."""
 
     @classmethod
     def of(cls, geometry: np.ndarray, crs: str, *, name: str = "layer", **options: Any) -> Self:
@@ -117,9 +125,14 @@ class Layer:
         decimals = _ONE_CENTIMETRE if pyproj.CRS(self.crs).is_geographic else _ONE_MILLIMETRE
         rounded = shapely.transform(shapes, lambda xy: np.round(xy, decimals) + 0.0)  # + 0.0: -0.0 becomes 0.0
         digest = _digest(self.crs, shapely.normalize(rounded))
-        for name in self.attributes:
+        for name in self.attributes_proper:
             digest.update("\x1f".join(canonical(self.attributes[name])).encode() + b"\x1e")
         return digest.hexdigest()
+
+    @property
+    def attributes_proper(self) -> pd.DataFrame:
+        """The attributes that take part in the layer's identity."""
+        return self.attributes.drop(columns=list(self.outside))
 
 
 # Until then, pandas shares the memory of shallow copies unless it is asked not to, and changes in one are in the other.
@@ -141,6 +154,8 @@ def canonical(column: pd.Series[Any]) -> Iterator[str]:
     """Write the values of an attribute so that 1, 1.0 and True, or None and an empty text, are the same."""
     if pd.api.types.is_integer_dtype(column) and not column.isna().any():
         yield from map(str, column.tolist())  # to the last digit of an identifier
+    elif str(column.dtype) in {"Int64", "UInt64", "boolean"}:  # beside a null
+        yield from ("" if value is pd.NA else str(value) for value in column)
     elif pd.api.types.is_numeric_dtype(column):
         for number in column.to_numpy(dtype=float, na_value=np.nan).tolist():
             yield "" if np.isnan(number) else str(int(number)) if number.is_integer() else f"{number:.12g}"

@@ -7,11 +7,12 @@ geometries keep their position, so that every feature can be accounted for later
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import logging
+import os
 import re
-import shutil
-import tempfile
-import zipfile
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,41 +21,48 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyogrio
+import pyarrow.parquet as pq
+import pyproj
 import shapely
 
-from sen2chain.errors import LayerError
+from sen2chain.errors import LayerError, RequestError, Sen2ChainError
 from sen2chain.parallel import recorded_warnings
-from sen2chain.records import RESERVED_COLUMNS
 from sen2chain.vectors import saved
-from sen2chain.vectors.layer import LINE_BREAKS, Layer, one_line
+from sen2chain.vectors.attributes import NULLABLE, clean
+from sen2chain.vectors.files import IN_ZIP, opened
+from sen2chain.vectors.layer import Layer
+from sen2chain.vectors.ogr import Read, geometries, read_ogr
+from sen2chain.vectors.text import check_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import pyproj
-
 logger = logging.getLogger(__name__)
 
-_PARQUET = {".parquet", ".geoparquet"}
-_IN_ZIP = {".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml"}
+OUTSIDE = b"sen2chain_outside"
+"""Metadata of a GeoParquet file: which attributes take no part in the layer's identity."""
+
 _POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryCollection
+_FRAME = "The GeoDataFrame"
+_EXACT = {"types_mapper": NULLABLE.get}
 
 
 def read_layer(
-    source: str | Path | gpd.GeoDataFrame,
+    source: str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries,
     layer: str | None = None,
     name: str | None = None,
     field_names: str | Sequence[str] | None = None,
     cache: Path | None = None,
+    *,
+    encoding: str | None = None,
+    crs: Any = None,
 ) -> Layer:
     """Read a layer from a file that pyogrio reads, a zipped one, a GeoParquet file or a GeoDataFrame.
 
     Parameters
     ----------
     source
-        Path (``~`` is understood) or GeoDataFrame.
+        Path (``~`` is understood), GeoDataFrame, or GeoSeries.
     layer
         Name of the layer; needed where a file has several with geometry.
     name
@@ -63,77 +71,216 @@ def read_layer(
         Attributes that must exist, as the layer calls them.
     cache
         Folder where a file's layer is kept until the file changes; None keeps none.
+    encoding
+        Encoding of the file's texts; None takes what the file says, or else fits.
+    crs
+        CRS of a layer that has none, or only a local one; anything that pyproj understands.
 
     Raises
     ------
     LayerError
         If the file is missing or unreadable, has no CRS, no geometry or no feature, if the layer's name is
         missing or unknown, or if an attribute of `field_names` does not exist.
+    RequestError
+        If another parameter cannot be used.
     """
-    if isinstance(source, gpd.GeoDataFrame):
-        label, found = "The GeoDataFrame", _from_frame("layer", source, "The GeoDataFrame", None)
+    if layer is not None and not isinstance(layer, str):
+        raise RequestError(f"layer is {layer!r}; pass the name of a layer of the file.")
+    stem = check_name(name)
+    codec, given = check_encoding(encoding), _check_crs(crs)
+    if isinstance(source, gpd.GeoDataFrame | gpd.GeoSeries):
+        label = _FRAME if isinstance(source, gpd.GeoDataFrame) else "The GeoSeries"
+        with _reader_errors(label):
+            found = _checked("layer", _of_frame(source), label, None, given)
     else:
-        path = Path(source).expanduser()
+        path = _path_of(source)
         label = f"The layer {path}"
-        if not path.exists():
-            raise LayerError(f"{label} does not exist; check the path.")
-        found = _from_file(path, label, layer, cache)
+        with _reader_errors(label):
+            found = _from_file(path, label, layer, cache, codec, given)
     known, fields = found
     _check_fields(field_names, fields, label)
-    # The name becomes a folder and file names.
-    return replace(known, name=re.sub(r"[/\\:\0]", "_", name or known.name))
+    return replace(known, name=stem or file_stem(known.name), encoding=codec, given_crs=_crs_text(given))
 
 
-def _from_file(path: Path, label: str, layer: str | None, cache: Path | None) -> tuple[Layer, list[str]]:
+def check_name(name: object) -> str | None:
+    """Return the stem of result files that a user asks for; it becomes the name of a folder too.
+
+    Raises
+    ------
+    RequestError
+        If it is not text, or names no file.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.strip(" ."):
+        raise RequestError(f"name is {name!r}; pass a text that can be the name of a file.")
+    return file_stem(name)
+
+
+def file_stem(name: str) -> str:
+    """Replace what cannot be, or is better not, in the name of a file."""
+    shown = "".join("_" if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in name)
+    shown = re.sub(r"[/\\:]", "_", shown)
+    return shown if shown.strip(" .") else "_" * len(shown) or "_"
+
+
+def _path_of(source: object) -> Path:
+    """Return the path that a user gave.
+
+    Raises
+    ------
+    LayerError
+        If it is not one of a file that is there.
+    """
+    if isinstance(source, bytes):
+        source = os.fsdecode(source)
+    if not isinstance(source, str | os.PathLike):
+        raise LayerError(
+            f"The layer is a {type(source).__name__}; pass the path of a vector file, or a GeoDataFrame, which can be "
+            "made of geometries: geopandas.GeoDataFrame(geometry=[...], crs=...)."
+        )
+    text = os.fspath(source)
+    if re.match(r"/vsi\w+/|[A-Za-z][A-Za-z0-9+.-]+:/*[^/\\]", text) and not os.path.exists(text):  # noqa: PTH110 - a text, not yet a path
+        raise LayerError(f"The layer {_shown(text)} is an address, not a file on this machine; download it first.")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        path = Path(text)  # "~name" without such a user
+    try:
+        there = bool(text) and path.exists()
+    except (OSError, ValueError) as error:
+        raise LayerError(f"The layer {_shown(text)} cannot be looked at ({error}); check the path.") from error
+    if not there:
+        raise LayerError(f"The layer {_shown(text) or repr('')} does not exist; check the path.")
+    return path
+
+
+def _shown(text: str) -> str:
+    """Shorten a path for a message, without what a password may stand before."""
+    plain = re.sub(r"//[^/@]*@", "//", text)
+    return plain if len(plain) < 300 else f"{plain[:297]}..."
+
+
+def _from_file(
+    path: Path, label: str, layer: str | None, cache: Path | None, encoding: str | None, crs: pyproj.CRS | None
+) -> tuple[Layer, list[str]]:
     """Give a file's layer, from the cache where the file has not changed, and its attributes' original names."""
-    key = saved.stamp(path, layer) if cache else None
+    options = {"encoding": encoding, "crs": _crs_text(crs)}
+    key = saved.stamp(path, layer, options) if cache else None
     if cache is None or key is None:
-        return _from_frame(*_read_file(path, layer), label, path)
-    found = saved.load_with_fields(cache / f"{key}.arrow", path)
+        return _read_and_check(path, label, layer, encoding, crs)
+    place = saved.place(cache, key)
+    found = saved.load_with_fields(place, path)
     if found is None:
-        found = _from_frame(*_read_file(path, layer), label, path)
-        if saved.stamp(path, layer) == key:  # it was not changed meanwhile
-            found = replace(found[0], saved=saved.save(*found, key, cache)), found[1]
+        found = _read_and_check(path, label, layer, encoding, crs)
+        if saved.stamp(path, layer, options) == key:  # it was not changed meanwhile
+            found = replace(found[0], saved=saved.save(*found, place)), found[1]
     return found
 
 
-def _from_frame(stem: str, frame: Any, label: str, path: Path | None) -> tuple[Layer, list[str]]:
+def _read_and_check(
+    path: Path, label: str, layer: str | None, encoding: str | None, crs: pyproj.CRS | None
+) -> tuple[Layer, list[str]]:
+    stem, read = _read_file(path, layer, encoding)
+    return _checked(stem, read, label, path, crs)
+
+
+def _checked(stem: str, read: Read, label: str, path: Path | None, given: pyproj.CRS | None) -> tuple[Layer, list[str]]:
     """Check what was read and make it a layer; give it with the attributes' original names."""
-    if not isinstance(frame, gpd.GeoDataFrame) or frame.active_geometry_name is None:
+    if read.shapes is None:
         raise LayerError(f"{label} has no geometry column; give a layer of polygons, lines or points.")
-    crs = _crs_text(frame.crs)
-    if crs is None:
-        raise LayerError(f"{label} has no coordinate reference system; assign the right one (a .prj file, in QGIS).")
-    if not len(frame):
+    crs = _crs_of(read.crs, given, label)
+    if not len(read.shapes):
         raise LayerError(f"{label} has no features; give one with at least one polygon.")
-    table = pd.DataFrame(frame).drop(columns=frame.active_geometry_name)
-    geometry, repaired = _repair(np.array(frame.geometry.array, dtype=object))
-    layer = Layer.of(geometry, crs, name=stem, path=path, attributes=_attributes(table), repaired=repaired)
-    return layer, [str(column) for column in table.columns]
+    geometry, repaired = _repair(np.array(read.shapes, dtype=object))
+    attributes, outside = clean(read.attributes, read.outside)
+    notes = list(read.notes)
+    if read.unreadable:
+        some = ", ".join(map(str, read.unreadable[:10])) + (", ..." if len(read.unreadable) > 10 else "")
+        what = "has an outline" if len(read.unreadable) == 1 else "have outlines"
+        notes.append(f"{len(read.unreadable)} of {len(geometry)} features {what} that cannot be read (fid {some}).")
+    layer = Layer.of(
+        geometry, crs, name=stem, path=path, attributes=attributes, outside=outside, notes=tuple(notes),
+        repaired=tuple(sorted({*repaired, *read.closed})),
+    )  # fmt: skip
+    return layer, [str(column) for column in read.attributes.columns]
 
 
-def _read_file(path: Path, layer: str | None) -> tuple[str, Any]:
-    """Read one layer of a file: its stem for result files, and the frame."""
-    with recorded_warnings() as remarks, _reader_errors(path):
-        if path.suffix.lower() in _PARQUET:
-            stem, frame = path.stem, gpd.read_parquet(path)
-            if layer not in {None, stem}:
+def _of_frame(frame: gpd.GeoDataFrame | gpd.GeoSeries | pd.DataFrame) -> Read:
+    """Take a frame apart, the named levels of its index included."""
+    if isinstance(frame, gpd.GeoSeries):
+        frame = gpd.GeoDataFrame(geometry=frame)
+    if not isinstance(frame, gpd.GeoDataFrame) or frame.active_geometry_name is None:
+        return Read(None, None, pd.DataFrame(frame))
+    table = pd.DataFrame(frame.drop(columns=frame.active_geometry_name))
+    own = len(table.columns)
+    for level in range(frame.index.nlevels):
+        if frame.index.names[level] is not None:
+            values = frame.index.get_level_values(level)
+            table.insert(len(table.columns), frame.index.names[level], np.asarray(values), allow_duplicates=True)
+    outside = frozenset(range(own, len(table.columns)))
+    return Read(np.array(frame.geometry.array, dtype=object), frame.crs, table, outside)
+
+
+def _read_file(path: Path, layer: str | None, encoding: str | None) -> tuple[str, Read]:
+    """Read one layer of a file: its stem for result files, and what is in it."""
+    with recorded_warnings() as remarks, opened(path) as files:
+        if len(files) == 1 and files[0].kind in {"parquet", "arrow"}:
+            stem, read = _stem(path), _read_arrow_file(files[0].path, files[0].kind)
+            if layer not in {None, stem, path.stem, files[0].path.stem}:
                 raise LayerError(f"{path} has no layer {layer!r}; it has one, leave the name out.")
         else:
-            if "!" in str(path):
-                raise ValueError("GDAL's reader takes a ! in a path for an archive; rename the folder or the file")
-            _check_shapefile(path)
-            with _untouched(path) as location:
-                chosen, several = _choose_layer(path, location, layer)
-                stem = f"{_stem(path)}-{chosen}" if several else _stem(path)
-                frame = _read_ogr(location, chosen)
+            _check_complete(files[0].path)
+            read = read_ogr(path, files, layer, encoding)
+            stem = f"{_stem(path)}-{read.several}" if read.several else _stem(path)
     for remark in remarks:
         # GDAL's remarks on odd files; what matters for results (rings, CRS) is looked at here.
         logger.info("%s: %s", path, remark.message)
-    return stem, frame
+    return stem, read
 
 
-def _check_shapefile(path: Path) -> None:
+def _read_arrow_file(path: Path, kind: str) -> Read:
+    """Read GeoParquet, or the Arrow file that geopandas calls Feather."""
+    reader = gpd.read_parquet if kind == "parquet" else gpd.read_feather
+    schema = pq.read_schema(path) if kind == "parquet" else pa.ipc.open_file(path).schema
+    metadata = schema.metadata or {}
+    closed: tuple[int, ...] = ()
+    unreadable: tuple[int, ...] = ()
+    try:
+        if b"geo" not in metadata and any(b"geoarrow." in str(f.metadata).encode() for f in schema):
+            frame = gpd.GeoDataFrame.from_arrow(pq.read_table(path), to_pandas_kwargs=_EXACT)
+        else:
+            frame = reader(path, to_pandas_kwargs=_EXACT)
+    except shapely.errors.GEOSException:
+        content, unreadable, closed = _with_readable_geometry(path, kind)
+        frame = reader(content, to_pandas_kwargs=_EXACT)
+    read = _of_frame(frame)
+    outside = json.loads(metadata.get(OUTSIDE, b"[]"))
+    names = list(read.attributes.columns)
+    read.outside |= {names.index(name) for name in outside if name in names}
+    read.unreadable, read.closed = unreadable, closed
+    return read
+
+
+def _with_readable_geometry(path: Path, kind: str) -> tuple[io.BytesIO, tuple[int, ...], tuple[int, ...]]:
+    """Return a file whose geometries can be read all at once: rings closed, and empty where nothing helps."""
+    table = pq.read_table(path) if kind == "parquet" else pa.ipc.open_file(path).read_all()
+    column = json.loads(table.schema.metadata[b"geo"])["primary_column"]
+    at = table.schema.get_field_index(column)
+    shapes, unreadable, closed = geometries(table.column(at), lambda: np.array([], dtype=object))
+    raw = pa.array(shapely.to_wkb(shapes), pa.binary())
+    table = table.set_column(at, table.schema.field(at).with_type(pa.binary()), raw)
+    content = io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, content)
+    else:
+        with pa.ipc.new_file(content, table.schema) as writer:
+            writer.write_table(table)
+    content.seek(0)
+    return content, unreadable, closed
+
+
+def _check_complete(path: Path) -> None:
     """Refuse a truncated shapefile, whose missing shapes GDAL gives as null geometries without a word."""
     if path.suffix.lower() == ".shp" and path.is_file():
         with path.open("rb") as file:
@@ -143,89 +290,84 @@ def _check_shapefile(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reader_errors(path: Path) -> Iterator[None]:
-    """Turn what the readers raise on a broken file into one sentence.
-
-    pyogrio's errors are RuntimeErrors, pyarrow's OSErrors or ValueErrors.
-    """
+def _reader_errors(label: str) -> Iterator[None]:
+    """Turn whatever the readers raise on odd input into one sentence: here their exceptions end."""
     try:
         yield
-    except (RuntimeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        detail = str(error).split("\n")[0].split("; It might help")[0].rstrip(".")
-        message = f"The layer {path} cannot be read ({detail}); check that it is a complete vector file."
+    except (Sen2ChainError, MemoryError):
+        raise
+    except Exception as error:  # of five libraries, some of them bare TypeErrors and UnboundLocalErrors
+        detail = " ".join(str(error).split("\n")[0].split("; It might help")[0].split()).rstrip(".")
+        message = f"{label} cannot be read ({detail or type(error).__name__}); check that it is a complete vector file."
         raise LayerError(message) from error
-
-
-def _read_ogr(location: str, layer: str) -> Any:
-    try:
-        return pyogrio.read_dataframe(location, layer=layer, use_arrow=True)
-    except NotImplementedError:
-        # Curves: only the slower reader turns them into lines.
-        return pyogrio.read_dataframe(location, layer=layer)
-
-
-def _choose_layer(path: Path, location: str, layer: str | None) -> tuple[str, bool]:
-    """Give the layer to read, and whether the file has several with geometry."""
-    kinds = {str(name): kind for name, kind in pyogrio.list_layers(location)}
-    names = [name for name, kind in kinds.items() if kind is not None] or list(kinds)
-    listing = ", ".join(names)
-    if layer is None and len(names) > 1:
-        raise LayerError(f"{path} has several layers ({listing}); name one of them.")
-    if not names:
-        raise RuntimeError("it has no layer")  # as GDAL sees some truncated files
-    if layer is not None and layer not in kinds:
-        raise LayerError(f"{path} has no layer {layer!r}; it has {listing}.")
-    return layer or names[0], len(names) > 1
 
 
 def _stem(path: Path) -> str:
     """Give ``parcels`` for ``parcels.gpkg``, ``parcels.zip`` and ``parcels.shp.zip``."""
     inner = Path(path.stem)
-    return inner.stem if path.suffix.lower() == ".zip" and inner.suffix.lower() in _IN_ZIP else path.stem
+    packed = path.suffix.lower() == ".zip" and inner.suffix.lower() in {*IN_ZIP, ".json", ".gdb"}
+    return inner.stem if packed else path.stem
 
 
-@contextlib.contextmanager
-def _untouched(path: Path) -> Iterator[str]:
-    """Give a location of `path` that GDAL can open without leaving a trace beside the user's file.
+def _check_crs(crs: Any) -> pyproj.CRS | None:
+    """Return the CRS that a user gave.
 
-    Two drivers write even when they only read: GML leaves a ``.gfs`` file, and SQLite (GeoPackage) in
-    write-ahead mode, as QGIS leaves it while a file is open, makes and merges side files. These are read from a
-    temporary copy.
+    Raises
+    ------
+    RequestError
+        If it is not one of maps.
     """
-    files = [path] if _writes_when_read(path) else []
-    if not files:
-        yield _inside_zip(path)
-        return
-    files += [path.with_name(path.name + "-wal"), path.with_suffix(".xsd"), path.with_suffix(".gfs")]
-    with tempfile.TemporaryDirectory(prefix="sen2chain-") as folder:
-        for file in files:
-            if file.is_file():
-                shutil.copyfile(file, Path(folder, file.name))
-        yield str(Path(folder, path.name))
+    if crs is None:
+        return None
+    try:
+        given = pyproj.CRS.from_user_input(crs)
+    except Exception as error:  # of whatever a user passes
+        raise RequestError(f"crs is {str(crs)[:100]!r}, which is not a CRS; pass one as EPSG:32632.") from error
+    if not (given.is_geographic or given.is_projected):
+        raise RequestError(f"crs is {given.name!r}, {_wrong_kind(given)}; pass one as EPSG:32632.")
+    return given
 
 
-def _writes_when_read(path: Path) -> bool:
-    if path.is_dir():
-        return False
-    with path.open("rb") as file:
-        head = file.read(20)
-    # https://www.sqlite.org/fileformat.html: bytes 18 and 19 are 2 in write-ahead mode.
-    return path.suffix.lower() == ".gml" or (head.startswith(b"SQLite format 3\0") and 2 in head[18:20])
+def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str:
+    """Return the CRS of a layer: its own, or the one given where it has none that can be used."""
+    own = None if own is None else pyproj.CRS.from_user_input(own)
+    # GeoPackage spells "unknown" as CRS records named "Undefined ...".
+    if own is None or own.name.startswith("Undefined"):
+        text, lacks = None, "has no coordinate reference system"
+    elif not (own.is_geographic or own.is_projected):
+        text, lacks = None, f"has a coordinate reference system of the wrong kind ({own.name}: {_wrong_kind(own)})"
+        if own.is_geocentric and given is not None:
+            raise LayerError(f"{label} {lacks}; transform it to another one, crs= does not change coordinates.")
+    else:
+        text, lacks = _crs_text(own), ""
+    if given is None:
+        if text is None:
+            raise LayerError(
+                f"{label} {lacks}; assign the right one (a .prj file, in QGIS), or pass it as crs= (--crs)."
+            )
+        return text
+    wanted = str(_crs_text(given))
+    if text not in {None, wanted}:
+        raise RequestError(f"{label} is in {_short(own)}, and crs is {_short(given)}; leave crs out, or mend the file.")
+    return wanted
 
 
-def _inside_zip(path: Path) -> str:
-    """Point GDAL at the one vector file of a zip archive, which it only finds by itself in the top folder."""
-    if path.suffix.lower() != ".zip":
-        return str(path)
-    with zipfile.ZipFile(path) as archive:
-        inner = [member for member in archive.namelist() if Path(member).suffix.lower() in _IN_ZIP]
-    return f"/vsizip/{path.absolute()}/{inner[0]}" if len(inner) == 1 else str(path)
+def _wrong_kind(crs: pyproj.CRS) -> str:
+    if crs.is_geocentric:
+        return "geocentric, its coordinates are not those of a map"
+    if crs.is_engineering:
+        return "local (engineering), tied to no place on earth"
+    return "neither geographic nor projected"
+
+
+def _short(crs: pyproj.CRS | None) -> str:
+    text = _crs_text(crs) or ""
+    return text if len(text) < 60 or crs is None else crs.name
 
 
 def _crs_text(crs: pyproj.CRS | None) -> str | None:
-    """Name a CRS in the same way whatever format it was read from; None where it does not tie down to the earth."""
-    # GeoPackage spells "unknown" as CRS records named "Undefined ...".
-    if crs is None or crs.name.startswith("Undefined") or not (crs.is_geographic or crs.is_projected):
+    """Name a CRS in the same way whatever format it was read from."""
+    if crs is None:
         return None
     flat = crs.to_2d()
     authority = flat.to_authority(min_confidence=100)
@@ -256,31 +398,3 @@ def _repair(shapes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     geometry[lost] = shapely.Polygon()
     geometry.flags.writeable = False
     return geometry, tuple(np.flatnonzero(broken & ~lost).tolist())
-
-
-def _attributes(table: pd.DataFrame) -> pd.DataFrame:
-    """Clean the values and give each column a name of its own that no column of a result has."""
-    originals = {str(column) for column in table.columns}
-    columns: dict[str, pd.Series[Any]] = {}
-    for position, label in enumerate(table.columns):
-        name = str(label)
-        while name in RESERVED_COLUMNS or name in columns or (name != str(label) and name in originals):
-            name = f"attr_{name}"
-        columns[name] = _clean(table.iloc[:, position].reset_index(drop=True))
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
-
-
-def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Keep numbers, truth values and times; dates without time and all else become text on one line."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        times = column.dropna()
-        if times.dt.tz is not None or not times.eq(times.dt.normalize()).all() or times.empty:
-            return column
-        column = column.dt.strftime("%Y-%m-%d")
-    elif pd.api.types.is_numeric_dtype(column):  # bool included
-        return column
-    if pd.api.types.infer_dtype(column, skipna=True) == "string":  # as `one_line`, all at once
-        with contextlib.suppress(UnicodeError):
-            texts = pc.replace_substring_regex(pa.array(column, pa.string(), from_pandas=True), LINE_BREAKS, "")
-            return pd.Series(texts.to_numpy(zero_copy_only=False), dtype=object)
-    return pd.Series([one_line(value) for value in column], dtype=object)

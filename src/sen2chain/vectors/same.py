@@ -53,7 +53,7 @@ def summarize(layer: Layer) -> Summary:
     """Summarize a layer for comparison."""
     boxes = shapely.total_bounds(_in_degrees(layer))
     bounds = None if np.isnan(boxes).any() else tuple(boxes.tolist())
-    return Summary(len(layer), bounds, attribute_digest(layer.attributes))
+    return Summary(len(layer), bounds, attribute_digest(layer.attributes_proper))
 
 
 def attribute_digest(attributes: pd.DataFrame) -> str:
@@ -78,7 +78,9 @@ def same_features(one: Layer, other: Layer) -> bool:
     one, other
         The layers, in any CRS.
     """
-    if len(one) != len(other) or attribute_digest(one.attributes) != attribute_digest(other.attributes):
+    if len(one) != len(other):
+        return False
+    if attribute_digest(one.attributes_proper) != attribute_digest(other.attributes_proper):
         return False
     return bool(same_shapes(one, other).all())
 

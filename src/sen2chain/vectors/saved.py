@@ -22,21 +22,26 @@ import pyogrio
 import shapely
 
 from sen2chain import cache
+from sen2chain.vectors.attributes import to_pandas
+from sen2chain.vectors.formats import side_files
 from sen2chain.vectors.layer import Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # Raise it when the meaning of a saved layer changes.
-_FORMAT = 1
+_FORMAT = 2
+# Part of the names by which folders of layers know a file; never changed, so that they go on knowing it.
+_STAMP = 1
 # Some file systems keep times no finer than this, so a younger file may change again under the same time.
 _SECONDS = 2.0
 _NOTE = b"sen2chain"
 _OWN = ("geometry", "left", "bottom", "right", "top")  # columns before the attributes
 
 
-def stamp(path: Path, layer: str | None) -> str | None:
-    """Name under which a file's layer is saved: everything that reading depends on. None where that cannot be told.
+def stamp(path: Path, layer: str | None, options: Mapping[str, str | None] | None = None) -> str | None:
+    """Name of a file's layer as it is now: everything that reading depends on. None where that cannot be told.
 
     Parameters
     ----------
@@ -44,35 +49,45 @@ def stamp(path: Path, layer: str | None) -> str | None:
         The user's file.
     layer
         The layer asked for.
+    options
+        How the user asks for it to be read.
     """
     if not path.is_file():
         return None  # a folder such as a file geodatabase
-    # A shapefile is several files of one stem, a GeoPackage may have a side file of changes.
-    stem, name = _literal(path.stem), _literal(path.name)
     files = []
-    for file in sorted({path, *path.parent.glob(f"{stem}.*"), *path.parent.glob(f"{name}-*")}):
+    # A shapefile is several files of one stem, a GeoPackage may have a side file of changes.
+    for file in side_files(path):
         with contextlib.suppress(OSError):
             facts = file.stat()
             if time.time() - facts.st_mtime < _SECONDS:
                 return None
             files.append([file.name, facts.st_size, facts.st_mtime_ns])
-    versions = [_FORMAT, shapely.geos_version_string, shapely.__version__, pyogrio.__gdal_version_string__]
+    versions = [_STAMP, shapely.geos_version_string, shapely.__version__, pyogrio.__gdal_version_string__]
     versions += [pyogrio.__version__, gpd.__version__, pd.__version__]
-    parts = [str(path.absolute()), layer, files, versions]
+    chosen = {name: value for name, value in (options or {}).items() if value}
+    parts = [str(path.absolute()), layer, files, versions, *([chosen] if chosen else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def save(layer: Layer, fields: list[str], key: str, folder: Path) -> Path | None:
+def place(folder: Path, key: str) -> Path:
+    """Return the file of a saved layer in a folder, from what `stamp` gives."""
+    return folder / f"{key}-{_FORMAT}.arrow"
+
+
+def stamp_of(saved: Path) -> str:
+    """Return what `stamp` gave for the layer in a saved file."""
+    return saved.stem.partition("-")[0]
+
+
+def save(layer: Layer, fields: list[str], path: Path) -> Path | None:
     """Keep a layer.
 
     Parameters
     ----------
     layer, fields
         The layer, and its attributes as the user's file names them.
-    key
-        Name of the saved file.
-    folder
-        Where saved layers are.
+    path
+        The saved file.
 
     Returns
     -------
@@ -82,7 +97,8 @@ def save(layer: Layer, fields: list[str], key: str, folder: Path) -> Path | None
     """
     note = {
         "name": layer.name, "crs": layer.crs, "identity": layer.identity, "fields": fields,
-        "repaired": layer.repaired, "null": layer.null, "empty": layer.empty,
+        "repaired": layer.repaired, "null": layer.null, "empty": layer.empty, "outside": layer.outside,
+        "notes": layer.notes,
     }  # fmt: skip
     attributes = pa.Table.from_pandas(layer.attributes, preserve_index=False)
     if not _frame(attributes, len(layer)).equals(layer.attributes):
@@ -91,7 +107,6 @@ def save(layer: Layer, fields: list[str], key: str, folder: Path) -> Path | None
     columns = [shapes, *(pa.array(side) for side in layer.bounds.T), *attributes.columns]
     table = pa.table(columns, names=[*_OWN, *attributes.schema.names])
     table = table.replace_schema_metadata({**(attributes.schema.metadata or {}), _NOTE: json.dumps(note).encode()})
-    path = folder / f"{key}.arrow"
     return path if cache.save(path, table) else None
 
 
@@ -106,8 +121,10 @@ def keep(layer: Layer, folder: Path) -> Path | None:
         Where saved layers are.
     """
     path = folder / f"{layer.identity[:32]}-shapes.arrow"
-    bare = replace(layer, attributes=pd.DataFrame(index=pd.RangeIndex(len(layer))), known_identity=layer.identity)
-    return path if path.exists() and load(path) is not None else save(bare, [], path.stem, folder)
+    bare = replace(
+        layer, attributes=pd.DataFrame(index=pd.RangeIndex(len(layer))), outside=(), known_identity=layer.identity
+    )
+    return path if path.exists() and load(path) is not None else save(bare, [], path)
 
 
 def load(saved: Path) -> Layer | None:
@@ -151,6 +168,8 @@ def load_with_fields(saved: Path, path: Path | None = None) -> tuple[Layer, list
         empty=tuple(note["empty"]),
         saved=saved,
         known_identity=note["identity"],
+        outside=tuple(note["outside"]),
+        notes=tuple(note["notes"]),
     ), note["fields"]
 
 
@@ -158,15 +177,10 @@ def _frame(table: pa.Table, rows: int) -> pd.DataFrame:
     """Give attributes as `read_layer` makes them: texts as objects, None where there is none."""
     if not table.num_columns:
         return pd.DataFrame(index=pd.RangeIndex(rows))
-    frame: pd.DataFrame = table.to_pandas()
+    frame = to_pandas(table)
     texts = [i for i, field in enumerate(table.schema) if pa.types.is_string(field.type)]
     columns: dict[str, Any] = {}
     for i, name in enumerate(frame.columns):
         column = frame.iloc[:, i]
         columns[name] = column.astype(object).where(column.notna(), None) if i in texts else column
     return pd.DataFrame(columns, index=pd.RangeIndex(rows))
-
-
-def _literal(name: str) -> str:
-    """Take the special meaning from characters of a pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -1,0 +1,200 @@
+"""The files of a layer as readers may open them: where they lie, or as a temporary copy.
+
+Nothing is ever written beside the user's file. Two of GDAL's drivers write even when they only read: GML leaves a
+``.gfs`` file, and SQLite (GeoPackage) in write-ahead mode, as QGIS leaves it while a file is open, makes and merges
+side files. These are read from a copy, as is what lies in a zip archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from sen2chain.vectors.formats import Kind, RefusedError, check_folder, kind_of, side_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+IN_ZIP = (
+    ".shp", ".gpkg", ".geojson", ".fgb", ".kml", ".gml", ".parquet", ".geoparquet", ".tab", ".mif", ".gpx", ".sqlite",
+    ".geojsonl", ".topojson",
+)  # fmt: skip
+"""Suffixes of layers in zip archives; a ``.json`` counts where there is none of these."""
+
+_GDAL_UNPACKS = {".kmz", ".xlsx", ".ods"}  # zip archives that are one document
+# An archive that inflates to more than this many times its size is made to fill a disk.
+_MOST_INFLATED, _SURELY_FINE = 500, 1 << 30
+# GDAL's Python readers take these for a part of an address, or drop them.
+_MISREAD = re.compile(r"[;?!\t\r\n\ud800-\udfff]")
+_SCHEMA_LOCATION = re.compile(rb"""(?:\w+:)?(?:noNamespaceSchema|schema)Location\s*=\s*(?:"[^"]*"|'[^']*')""")
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """A file, or a folder, that a reader may open."""
+
+    path: Path
+    """Where it is."""
+    kind: Kind | None
+    """What it is; None for a folder."""
+    name: str
+    """What people call it: its path in the archive, or an empty text."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[list[VectorFile]]:
+    """Give the files of a layer as readers may open them: one, or all that a zip archive holds.
+
+    Parameters
+    ----------
+    path
+        The user's file or folder.
+
+    Raises
+    ------
+    RefusedError
+        If it is not read, see `sen2chain.vectors.formats`.
+    OSError, zipfile.BadZipFile
+        If it cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def scratch() -> Path:
+            return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sen2chain-")))
+
+        if path.is_dir():
+            check_folder(path)
+            yield [VectorFile(_linked(path, scratch), None, "")]
+            return
+        kind = kind_of(path)
+        if kind == "zip" and path.suffix.lower() not in _GDAL_UNPACKS:
+            yield _unpacked(path, scratch())
+        else:
+            if _writes_when_read(path, kind):
+                path = _copied(path, scratch())
+                kind = kind_of(path, ours=True)
+            yield [VectorFile(_linked(path, scratch), kind, "")]
+
+
+def _writes_when_read(path: Path, kind: Kind) -> bool:
+    if kind != "sqlite":
+        return kind == "xml" and path.suffix.lower() not in {".kml", ".gpx"}
+    with path.open("rb") as file:
+        # https://www.sqlite.org/fileformat.html: bytes 18 and 19 are 2 in write-ahead mode.
+        return 2 in file.read(20)[18:20]
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    files = [path, path.with_name(path.name + "-wal"), path.with_suffix(".xsd"), path.with_suffix(".gfs")]
+    for file in dict.fromkeys(files):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+    _keep_home(folder)
+    return folder / path.name
+
+
+def _keep_home(folder: Path) -> None:
+    """Remove the addresses of schemas from GML and its schemas, so that nobody fetches them."""
+    for file in folder.iterdir():
+        if file.suffix.lower() not in {".gml", ".xml", ".xsd"}:
+            continue
+        with file.open("rb+") as stream:
+            head = stream.read(1 << 20)
+            stream.seek(0)
+            stream.write(_SCHEMA_LOCATION.sub(lambda match: b" " * len(match[0]), head))
+
+
+def _linked(path: Path, scratch: Callable[[], Path]) -> Path:
+    """Return a path of a file that GDAL's readers understand: its own, or that of a link."""
+    misnamed = os.name != "nt" and _MISREAD.search(str(path.absolute()))
+    projection = _projection_in_utf8(path)
+    if not misnamed and not projection:
+        return path
+    folder = scratch()
+    for file in [path] if path.is_dir() else side_files(path):
+        place = folder / _MISREAD.sub("_", file.name)
+        if file.suffix.lower() == ".prj" and projection:
+            place.write_bytes(projection)
+        elif os.name == "nt":
+            shutil.copyfile(file, place)  # a link takes rights there
+        else:
+            place.symlink_to(file.absolute())
+    return folder / _MISREAD.sub("_", path.name)
+
+
+def _projection_in_utf8(path: Path) -> bytes | None:
+    """Return the CRS beside a shapefile in UTF-8, where it is in another encoding, which ends the reader."""
+    for suffix in (".prj", ".PRJ") if path.suffix.lower() == ".shp" else ():
+        with contextlib.suppress(FileNotFoundError):
+            content = path.with_suffix(suffix).read_bytes()
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                return content.decode("cp1252", "replace").encode()
+    return None
+
+
+def _unpacked(path: Path, folder: Path) -> list[VectorFile]:
+    """Unpack the layers of a zip archive, each into a folder of its own."""
+    with zipfile.ZipFile(path) as archive:
+        members = {PurePosixPath(info.filename.replace("\\", "/")): info for info in archive.infolist()}
+        members = {
+            name: info
+            for name, info in members.items()
+            if not info.is_dir() and "__MACOSX" not in name.parts and not name.name.startswith(".")
+        }
+        found = _layers(members)
+        if not found:
+            some = ", ".join(name.name for name in list(members)[:5]) or "nothing"
+            raise RefusedError(f"the archive has no layer in it, but {some}; pack a shapefile or a GeoPackage")
+        files = []
+        for number, (name, parts) in enumerate(found.items()):
+            place = folder / str(number)
+            is_folder = name.suffix.lower() == ".gdb"
+            target = place / _MISREAD.sub("_", name.name)
+            (target if is_folder else place).mkdir(parents=True)
+            for part in parts:
+                _check_inflation(members[part])
+                to = target / part.name if is_folder else place / _MISREAD.sub("_", part.name)
+                with archive.open(members[part]) as source, to.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            _keep_home(place)
+            if not is_folder and (projection := _projection_in_utf8(target)):
+                target.with_suffix(".prj").write_bytes(projection)
+            files.append(VectorFile(target, None if is_folder else kind_of(target, ours=True), str(name)))
+        return files
+
+
+def _layers(members: Mapping[PurePosixPath, object]) -> dict[PurePosixPath, list[PurePosixPath]]:
+    """Name the layers of an archive: file or geodatabase -> the members that belong to it."""
+    found: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for name in members:
+        for parent in name.parents:
+            if parent.suffix.lower() == ".gdb":
+                found.setdefault(parent, []).append(name)
+    inside = {part for parts in found.values() for part in parts}
+    for suffixes in (IN_ZIP, (".json",), (".xml", ".csv")):
+        for name in members:
+            if name not in inside and name.suffix.lower() in suffixes:
+                stem = name.stem.casefold()
+                found[name] = [
+                    other
+                    for other in members
+                    if other.parent == name.parent
+                    and (other.name.casefold().startswith(f"{stem}.") or other.name.startswith(f"{name.name}-"))
+                ]
+        if found:
+            return found
+    return found
+
+
+def _check_inflation(info: zipfile.ZipInfo) -> None:
+    if info.file_size > max(_SURELY_FINE, _MOST_INFLATED * info.compress_size):
+        raise RefusedError(f"its {info.filename!r} inflates to {info.file_size >> 20} MB; unpack it if that is meant")

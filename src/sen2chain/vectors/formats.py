@@ -1,0 +1,212 @@
+"""What a file is, judged by its bytes before any reader opens it.
+
+GDAL chooses its driver by what is in a file, not by the file's name, and some formats are only a pointer to other files
+or addresses. Those are refused here, as is everything that may be without an end: pipes, devices, huge side files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+import sqlite3
+import stat
+from json import JSONDecoder
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from xml.etree import ElementTree as ET  # `_check_vrt` refuses what makes it unsafe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Kind = Literal["parquet", "arrow", "zip", "sqlite", "shapefile", "json", "vrt", "xml", "other"]
+
+_HEAD = 1 << 16
+_SMALL = 1 << 20  # bytes of a VRT, or of a side file that says a little about a layer
+_LARGE = 64 << 20  # bytes of a schema
+_SIDE_FILES = {".prj": _SMALL, ".qpj": _SMALL, ".cpg": _SMALL, ".csvt": _SMALL, ".xsd": _LARGE, ".gfs": _LARGE}
+_MAGIC: dict[bytes, Kind] = {
+    b"PAR1": "parquet", b"ARROW1": "arrow", b"PK\x03\x04": "zip", b"SQLite format 3\0": "sqlite",
+    b"\x00\x00\x27\x0a": "shapefile",
+}  # fmt: skip
+_VRT = b"<OGRVRTDataSource"
+# Documents that GDAL takes for a list of services, rasters or commands.
+_POINTERS = re.compile(
+    rb"<OGR(?!VRT)\w*DataSource|<VRTDataset|<GDAL\w|gdal_streamed_alg|<(?:\w+:)?(?:WFS_|CSW_)?Capabilities",
+    re.IGNORECASE,
+)
+_CRS_MEMBER = re.compile(rb'"(?:c|\\u0063)(?:r|\\u0072)(?:s|\\u0073)"\s*:\s*\{')
+_LONGEST_CRS = 1 << 16
+_MEASURES = 5  # of VRT in VRT
+_DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
+# SQL that names other data sources, or calls functions of GDAL and SpatiaLite that open files and addresses.
+_REACHING_SQL = re.compile(
+    r"://|/vsi|\b(?:ogr|gdal)_\w+\s*\(|'\s*\.|\bload_extension\b|\bBlobFromFile\b", re.IGNORECASE
+)
+# Virtual tables that hold their content in the file itself.
+_OWN_TABLES = re.compile(
+    r"using\s+\W?(?:rtree\w*|geopoly|fts[345]\w*|VirtualSpatialIndex|VirtualElementary|VirtualKNN2?)\b", re.IGNORECASE
+)
+
+
+class RefusedError(ValueError):
+    """A file that is not read, and why."""
+
+
+def kind_of(path: Path, *, ours: bool = False) -> Kind:
+    """Tell what a file is, and refuse what reaches beyond it.
+
+    Parameters
+    ----------
+    path
+        A file on this machine.
+    ours
+        Whether it is a temporary copy, beside which SQLite may write.
+
+    Raises
+    ------
+    RefusedError
+        If the file or one beside it is not a regular file or too large for what it is, or if its content points to
+        other places.
+    OSError
+        If it cannot be read.
+    """
+    for file in side_files(path):
+        _check_regular(file)
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            if kind == "sqlite":
+                _check_tables(path, ours=ours)
+            return kind
+    if pointer := _POINTERS.search(head):
+        what = pointer[0].decode(errors="replace").lstrip("<")
+        raise RefusedError(f"it is not a layer but points to one elsewhere ({what}); save that one as a file")
+    if _VRT.lower() in head.lower():
+        _check_vrt(path)
+        return "vrt"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
+    if start in {b"{", b"["}:
+        _check_json(path)
+        return "json"
+    return "xml" if start == b"<" else "other"
+
+
+def side_files(path: Path) -> list[Path]:
+    """Return a file and those that belong to it: of the same stem, or with a suffix behind its own."""
+    stem, name = _literal(path.stem), _literal(path.name)
+    return sorted({path, *path.parent.glob(f"{stem}.*"), *path.parent.glob(f"{name}-*")})
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that is not a file geodatabase or holds anything but regular files.
+
+    Raises
+    ------
+    RefusedError
+        If it does, or if it has no layer in it.
+    """
+    found = False
+    with os.scandir(path) as entries:
+        for entry in entries:
+            found = found or entry.name.lower().endswith((".shp", ".gdbtable", ".tab", ".mif"))
+            if not entry.is_dir():
+                _check_regular(Path(entry.path))
+    if not found:
+        raise RefusedError("it is a folder without a layer in it; pass the file")
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return  # a broken link beside the file
+    if stat.S_ISDIR(facts.st_mode):
+        return
+    if not stat.S_ISREG(facts.st_mode):
+        raise RefusedError(f"{path.name} is not a regular file but a pipe, a socket or a device; copy its content")
+    limit = _SIDE_FILES.get(path.suffix.lower())
+    if limit and facts.st_size > limit:
+        raise RefusedError(f"{path.name} has {facts.st_size >> 20} MB, which no such file has; replace or remove it")
+
+
+def _check_json(path: Path) -> None:
+    """Refuse a CRS that is to be fetched from somewhere."""
+    with path.open("rb") as stream, contextlib.ExitStack() as stack:
+        try:
+            content = stack.enter_context(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError):  # a file system that maps nothing
+            content = stream.read()  # type: ignore[assignment]  # searched in the same way
+        for match in _CRS_MEMBER.finditer(content):
+            start = match.end() - 1
+            text = content[start : start + _LONGEST_CRS].decode(errors="replace")
+            try:
+                member, _ = JSONDecoder().raw_decode(text)
+            except (ValueError, RecursionError):
+                continue  # the reader says what is wrong with it
+            kind = str(member.get("type", "")).lower()
+            if kind.startswith(("link", "url")):
+                raise RefusedError(
+                    "its CRS is a link to an address, which is not followed; write the CRS itself, or remove the "
+                    'member "crs" where the coordinates are longitudes and latitudes'
+                )
+
+
+def _check_tables(path: Path, *, ours: bool) -> None:
+    """Refuse a database with tables or views that are made of something outside of it."""
+    # Without a write-ahead log, which is only merged in a copy, SQLite writes nothing beside the file.
+    address = f"{path.absolute().as_uri()}?mode=ro{'' if ours else '&immutable=1'}"
+    # The reader tells of damage.
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+        for name, sql in base.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
+            text = str(sql)
+            virtual = re.match(r"\s*create\s+virtual\s+table", text, re.IGNORECASE)
+            view = re.match(r"\s*create\s+(?:temp(?:orary)?\s+)?view", text, re.IGNORECASE)
+            if (virtual and not _OWN_TABLES.search(text)) or (view and _REACHING_SQL.search(text)):
+                raise RefusedError(
+                    f"its table {name!r} takes its rows from elsewhere, which is not followed; copy the rows into it"
+                )
+
+
+def _check_vrt(path: Path, depth: int = 1) -> None:
+    """Refuse a virtual layer that is not called so, or that is made of anything but files on this machine."""
+    if path.suffix.lower() not in {".vrt", ".ovf"}:
+        raise RefusedError("it is a virtual layer (VRT) under another name, which points to other files; rename it")
+    if path.stat().st_size > _SMALL or depth > _MEASURES:
+        raise RefusedError("it is too large or too deep for a virtual layer; save it as a GeoPackage")
+    for source in _sources(path):
+        if not source.exists():
+            raise RefusedError(f"it points to {str(source)!r}, which is not a file on this machine; save a copy of it")
+        if source.is_dir():
+            check_folder(source)
+        elif source.suffix.lower() in {".vrt", ".ovf"}:
+            _check_regular(source)
+            _check_vrt(source, depth + 1)
+        elif kind_of(source) == "zip":
+            raise RefusedError("it points into a zip archive; unpack it")
+
+
+def _sources(path: Path) -> Iterator[Path]:
+    document = path.read_bytes()
+    if any(doctype in document for doctype in _DOCTYPES):
+        raise RefusedError("it has a document type (DOCTYPE), which no virtual layer has")
+    try:
+        root = ET.fromstring(document)  # noqa: S314  # without a document type it is safe
+    except ET.ParseError as error:
+        raise RefusedError(f"it is not valid XML ({error})") from error
+    for element in root.iter():
+        text, tag = (element.text or "").strip(), str(element.tag).lower()
+        if tag == "ooi" or (tag == "srcsql" and _REACHING_SQL.search(text)):
+            raise RefusedError(f"its {element.tag} may reach other places; save the layer as a GeoPackage")
+        if tag == "srcdatasource":
+            relative = element.get("relativeToVRT", element.get("relativetoVRT", "0")) == "1"
+            yield path.absolute().parent / text if relative else Path(text)
+        elif re.search(r"://|^/vsi", text):
+            raise RefusedError(f"its {element.tag} names an address; write what is meant itself")
+
+
+def _literal(name: str) -> str:
+    """Take the special meaning from characters of a pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
