@@ -133,7 +133,7 @@ def test_options_reach_the_extraction(command: list[str], tmp_path: Path) -> Non
     words = (
         "--index", "SAVI=1.5*(B08-B04)/(B08+B04+0.5)", "--mask", "SCL-3-8-9-ITER0", "--pixels", "weighted",
         "--stat", "percentile_10", "--units", "index", "--buffer", "-10", "--no-thin-cir", "--keep-empty",
-        "--field", "crop", "--cover-max", "90", "--prefer", "stored", "--min-valid", "0.5",
+        "--cover-max", "90", "--prefer", "stored", "--min-valid", "0.5",
     )  # fmt: skip
     result = run(*command, *on(CLEAR), *words)
     assert result.exit_code == 0, result.output
@@ -170,6 +170,46 @@ def test_demo_and_the_command_it_shows(tmp_path: Path, monkeypatch: pytest.Monke
     assert run(*line.split()[1:]).exit_code == 4  # here the damaged file counts
 
 
+@pytest.mark.parametrize(
+    ("words", "mask", "told"),
+    [
+        ((), "CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "former versions took CM001 where none was named"),
+        (("cm004",), "CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "former versions of this command it was with ITER5"),
+        (("CM004", "--no-thin-cir"), "CM004-CSH1-CMP1-CHP1-TCI0-ITER1", "cm004 is"),
+        (("CM003",), "CM003-PRB1-ITER5", ""),
+        (("CM003", "--iterations", "1", "--probability", "40"), "CM003-PRB40-ITER1", ""),
+        (("CM004", "--iterations", "5"), "CM004-CSH1-CMP1-CHP1-TCI1-ITER5", ""),
+        (("CM002",), "CM002-B11", ""),
+        (("none",), "none", ""),
+    ],
+)
+def test_a_short_name_of_a_mask_means_what_parse_says(
+    archive: demo.DemoArchive, tmp_path: Path, words: tuple[str, ...], mask: str, told: str
+) -> None:
+    given = ["--mask", *words] if words else []
+    result = run(
+        "extract", str(archive.layer), "--library", str(archive.library), "-i", "NDVI", "--workers", "1", *on(CLEAR),
+        "--out", str(tmp_path), *given,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "parcels" / f"parcels_NDVI_{CLEAR}_{CLEAR}.csv")
+    assert table["filename"].str.endswith(f"_NDVI_{mask}.jp2").all()
+    assert told.lower() in result.output.lower()
+    assert ("former versions" in result.output) is bool(told)
+    if mask == "none":
+        assert (table["nbcld"] == 0).all()
+
+
+def test_ctrl_c_promises_no_continuation(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sen2chain.timeseries.series.select", interrupted)
+    result = run(*command, *on(CLEAR))
+    assert result.exit_code == 130
+    assert "A next run begins anew; sen2chain update goes on" in sentence(result)
+
+
 # --- exit codes
 
 
@@ -179,7 +219,9 @@ def test_exit_1_for_what_cannot_be_used(command: list[str], archive: demo.DemoAr
         (["extract", nowhere + ".gpkg", *command[2:]], "does not exist"),
         (["extract", str(archive.layer), "--library", nowhere, "--out", str(tmp_path)], "is not a folder"),
         (["extract", str(archive.layer), "--safe", nowhere, "--out", str(tmp_path)], "neither a folder nor a zip"),
-        ([*command, "--field", "colour"], "colour"),
+        ([*command[:-1], str(tmp_path / "res.csv")], "looks like the name of a file"),
+        ([*command[:-1], str(tmp_path / "res.PARQUET"), "-q"], "name the folder, as res."),
+        ([*command, "--report", str(tmp_path / "res.json")], "name it res.csv"),
         ([*command, "--layer", "fields"], "fields"),
     ]
     for words, part in cases:
@@ -191,6 +233,7 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         ([*command, "--index", "NDWI"], "Unknown index 'NDWI'; allowed: NDVI, "),
         ([*command, "--index", "X=B08/B99"], "B99"),
         ([*command, "--mask", "CM005"], "Unknown cloud mask 'CM005'; allowed: CM001, "),
+        ([*command, "--mask", "CM04"], "Did you mean CM004?"),
         ([*command, "--iterations", "-1"], "allowed: whole numbers from 0 up"),
         ([*command, "--from", "2022-13-01"], "allowed: a date as YYYY-MM-DD"),
         ([*command, "--from", "2022-02-01", "--to", "2022-01-01"], "is after date_max"),
@@ -227,7 +270,8 @@ def test_exit_1_for_an_output_that_cannot_be_written(command: list[str], tmp_pat
 
 def test_exit_2_for_a_wrong_command_line(command: list[str]) -> None:
     for words in (
-        ["extract"], [*command, "--color"], [*command, "--iterations", "one"], [*command, "--pixels", "centre"],
+        ["extract"], [*command, "--color"], [*command, "--field", "crop"],
+        [*command, "--iterations", "one"], [*command, "--pixels", "centre"],
         [*command, "--format", "xlsx"], ["demo"], ["extrakt"], command[:-2],
     ):  # fmt: skip
         result = run(*words)

@@ -181,7 +181,7 @@ def test_options_reach_the_update(update: list[str], tmp_path: Path) -> None:
     report = tmp_path / "new" / "report.csv"
     result = run(
         *update, *GOOD, "--mask", "CM001", "--mask", "CM004", "--no-thin-cir", "--iterations", "2", "--pixels",
-        "weighted", "--stat", "percentile_10", "--buffer", "-10", "--field", "crop", "--cover-max", "90", "--prefer",
+        "weighted", "--stat", "percentile_10", "--buffer", "-10", "--cover-max", "90", "--prefer",
         "stored", "--executor", "serial", "--report", str(report), "--wait", "5", "--index", "S=B08-B04",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -249,6 +249,27 @@ def test_exit_4_when_one_mask_gave_nothing_says_why_each_time(update: list[str])
         result = run(*update, *GOOD, "--mask", "CM004", "--mask", "OCM")
         assert result.exit_code == 4
         assert "No OCM raster is stored" in result.output
+
+
+def test_a_bare_cm003_stays_what_the_folder_has(update: list[str], tmp_path: Path) -> None:
+    new, former = "CM003-PRB1-ITER5", "CM003-PRB1-ITER1"
+    one = (*update, "--to", "2021-10-31")
+    first = run(*one, "--mask", "CM003")
+    assert f"CM003 is {new}; in former versions of this command it was {former} (--iterations 1)." in lines(first)
+    assert "former versions" not in run(*one, "--mask", "CM003", "--iterations", "5").output
+    assert {path.name for path in (folder_in(tmp_path) / "raw_data" / "NDVI").iterdir()} == {new}
+    shutil.rmtree(tmp_path / "series")
+    assert run(*one, "--mask", former, "-q").exit_code == 0
+    again = run(*one, "--mask", "cm003")
+    stays = f"cm003 is {former} here, since the folder has rows of it; write {new} for that mask."
+    assert stays in lines(again)
+    assert {path.name for path in (folder_in(tmp_path) / "raw_data" / "NDVI").iterdir()} == {former}
+    assert stays in run("compile", *one[1:-4], "--mask", "cm003", "--all").output
+    assert compiled_under(tmp_path, former)
+
+
+def compiled_under(tmp_path: Path, mask: str) -> list[Path]:
+    return list((folder_in(tmp_path) / "compiled_data" / "NDVI" / mask).rglob("*.csv"))
 
 
 def test_a_quiet_run_names_the_cause_and_not_a_note(archive: demo.DemoArchive, tmp_path: Path) -> None:

@@ -269,3 +269,16 @@ def test_a_job_of_another_home_keeps_its_line(
         assert job("enable", "lakes").exit_code == 0
     done = job("enable", "lakes", "--library", str(home))
     assert (done.exit_code, "of another home or library" in done.output) == (1, True)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_bare_cm003_stays_what_it_was_in_job_files() -> None:
+    JobExtraction("lakes").save()
+    fill_in("lakes", cloudmasks="CM003/CM004/CM003-PRB1-ITER5")
+    done = job("check", "lakes")
+    assert done.exit_code == 0, done.output
+    assert "NDVI under CM003-PRB1-ITER1/CM004-CSH1-CMP1-CHP1-TCI1-ITER1/CM003-PRB1-ITER5, from" in done.output
+    assert done.output.count("in job files") == 1
+    assert "CM003 is CM003-PRB1-ITER1 in job files, and CM003-PRB1-ITER5 on the command line" in done.output
+    fill_in("lakes", cloudmasks="none")
+    assert "NDVI under none, from" in job("check", "lakes").output

@@ -24,9 +24,10 @@ import rasterio
 import shapely
 from click.testing import CliRunner
 
-from sen2chain import INDICES, Mask, Reason, TimeSeries, indices
+from sen2chain import INDICES, Mask, Reason, TimeSeries, TimeSeriesCompil, indices
 from sen2chain.cli import main
-from sen2chain.masks import DISK11, DISK13, SQUARE5
+from sen2chain.masks import DISK11, DISK13, SHORT, SQUARE5
+from sen2chain.plan import resolve_masks
 from sen2chain.zonal.statistics import ALLOWED, BASE
 
 if TYPE_CHECKING:
@@ -251,6 +252,24 @@ def test_table_of_masks() -> None:
         assert mask.inputs == tuple(
             name for name in ("CLDPRB", "SCL", "B11") if name in row["computed from"].split(", ")
         )
+
+
+def test_table_of_short_names_of_masks() -> None:
+    rows = table("masks.md", "short name")
+    job = {"probability": 1, "iterations": 1}
+    del rows["none given"]
+    assert rows.keys() == SHORT.keys()
+    for name, row in rows.items():
+        full = [text.strip("`") for text in list(row.values())[1:]]
+        own = [_defaults(kind, name) for kind in (TimeSeries, TimeSeriesCompil)]
+        assert full == [Mask.parse(name).name, *own, resolve_masks(name, job)[0].name]
+
+
+def _defaults(kind: Any, name: str) -> str:
+    """The mask that a class makes of a short name."""
+    names = ("probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob", "thin_cir")
+    parameters = inspect.signature(kind).parameters
+    return resolve_masks(name, {key: parameters[key].default for key in names})[0].name
 
 
 def test_table_of_kernels() -> None:

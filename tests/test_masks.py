@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen2chain.errors import RequestError, UnknownNameError
-from sen2chain.masks import DISK11, DISK13, FAMILIES, SQUARE5, Mask, dilate
+from sen2chain.masks import DISK11, DISK13, FAMILIES, SHORT, SQUARE5, Mask, dilate
 from sen2chain.records import ProductId
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ NAMES = [
     "SCL-3-8-9-10-11-ITER1",
     "SCL-0-ITER0",
     "SCL-0-1-2-3-4-5-6-7-8-9-10-11-ITER3",
+    "none",
 ]
 
 
@@ -59,19 +60,18 @@ def test_names_are_the_parameters() -> None:
         "",
         "CM",
         "CM005",
-        "cm001",
+        "no",
+        "CM003-PRB1-\u0131TER5",
         "CM001 ",
         "CM001\n",
         "CM001-ITER1",
         "CM002-B12",
-        "CM003",
         "CM003-PRB1",
         "CM003-ITER5",
         "CM003-PRB1-ITER-1",
         "CM003-PRB-ITER1",
         "CM003-PRB1.5-ITER1",
         "CM003-PRB1-ITER1x",
-        "CM004",
         "CM004-CSH2-CMP1-CHP1-TCI1-ITER1",
         "CM004-CMP1-CSH1-CHP1-TCI1-ITER1",
         "CM004-CSH1-CMP1-CHP1-TCI1",
@@ -91,6 +91,30 @@ def test_no_name(name: str) -> None:
         Mask.parse(name)
     for form in ("CM001", "CM002-B11", "CM003-PRB1-ITER5", "CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "SCL-3-8-9-10-11-ITER1"):
         assert form in str(caught.value)
+
+
+def test_a_short_name_has_one_meaning_in_whatever_case() -> None:
+    meanings = {
+        "CM001": "CM001", "CM002": "CM002-B11", "CM003": "CM003-PRB1-ITER5", "CM004": "CM004-CSH1-CMP1-CHP1-TCI1-ITER1",
+        "OCM": "OCM", "none": "none",
+    }  # fmt: skip
+    assert meanings == SHORT
+    for short, full in meanings.items():
+        for name in (short, short.lower(), short.upper(), full, full.lower(), full.title()):
+            assert Mask.parse(name).name == full
+    assert Mask.parse("scl-3-8-iter1").name == "SCL-3-8-ITER1"
+    assert Mask.parse("ocm_V1_8_1").name == "OCM"
+    # The keywords complete these two, with their documented defaults.
+    assert Mask.from_keywords("cm004").name == "CM004-CSH1-CMP1-CHP1-TCI1-ITER5"
+    assert Mask.from_keywords("None", iterations=3).name == "none"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("CM04", "CM004"), ("CM4", "CM004"), ("cm03", "CM003"), ("nonee", "none")]
+)
+def test_a_mistyped_short_name_gets_a_suggestion(typed: str, meant: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"Did you mean {meant}\?$"):
+        Mask.parse(typed)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +155,7 @@ def test_numbers_without_end_are_an_error_of_ours(text: str) -> None:
         ({"family": "CM001", "iterations": 1}, "no iterations"),
         ({"family": "OCM", "classes": (3,)}, "no classes"),
         ({"family": "CM004", "classes": (3, 11)}, "use SCL"),
+        ({"family": "none", "iterations": 1}, "no iterations"),
         ({"family": "SCL"}, "at least one class"),
         ({"family": "SCL", "classes": (12,)}, "0 to 11"),
         ({"family": "SCL", "classes": (-1,)}, "0 to 11"),

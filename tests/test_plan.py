@@ -379,6 +379,30 @@ def test_options_of_a_wrong_type_are_request_errors_too(changed: dict[str, Any])
         request(**changed)
 
 
+@pytest.mark.parametrize(
+    ("bands", "stored", "mask", "would"),
+    [
+        (("CLDPRB", "B11"), (), CM004.name, "CM001, CM002, CM003, none"),
+        (("SCL",), (), "CM001", "CM004, none"),
+        (
+            ("SCL",), ("CM003-PRB1-ITER0", "CM003-PRB1-ITER1", "OCM_v1_8", "odd"), "CM003",
+            "CM004, OCM, CM003-PRB1-ITER1, none",
+        ),
+        ((), (), "OCM", "none"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_lacks_its_input_names_those_that_would_work(
+    bands: tuple[str, ...], stored: tuple[str, ...], mask: str, would: str
+) -> None:
+    rasters = {name: f"{name}.jp2" for name in ("B04", "B08", *bands)}
+    acquisition = Acquisition(product(), "MTD.xml", rasters, dict.fromkeys(stored, "m.tif"))
+    output = resolve_sources(acquisition, NDVI, Mask.parse(mask))
+    assert output.reason is Reason.MASK_INPUTS_MISSING
+    assert output.detail.endswith(f" Masks that would work: {would}.")
+    for name in would.split(", "):
+        assert resolve_sources(acquisition, NDVI, Mask.parse(name)).reason is None
+
+
 def test_good_requests_are_understood() -> None:
     every = request(indices=None, masks=None)
     assert [i.name for i in every.indices] == list(INDICES)
@@ -386,6 +410,9 @@ def test_good_requests_are_understood() -> None:
     assert request(indices="all").indices == every.indices
     own = request(indices=["ndvi", "SAVI=1.5*(B08-B04)/(B08+B04+0.5)", "NDVI"])
     assert [i.name for i in own.indices] == ["NDVI", "SAVI"]
+    assert [m.name for m in request(masks=["none", "cm004", "NONE"]).masks] == ["none", CM004.name.replace("R1", "R5")]
+    with pytest.raises(UnknownNameError):
+        request(masks=[None])
     several = request(
         masks=["CM004", "SCL-3-ITER0", "CM003", CM004, "OCM"], keywords=keywords(iterations=1, thin_cir=False)
     )

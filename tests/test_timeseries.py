@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
+import pickle
 import re
 import shutil
 import zipfile
@@ -20,7 +22,7 @@ import shapely
 from affine import Affine
 from click.testing import CliRunner
 
-from sen2chain import TimeSeries, atomic, demo
+from sen2chain import TimeSeries, TimeSeriesCompil, atomic, demo
 from sen2chain.cli import main
 from sen2chain.errors import (
     FormulaError,
@@ -29,6 +31,7 @@ from sen2chain.errors import (
     OutputError,
     RequestError,
     Sen2ChainError,
+    UnknownKeywordError,
     UnknownNameError,
 )
 from sen2chain.indices import Index
@@ -791,3 +794,47 @@ def test_a_full_disk_leaves_no_half_written_file(
     with pytest.raises(OutputError, match=r"No room.*parcels_NDVI_None_None\.csv"):
         series.to_csv(tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [
+        ("mask", "masks"), ("index", "indices"), ("date_start", "date_min"), ("end_date", "date_max"),
+        ("cm_versoin", "cm_version"), ("unit", "units"), ("Buffer", "buffer"), ("max_clouds", "cover_max"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", [TimeSeries, TimeSeriesCompil])
+def test_a_mistyped_keyword_gets_a_suggestion(kind: Any, keyword: str, meant: str) -> None:
+    if (kind, keyword) == (TimeSeriesCompil, "unit"):
+        meant = ""
+    for error in (TypeError, RequestError):
+        with pytest.raises(error, match=rf"^{kind.__name__}\(\) has no keyword '{keyword}'; ") as caught:
+            kind("parcels.gpkg", **{keyword: 1})
+        assert not meant or str(caught.value).endswith(f"did you mean {meant}?")
+
+
+def test_other_calls_suggest_too_and_signatures_are_those_of_the_functions(series: TimeSeries, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="did you mean overwrite"):
+        series.to_csv(tmp_path, overwritte=True)  # type: ignore[call-arg]
+    for keyword, meant in {
+        "all_data": "alldata",
+        "smooth": "smoothing",
+        "start": "datemin",
+        "month": "monthly",
+    }.items():
+        with pytest.raises(TypeError, match=f"did you mean {meant}"):
+            TimeSeriesCompil.compile_data(None, **{keyword: True})  # type: ignore[arg-type]
+    names = list(inspect.signature(TimeSeries).parameters)
+    assert names[:4] == ["vectors_file", "indices", "date_min", "date_max"]
+    assert names[-1] == "quiet"
+    assert "overwrite" in inspect.signature(TimeSeriesCompil.compile_data).parameters
+    again = pickle.loads(pickle.dumps(UnknownKeywordError("f", "a", ("b",), "b")))  # noqa: S301  # our own
+    assert str(again) == "f() has no keyword 'a'; did you mean b?"
+
+
+def test_a_file_is_not_taken_for_a_folder_of_results(series: TimeSeries, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"looks like the name of a file.*; name the folder, as res\."):
+        series.to_csv(tmp_path / "res.csv")
+    (tmp_path / "res.csv").mkdir()
+    assert series.to_csv(tmp_path / "res.csv")
+    assert series.to_csv(tmp_path / "v1.2")

@@ -5,6 +5,7 @@
     Sen2ChainError
     ├── RequestError              what was asked for cannot be understood      (also a ValueError)
     │   ├── UnknownNameError      no such index, mask, band, statistic, option
+    │   ├── UnknownKeywordError   no such keyword                               (also a TypeError)
     │   ├── FormulaError          a user's formula that is no formula
     │   ├── TooShortError         series that have too few dates to be smoothed
     │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
@@ -87,6 +88,31 @@ class UnknownNameError(RequestError):
     def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...]]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
         return type(self), (self.kind, self.name, self.allowed)
+
+
+class UnknownKeywordError(RequestError, TypeError):
+    """A keyword that a function does not have.
+
+    Parameters
+    ----------
+    function
+        The function, as users call it.
+    name
+        The keyword that was given.
+    known
+        The keywords that it has.
+    meant
+        The one that is most likely meant; an empty text where none is.
+    """
+
+    def __init__(self, function: str, name: str, known: Iterable[str], meant: str = "") -> None:
+        self.function, self.name, self.known, self.meant = function, name, tuple(known), meant
+        hint = f"did you mean {meant}?" if meant else f"it has: {', '.join(self.known)}."
+        super().__init__(f"{function}() has no keyword {name!r}; {hint}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...], str]]:
+        """Survive pickling between worker processes, which replays ``__init__``."""
+        return type(self), (self.function, self.name, self.known, self.meant)
 
 
 class FormulaError(RequestError):

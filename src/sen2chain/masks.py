@@ -1,7 +1,7 @@
 """Cloud masks: one frozen value per mask, its rule, its reach, and the one place its name is written and parsed.
 
-A mask is computed on the 20 m grid from SCL, CLDPRB and B11; OCM is only ever read. In every array True means
-masked. The kernels are given as rows of set pixels, centred.
+A mask is computed on the 20 m grid from SCL, CLDPRB and B11; OCM is only ever read, and ``none`` masks nothing. In
+every array True means masked. The kernels are given as rows of set pixels, centred.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     Bools = npt.NDArray[np.bool_]
 
-FAMILIES = ("CM001", "CM002", "CM003", "CM004", "OCM", "SCL")
+NO_MASK = "none"
+"""The mask that masks nothing."""
+
+FAMILIES = ("CM001", "CM002", "CM003", "CM004", "OCM", "SCL", NO_MASK)
 
 SQUARE5 = (3, 5, 5, 5, 3)
 DISK11 = (3, 7, 9, 9, 11, 11, 11, 9, 9, 7, 3)
@@ -47,18 +50,23 @@ SCL_CLASSES = (
 
 # The switches of CM004 in the order of its name, and the SCL class each adds.
 _SWITCHES = (("CSH", 3), ("CMP", 8), ("CHP", 9), ("TCI", 10))
-_CM003 = re.compile(r"CM003-PRB([0-9]{1,3})-ITER([0-9]{1,4})")
-_CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER([0-9]{1,4})")
-_SCL = re.compile(r"SCL((?:-[0-9]{1,2})+)-ITER([0-9]{1,4})")
-_OCM = re.compile(r"OCM_v[0-9]{1,4}(?:_[0-9]{1,4})*")
-_FORMS = (
-    "CM001",
-    "CM002-B11",
-    "CM003-PRB1-ITER5",
-    "CM004-CSH1-CMP1-CHP1-TCI1-ITER1",
-    "OCM",
-    "SCL-3-8-9-10-11-ITER1",
-)
+_CASE = re.IGNORECASE | re.ASCII
+_CM003 = re.compile(r"CM003-PRB([0-9]{1,3})-ITER([0-9]{1,4})", _CASE)
+_CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER([0-9]{1,4})", _CASE)
+_SCL = re.compile(r"SCL((?:-[0-9]{1,2})+)-ITER([0-9]{1,4})", _CASE)
+_OCM = re.compile(r"OCM_v[0-9]{1,4}(?:_[0-9]{1,4})*", _CASE)
+
+SHORT = {
+    "CM001": "CM001",
+    "CM002": "CM002-B11",
+    "CM003": "CM003-PRB1-ITER5",
+    "CM004": "CM004-CSH1-CMP1-CHP1-TCI1-ITER1",
+    "OCM": "OCM",
+    NO_MASK: NO_MASK,
+}
+"""Short name -> the mask that it means to `Mask.parse` and on the command line."""
+
+_FORMS = (*SHORT, *(full for name, full in SHORT.items() if full != name), "SCL-3-8-9-10-11-ITER1")
 # From this baseline on the original program's CM002 compares raw DNs, offset included, with 1500.
 _OFFSET_BASELINE = 400
 
@@ -71,7 +79,7 @@ class Mask:
     """
 
     family: str
-    """``CM001``, ``CM002``, ``CM003``, ``CM004``, ``OCM`` or ``SCL``."""
+    """``CM001``, ``CM002``, ``CM003``, ``CM004``, ``OCM``, ``SCL`` or ``none``."""
     probability: int | None = None
     """CM003: CLDPRB at and above this percentage is masked."""
     classes: tuple[int, ...] = ()
@@ -85,7 +93,7 @@ class Mask:
         _check_numbers(0 if self.probability is None else self.probability, self.iterations)
         if (self.family == "CM003") != (self.probability is not None):
             raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
-        if self.family in {"CM001", "CM002", "OCM"} and (self.classes or self.iterations):
+        if self.family in {"CM001", "CM002", "OCM", NO_MASK} and (self.classes or self.iterations):
             raise RequestError(f"{self.family} has no classes and no iterations.")
         if any(c not in range(12) for c in self.classes) or list(self.classes) != sorted(set(self.classes)):
             raise RequestError(f"SCL classes are {self.classes}; allowed: different numbers from 0 to 11, ascending.")
@@ -96,19 +104,16 @@ class Mask:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a mask's full name, the suffix of its file.
+        """Read a mask's full name, which is the suffix of its file, or a short one of `SHORT`; case does not matter.
 
         Raises
         ------
         RequestError
             If the text is no such name; the message lists the forms.
         """
-        if text == "CM001":
-            return cls("CM001")
-        if text in {"CM002", "CM002-B11"}:
-            return cls("CM002")
-        if text == "OCM" or _OCM.fullmatch(text):
-            return cls("OCM")
+        if not isinstance(text, str):
+            raise UnknownNameError("cloud mask", text, _FORMS)
+        text = _short(text) or text
         if match := _CM003.fullmatch(text):
             return cls("CM003", probability=int(match[1]), iterations=int(match[2]))
         if match := _CM004.fullmatch(text):
@@ -116,6 +121,10 @@ class Mask:
             return cls("CM004", classes=classes, iterations=int(match[5]))
         if match := _SCL.fullmatch(text):
             return cls("SCL", classes=tuple(int(c) for c in match[1][1:].split("-")), iterations=int(match[2]))
+        if _OCM.fullmatch(text):
+            return cls("OCM")
+        if text in SHORT.values():
+            return cls(text[:5])
         raise UnknownNameError("cloud mask", text, _FORMS)
 
     @classmethod
@@ -131,21 +140,19 @@ class Mask:
     ) -> Self:
         """Build a mask from the documented keywords; `cm_version` may also be a full name.
 
-        A keyword that the chosen mask does not know has no effect, as users of Sen2Chain expect, but has to be valid.
+        The keywords complete CM003 and CM004, whose short names mean nothing else here. A keyword that the chosen mask
+        does not know has no effect, as users of Sen2Chain expect, but has to be valid.
         """
-        if not isinstance(cm_version, str):
-            raise UnknownNameError("cloud mask", cm_version, (*FAMILIES[:5], *_FORMS[1:]))
         _check_numbers(probability, iterations)
         probability, iterations = int(probability), int(iterations)
-        if cm_version == "CM003":
+        family = cm_version.upper() if isinstance(cm_version, str) else ""
+        if family == "CM003":
             return cls("CM003", probability=probability, iterations=iterations)
-        if cm_version == "CM004":
+        if family == "CM004":
             switches = (cld_shad, cld_med_prob, cld_hi_prob, thin_cir)
             classes = tuple(c for (_, c), on in zip(_SWITCHES, switches, strict=True) if on)
             return cls("CM004", classes=classes, iterations=iterations)
-        if cm_version in FAMILIES or "-" in cm_version or cm_version.startswith("OCM"):
-            return cls.parse(cm_version)
-        raise UnknownNameError("cloud mask", cm_version, (*FAMILIES[:5], *_FORMS[1:]))
+        return cls.parse(cm_version)
 
     @property
     def name(self) -> str:
@@ -166,7 +173,7 @@ class Mask:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the 20 m rasters it is computed from; none for OCM, which is only read."""
+        """Names of the 20 m rasters it is computed from; empty for OCM, which is only read, and for ``none``."""
         return {
             "CM001": ("CLDPRB",),
             "CM002": ("CLDPRB", "B11"),
@@ -178,7 +185,7 @@ class Mask:
     @property
     def reach(self) -> int:
         """How many 20 m pixels away an input can change the mask."""
-        return {"CM001": 6, "CM002": 12, "OCM": 0}.get(self.family, 2 * self.iterations)
+        return {"CM001": 6, "CM002": 12}.get(self.family, 2 * self.iterations)
 
     def stored(self, product: ProductId, suffixes: Iterable[str]) -> str | None:
         """Choose among the mask files of a product the one that holds exactly this mask, if any can be trusted.
@@ -193,8 +200,8 @@ class Mask:
         if self.family == "OCM":
             versions = [s for s in suffixes if _OCM.fullmatch(s)]
             return max(versions, key=lambda s: [int(n) for n in re.findall(r"\d+", s)], default=None)
-        if self.family == "CM003" and self.iterations == 0:
-            return None  # the original dilated these without end
+        if self.family == NO_MASK or (self.family == "CM003" and self.iterations == 0):
+            return None  # the original dilated CM003-...-ITER0 without end
         if self.family == "CM002" and product.baseline >= _OFFSET_BASELINE:
             return None
         return self.name if self.name in set(suffixes) else None
@@ -227,10 +234,16 @@ class Mask:
             lookup[list(self.classes)] = True
             cloud = lookup[np.asarray(rasters["SCL"], dtype=np.uint8)]
         else:
-            raise RequestError(f"{self.name} cannot be computed; it is only read from the archive.")
+            raise RequestError(f"{self.name} is not computed: OCM is only read, and none masks nothing.")
         for _ in range(self.iterations):
             cloud = dilate(cloud, SQUARE5)
         return cloud
+
+
+def _short(text: str) -> str | None:
+    """Return the full name of a short one, in whatever case; that of a full name without parameters too."""
+    names = {**SHORT, **{full: full for full in SHORT.values()}}
+    return next((full for name, full in names.items() if text.isascii() and name.upper() == text.upper()), None)
 
 
 def _check_numbers(probability: object, iterations: object) -> None:

@@ -13,7 +13,17 @@ from sen2chain.progress import printable
 
 
 class Command(click.Command):
-    """A command whose errors are one sentence, with a traceback only where `--debug` asks for it."""
+    """A command whose errors are one sentence, with a traceback only where `--debug` asks for it.
+
+    Parameters
+    ----------
+    interrupted
+        What an interruption leaves, and what the next run does.
+    """
+
+    def __init__(self, *args: Any, interrupted: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._interrupted = interrupted
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -26,7 +36,7 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
                 raise
-            fail(f"{INTERRUPTED} Files that are there are complete; the next run goes on from them.", EXIT_INTERRUPTED)
+            fail(f"{INTERRUPTED} {self._interrupted}".rstrip(), EXIT_INTERRUPTED)
         except BrokenPipeError:
             sys.exit(EXIT_ERROR)  # the reader has seen enough
         except OSError as error:

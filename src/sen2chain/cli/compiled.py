@@ -17,6 +17,8 @@ from sen2chain.errors import EmptyResultError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sen2chain.timeseries import TimeSeriesCompil
+
 _UPDATE_EXAMPLES = """
 \b
 Examples:
@@ -44,6 +46,8 @@ Exit codes: 0 done, also when nothing has changed, 1 error, 2 an option that can
 compile, 4 an index or a mask has no rows.
 """
 
+_GOES_ON = "Files that are there are complete; the next run goes on from them."
+_FORMER = {"CM003": 1}  # dilations of a short name in former versions
 _MANY = 20
 _KINDS = ("alldata", "yearly", "monthly", "weekly", "daily")
 _OF_COMPILATION = (
@@ -55,11 +59,11 @@ _BELONGS = {
 }  # fmt: skip
 
 
-@click.command(cls=Command, epilog=_UPDATE_EXAMPLES)
+@click.command(cls=Command, epilog=_UPDATE_EXAMPLES, interrupted=_GOES_ON)
 @shared.layer_file
 @shared.indices("all twelve")
 @shared.sensing_dates
-@shared.masks(default="CM004", iterations=1)
+@shared.masks
 @shared.archive
 @shared.extraction
 @click.option(
@@ -73,7 +77,6 @@ _BELONGS = {
 @click.option("--redo-old", is_flag=True, help="Extract again what the original program wrote.")
 @click.option("--dry-run", is_flag=True, help="Say what is new, and extract nothing.")
 @shared.layer_name
-@shared.field
 @shared.pixels
 @shared.cover
 @shared.prefer
@@ -89,11 +92,9 @@ def update(layer_file: str, **options: Any) -> None:
     The folder lies in the extraction folder and is found again by the outlines, whatever the file is called.
     `sen2chain compile` makes tables of what is in it. LAYER is a file of polygons as for `sen2chain extract`.
     """
-    from sen2chain.timeseries import TimeSeriesCompil
-
     file = shared.report_file(options["report"])
     show.say_if_compiling(quiet=options["quiet"])
-    series = TimeSeriesCompil(layer_file, **shared.of_series(options))
+    series, meanings = _series(layer_file, options)
     if file is not None:
         # What cannot be written is told before the work starts.
         if not options["overwrite"]:
@@ -102,6 +103,7 @@ def update(layer_file: str, **options: Any) -> None:
     done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
     if options["dry_run"]:
         if not options["quiet"]:
+            show.notes(meanings)
             show.result([*done.notes, str(done)])
         if not (done.asked or done.kept):
             fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
@@ -114,6 +116,7 @@ def update(layer_file: str, **options: Any) -> None:
             kept = str(error)
     partly = series.incomplete
     if not options["quiet"]:
+        show.notes(meanings)
         # A nightly run that found nothing new is short, unless something is missing.
         in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
         if in_full:
@@ -130,10 +133,10 @@ def update(layer_file: str, **options: Any) -> None:
         fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
 
 
-@click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES)
+@click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES, interrupted=_GOES_ON)
 @shared.layer_file
 @shared.indices("those of the twelve that were extracted")
-@shared.masks(default="CM004", iterations=1)
+@shared.masks
 @click.option("--all", "alldata", is_flag=True, help="One file of all dates.")
 @click.option("--yearly", is_flag=True, help="One file for each year.")
 @click.option("--monthly", is_flag=True, help="One file for each month.")
@@ -211,9 +214,7 @@ def compile_(layer_file: str, **options: Any) -> None:
     they are the same as for the update.
     """
     _check(options)
-    from sen2chain.timeseries import TimeSeriesCompil
-
-    series = TimeSeriesCompil(layer_file, **shared.of_series(options))
+    series, meanings = _series(layer_file, options)
     if not series.folder.is_dir():
         fail(
             f"Nothing was compiled. {series.folder} does not exist; run sen2chain update first, with the same options.",
@@ -227,6 +228,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         **{name: options[name] for name in _OF_COMPILATION},
     )
     if not options["quiet"]:
+        show.notes(meanings)
         show.result([*done.notes, *done.remarks, str(done)])
         for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
             click.echo(str(path))
@@ -234,6 +236,30 @@ def compile_(layer_file: str, **options: Any) -> None:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:
         fail(f"A part could not be compiled. {done.notes[0]}", EXIT_PARTLY)
+
+
+def _series(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
+    """Make the series, and say which names of masks meant another one to these commands in former versions.
+
+    A folder that has rows of what a name meant then goes on with them.
+    """
+    from sen2chain.timeseries import TimeSeriesCompil
+
+    asked = shared.of_series(options)
+    series, told = TimeSeriesCompil(layer_file, **asked), []
+    masks = []
+    for name, now, before in zip(
+        options["masks"], asked["masks"], shared.masks_of(options, iterations=_FORMER), strict=False
+    ):
+        stays = now != before and series.has_rows_under(before)
+        masks.append(before if stays else now)
+        if stays:
+            told.append(f"{name} is {before} here, since the folder has rows of it; write {now} for that mask.")
+        elif now != before:
+            told.append(f"{name} is {now}; in former versions of this command it was {before} (--iterations 1).")
+    if masks and masks != asked["masks"]:
+        series = TimeSeriesCompil(layer_file, **{**asked, "masks": masks})
+    return series, told
 
 
 def _check(options: Mapping[str, Any]) -> None:

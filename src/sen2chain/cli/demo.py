@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sen2chain.timeseries import TimeSeries
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, interrupted="The archive may lack files; run it again.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--size", type=int, metavar="PIXELS", help="Edge of the tiles in 10 m pixels, up to 10980.  [default: 360]"

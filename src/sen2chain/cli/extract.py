@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli.command import Command
-from sen2chain.cli.show import finish, say_if_compiling
+from sen2chain.cli.show import finish, notes, say_if_compiling
 from sen2chain.errors import EmptyResultError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _EXAMPLES = """
 \b
 Examples:
-  sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --iterations 1 --out out
+  sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --out out
   sen2chain extract parcels.shp --safe ~/downloads --index NDVI --mask SCL-3-8-9-10-11-ITER1 --pixels weighted --out out
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
 
@@ -24,16 +27,19 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 """
 
 
-@click.command(cls=Command, epilog=_EXAMPLES)
+@click.command(
+    cls=Command,
+    epilog=_EXAMPLES,
+    interrupted="Files that are there are complete. A next run begins anew; sen2chain update goes on where it stopped.",
+)
 @shared.layer_file
 @shared.indices("all twelve")
 @shared.sensing_dates
-@shared.masks(default="CM001", iterations=5)
+@shared.masks
 @shared.archive
 @click.option("--out", "-o", metavar="DIR", required=True, help="Folder for the results.")
 @shared.formats
 @shared.layer_name
-@shared.field
 @shared.pixels
 @click.option(
     "--min-valid",
@@ -66,11 +72,7 @@ def extract(layer_file: str, **options: Any) -> None:
     """
     from sen2chain.timeseries import TimeSeries
 
-    report, out, overwrite = (
-        shared.report_file(options["report"]),
-        shared.results_folder(options["out"]),
-        options["overwrite"],
-    )
+    report, out, overwrite = shared.report_file(options["report"]), options["out"], options["overwrite"]
     say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
     # What cannot be written is told before the work starts.
@@ -93,4 +95,16 @@ def extract(layer_file: str, **options: Any) -> None:
             series.report_to_csv(report, overwrite=overwrite)
         except EmptyResultError as error:
             kept.append(str(error))
+    if not options["quiet"]:
+        notes(_changed(options))
     finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])
+
+
+def _changed(options: Mapping[str, Any]) -> Iterator[str]:
+    """Say which names of masks meant another one to this command in former versions."""
+    if not options["masks"]:
+        yield f"The cloud mask is {shared.masks_of(options)[0]}; former versions took CM001 where none was named."
+    for name in options["masks"]:
+        if name.upper() == "CM004" and options["iterations"] is None:
+            meant = shared.masks_of({**options, "masks": [name]})[0]
+            yield f"{name} is {meant}; in former versions of this command it was with ITER5 (--iterations 5)."

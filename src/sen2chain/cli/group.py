@@ -62,7 +62,7 @@ def main() -> None:
 
     \b
     Try it:   sen2chain demo demo-archive
-    Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --iterations 1 --out out
+    Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --out out
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
     Nightly:  sen2chain job new lakes

@@ -145,7 +145,11 @@ def list_(library: str | None, **_: Any) -> None:
         click.echo(f"! {printable(trouble)}")
 
 
-@job.command(cls=Command, epilog=_RUN_EXAMPLES)
+@job.command(
+    cls=Command,
+    epilog=_RUN_EXAMPLES,
+    interrupted="Files that are there are complete; the next run goes on from them.",
+)
 @_of_job
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def run(name: str, library: str | None, *, quiet: bool, **_: Any) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from sen2chain.masks import Mask
+
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -56,34 +58,51 @@ def dates(first: str, last: str, names: tuple[str, str] = ("date_min", "date_max
 sensing_dates = dates("First sensing date, inclusive.", "Last sensing date, inclusive.")
 
 
-def masks(default: str, iterations: int) -> Decorator:
-    """Add the cloud mask and its keywords.
+masks = together(
+    click.option(
+        "--mask", "-m", "masks", multiple=True, metavar="MASK",
+        help="Cloud mask, as CM004 or in full; none masks nothing. Default: CM004.",
+    ),
+    click.option("--probability", type=int, help="CM003: CLDPRB from which a pixel is cloud. Default: 1."),
+    click.option("--iterations", type=int, help="Number of dilations. Default: 5 for CM003, 1 for CM004."),
+    click.option("--cld-shad/--no-cld-shad", default=True, help="CM004: mask cloud shadows."),
+    click.option("--cld-med-prob/--no-cld-med-prob", default=True, help="CM004: mask clouds of medium probability."),
+    click.option("--cld-hi-prob/--no-cld-hi-prob", default=True, help="CM004: mask clouds of high probability."),
+    click.option("--thin-cir/--no-thin-cir", default=True, help="CM004: mask thin cirrus."),
+)  # fmt: skip
+_DEFAULT_MASK = "CM004"
+_SWITCHES = ("cld_shad", "cld_med_prob", "cld_hi_prob", "thin_cir")
+
+
+def masks_of(options: Mapping[str, Any], *, iterations: Mapping[str, int] | None = None) -> list[Mask]:
+    """Return the masks that the options name.
+
+    A short name is what `Mask.parse` takes it for, but for the parameters that are given.
 
     Parameters
     ----------
-    default
-        The mask that is taken without `--mask`.
+    options
+        The options of `masks`.
     iterations
-        The number of dilations that is taken without `--iterations`.
+        Short name -> number of dilations where none is given, for one that stood for another mask before.
+
+    Raises
+    ------
+    RequestError
+        If a name is unknown, or a number cannot be used.
     """
-    return together(
-        click.option(
-            "--mask", "-m", "masks", multiple=True, metavar="MASK",
-            help=f"Cloud mask, as CM004 or in full. Default: {default}.",
-        ),
-        click.option(
-            "--probability", type=int, default=1, show_default=True, help="CM003: CLDPRB from which a pixel is cloud."
-        ),
-        click.option(
-            "--iterations", type=int, default=iterations, show_default=True, help="CM003, CM004: number of dilations."
-        ),
-        click.option("--cld-shad/--no-cld-shad", default=True, help="CM004: mask cloud shadows."),
-        click.option(
-            "--cld-med-prob/--no-cld-med-prob", default=True, help="CM004: mask clouds of medium probability."
-        ),
-        click.option("--cld-hi-prob/--no-cld-hi-prob", default=True, help="CM004: mask clouds of high probability."),
-        click.option("--thin-cir/--no-thin-cir", default=True, help="CM004: mask thin cirrus."),
-    )  # fmt: skip
+    from sen2chain.masks import Mask
+
+    found = []
+    for name in options["masks"] or (_DEFAULT_MASK,):
+        meant = Mask.parse(name)
+        given = {key: options[key] for key in ("probability", "iterations") if options[key] is not None}
+        usual = {
+            "probability": 1 if meant.probability is None else meant.probability,
+            "iterations": (iterations or {}).get(name.upper(), meant.iterations),
+        }
+        found.append(Mask.from_keywords(name, **{**usual, **given}, **{key: options[key] for key in _SWITCHES}))
+    return found
 
 
 archive = together(
@@ -109,7 +128,6 @@ layer_name = together(
     ),
     click.option("--crs", metavar="CRS", help="CRS of a layer that has none, as EPSG:32632."),
 )  # fmt: skip
-field = click.option("--field", metavar="NAME", help="Attribute that names features in plots.")
 
 pixels = together(
     click.option("--buffer", type=float, metavar="METRES", help="Grow (or shrink, if negative) the features first."),
@@ -188,22 +206,23 @@ def common(more: str) -> Decorator:
 
 EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 
-_RENAMED = {"field": "field_names", "workers": "multiproc"}
+_RENAMED = {"workers": "multiproc"}
 _OF_SERIES = (
-    "indices", "date_min", "date_max", "masks", "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob",
-    "thin_cir", "library", "safe", "layer", "encoding", "crs", "field", "buffer", "pixels", "stats", "min_valid",
-    "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor", "scheduler",
-    "extraction", "wait",
-    "raw_format", "quiet",
+    "indices", "date_min", "date_max", "library", "safe", "layer", "encoding", "crs", "buffer", "pixels", "stats",
+    "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
+    "scheduler", "extraction", "wait", "raw_format", "quiet",
 )  # fmt: skip
 
 
 def of_series(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are keywords of the time series; those that were not given several times are None."""
     return {
-        _RENAMED.get(name, name): None if options[name] == () else options[name]
-        for name in _OF_SERIES
-        if name in options
+        "masks": masks_of(options),
+        **{
+            _RENAMED.get(name, name): None if options[name] == () else options[name]
+            for name in _OF_SERIES
+            if name in options
+        },
     }
 
 
@@ -223,27 +242,3 @@ def report_file(name: str | None) -> Path | None:
     if path.suffix.lower() == ".json":
         raise OutputError(f"The report is a CSV file with a JSON beside it; name it {path.stem}.csv.")
     return path
-
-
-def results_folder(name: str) -> str:
-    """Return the folder that `--out` names.
-
-    Raises
-    ------
-    OutputError
-        If it looks like the file of one result, or is a file.
-    """
-    path = settings.absolute(name)
-    if path.suffix.lower() in _OF_FILES and not path.is_dir():
-        raise OutputError(
-            f"--out takes a folder, and {name} looks like a file; each index has a file of its own in it, as with "
-            f"--out {path.stem}. --format csv or --format parquet says which kind."
-        )
-    return name
-
-
-_OF_FILES = {
-    ".csv", ".parquet", ".geoparquet", ".tsv", ".txt", ".json", ".geojson", ".xlsx", ".xls", ".ods", ".gpkg", ".shp",
-    ".nc", ".feather", ".zip", ".gz",
-}  # fmt: skip
-"""Suffixes of files that people expect results in; a folder's name may hold any other dot."""

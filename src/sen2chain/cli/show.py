@@ -67,18 +67,23 @@ def notes(sentences: Iterable[str]) -> None:
 
 def summary(report: pd.DataFrame, *, verbose: bool) -> None:
     """Print a line for each index and mask, and what could not be used."""
-    rows = []
-    for (index, mask), lines in report[report["index"] != ""].groupby(["index", "mask"], sort=False):
+    rows, reasons = [], [reason.value for reason in Reason]
+    for (index, mask), group in report[report["index"] != ""].groupby(["index", "mask"], sort=False):
         rows.append(
-            [f"{index}", f"{mask}", f"{lines['acquisition'].ne('').sum()}", f"{lines['rows'].sum()}", _left_out(lines)]
+            [
+                f"{index}",
+                f"{mask}",
+                f"{group['acquisition'].ne('').sum()}",
+                f"{group['rows'].sum()}",
+                _left_out(group[reasons].sum()),
+            ]
         )
     if rows:
         table("Summary", ["index", "mask", "acquisitions", "rows", "features left out"], rows, numeric=(2, 3))
     if verbose:
         shown = ["index", "mask", "acquisition", "value_source", "mask_source", "rows"]
-        every = [
-            [*map(str, row), _left_out(report.iloc[[i]])] for i, row in enumerate(report[shown].to_numpy().tolist())
-        ]
+        lines = zip(report[shown].to_numpy().tolist(), report[reasons].to_numpy().tolist(), strict=True)
+        every = [[*map(str, line), _left_out(counts)] for line, counts in lines]
         table("Acquisitions", [*shown, "features left out"], every, numeric=(5,))
     told = remarks(report)
     for sentence in told if verbose else told[:_TROUBLES]:
@@ -87,10 +92,9 @@ def summary(report: pd.DataFrame, *, verbose: bool) -> None:
         click.echo(f"! ... and {len(told) - _TROUBLES} more; --verbose or --report FILE shows all.")
 
 
-def _left_out(lines: pd.DataFrame) -> str:
-    """Count the features that lines of the report left out, by reason."""
-    counts = lines[[reason.value for reason in Reason]].sum()
-    return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "-"
+def _left_out(counts: Iterable[int]) -> str:
+    """Write how many features each reason left out."""
+    return ", ".join(f"{reason.value} {count}" for reason, count in zip(Reason, counts, strict=True) if count) or "-"
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range) -> None:

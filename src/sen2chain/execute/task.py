@@ -168,7 +168,7 @@ class _Extraction:
             coarse.want(self.task.scl, 0)
         self.values.decode_coarse(output for _, output in self._alive())
         for i, output in self._alive():
-            if output.clouds is not None and output.clouds.kind is not MaskKind.IN_VALUE:
+            if output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}:
                 try:
                     self.planes.make(output.mask, output.clouds, coarse, metadata)
                 except RasterError as error:

@@ -12,7 +12,7 @@ from sen2chain.jobs.file import first
 from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
 from sen2chain.jobs.owners import place_of
 from sen2chain.jobs.schedule import search_path
-from sen2chain.jobs.task import read_settings, read_task
+from sen2chain.jobs.task import mask_notes, read_settings, read_task
 from sen2chain.progress import counted
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
         line.problems = [str(problem) for problem in problems]
         if task is not None:
             line.asked = describe(task, setting.today)
+            line.notes += mask_notes(row.text("cloudmasks"))
             try:
                 _look(task, row, setting, line, places)
             except LibraryError as error:  # which is no fault of the line

@@ -15,6 +15,7 @@ from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switc
 from sen2chain.jobs.deliver import parse_destination
 from sen2chain.jobs.file import COLUMNS, DESTINATION, Problem, safe
 from sen2chain.jobs.schedule import Timing
+from sen2chain.masks import NO_MASK, Mask
 from sen2chain.plan import resolve_masks
 from sen2chain.smoothing import METHODS
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from sen2chain.jobs.deliver import Destination
     from sen2chain.jobs.file import JobFile, Row
-    from sen2chain.masks import Mask
 
 DEFAULTS = {
     "logs": "False", "timing": "0 0 * * *", "nb_proc": "8", "process_by_line": "0", "on_failure": "",
@@ -250,10 +250,31 @@ def _indices(text: str) -> tuple[Index, ...] | None:
 
 
 def _masks(text: str) -> tuple[Mask, ...]:
-    names = items(text)
+    names = _mask_names(text)
     if not names:
         raise RequestError("no cloud mask is named; write one or more, as CM004-CSH1-CMP1-CHP1-TCI1-ITER1.")
     return resolve_masks(names, _BARE)
+
+
+def _mask_names(text: str) -> list[str]:
+    # Elsewhere the word switches a column off, and there has to be a mask.
+    return [NO_MASK] if text.strip().lower() == NO_MASK else items(text)
+
+
+def mask_notes(text: str) -> list[str]:
+    """Say which names of masks in a cell mean another one than on the command line.
+
+    Raises
+    ------
+    RequestError
+        If the cell is no list of masks.
+    """
+    found = []
+    for name in _mask_names(text):
+        (here,), elsewhere = resolve_masks(name, _BARE), Mask.parse(name)
+        if here != elsewhere:
+            found.append(f"{name} is {here} in job files, and {elsewhere} on the command line; write it in full.")
+    return found
 
 
 def _compiled(text: str) -> tuple[tuple[str, ...], bool]:

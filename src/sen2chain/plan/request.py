@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from sen2chain.coverage import PixelRule
 from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.indices import Index, resolve_indices
-from sen2chain.masks import FAMILIES, Mask
+from sen2chain.masks import Mask
 from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:
@@ -157,12 +157,7 @@ def resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Map
     given = [masks] if isinstance(masks, str | Mask) else list(masks)
     if not given:
         raise RequestError("No cloud mask is asked for; leave masks out for the documented keywords.")
-    found = []
-    for item in given:
-        if isinstance(item, Mask):
-            found.append(item)
-        elif item in FAMILIES and item != "SCL":
-            found.append(Mask.from_keywords(**{**keywords, "cm_version": item}))
-        else:
-            found.append(Mask.parse(str(item)))
+    found = (
+        item if isinstance(item, Mask) else Mask.from_keywords(**{**keywords, "cm_version": item}) for item in given
+    )
     return tuple(dict.fromkeys(found))

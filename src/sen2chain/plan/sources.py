@@ -10,14 +10,15 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sen2chain.errors import RequestError
 from sen2chain.indices import INDICES
+from sen2chain.masks import NO_MASK, SHORT, Mask
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sen2chain.indices import Index
-    from sen2chain.masks import Mask
     from sen2chain.records import Acquisition, ProductId
 
 Preference = Literal["stored", "masked"]
@@ -38,6 +39,7 @@ class MaskKind(enum.StrEnum):
     STORED = "mask raster"
     COMPUTED = "computed"
     IN_VALUE = "in the masked index"
+    NONE = "no mask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class MaskSource:
     """Where a cloud mask comes from."""
 
     kind: MaskKind
-    """Stored, computed, or already in the values."""
+    """Stored, computed, already in the values, or none."""
     rasters: Mapping[str, str]
     """Role -> location: ``mask``, or the mask's inputs."""
     suffix: str
@@ -177,6 +179,8 @@ def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[V
 
 
 def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
+    if mask.family == NO_MASK:
+        return MaskSource(MaskKind.NONE, {}, mask.name)
     suffix = mask.stored(acquisition.id, acquisition.masks)
     if suffix is not None:
         return MaskSource(MaskKind.STORED, {"mask": acquisition.masks[suffix]}, suffix)
@@ -201,8 +205,22 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
 
 def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
     missing = [name for name in mask.inputs if name not in acquisition.bands]
+    would = f"Masks that would work: {', '.join(_masks_that_work(acquisition))}."
     if not mask.inputs:
-        return f"No {mask.name} raster is stored, and it cannot be computed here."
+        return f"No {mask.name} raster is stored, and it cannot be computed here. {would}"
     what = " and ".join(missing) or "the metadata MTD_MSIL2A.xml"
     because = f": {acquisition.remark}" if acquisition.remark else ""
-    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}."
+    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}. {would}"
+
+
+def _masks_that_work(acquisition: Acquisition) -> list[str]:
+    """Return the names of masks that can be had, the one that masks nothing last."""
+    found: list[str] = []
+    for name in (*SHORT, *acquisition.masks):
+        try:
+            mask = Mask.parse(name)
+        except RequestError:
+            continue  # a file that nobody can use
+        if name != NO_MASK and mask not in map(Mask.parse, found) and _mask_source(acquisition, mask):
+            found.append(name)
+    return [*found, NO_MASK]

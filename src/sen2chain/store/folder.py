@@ -16,6 +16,7 @@ _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][
 _PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)", re.ASCII)
 _RAW_SUFFIXES = (".parquet", ".csv")
 
+_RAW = "raw_data"
 COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
 
@@ -58,7 +59,12 @@ class ExtractionFolder:
 
     def raw(self, index: str, mask: str) -> Path:
         """Return the folder of the rows of an index under a mask, one file per image."""
-        return self.root / "raw_data" / index / mask
+        return self.root / _RAW / index / mask
+
+    def indices(self) -> list[str]:
+        """Return the indices of which there is a folder of rows."""
+        folder = self.root / _RAW
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def compiled(self, index: str, mask: str, kind: str) -> Path:
         """Return the folder of one kind of compilation."""

@@ -15,6 +15,7 @@ from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
 from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
+from sen2chain.timeseries.keywords import suggesting
 from sen2chain.timeseries.place import Place
 from sen2chain.timeseries.update import Extracted, Update, look, report
 from sen2chain.vectors import own_copy
@@ -84,6 +85,7 @@ class TimeSeriesCompil:
     >>> ts.compile_data(alldata=True, monthly=True)  # doctest: +SKIP
     """
 
+    @suggesting
     def __init__(
         self,
         vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
@@ -177,6 +179,7 @@ class TimeSeriesCompil:
         """
         return self._engine.plan
 
+    @suggesting
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
         """Extract what is new: images that the folder does not have, failed ones, and those whose files have changed.
 
@@ -222,6 +225,7 @@ class TimeSeriesCompil:
             say(sentence, quiet=self._quiet)
         return result
 
+    @suggesting
     def compile_data(
         self,
         alldata: bool = False,  # noqa: FBT001, FBT002  # the documented interface
@@ -329,6 +333,7 @@ class TimeSeriesCompil:
                 self._frames = found
         return {name: own_copy(frame) for name, frame in self._frames.items()}
 
+    @suggesting
     def to_xarray(
         self,
         kind: str | None = None,
@@ -382,6 +387,11 @@ class TimeSeriesCompil:
         with self._place.read() as (_, book, engine):
             counts = [book.count(*output) for output in engine.outputs]
         return any(count[state] for count in counts for state in (State.DONE, State.ORIGINAL))
+
+    def has_rows_under(self, mask: Mask) -> bool:
+        """Tell whether the folder has files of rows of any index under a mask, whether it is asked for or not."""
+        folder = self._place.folder
+        return any(path for index in folder.indices() for path in folder.raw(index, mask.name).glob("*"))
 
     @property
     def incomplete(self) -> bool:

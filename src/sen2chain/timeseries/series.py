@@ -20,6 +20,7 @@ from sen2chain.provenance import Planned, check_results, conditions, has_rows, p
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.timeseries.engine import planned_report, prepare, scaled_definitions, to_frame, write_report
+from sen2chain.timeseries.keywords import suggesting
 from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from sen2chain.records import Batch, Source
     from sen2chain.spool import RowFormat
     from sen2chain.vectors import Layer
+
+
+_OF_FILES = {
+    ".csv", ".parquet", ".geoparquet", ".tsv", ".txt", ".json", ".geojson", ".xlsx", ".xls", ".ods", ".gpkg", ".shp",
+    ".nc", ".feather", ".zip", ".gz",
+}  # fmt: skip
+"""Suffixes that people give to a file of results; a folder's name may hold any other dot."""
 
 
 class TimeSeries:
@@ -123,6 +131,7 @@ class TimeSeries:
     >>> ts.to_csv("out")  # doctest: +SKIP
     """
 
+    @suggesting
     def __init__(
         self,
         vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
@@ -291,6 +300,7 @@ class TimeSeries:
         """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
         return self._finished()[0].why_partly(self._engine.outputs)
 
+    @suggesting
     def to_csv(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
 
@@ -319,10 +329,12 @@ class TimeSeries:
         """
         return self._write(out_path, ".csv", overwrite=overwrite)
 
+    @suggesting
     def to_parquet(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write Parquet files, as `to_csv` does."""
         return self._write(out_path, ".parquet", overwrite=overwrite)
 
+    @suggesting
     def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `to_csv`."""
         if not overwrite:
@@ -401,7 +413,13 @@ class TimeSeries:
     def _folder(self, out_path: str | Path) -> Path:
         if not str(out_path):
             raise OutputError("The folder for the results is empty; name one.")
-        return settings.absolute(out_path) / self._engine.layer.name
+        folder = settings.absolute(out_path)
+        if folder.suffix.lower() in _OF_FILES and not settings.is_folder(folder):
+            raise OutputError(
+                f"{out_path} looks like the name of a file, and each index has a file of its own in a folder; name the "
+                f"folder, as {folder.stem}."
+            )
+        return folder / self._engine.layer.name
 
     def _stem(self, index: str, mask: str) -> str:
         stem = f"{self._engine.layer.name}_{index}_{self.request.first}_{self.request.last}"

@@ -1,0 +1,58 @@
+"""Keywords that are misspelled, or called as in other tools: the error says which one is meant."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from sen2chain.errors import UnknownKeywordError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+# Too far from the right one for a comparison of letters.
+_MEANT = {
+    "mask": ("masks",), "index": ("indices",), "indexes": ("indices",), "cloud_mask": ("masks",),
+    "start": ("date_min", "datemin"), "date_start": ("date_min", "datemin"), "start_date": ("date_min", "datemin"),
+    "date_from": ("date_min", "datemin"), "first": ("date_min", "datemin"), "begin": ("date_min", "datemin"),
+    "end": ("date_max", "datemax"), "date_end": ("date_max", "datemax"), "end_date": ("date_max", "datemax"),
+    "date_to": ("date_max", "datemax"), "last": ("date_max", "datemax"), "stop": ("date_max", "datemax"),
+    "cloud_cover": ("cover_max",), "max_clouds": ("cover_max",), "max_cloud_cover": ("cover_max",),
+    "file": ("vectors_file",), "shapefile": ("vectors_file",), "vector": ("vectors_file",),
+    "workers": ("multiproc",), "threads": ("multiproc",), "n_jobs": ("multiproc",), "nb_proc": ("multiproc",),
+    "field": ("field_names",), "archive": ("library",), "statistics": ("stats",), "iter": ("iterations",),
+    "all": ("alldata",), "all_data": ("alldata",), "smooth": ("smoothing",), "format": ("formats",),
+    "all_touched": ("pixels",), "replace": ("overwrite",),
+}  # fmt: skip
+
+
+def suggesting(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Decorate a function or method so that a keyword it does not have is answered with the one that is meant."""
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} and name != "self"
+    ]
+    title = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Returned:
+        for name in keywords:
+            if name not in known:
+                raise UnknownKeywordError(title, name, known, meant(name, known))
+        return function(*arguments, **keywords)
+
+    return checked
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """Return the keyword that is most likely meant; an empty text where none is."""
+    plain = name.lower().strip("_")
+    said = [word for word in _MEANT.get(plain, ()) if word in known]
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.7)
+    return next(iter([*said, *near]), "")
