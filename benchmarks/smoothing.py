@@ -18,7 +18,7 @@ import pandas as pd
 from sen2chain.smoothing import METHODS, Smoother, smooth_original
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -57,12 +57,16 @@ CASES = (
 )
 
 
-def main() -> None:
+SPEED = ((70, 1), (150, 3), (150, 6))
+"""Dates and years of the series whose smoothing is timed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, make, smooth, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing", description=__doc__)
     parser.add_argument("--features", type=int, default=90, help="features of each kind of series (default: 90)")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows = [
         {"series": case.name, "method": method, **errors}
         for case in CASES
@@ -73,8 +77,11 @@ def main() -> None:
     for row in rows:
         print(f"| {' | '.join(v if isinstance(v, str) else f'{v:.4f}' for v in row.values())} |")
     print()
-    for method, seconds in speed(options.seed).items():
-        print(f"{method}: {1000 * seconds:.2f} ms for a feature with 70 dates")
+    print("| ms per feature with | " + " | ".join(ways()) + " |\n|---|" + "---:|" * len(ways()))
+    for dates, years in SPEED:
+        found = speed(options.seed, dates, years, options.features)
+        what = f"{dates} dates in {years} year{'s' * (years > 1)}"
+        print(f"| {what} | " + " | ".join(f"{1000 * seconds:.2f}" for seconds in found.values()) + " |")
 
 
 def make(case: Case, features: int, seed: int) -> pd.DataFrame:
@@ -193,10 +200,10 @@ def _mae(error: Floats) -> float:
     return float(np.mean(np.abs(error)))
 
 
-def speed(seed: int, features: int = 300) -> dict[str, float]:
-    """Seconds per feature of each way, statistics included, on series of a year with 70 dates; after a first call."""
+def speed(seed: int, dates: int, years: int, features: int) -> dict[str, float]:
+    """Seconds per feature of each way, statistics included, on evenly spread dates; after a first call."""
     found = {}
-    rows = pd.concat(_seventy(features, seed), ignore_index=True)
+    rows = pd.concat(_spread(features, seed, dates, years), ignore_index=True)
     for name, way in ways().items():
         way(rows[rows["fid"] < 3])
         begin = time.perf_counter()
@@ -205,10 +212,10 @@ def speed(seed: int, features: int = 300) -> dict[str, float]:
     return found
 
 
-def _seventy(features: int, seed: int) -> Iterator[pd.DataFrame]:
-    always = replace(CASES[2], clear=2.0, years=1)
+def _spread(features: int, seed: int, dates: int, years: int) -> Iterator[pd.DataFrame]:
+    always = replace(CASES[2], clear=2.0, years=years)
     for _, rows in make(always, features, seed).groupby("fid"):
-        yield rows.iloc[np.linspace(0, len(rows) - 1, 70).astype(int)]
+        yield rows.iloc[np.linspace(0, len(rows) - 1, dates).astype(int)]
 
 
 if __name__ == "__main__":

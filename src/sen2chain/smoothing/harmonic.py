@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.compiled import kernel
 from sen2chain.smoothing.observations import STEP
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ SMALLEST = 1e-9
 """Distance, in index units, that costs no weight even where most observations lie on the curve."""
 TO_SIGMA = 1.4826
 """Standard deviation of normal errors in relation to the median of their sizes."""
+_ANGLE = 2 * np.pi / YEAR * np.arange(4 * YEAR)
+_WAVES = np.stack([np.cos(_ANGLE), np.sin(_ANGLE), np.cos(2 * _ANGLE), np.sin(2 * _ANGLE)], axis=1)
+"""Waves of every day, (1461, 4): after four years they are the same."""
 
 
 def fit(observations: Observations, days: Days) -> Floats:
@@ -53,59 +57,122 @@ def fit(observations: Observations, days: Days) -> Floats:
     numpy.ndarray
         (days,) float64, in the observations' unit; NaN for a feature without observations.
     """
-    out = np.full(len(days.day), np.nan)
-    for f in range(observations.features):
-        here = slice(observations.starts[f], observations.starts[f + 1])
-        there = slice(days.starts[f], days.starts[f + 1])
-        day = observations.day[here]
-        if len(day):
-            asked = np.clip(days.day[there], day[0], day[-1])
-            out[there] = _curve(day, observations.value[here], observations.weight[here], asked)
-    return out
+    starts, counts = observations.starts, np.diff(observations.starts)
+    if not len(observations.day):
+        return np.full(len(days.day), np.nan)
+    first = observations.day[np.minimum(starts[:-1], len(observations.day) - 1)]
+    last = observations.day[starts[1:] - 1]
+    middle = (0.5 * (first + last)).astype(np.float64)
+    terms = _terms(observations.day, middle[observations.feature])
+    size = _sizes(starts, first, last, terms, observations.weight)
+    terms *= np.arange(max(SIZES)) < size[observations.feature, None]
+    weight = observations.weight
+    coefficients = _solutions(starts, size, terms, weight, observations.value)
+    for _ in range(ROUNDS):
+        weight = np.empty_like(weight)
+        _adjust(starts, terms, observations.weight, observations.value, coefficients, weight)
+        coefficients = _solutions(starts, size, terms, weight, observations.value)
+    feature = np.repeat(np.arange(len(counts)), np.diff(days.starts))
+    asked = _terms(np.clip(days.day, first[feature], last[feature]), middle[feature])
+    return np.where(counts[feature] > 0, np.einsum("ij,ij->i", asked, coefficients[feature]), np.nan)
 
 
-def _basis(day: Ints, middle: float) -> Floats:
-    """Values of all terms at these days, (days, 6)."""
-    angle = 2 * np.pi / YEAR * day
+def _terms(day: Ints, middle: Floats) -> Floats:
+    """Values of all terms at these days, (days, 6); `middle` of each is where the trend is 0."""
     terms = np.ones((len(day), max(SIZES)))
-    terms[:, 1], terms[:, 2] = np.cos(angle), np.sin(angle)
-    terms[:, 3], terms[:, 4] = np.cos(2 * angle), np.sin(2 * angle)
+    terms[:, 1:5] = _WAVES[day % len(_WAVES)]
     terms[:, 5] = (day - middle) / YEAR
     return terms
 
 
-def _curve(day: Ints, value: Floats, weight: Floats, asked: Ints) -> Floats:
-    """Fit one feature and evaluate."""
-    middle = 0.5 * float(day[0] + day[-1])
-    basis = _basis(day, middle)
-    size = _size(day, weight, basis, _basis(np.arange(day[0], day[-1] + 1, STEP), middle))
-    basis = basis[:, :size]
-    coefficients = _solution(basis, weight, value)
-    for _ in range(ROUNDS):
-        # An observation of weight w has errors larger by 1 / sqrt(w).
-        distance = np.abs(value - basis @ coefficients) * np.sqrt(weight)
-        limit = max(HUBER * TO_SIGMA * float(np.median(distance)), SMALLEST)
-        coefficients = _solution(basis, weight * limit / np.maximum(distance, limit), value)
-    return _basis(asked, middle)[:, :size] @ coefficients
-
-
-def _solution(basis: Floats, weight: Floats, value: Floats) -> Floats:
-    weighted = basis * weight[:, None]
-    return np.linalg.solve(weighted.T @ basis, weighted.T @ value).astype(np.float64)
-
-
-def _size(day: Ints, weight: Floats, basis: Floats, between: Floats) -> int:
+def _sizes(starts: Ints, first: Ints, last: Ints, terms: Floats, weight: Floats) -> Ints:
     """Find the most terms with which no value of the curve is less certain than one observation is.
 
     The variance of the curve at x, in relation to that of an observation of weight 1, is x' (X' W X)^-1 x. Where waves
-    would swing in a season without observations it is large.
+    would swing in a season without observations it is large. Days are looked at every `STEP`.
     """
+    counts = np.diff(starts)
+    found = np.where(counts > 0, SIZES[-1], 0)
+    normal, _ = _equations(starts, terms, weight, weight)
+    open_ = np.ones(len(counts), dtype=bool)
     for size in SIZES[:-1]:
-        if len(day) < PER_TERM * size or (size == max(SIZES) and day[-1] - day[0] < TREND_FROM):
+        asked = open_ & (counts >= PER_TERM * size)
+        if size == max(SIZES):
+            asked &= last - first >= TREND_FROM
+        place = np.flatnonzero(asked)
+        place = place[np.linalg.cond(normal[place, :size, :size]) < SINGULAR]
+        variance, inverse = np.empty(len(place)), np.linalg.inv(normal[place, :size, :size]).astype(np.float64)
+        _largest_variance(first[place], last[place], inverse, _WAVES, variance)
+        place = place[variance <= 1]
+        found[place], open_[place] = size, False
+    return found
+
+
+def _solutions(starts: Ints, size: Ints, terms: Floats, weight: Floats, value: Floats) -> Floats:
+    """Solve the normal equations of every feature; coefficients of terms that it does not have are 0."""
+    normal, right = _equations(starts, terms, weight, value)
+    place = np.arange(max(SIZES))
+    normal[:, place, place] += place >= size[:, None]
+    return np.linalg.solve(normal, right[:, :, None])[:, :, 0].astype(np.float64, copy=False)
+
+
+def _equations(starts: Ints, terms: Floats, weight: Floats, value: Floats) -> tuple[Floats, Floats]:
+    """Sum up X' W X, (features, 6, 6), and X' W y, (features, 6)."""
+    normal = np.zeros((len(starts) - 1, terms.shape[1], terms.shape[1]))
+    right = np.zeros(normal.shape[:2])
+    _sum_up(starts, terms, weight, value, normal, right)
+    return normal, right
+
+
+@kernel("void(int64[::1], float64[:, ::1], float64[::1], float64[::1], float64[:, :, ::1], float64[:, ::1])")
+def _sum_up(starts: Ints, terms: Floats, weight: Floats, value: Floats, normal: Floats, right: Floats) -> None:
+    """Fill both sides of the normal equations, which hold 0."""
+    for g in range(starts.size - 1):
+        for i in range(starts[g], starts[g + 1]):
+            for j in range(terms.shape[1]):
+                weighted = weight[i] * terms[i, j]
+                right[g, j] += weighted * value[i]
+                for k in range(j + 1):
+                    normal[g, j, k] += weighted * terms[i, k]
+        for j in range(terms.shape[1]):
+            for k in range(j):
+                normal[g, k, j] = normal[g, j, k]
+
+
+@kernel("void(int64[::1], float64[:, ::1], float64[::1], float64[::1], float64[:, ::1], float64[::1])")
+def _adjust(starts: Ints, terms: Floats, weight: Floats, value: Floats, coefficients: Floats, adjusted: Floats) -> None:
+    """Take weight from observations that are far from the curve."""
+    for g in range(starts.size - 1):
+        a, b = starts[g], starts[g + 1]
+        if a == b:
             continue
-        normal = (basis[:, :size] * weight[:, None]).T @ basis[:, :size]
-        if np.linalg.cond(normal) < SINGULAR:
-            x = between[:, :size]
-            if np.einsum("ij,ji->i", x, np.linalg.solve(normal, x.T)).max() <= 1:
-                return size
-    return SIZES[-1]
+        distance = np.empty(b - a)
+        for i in range(a, b):
+            curve = 0.0
+            for k in range(terms.shape[1]):
+                curve += terms[i, k] * coefficients[g, k]
+            # An observation of weight w has errors larger by 1 / sqrt(w).
+            distance[i - a] = abs(value[i] - curve) * np.sqrt(weight[i])
+        limit = max(HUBER * TO_SIGMA * np.median(distance), SMALLEST)
+        for i in range(a, b):
+            adjusted[i] = weight[i] * limit / max(distance[i - a], limit)
+
+
+@kernel("void(int64[::1], int64[::1], float64[:, :, ::1], float64[:, ::1], float64[::1])")
+def _largest_variance(first: Ints, last: Ints, inverse: Floats, waves: Floats, out: Floats) -> None:
+    """Find the largest x' (X' W X)^-1 x between the first and the last day of each feature."""
+    size = inverse.shape[1]
+    x = np.ones(max(SIZES))
+    for g in range(first.size):
+        largest, middle = 0.0, 0.5 * (first[g] + last[g])
+        for day in range(first[g], last[g] + 1, STEP):
+            x[1:5] = waves[day % waves.shape[0]]
+            x[5] = (day - middle) / YEAR
+            variance = 0.0
+            for j in range(size):
+                along = 0.0
+                for k in range(size):
+                    along += inverse[g, j, k] * x[k]
+                variance += x[j] * along
+            largest = max(largest, variance)
+        out[g] = largest

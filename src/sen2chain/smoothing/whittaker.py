@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 LAMBDAS = tuple(float(10 ** (k / 2)) for k in range(2, 15))
 """From 10 to 10 million in half powers of ten. With a full observation each 5 days they halve waves of 17 days to
 530 days' length."""
+LANES = 16
+"""Lambdas that are worked on side by side, the last one as often as there is room: a processor divides 4 or 8 numbers
+at a time, and steps from day to day wait for each other, those of several lambdas do not."""
+D, E, F, Z = range(0, 4 * LANES, LANES)
+"""Where the two factors, with one and two days between, and the solution of each lambda begin in the row of a day."""
+ROW = 4 * LANES
+"""Numbers of a day. Rows lie in one array of one axis, so that the compiler sees that they do not overlap."""
 
 
 def fit(observations: Observations, days: Days) -> Floats:
@@ -44,99 +51,76 @@ def fit(observations: Observations, days: Days) -> Floats:
     out = np.full(len(days.day), np.nan)
     _fit(
         observations.starts, observations.day, observations.value, observations.weight, days.starts, days.day,
-        np.array(LAMBDAS), out,
+        np.pad(np.array(LAMBDAS), (0, LANES - len(LAMBDAS)), "edge"), out,
     )  # fmt: skip
     return out
 
 
 @helper
-def _factor(weight: Floats, lam: float, d: Floats, e: Floats, f: Floats) -> None:
-    """Factor W + lambda D'D = L diag(d) L', L with ones on its diagonal and e and f below it; n >= 3 days."""
+def _forward(weight: Floats, right: Floats, lambdas: Floats, rows: Floats) -> None:
+    """Factor W + lambda D'D = L diag(d) L', L with ones on its diagonal and e and f below it, and solve L z = right.
+
+    `rows` begins with two days of zeros, so that the first days need no rule of their own. At least 3 days.
+    """
     n = weight.size
     for i in range(n):
         # Rows of D'D: 1 5 6 6 ... 6 5 1 on the diagonal, -2 -4 -4 ... -4 -2 beside it, then 1.
         inside = min(i, n - 1 - i, 2)
-        a = 1.0 if inside == 0 else 5.0 if inside == 1 else 6.0
+        on = 1.0 if inside == 0 else 5.0 if inside == 1 else 6.0
         if n == 3 and i == 1:
-            a = 4.0
-        a = weight[i] + lam * a
-        b = lam * (-2.0 if i in {0, n - 2} else -4.0)
-        if i > 0:
-            a -= d[i - 1] * e[i - 1] * e[i - 1]
-            b -= d[i - 1] * e[i - 1] * f[i - 1]
-        if i > 1:
-            a -= d[i - 2] * f[i - 2] * f[i - 2]
-        d[i] = a
-        e[i] = b / a if i < n - 1 else 0.0
-        f[i] = lam / a if i < n - 2 else 0.0
+            on = 4.0
+        inside = min(i, n - 2 - i)
+        beside = 0.0 if inside < 0 else -2.0 if inside == 0 else -4.0
+        far = 1.0 if i < n - 2 else 0.0
+        w, r = weight[i], right[i]
+        days = rows[i * ROW : (i + 3) * ROW]  # the day before yesterday, yesterday, and the day itself
+        for k in range(LANES):
+            e1, f2 = days[ROW + E + k], days[F + k]
+            d = w + lambdas[k] * on - days[ROW + D + k] * e1 * e1 - days[D + k] * f2 * f2
+            days[2 * ROW + D + k] = d
+            days[2 * ROW + E + k] = (lambdas[k] * beside - days[ROW + D + k] * e1 * days[ROW + F + k]) / d
+            days[2 * ROW + F + k] = lambdas[k] * far / d
+            days[2 * ROW + Z + k] = r - e1 * days[ROW + Z + k] - f2 * days[Z + k]
 
 
 @helper
-def _solve(right: Floats, d: Floats, e: Floats, f: Floats, z: Floats) -> None:
-    """Solve with the factors."""
-    n = right.size
-    for i in range(n):
-        z[i] = right[i]
-        if i > 0:
-            z[i] -= e[i - 1] * z[i - 1]
-        if i > 1:
-            z[i] -= f[i - 2] * z[i - 2]
-    for i in range(n - 1, -1, -1):
-        z[i] /= d[i]
-        if i < n - 1:
-            z[i] -= e[i] * z[i + 1]
-        if i < n - 2:
-            z[i] -= f[i] * z[i + 2]
-
-
-@helper
-def _inverse_diagonal(d: Floats, e: Floats, f: Floats, s: Floats) -> None:
-    """Diagonal of the inverse of what was factored, from its last row on.
+def _backward(weight: Floats, rows: Floats, inverse: Floats, s: Floats) -> None:
+    """Solve diag(d) L' z = z, and find the diagonal of the inverse of what was factored on days with observations.
 
     M. F. Hutchinson and F. R. de Hoog 1985, https://doi.org/10.1007/BF01389878.
     """
-    n = d.size
-    near, far, beside = 0.0, 0.0, 0.0  # the inverse at (i + 1, i + 1), (i + 2, i + 2) and (i + 1, i + 2)
+    n = weight.size
+    rows[(n + 2) * ROW : (n + 4) * ROW] = 0.0
+    inverse[:] = 0.0  # at (i + 1, i + 1), (i + 2, i + 2) and (i + 1, i + 2)
     for i in range(n - 1, -1, -1):
-        one = -e[i] * near - f[i] * beside
-        two = -e[i] * beside - f[i] * far
-        s[i] = 1.0 / d[i] - e[i] * one - f[i] * two
-        near, far, beside = s[i], near, one
+        days = rows[(i + 2) * ROW : (i + 5) * ROW]  # the day, tomorrow, and the day after
+        for k in range(LANES):
+            d, e, f = days[D + k], days[E + k], days[F + k]
+            days[Z + k] = days[Z + k] / d - e * days[ROW + Z + k] - f * days[2 * ROW + Z + k]
+            near, far, beside = inverse[k], inverse[LANES + k], inverse[2 * LANES + k]
+            first = -e * near - f * beside
+            second = -e * beside - f * far
+            inverse[k] = 1.0 / d - e * first - f * second
+            inverse[LANES + k] = near
+            inverse[2 * LANES + k] = first
+        if weight[i] > 0:
+            s[i * LANES : (i + 1) * LANES] = inverse[:LANES]
 
 
 @helper
-def _left_out(day: Ints, value: Floats, weight: Floats, z: Floats, s: Floats) -> float:
-    """Weighted squares of the errors of each observation when it is left out."""
-    total = 0.0
+def _best(day: Ints, value: Floats, weight: Floats, rows: Floats, s: Floats) -> int:
+    """Find the lambda with the least weighted squares of the errors of each observation when it is left out."""
+    total = np.zeros(LANES)
     for i in range(day.size):
-        error = (value[i] - z[day[i] - day[0]]) / max(1.0 - weight[i] * s[day[i] - day[0]], 1e-6)
-        total += weight[i] * error * error
-    return total
-
-
-@helper
-def _smooth(day: Ints, value: Floats, weight: Floats, lambdas: Floats) -> Floats:
-    """Smooth one feature; return z of every day from its first to its last."""
-    n = day[-1] - day[0] + 1
-    summed, right = np.zeros(n), np.zeros(n)
-    for i in range(day.size):
-        summed[day[i] - day[0]] += weight[i]
-        right[day[i] - day[0]] += weight[i] * value[i]
-    z, best = np.empty(n), np.empty(n)
-    if n < 3:  # nothing to be straight over; both days have observations
-        for i in range(n):
-            best[i] = right[i] / summed[i]
-        return best
-    d, e, f, s = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    least = np.inf
-    for lam in lambdas:
-        _factor(summed, lam, d, e, f)
-        _solve(right, d, e, f, z)
-        _inverse_diagonal(d, e, f, s)
-        errors = _left_out(day, value, weight, z, s)
-        if errors < least:
-            least = errors
-            best[:] = z
+        y, w, at = value[i], weight[i], day[i] - day[0]
+        now, own = rows[(at + 2) * ROW : (at + 3) * ROW], s[at * LANES : (at + 1) * LANES]
+        for k in range(LANES):
+            error = (y - now[Z + k]) / max(1.0 - w * own[k], 1e-6)
+            total[k] += w * error * error
+    least, best = np.inf, 0
+    for k in range(LANES):
+        if total[k] < least:
+            least, best = total[k], k
     return best
 
 
@@ -145,10 +129,28 @@ def _fit(
     starts: Ints, day: Ints, value: Floats, weight: Floats, at_starts: Ints, at: Ints, lambdas: Floats, out: Floats
 ) -> None:
     """Fill `out`, which holds NaN, with the values at days `at`."""
+    longest = 0
+    for g in range(starts.size - 1):
+        if starts[g + 1] > starts[g]:
+            longest = max(longest, day[starts[g + 1] - 1] - day[starts[g]] + 1)
+    rows, s, inverse = np.zeros((longest + 4) * ROW), np.empty(longest * LANES), np.empty(3 * LANES)
+    summed, right = np.empty(longest), np.empty(longest)
     for g in range(starts.size - 1):
         a, b = starts[g], starts[g + 1]
         if a == b:
             continue
-        z = _smooth(day[a:b], value[a:b], weight[a:b], lambdas)
+        n = day[b - 1] - day[a] + 1
+        summed[:n], right[:n] = 0.0, 0.0
+        for i in range(a, b):
+            summed[day[i] - day[a]] += weight[i]
+            right[day[i] - day[a]] += weight[i] * value[i]
+        best = 0
+        if n < 3:  # nothing to be straight over; both days have observations
+            for i in range(n):
+                rows[(i + 2) * ROW + Z] = right[i] / summed[i]
+        else:
+            _forward(summed[:n], right[:n], lambdas, rows)
+            _backward(summed[:n], rows, inverse, s)
+            best = _best(day[a:b], value[a:b], weight[a:b], rows, s)
         for j in range(at_starts[g], at_starts[g + 1]):
-            out[j] = z[min(max(at[j] - day[a], 0), z.size - 1)]
+            out[j] = rows[(min(max(at[j] - day[a], 0), n - 1) + 2) * ROW + Z + best]
