@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -20,13 +21,17 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from numba.core.errors import NumbaError, TypingError
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
-from sen2chain.errors import ExecutorError, RequestError, UnknownNameError
+from sen2chain.cli import main
+from sen2chain.errors import ExecutorError, LayerError, RequestError, UnknownNameError, UnreadableError
 from sen2chain.execute import Coverages, RowRules, cluster, execute, executors, resolve_executor
 from sen2chain.execute import task as task_room
 from sen2chain.execute.cluster import Cluster, Job
 from sen2chain.execute.executors import Serial, Threads
+from sen2chain.execute.task import TaskResult
 from sen2chain.parallel import ahead
 from sen2chain.records import Reason
 
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.execute import Executor
     from sen2chain.plan import Task
 
 MASKS = ["CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "SCL-3-8-9-10-11-ITER1"]
@@ -245,16 +250,113 @@ def test_a_product_that_once_failed_is_tried_again(
 
 
 def test_a_failure_shows_in_report_and_exit_state(season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> TaskResult:
-        raise ZeroDivisionError("odd")
+    def fail(task: Task, *_: Any) -> TaskResult:
+        # Two classes: one and the same for all would be no fault of the products.
+        raise (ZeroDivisionError if task is tasks[0] else KeyError)("odd")
 
     monkeypatch.setattr(executors, "extract", fail)
-    found = series(season, executor="serial").run()
+    found = series(season, executor="serial")
+    tasks = found.plan.tasks
+    found.run()
     assert found.rows == 0
     assert found.incomplete
     assert (found.report["failed"] == 16).all()
     assert "failed each of the three times" in found.why_nothing()
     assert "ZeroDivisionError: odd" in found.why_nothing()
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(2)])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_the_same_error_in_all_first_tasks_ends_the_run(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Executor, count: int
+) -> None:
+    tasks, coverages = prepared(season, tmp_path)
+
+    def run(*errors: type[Exception] | None) -> list[TaskResult]:
+        """Fail at the first tasks, and at all after them with the last of these errors."""
+        raised = dict(zip_longest(map(id, tasks[:count]), errors[:count], fillvalue=errors[-1]))
+
+        def fail(task: Task, *_: Any) -> TaskResult:
+            error = raised[id(task)]
+            if error is None:
+                return TaskResult(task, None, ())
+            raise error("odd")
+
+        monkeypatch.setattr(executors, "extract", fail)
+        return list(execute(tasks[:count], coverages, RowRules(), executor))
+
+    if count == 1:
+        assert [type(result.error) for result in run(KeyError)] == [KeyError]
+    else:
+        with pytest.raises(ExecutorError, match=rf"The first {min(count, 4)} .*, KeyError: 'odd', so") as ended:
+            run(KeyError)
+        assert isinstance(ended.value.__cause__, KeyError)
+        with pytest.raises(LayerError, match="odd"):
+            run(LayerError)
+    for errors in ((OSError,), (UnreadableError,), (TimeoutError,), (ValueError, KeyError), (None, KeyError)):
+        if count > 1 or len(errors) == 1:
+            assert len(run(*errors)) == count
+    late = (KeyError, KeyError, KeyError, ValueError, KeyError)
+    if count > 3:
+        assert [type(result.error) for result in run(*late)][:4] == [*late[:4]]
+
+
+@pytest.mark.parametrize("error", [MemoryError, ImportError, ModuleNotFoundError, NumbaError, TypingError])
+def test_what_no_product_is_to_blame_for_ends_the_run_at_once(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    tasks, coverages = prepared(season, tmp_path)
+    tried = []
+
+    def fail(task: Task, *_: Any) -> TaskResult:
+        tried.append(task)
+        if len(tried) == 3:
+            raise error("as it is")
+        return TaskResult(task, None, ())
+
+    monkeypatch.setattr(executors, "extract", fail)
+    with pytest.raises(ExecutorError, match=rf"The run ended at {tasks[2].product} with {error.__name__}: as it is; "):
+        list(execute(tasks, coverages, RowRules(), Serial()))
+    assert len(tried) == 3
+
+
+def test_nothing_is_entered_as_failed_when_all_fail(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "extract", lambda *_: 1 / 0)
+    compilation = TimeSeriesCompil(
+        season.layer, indices=["NDVI"], masks=MASKS[:1], library=season.library, extraction=tmp_path
+    )
+    with pytest.raises(ExecutorError, match="The first 4 acquisitions failed with the same error, ZeroDivision"):
+        compilation.extract_data()
+    assert not compilation.report["failed"].any()
+    command = ["update", str(season.layer), "--library", str(season.library), "--extraction", str(tmp_path)]
+    ended = CliRunner().invoke(main, [*command, "--index", "NDVI"])
+    assert ended.exit_code == 1
+    assert "ZeroDivisionError: division by zero, so it is not a fault" in ended.output
+    ended = CliRunner().invoke(main, [*command, "--index", "NDVI", "--debug"])
+    assert isinstance(ended.exception, ExecutorError)
+    assert isinstance(ended.exception.__cause__, ZeroDivisionError)
+
+
+def test_workers_return_what_ends_a_run_so_that_dask_does_not_try_it_again(
+    season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, coverages = prepared(season, tmp_path / "coverage")
+
+    class Future:
+        status = "finished"
+
+        def result(self) -> object:
+            return cluster.extract_on_worker(tasks[0], Job("", "", "center", None, RowRules()))
+
+    def fail(*_: Any) -> TaskResult:
+        raise MemoryError
+
+    monkeypatch.setattr(cluster, "_coverages", lambda _: coverages)
+    monkeypatch.setattr(cluster, "extract", fail)
+    with pytest.raises(ExecutorError, match=f"The run ended at {tasks[0].product} with MemoryError; use fewer"):
+        cluster._result(Future(), tasks[0], coverages, RowRules())
 
 
 def test_a_worker_that_cannot_read_the_layer_says_what_to_do(

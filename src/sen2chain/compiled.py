@@ -18,6 +18,9 @@ import numba
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CompilationError = numba.core.errors.NumbaError
+"""What numba raises where it cannot compile."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import ExecutorError, LayerError
 from sen2chain.execute.coverages import Coverages
-from sen2chain.execute.executors import ATTEMPTS, failed_result
+from sen2chain.execute.executors import ATTEMPTS, FATAL, failed_result, fatal
 from sen2chain.execute.task import extract
 from sen2chain.parallel import ahead
 from sen2chain.vectors import keep, load
@@ -126,12 +126,14 @@ def _threads(client: Any) -> int:
 def _result(future: Any, task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
     """Wait for a task; one that fails again and again is reported."""
     try:
-        result: TaskResult = future.result()
+        result: TaskResult | BaseException = future.result()
     except Exception as error:
         if future.status != "error":  # it is not the task that failed
             raise ExecutorError(_LOST) from error
         logger.warning("%s failed on the workers", task.product, exc_info=True)
         return failed_result(task, coverages, rules, error)
+    if isinstance(result, BaseException):
+        raise fatal(task, result) from result
     return result
 
 
@@ -141,9 +143,12 @@ _kept: OrderedDict[tuple[str, str, str, float | None], Coverages] = OrderedDict(
 _lock = threading.Lock()
 
 
-def extract_on_worker(task: Task, job: Job) -> TaskResult:
-    """Run a task on a worker."""
-    return extract(task, _coverages(job), job.rules)
+def extract_on_worker(task: Task, job: Job) -> TaskResult | BaseException:
+    """Run a task on a worker; what ends the run is returned, since Dask would try again what is raised."""
+    try:
+        return extract(task, _coverages(job), job.rules)
+    except FATAL as error:
+        return error
 
 
 def _coverages(job: Job) -> Coverages:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from sen2chain.compiled import CompilationError
+from sen2chain.errors import ExecutorError
 from sen2chain.execute.rows import failed_batch
 from sen2chain.execute.task import TaskResult, extract
 from sen2chain.parallel import apart, in_threads
@@ -21,8 +24,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # numba writes its messages for a terminal
+
 ATTEMPTS = 3
 """How often a task is tried before it is reported as failed."""
+
+FATAL = (MemoryError, ImportError, CompilationError)
+"""What is no fault of a product and meets the next one as well, so that it ends the run at once."""
 
 
 class Executor(Protocol):
@@ -60,6 +68,8 @@ def _attempt(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
     for attempt in range(ATTEMPTS):
         try:
             return extract(task, coverages, rules)
+        except FATAL as error:
+            raise fatal(task, error) from error
         except Exception as error:  # what is foreseen ends as a reason within the task
             logger.warning("%s failed, attempt %d of %d", task.product, attempt + 1, ATTEMPTS, exc_info=True)
             last = error
@@ -68,11 +78,28 @@ def _attempt(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
 
 def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: BaseException) -> TaskResult:
     """Report a task that failed each time it was tried."""
-    detail = f"{task.product} failed {ATTEMPTS} times, the last time with {type(error).__name__}: {error}"
+    detail = f"{task.product} failed {ATTEMPTS} times, the last time with {as_text(error)}."
     batches = tuple(
         failed_batch(
             task.product, output, output.reason or Reason.FAILED, output.detail or detail, coverages.layer, rules
         )
         for output in task.outputs
     )
-    return TaskResult(task, None, batches)
+    return TaskResult(task, None, batches, error)
+
+
+def fatal(task: Task, error: BaseException) -> ExecutorError:
+    """Say why a run ends although products are left."""
+    advice = {
+        MemoryError: "use fewer workers (multiproc, --workers), fewer features or fewer indices at a time",
+        ImportError: "install sen2chain and its libraries again",
+        CompilationError: "install numba and llvmlite again, in versions that go together",
+    }
+    mend = next(text for kind, text in advice.items() if isinstance(error, kind))
+    return ExecutorError(f"The run ended at {task.product} with {as_text(error)}; {mend}.")
+
+
+def as_text(error: BaseException) -> str:
+    """Return an error's class and the first line of what it says."""
+    said = _COLOURS.sub("", str(error)).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -9,8 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from sen2chain.errors import GridMismatchError, RequestError, UnknownNameError
-from sen2chain.execute.executors import Executor, Serial, Threads
+from sen2chain.errors import (
+    ExecutorError,
+    GridMismatchError,
+    RasterError,
+    RequestError,
+    Sen2ChainError,
+    UnknownNameError,
+)
+from sen2chain.execute.executors import Executor, Serial, Threads, as_text
 from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
 from sen2chain.parallel import apart, workers
@@ -29,6 +36,8 @@ ExecutorName = Literal["serial", "threads", "dask"]
 
 # Products that have to agree on the grid of their tile.
 _AGREEING = 2
+# Tasks that, when all of them fail in the same way, speak for the others.
+_FIRST = 4
 # Results that may wait for their tile's grid.
 _PATIENCE = 16
 
@@ -96,8 +105,14 @@ def execute(
         Tile -> grid -> number of its products that had it in earlier runs.
     sent
         Called with each task just before it is handed to the executor.
+
+    Raises
+    ------
+    ExecutorError
+        If the first tasks fail with the same error, which is no fault of reading, or the machine cannot run them.
     """
     results = (executor or Serial()).run(_Announced(tasks, sent) if sent else tasks, coverages, rules)
+    results = _without_common_fault(results, min(_FIRST, len(tasks)))
     yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
 
 
@@ -119,6 +134,28 @@ class _Announced(Sequence["Task"]):
             return _Announced(self._tasks[at], self._tell)
         self._tell(self._tasks[at])
         return self._tasks[at]
+
+
+def _without_common_fault(results: Iterator[TaskResult], first: int) -> Iterator[TaskResult]:
+    """End a run whose first tasks all fail in the same way: what would go on to fail is not the products.
+
+    Their results wait until one of them differs. Faults of reading belong to products, however many they are.
+    """
+    held: list[TaskResult] = []
+    for result in results:
+        held.append(result)
+        error = result.error
+        if error is None or isinstance(error, OSError | RasterError) or type(error) is not type(held[0].error):
+            break
+        if len(held) == first > 1:
+            if isinstance(error, Sen2ChainError):
+                raise error
+            raise ExecutorError(
+                f"The first {first} acquisitions failed with the same error, {as_text(error)}, so it is not a fault of "
+                "the products; run again with --debug (or look at the error's cause), and report what it shows."
+            ) from error
+    yield from held
+    yield from results
 
 
 def _one_grid_per_tile(

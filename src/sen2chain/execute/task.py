@@ -54,6 +54,8 @@ class TaskResult:
     """The product's 10 m grid; None when no raster could be opened."""
     batches: tuple[Batch, ...]
     """One for each output of the task, in that order."""
+    error: BaseException | None = None
+    """What made the whole task fail each time it was tried."""
 
 
 def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
