@@ -55,7 +55,7 @@ def series(archive: Archive, layer: Path, **options: Any) -> TimeSeries:
 
 def ours(archive: Archive, layer: Path, out: Path, **options: Any) -> float:
     """Run sen2chain with its saved plan, from the layer's file to the CSV."""
-    return clock(lambda: series(archive, layer, **options).to_csv(out)) / len(archive.products)
+    return clock(lambda: series(archive, layer, **options).to_csv(out, overwrite=True)) / len(archive.products)
 
 
 # ---------------------------------------------------------------------------------------------------------------- floor

@@ -40,7 +40,7 @@ from sen2chain import TimeSeries
 library, layer, out = sys.argv[1:]
 begin = time.perf_counter()
 series = TimeSeries(layer, ["NDVI"], masks="CM004", iterations=1, library=library, quiet=True)
-series.to_csv(out)
+series.to_csv(out, overwrite=True)
 seconds = time.perf_counter() - begin
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 2**20
 print(json.dumps([seconds, peak]))

@@ -36,7 +36,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
 def series(archive: demo.DemoArchive) -> Callable[..., TimeSeries]:
     """Make a time series of NDVI under CM001; keywords change it."""
 
-    def make(layer: Any = None, **changed: Any) -> TimeSeries:
+    def make(vectors: Any = None, **changed: Any) -> TimeSeries:
         options: dict[str, Any] = {
             "indices": ["NDVI"],
             "library": archive.library,
@@ -44,7 +44,7 @@ def series(archive: demo.DemoArchive) -> Callable[..., TimeSeries]:
             "quiet": True,
             **changed,
         }
-        return TimeSeries(archive.layer if layer is None else layer, **options)
+        return TimeSeries(archive.layer if vectors is None else vectors, **options)
 
     return make
 
@@ -129,7 +129,7 @@ def test_a_layer_is_the_same_by_its_place_or_its_content(
     series(tmp_path / "b" / "fields.shp").to_csv(out)
     frame.iloc[1:].to_file(tmp_path / "b" / "fields.shp")
     series(tmp_path / "b" / "fields.shp").to_csv(out)
-    with pytest.raises(OutputError, match=r"layer .*fields.shp in the file, .*fields.gpkg now"):
+    with pytest.raises(OutputError, match=r"layer .*fields.shp \(fields\) in the file, .*fields.gpkg \(fields\) now"):
         series(place).to_csv(out)
     # A relative path is another one in another folder.
     monkeypatch.chdir(tmp_path / "b")
@@ -138,6 +138,18 @@ def test_a_layer_is_the_same_by_its_place_or_its_content(
     frame.iloc[2:].to_file("fields.shp")
     with pytest.raises(OutputError, match="is another result: layer"):
         series("fields.shp").to_csv(out)
+
+
+def test_layers_of_one_file_are_told_apart_whatever_they_are_called(
+    series: Callable[..., TimeSeries], archive: demo.DemoArchive, tmp_path: Path
+) -> None:
+    frame, place = gpd.read_file(archive.layer), tmp_path / "two.gpkg"
+    frame.to_file(place, layer="north")
+    frame.iloc[:2].to_file(place, layer="south")
+    series(place, layer="north", name="mine").to_csv(tmp_path)
+    series(place, layer="north", name="mine").to_csv(tmp_path)
+    with pytest.raises(OutputError, match=r"two\.gpkg \(two-north\) in the file, .*two\.gpkg \(two-south\) now"):
+        series(place, layer="south", name="mine").to_csv(tmp_path)
 
 
 def test_frames_without_a_name_are_the_same_by_their_content(

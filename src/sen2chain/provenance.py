@@ -91,7 +91,8 @@ def conditions(
             "scale": SCALE, "nodata": NODATA,
         },
         "layer": {
-            "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "crs": layer.crs,
+            "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "own_name": layer.own_name,
+            "crs": layer.crs,
             "features": len(layer), "sha256": layer.identity, "boxes_sha256": _boxes(layer),
             "repaired": list(layer.repaired), "null": list(layer.null), "empty": list(layer.empty),
         },
@@ -255,14 +256,16 @@ def _text(value: object) -> str:
 
 
 def _called(layer: Mapping[str, Any]) -> str:
-    return str(layer.get("path") or f"a GeoDataFrame of {layer.get('features', 'some')} features")
+    if not layer.get("path"):
+        return f"a GeoDataFrame of {layer.get('features', 'some')} features"
+    return f"{layer['path']} ({layer.get('own_name') or layer.get('name', '')})".removesuffix(" ()")
 
 
 def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Tell whether neither the place nor the content of two layers is the same."""
     if was.get("sha256") in {None, now["sha256"]} or was.get("boxes_sha256") == now["boxes_sha256"]:
         return False
-    if was.get("path") and now["path"]:
+    if was.get("path") and now["path"] and was.get("own_name", now["own_name"]) == now["own_name"]:
         before, after = PurePath(was["path"]), PurePath(now["path"])
         # Former versions wrote paths as they were given: relative ones are compared as far as they go.
         parts = tuple(part for part in before.parts if part != "..")

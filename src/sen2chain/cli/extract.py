@@ -76,7 +76,7 @@ def extract(layer_file: str, **options: Any) -> None:
     say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
     # What cannot be written is told before the work starts.
-    formats = options["formats"] or ("csv",)
+    formats = tuple(dict.fromkeys(options["formats"])) or ("csv",)
     if not overwrite:
         series.check_results(out, formats, report=report)
     if report is not None:

@@ -104,7 +104,7 @@ class Request:
         indices
             Names or `Index` values; None means the twelve.
         masks
-            Full names, bare names (completed by `keywords`) or `Mask` values; None means the mask of `keywords`.
+            Full names, short names (completed by `keywords`) or `Mask` values; None means the mask of `keywords`.
         keywords
             ``cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir``.
         date_min, date_max

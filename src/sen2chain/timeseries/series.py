@@ -76,8 +76,8 @@ class TimeSeries:
     reproject
         Kept for older scripts. Layers are always brought into the CRS of each tile.
     masks
-        Several cloud masks in one run, by full name or bare name (completed by the keywords above); results then
-        have a ``mask`` column.
+        Several cloud masks in one run, by full or short name, in any case; the keywords above complete CM003 and CM004.
+        Results then have a ``mask`` column. ``none`` masks nothing.
     library
         Folder of a Sen2Chain library; by default ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``.
     safe

@@ -60,6 +60,8 @@ class Layer:
     """The encoding of texts that the user gave."""
     given_crs: str | None = None
     """The CRS that the user gave."""
+    own_name: str | None = None
+    """What `name` would be if the user had not given one; tells the layers of a file apart."""
 
     @classmethod
     def of(cls, geometry: np.ndarray, crs: str, *, name: str = "layer", **options: Any) -> Self:

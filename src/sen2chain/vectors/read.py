@@ -99,7 +99,8 @@ def read_layer(
             found = _from_file(path, label, layer, cache, codec, given)
     known, fields = found
     _check_fields(field_names, fields, label)
-    return replace(known, name=stem or file_stem(known.name), encoding=codec, given_crs=_crs_text(given))
+    named = replace(known, name=stem or file_stem(known.name), own_name=known.name)
+    return replace(named, encoding=codec, given_crs=_crs_text(given))
 
 
 def check_name(name: object) -> str | None:
