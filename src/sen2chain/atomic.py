@@ -7,6 +7,7 @@ after that, so that the new name survives a power cut too.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self
 from sen2chain.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 # Where and by which process it is written; files of the first version lack that.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}(?:-(?P<place>[0-9a-f]{8})-(?P<process>[0-9]{1,10}))?\.tmp")
@@ -210,6 +212,61 @@ def sync(file: IO[bytes]) -> None:
     """Wait until a file's content is on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def sync_all(folder: Path, files: Sequence[Path]) -> None:
+    """Wait until the contents of several files are on the disk, at once where the system can do that.
+
+    Parameters
+    ----------
+    folder
+        A folder on the disk that all of them lie on.
+    files
+        The files, none of them open.
+    """
+    if len(files) > 1 and _sync_disk(folder):
+        return
+    for path in files:
+        with path.open("rb+") as file:
+            sync(file)
+
+
+def sync_folders(folder: Path, folders: Collection[Path]) -> None:
+    """Wait until the names in several folders are on the disk; the parameters are those of `sync_all`."""
+    if len(folders) < 2 or not _sync_disk(folder):
+        for path in folders:
+            sync_folder(path)
+
+
+def _sync_disk(folder: Path) -> bool:
+    """Wait until all that was written to a folder's disk is on it; False where the system cannot do or tell that."""
+    syncfs = _syncfs()
+    if syncfs is None:
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if syncfs(descriptor) == 0:
+            return True
+        code = ctypes.get_errno()
+    finally:
+        os.close(descriptor)
+    if code in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+        raise OSError(code, os.strerror(code), str(folder))
+    return False
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Return Linux's call that syncs one disk, from the version on in which it tells what could not be written."""
+    if sys.platform != "linux":
+        return None
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version is None or (int(version[1]), int(version[2])) < (5, 8):
+        return None
+    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def sync_folder(folder: Path) -> None:

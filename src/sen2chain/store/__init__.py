@@ -8,7 +8,7 @@ the folder of a layer again, and `resume` decides what is still to do.
 from __future__ import annotations
 
 from sen2chain.store.folder import COMPILED, ExtractionFolder, sweep
-from sen2chain.store.images import RawImage, list_images, read_image, write_image
+from sen2chain.store.images import ImageFiles, RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
@@ -20,6 +20,7 @@ __all__ = [
     "CompiledFile",
     "Entry",
     "ExtractionFolder",
+    "ImageFiles",
     "ImageLedger",
     "RawImage",
     "Recognised",

@@ -11,7 +11,7 @@ from sen2chain.ledger import Ledger
 from sen2chain.library import read_metadata
 from sen2chain.progress import counted
 from sen2chain.records import ProductId, Reason
-from sen2chain.store import NEW, Entry, State, what_is_new, write_image
+from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -138,9 +138,10 @@ class Update:
         if work.tasks:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
-            with contextlib.closing(engine.run(work.tasks, grids, inputs=work.inputs)) as results:
+            results = engine.run(work.tasks, grids, inputs=work.inputs)
+            with contextlib.closing(results), ImageFiles(self._folder.root) as files:
                 for result in results:
-                    self._store(result, work)
+                    self._store(result, work, files)
         self._tell_of_lossy_rows()
         return done
 
@@ -154,14 +155,14 @@ class Update:
             if entry.key not in planned and entry.state in {State.DONE, State.EMPTY, State.ORIGINAL}
         ]
 
-    def _store(self, result: TaskResult, work: Work) -> None:
+    def _store(self, result: TaskResult, work: Work, files: ImageFiles) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
         entries, gone = [], []
         cover, done = _cover_of(result.task), self._done
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
             entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
             if entry.state is State.DONE:
-                image = write_image(batch, self._folder, self._layout, self._raw_format)
+                image = write_image(batch, self._folder, self._layout, self._raw_format, files)
                 entry = replace(entry, file=image.path.name, size=image.size)
                 done.images, done.rows = done.images + 1, done.rows + entry.rows
             before = work.before.get(entry.key)
@@ -176,6 +177,7 @@ class Update:
             done.changed += entry.state is State.PENDING
             gone += [path for path in work.files.get(entry.key, []) if path.name != entry.file]
             entries.append(entry)
+        files.finish()
         done.acquisitions += 1
         self._ledger.record(entries)
         for path in gone:
