@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen2chain.atomic import check_folder
-from sen2chain.errors import OutputError
-from sen2chain.export import to_dataset, write_csv, write_parquet
+from sen2chain.errors import OutputError, RequestError
+from sen2chain.export import check_cube, to_dataset, write_csv, write_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,3 +251,27 @@ def test_several_indices_and_masks_lead() -> None:
 def test_no_row_gives_a_cube_without_dates() -> None:
     data = cube({("NDVI", "CM001"): series(["2021-01-01"], [0], [1.0])[:0]})
     assert dict(data.sizes) == {"fid": 3, "date": 0}
+
+
+def test_texts_of_a_cube_are_kept_once() -> None:
+    names = [f"S2A_MSIL2A_20210101T062459_N0214_R091_T40KCB_2021010{k}T084533_NDVI_CM001.jp2" for k in (3, 4)]
+    frame = series(["2021-01-01", "2021-01-02"] * 2, [0, 0, 2, 2], [1.0] * 4)
+    for texts in (pd.Series(names * 2, dtype=object), pd.Series(names * 2, dtype="category")):
+        data = cube({("NDVI", "CM001"): frame.assign(filename=texts.to_numpy())})["filename"].to_numpy()
+        assert data.tolist() == [names, ["", ""], names]
+        assert len({id(text) for text in data.ravel()}) == 3
+
+
+@pytest.mark.parametrize(("available", "fits"), [(None, True), (2 * 700 * 80 * 8, True), (2 * 700 * 80 * 8 - 1, False)])
+def test_a_cube_beyond_half_of_the_memory_is_refused(
+    available: int | None,
+    fits: bool,  # noqa: FBT001  # a column of the table
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sen2chain.export.memory", lambda: available)
+    size = {"features": 70, "steps": 10, "outputs": 4, "columns": 20}
+    if fits:
+        check_cube(**size, instead="to_parquet")
+        return
+    with pytest.raises(RequestError, match=r"70 features x 10 dates x 4 outputs x 20 columns takes .* use to_parquet"):
+        check_cube(**size, instead="to_parquet")

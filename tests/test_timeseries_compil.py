@@ -858,7 +858,7 @@ def test_aggregates_are_those_of_the_oracle(
     pd.testing.assert_frame_equal(parquet, got, check_dtype=False)
 
 
-def test_aggregates_as_a_cube(whole: TimeSeriesCompil) -> None:
+def test_aggregates_as_a_cube(whole: TimeSeriesCompil, monkeypatch: pytest.MonkeyPatch) -> None:
     cube = whole.to_xarray("monthly", aggregate=["mean", "count"])
     rows = oracle.one_row(oracle.raw_rows(whole.folder, "NDVI", CM004))
     want = oracle.aggregate(rows, "monthly").set_index(["fid", "period"])
@@ -871,6 +871,11 @@ def test_aggregates_as_a_cube(whole: TimeSeriesCompil) -> None:
     dates = whole.to_xarray()
     assert dates["mean"].dims == ("index", "fid", "date")
     assert set(cube["geometry"].dims) == {"fid"}
+    assert set(dates.data_vars) == set(whole.data["NDVI"]) - {"fid", *whole.layer.attributes.columns}
+    monkeypatch.setattr("sen2chain.export.memory", lambda: 1000)
+    for kind in (None, "monthly"):
+        with pytest.raises(RequestError, match=r"features x \d+ dates .* use compile_data"):
+            whole.to_xarray(kind)
 
 
 def test_an_index_without_rows_is_told_and_the_others_are_compiled(archive: demo.DemoArchive, tmp_path: Path) -> None:

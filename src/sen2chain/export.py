@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from sen2chain.atomic import replacing, writing
-from sen2chain.parallel import in_threads, workers
+from sen2chain.errors import RequestError
+from sen2chain.parallel import in_threads, memory, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,7 +140,8 @@ def to_dataset(
     Returns
     -------
     xarray.Dataset
-        Numbers are NaN and texts empty where there is no row, or no value.
+        Numbers are NaN and texts empty where there is no row, or no value. A number takes 8 bytes, and so does a text,
+        since equal texts are one object.
     """
     tables = {key: frame if along in frame else frame.reset_index() for key, frame in frames.items()}
     steps = pd.Index(sorted(set().union(*(table[along] for table in tables.values()))))
@@ -160,7 +162,7 @@ def to_dataset(
             number = pd.api.types.is_numeric_dtype(table[column])
             if column not in cubes:
                 cubes[column] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
-            cubes[column][cell] = table[column].to_numpy(float if number else object, na_value=np.nan if number else "")
+            cubes[column][cell] = table[column].to_numpy(float, na_value=np.nan) if number else _shared(table[column])
 
     taken = {*_KEYS, along, *cubes, "geometry"}
     coordinates = {
@@ -168,7 +170,8 @@ def to_dataset(
     }
     return xr.Dataset(
         {
-            name: (("index", "mask", "fid", along), cube, dict(definitions.get(name, {})))
+            # With fastpath, since otherwise xarray may make a text of its own for each cell.
+            name: xr.Variable(("index", "mask", "fid", along), cube, dict(definitions.get(name, {})), fastpath=True)
             for name, cube in cubes.items()
         },
         coords={
@@ -181,6 +184,38 @@ def to_dataset(
         },
         attrs={"sen2chain": to_json(provenance)},
     ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+
+
+def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str) -> None:
+    """Refuse a cube that needs more than half of the memory; its rows, and what is done with it, need some as well.
+
+    Parameters
+    ----------
+    features, steps, outputs
+        Its size: features, dates or periods, and indices times masks.
+    columns
+        Variables with a value for each cell, of 8 bytes each.
+    instead
+        What to call instead.
+
+    Raises
+    ------
+    RequestError
+        If it is too large.
+    """
+    needed, available = features * steps * outputs * columns * 8, memory()
+    if available is not None and needed > available / 2:
+        raise RequestError(
+            f"A cube of {features:,} features x {steps:,} dates x {outputs} outputs x {columns} columns takes "
+            f"{needed / 2**30:,.1f} GiB, more than half of this machine's memory ({available / 2**30:,.1f} GiB); use "
+            f"{instead}, or ask for fewer dates, indices or statistics."
+        )
+
+
+def _shared(column: pd.Series[Any]) -> np.ndarray:
+    """Return texts as objects, equal ones as the same object, so that a cell costs a pointer; missing ones empty."""
+    codes, texts = pd.factorize(column)
+    return np.append(np.asarray(texts, dtype=object), "")[codes]  # the code of a missing one is -1, the last
 
 
 def _values(column: pd.Series[Any]) -> np.ndarray:

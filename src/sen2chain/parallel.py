@@ -1,4 +1,4 @@
-"""Threads: work side by side, results in order, and work that must not be seen by the caller's threads."""
+"""What of the machine this process may use, and threads: work side by side, results in order, unseen by the caller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ R = TypeVar("R")
 
 _NAME = "sen2chain"
 _filters = threading.RLock()
+# Version 2 of control groups, and version 1, which has a tree for each controller.
+_LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
+_CGROUPS = Path("/sys", "fs", "cgroup")
+_OWN = Path("/proc", "self", "cgroup")
 
 
 def workers(wanted: int = 0) -> int:
@@ -25,6 +30,41 @@ def workers(wanted: int = 0) -> int:
     if wanted > 0:
         return wanted
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Return the bytes of memory that this machine or its container gives to this process; None where it is not known.
+
+    That is the machine's memory, or less where the process or a group above it has a limit, as in containers and batch
+    jobs.
+    """
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system has these
+        return None
+    return min([whole, *_limits()])
+
+
+def _limits() -> list[int]:
+    """Return the limits of the control groups that this process is in."""
+    found = []
+    try:
+        lines = _OWN.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        for controller in set(controllers.split(",")) & set(_LIMITS):
+            tree, name = _LIMITS[controller]
+            own = Path(group.lstrip("/"))
+            for place in (own, *own.parents):  # ends with the root, which is all that a container sees
+                try:
+                    text = (_CGROUPS / tree / place / name).read_text(encoding="ascii").strip()
+                except OSError:
+                    continue
+                if text.isdecimal():  # otherwise "max"
+                    found.append(int(text))
+    return found
 
 
 def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:

@@ -70,6 +70,12 @@ class RowFormat:
         return dict.fromkeys(_COUNTS, counts) | dict.fromkeys(("cldprb", *self.columns), pa.float64())
 
     @property
+    def own(self) -> pa.Schema:
+        """All columns but those of the layer's attributes."""
+        schema = self.schema
+        return pa.schema([schema.field(i) for i in range(len(schema) - self.attributes.num_columns)])
+
+    @property
     def schema(self) -> pa.Schema:
         """All columns."""
         head = [("date", pa.timestamp("s")), ("fid", pa.int64()), ("tile", pa.string()), ("filename", pa.string())]
@@ -213,7 +219,7 @@ class Spool:
     """
 
     def __init__(self, layout: RowFormat) -> None:
-        self._format = layout
+        self.layout = layout
         self._pieces: dict[tuple[str, str], dict[dt.date, list[_Piece]]] = {}
         self._in_memory: list[_Piece] = []
         self._bytes = 0
@@ -222,14 +228,14 @@ class Spool:
     @property
     def schema(self) -> pa.Schema:
         """Columns of the rows as they come out."""
-        return self._format.schema
+        return self.layout.schema
 
     def add(self, batch: Batch) -> None:
         """Take the rows of a batch; batches of one index and mask come by date."""
         if not len(batch.columns["fid"]):
             return
         fid = batch.columns["fid"].astype(np.int64)
-        piece = _Piece(batch.product, batch.filename, batch.mask, fid, self._format.numbers_of(batch))
+        piece = _Piece(batch.product, batch.filename, batch.mask, fid, self.layout.numbers_of(batch))
         days = self._pieces.setdefault((batch.index, batch.mask), {})
         days.setdefault(batch.product.sensing.date(), []).append(piece)
         self._in_memory.append(piece)
@@ -266,6 +272,10 @@ class Spool:
         """Return the number of rows of an index under a mask, empty ones included."""
         return sum(len(piece.fid) for day in self._pieces.get((index, mask), {}).values() for piece in day)
 
+    def dates(self, index: str, mask: str) -> set[dt.datetime]:
+        """Return the dates of the rows of an index under a mask."""
+        return {piece.product.sensing for day in self._pieces.get((index, mask), {}).values() for piece in day}
+
     def tables(self, index: str, mask: str, days: Collection[dt.date] | None = None) -> Iterator[pa.Table]:
         """Give the rows of an index under a mask by fid, then date, a piece of the layer at a time.
 
@@ -295,11 +305,11 @@ class Spool:
             for start, end in itertools.pairwise(np.searchsorted(fid, edges, sorter=order).tolist()):
                 if end > start:
                     rows = order[start:end]
-                    yield self._format.complete(fid[rows], numbers[rows], origins, which[rows])
+                    yield self.layout.complete(fid[rows], numbers[rows], origins, which[rows])
 
     def _rows_at_once(self) -> int:
         """Return how many rows keep the texts of their attributes far below the 2 GiB of an array of texts."""
-        attributes = self._format.attributes
+        attributes = self.layout.attributes
         if not attributes.num_rows:
             return _CHUNK_ROWS
         longest = sum(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
 from sen2chain.errors import RequestError, SmoothingError, TooShortError
-from sen2chain.export import beside, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
+from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
 from sen2chain.progress import progress, status
@@ -236,13 +236,22 @@ class Compilation:
     def dataset(self, kind: str | None) -> xr.Dataset:
         """Return all rows as a cube, or one row per feature and period of a kind."""
         engine, aggregation = self._engine, self._asked.aggregation
+        found = {key: self.images(*key, self._ledger.entries(*key)) for key in engine.outputs}
+        sensings = {image.product.sensing for images in found.values() for image in images}
+        check_cube(
+            features=len(engine.layer),
+            steps=len({periods.key_of(s.date(), kind, self._asked.week) for s in sensings} if kind else sensings),
+            outputs=len(found),
+            columns=len(aggregation.columns if aggregation else self._layout.own.names[2:]),
+            instead='compile_data(..., formats="parquet")',
+        )
         frames = {}
-        for index, mask in engine.outputs:
-            if kind is None or aggregation is None:
-                frames[index, mask] = self.table(index, mask).to_pandas()
-                continue
-            images = self.images(index, mask, self._ledger.entries(index, mask))
+        for (index, mask), images in found.items():
             spool, _ = self.load(index, mask, images)
+            if kind is None or aggregation is None:
+                tables = [table.select(self._layout.own.names) for table in spool.tables(index, mask)]
+                frames[index, mask] = pa.concat_tables([self._layout.own.empty_table(), *tables]).to_pandas()
+                continue
             parts = [aggregation.schema(self._layout.attributes).empty_table()]
             frames[index, mask] = (
                 pa.concat_tables([*parts, *self.aggregates(spool, index, mask, kind)])

@@ -10,6 +10,8 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sen2chain import export, settings
 from sen2chain.atomic import check_folder
 from sen2chain.errors import EmptyResultError, OutputError, RequestError
@@ -429,11 +431,24 @@ class TimeSeries:
         """Return the statistics as fid x date, with the geometry as a coordinate.
 
         Where a run has several indices or masks, they are leading dimensions. Units and definitions are attributes.
+
+        Raises
+        ------
+        RequestError
+            If the cube would take more than half of the memory.
         """
-        spool = self._finished()[1]
-        frames = {key: to_frame(list(spool.tables(*key)), spool.schema) for key in self._engine.outputs}
-        if len(self.request.masks) > 1:
-            frames = {key: frame.drop(columns="mask") for key, frame in frames.items()}
+        spool, outputs = self._finished()[1], self._engine.outputs
+        columns = pa.schema([field for field in spool.layout.own if field.name != "mask"])
+        export.check_cube(
+            features=len(self._engine.layer),
+            steps=len(set().union(*(spool.dates(*key) for key in outputs))),
+            outputs=len(outputs),
+            columns=len(columns) - len(("date", "fid")),
+            instead="to_parquet",
+        )
+        frames = {
+            key: to_frame([table.select(columns.names) for table in spool.tables(*key)], columns) for key in outputs
+        }
         return export.to_dataset(
             frames,
             geometry=self._engine.layer.geometry,
