@@ -508,6 +508,33 @@ def test_a_tile_across_the_antimeridian(tile: str) -> None:
     assert near(shapely.bounds(shapes), "EPSG:4326", g).tolist() == [True, True, True, False, False, False]
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:6933", "EPSG:3832", "EPSG:3395", "ESRI:54009", "EPSG:8857", "own"])
+@pytest.mark.parametrize("tile", ["01KAB", "60KZG", "01UBT", "60UXC", "01XDH", "60DWG"])
+def test_world_projections_meet_tiles_at_180_degrees(tile: str, crs: str) -> None:
+    full = nominal_grid(tile)
+    crs = full.crs if crs == "own" else crs
+    back = pyproj.Transformer.from_crs(full.crs, "EPSG:4326", always_xy=True)
+    x = full.bounds.left + 60_000
+    latitude = back.transform(x, full.bounds.bottom + 50_000)[1]
+    there = pyproj.Transformer.from_crs("EPSG:4326", full.crs, always_xy=True)
+    middle_x, middle_y = (round(v, -1) for v in there.transform(180.0, latitude))
+    g = Grid(full.crs, (10.0, 0.0, middle_x - 1500, 0.0, -10.0, middle_y + 1500), (300, 300))
+
+    def at(west: float, east: float) -> Any:
+        return shapely.box(west, latitude, east, latitude + 0.002)
+
+    parts = shapely.MultiPolygon([at(179.997, 180), at(-180, -179.997)])
+    shapes = objects(at(179.996, 179.999), at(-179.999, -179.996), parts, at(-170, -169.9), at(10, 10.1))
+    out = Reason.OUTSIDE_TILE
+    for buffer in (None, 20.0):
+        here = prepare(shapes, "EPSG:4326", g, buffer=buffer)
+        assert states(here) == [None, None, None, out, out]
+        found = prepare(reproject(shapes, "EPSG:4326", crs), crs, g, buffer=buffer)
+        assert states(found) == states(here)
+        np.testing.assert_allclose(found.touched, here.touched, rtol=0.02)
+        assert near(shapely.bounds(reproject(shapes, "EPSG:4326", crs)), crs, g).tolist()[:3] == [True] * 3
+
+
 def test_longitudes_beyond_180_are_understood() -> None:
     g = nominal_grid("01KAB")
     shapes = objects(shapely.box(179.99, -16.8, 180.01, -16.79), shapely.box(180.01, -16.8, 180.02, -16.79))

@@ -72,7 +72,7 @@ def test_damaged_is_what_the_archive_has_and_nobody_can_use(
 def test_things_without_a_product_have_a_line_of_their_own() -> None:
     ledger = Ledger()
     ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")], 12)
-    ledger.add_far_tile("NDVI", "CM001", "40KCB", 12)
+    ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 12})
     frame = ledger.frame()
     assert frame["acquisition"].tolist() == ["S2A_USER_PRD.SAFE", ""]
     assert frame["tile"].tolist() == ["31TGJ", "40KCB"]
@@ -86,7 +86,7 @@ def test_things_without_a_product_have_a_line_of_their_own() -> None:
 def test_the_main_cause_is_the_most_frequent_one_with_its_cure_or_error() -> None:
     ledger = Ledger()
     assert ledger.main_cause() == ""
-    ledger.add_far_tile("NDVI", "CM001", "40KCB", 100)
+    ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 100})
     assert Reason.OUTSIDE_TILE.sentence in ledger.main_cause()
     assert "CRS" in ledger.main_cause()
     # What lies in another tile says nothing as soon as a feature was found in one.

@@ -703,6 +703,29 @@ def test_a_layer_outside_every_tile_says_so(season: demo.DemoArchive) -> None:
     assert series.report["tile"].tolist() == list(TILES)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "null", "empty"),
+    [
+        ([None, None], 2, 0),
+        ([shapely.Polygon(), shapely.Point()], 0, 2),
+        ([shapely.box(5, 45, 5, 46), None, shapely.Polygon([(5, 45), (6, 46), (5, 45)])], 1, 2),
+    ],
+)
+def test_a_layer_without_any_place_is_called_so(
+    season: demo.DemoArchive, shapes: list[Any], null: int, empty: int
+) -> None:
+    layer = gpd.GeoDataFrame({"n": range(len(shapes))}, geometry=shapes, crs="EPSG:4326")
+    found = extract(season, vectors_file=layer)
+    assert len(found.report) == len(TILES)
+    assert set(found.report["null_geometry"]) == {null}
+    assert set(found.report["empty_geometry"]) == {empty}
+    assert not found.report["outside_tile"].any()
+    assert found.why_nothing() == (
+        f"The layer layer has no feature with a place: of {len(shapes)}, {null} are without geometry and {empty} are "
+        "empty or without area. Check its geometries."
+    )
+
+
 def test_why_nothing_names_clouds_and_missing_bands(season: demo.DemoArchive, series: TimeSeries) -> None:
     day = str(dates(season)[9].date())
     nothing(extract(season, date_min=day, date_max=day), "cloud mask", "another cloud mask")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+import time
 import warnings
 import zipfile
 from dataclasses import replace
@@ -102,6 +104,90 @@ def test_what_nothing_is_left_of_counts_as_empty() -> None:
     collapsed = shapely.Polygon([(0, 0), (1, 1), (0, 0)])
     layer = read_layer(frame(collapsed, None, shapely.Polygon(), shapely.Point(np.inf, 1), SQUARE))
     assert (layer.repaired, layer.null, layer.empty) == ((), (1,), (0, 2, 3))
+
+
+def test_senseless_coordinates_cost_one_feature_each() -> None:
+    with np.errstate(invalid="ignore"):  # shapely's, on NaN
+        shapes = [
+            shapely.Polygon([(0, 0), (1, 0), (-sys.float_info.max, -sys.float_info.max)]),
+            SQUARE,
+            shapely.Polygon([(0, 0), (1, 0), (np.nan, 1)]),
+            shapely.Polygon([(0, 0), (1, 1), (1, 0), (np.inf, 1)]),
+            shapely.LineString([(0, 0), (1e20, 1)]),
+            shapely.MultiPoint([(0, 0), (1, np.nan)]),
+            shapely.box(-1e12, -1e12, 1e12, 1e12),
+        ]
+        layer = read_layer(frame(*shapes, crs="EPSG:32632"))
+    assert layer.empty == (0, 2, 3, 4, 5)
+    assert layer.notes == (
+        "5 of 7 features have coordinates that are not finite or beyond 1e12 and are left out (fid 0, 2, 3, 4, 5).",
+    )
+    assert shapely.equals(layer.geometry[[1, 6]], [shapes[1], shapes[6]]).all()
+
+
+def test_a_ring_that_cannot_be_repaired_in_reasonable_time_costs_one_feature() -> None:
+    points = np.random.default_rng(1).uniform(0, 1000, (20_000, 2))
+    begun = time.process_time()
+    layer = read_layer(frame(BOW_TIE, shapely.Polygon(points), SQUARE, crs="EPSG:32632"))
+    assert time.process_time() - begun < 30
+    assert (layer.repaired, layer.empty) == ((0,), (1,))
+    (note,) = layer.notes
+    assert "1 of 3 features have rings that cross themselves too often" in note
+    assert "(fid 1)" in note
+
+
+def test_a_repair_that_fails_costs_one_feature(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shapely.make_valid
+
+    def fails(shape: Any, **options: Any) -> Any:
+        if shapely.get_num_coordinates(shape) > 5:
+            raise shapely.GEOSException("TopologyException")
+        return real(shape, **options)
+
+    monkeypatch.setattr(shapely, "make_valid", fails)
+    worse = shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1), (-1, 3)])
+    layer = read_layer(frame(worse, BOW_TIE))
+    assert (layer.repaired, layer.empty) == ((1,), (0,))
+    assert layer.notes == ("1 of 2 features have rings that cannot be repaired and are left out (fid 0).",)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:6933"])
+def test_what_crosses_180_degrees_uncut_is_one_piece_again(crs: str) -> None:
+    hole = [(179.95, 50.5), (-179.95, 50.5), (-179.95, 50.6), (179.95, 50.6)]
+    east_hole = [(-179.94, 50.2), (-179.92, 50.2), (-179.92, 50.3)]
+    shapes = [
+        shapely.box(-179.9, -17, 179.9, -16.9),
+        shapely.Polygon([(-179.9, 50), (179.9, 50), (179.9, 51), (-179.9, 51)], [hole, east_hole]),
+        shapely.MultiPolygon([shapely.box(-179.9, 5, 179.9, 5.1), shapely.box(3, 5, 3.1, 5.1)]),
+        shapely.LineString([(179.9, 0), (-179.9, 1)]),
+        shapely.Polygon([(-170, 80), (-60, 80), (60, 80), (170, 80)]),  # around the pole
+        # As they are: in two parts, a part of the world, frames of the world, and what is not wide.
+        shapely.MultiPolygon([shapely.box(179.9, 5, 180, 5.1), shapely.box(-180, 5, -179.9, 5.1)]),
+        shapely.box(-80, -60, 98, 60),
+        shapely.box(-180, -10, 180, 10),
+        shapely.box(-179, -80, 179, 80),
+        SQUARE,
+        shapely.MultiPoint([(-179, 0), (179, 0)]),
+    ]
+    given = gpd.GeoSeries(shapes, crs="EPSG:4326").to_crs(crs)
+    layer = read_layer(gpd.GeoDataFrame({"n": range(len(shapes))}, geometry=given))
+    assert layer.notes == (
+        (
+            "4 of 11 features have an edge longer than half way around the earth, "
+            "taken for one across the 180th meridian (fid 0, 1, 2, 3)."
+        ),
+        "1 of 11 features lie around a pole and are left out; cut them at the 180th meridian (fid 4).",
+    )
+    assert layer.empty == (4,)
+    assert layer.repaired == ()
+    assert shapely.equals_exact(layer.geometry[5:], np.asarray(given[5:])).all()
+    degree = shapely.bounds(given)[9, 2] - shapely.bounds(given)[9, 0]
+    degree /= SQUARE.bounds[2] - SQUARE.bounds[0]
+    widths = layer.bounds[:4, 2] - layer.bounds[:4, 0]
+    np.testing.assert_allclose(widths / degree, [0.2, 0.2, 176.9 + 0.2, 0.2], rtol=1e-6)
+    assert shapely.is_valid(layer.geometry[1])
+    shell = shapely.Polygon(layer.geometry[1].exterior)
+    assert [shapely.contains(shell, shapely.Polygon(ring)) for ring in layer.geometry[1].interiors] == [True, True]
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

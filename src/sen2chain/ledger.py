@@ -66,9 +66,9 @@ class Ledger:
         for item in skipped:
             self._line("", "", item.tile, item.name, None, "", "", 0, {item.reason: features}, item.detail)
 
-    def add_far_tile(self, index: str, mask: str, tile: str, features: int) -> None:
+    def add_far_tile(self, index: str, mask: str, tile: str, reasons: Mapping[Reason, int]) -> None:
         """Enter a tile that lies nowhere near the layer, once for all of its products."""
-        self._line(index, mask, tile, "", None, "", "", 0, {Reason.OUTSIDE_TILE: features}, "")
+        self._line(index, mask, tile, "", None, "", "", 0, reasons, "")
 
     def _line(self, *values: Any) -> None:
         *head, reasons, error = values

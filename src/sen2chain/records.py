@@ -156,7 +156,7 @@ class Reason(enum.StrEnum):
 
 _SENTENCES = {
     Reason.NULL_GEOMETRY: "the feature has no geometry",
-    Reason.EMPTY_GEOMETRY: "the feature's geometry is empty",
+    Reason.EMPTY_GEOMETRY: "the feature's geometry is empty, has no area, or cannot be used",
     Reason.BUFFERED_AWAY: "nothing is left of the feature after the negative buffer",
     Reason.OUTSIDE_TILE: "the feature lies outside the tile",
     Reason.OUTSIDE_RASTER: "the feature lies in the tile but outside the raster",

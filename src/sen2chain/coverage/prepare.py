@@ -20,6 +20,7 @@ from rasterio import __gdal_version__ as gdal_version
 from sen2chain import cache
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, join, rasterize
 from sen2chain.coverage.surroundings import boxes_meet, cut, cut_in_layer_crs, near_boxes
+from sen2chain.coverage.tangles import is_tangled
 from sen2chain.errors import RequestError
 from sen2chain.grid import Bounds, Grid, nominal_grid
 from sen2chain.parallel import in_threads, workers
@@ -150,6 +151,11 @@ def _place(
     state = np.full(len(shapes), PLANNED, np.int8)
     shapes = cut(shapes, grid, abs(buffer or 0.0))
     if buffer:
+        # Polygons are valid, so they do not cross themselves.
+        for k in np.flatnonzero(shapely.get_dimensions(shapes) == 1):
+            if is_tangled(shapes[k]):
+                shapes = shapes.copy()
+                shapes[k], state[k] = shapely.Polygon(), _CODE[Reason.EMPTY_GEOMETRY]
         somewhere = ~shapely.is_empty(shapes)  # nothing is left of features that lie elsewhere altogether
         shapes = cut(shapely.buffer(shapes, buffer), grid)
         state[somewhere & shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
@@ -187,6 +193,9 @@ def _project(geometries: Geometries, crs: str, grid: Grid, margin: float) -> Geo
     points = shapely.get_coordinates(geometries)
     moved = np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=1)
     lost = ~np.isfinite(moved).all(axis=1)
+    if lost.any():  # a vertex on the edge of a map of the world may lie outside of it by its last digits
+        moved[lost] = np.stack(transformer.transform(*(points[lost] * (1 - 1e-11)).T), axis=1)
+        lost = ~np.isfinite(moved).all(axis=1)
     if lost.any():  # nothing near the tile is lost, so such a feature has nothing to do with it
         owner = shapely.get_coordinates(geometries, return_index=True)[1]
         geometries = geometries.copy()

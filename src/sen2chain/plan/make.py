@@ -83,7 +83,7 @@ def _tiles_of(source: Source, layer: Layer, buffer: float | None) -> tuple[tuple
         return bool(near(layer.bounds, layer.crs, grid, buffer).any())
 
     close = [tile for tile in tiles if (grid := _nominal(tile)) is None or is_near(grid)]
-    if not close:
+    if not close and not np.isnan(layer.bounds).all():
         close = [
             tile for tile in tiles if (grid := _real_grid(source.acquisitions(tile))) is not None and is_near(grid)
         ]
@@ -100,10 +100,13 @@ def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
     tiles
         The tiles, at least one.
     """
-    sentence = f"The layer {layer.name} lies outside of every tile of the archive ({', '.join(tiles[:8])})"
     placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
     if not len(placed):
-        return f"{sentence}: none of its features has a place."
+        return (
+            f"The layer {layer.name} has no feature with a place: of {len(layer)}, {len(layer.null)} are without "
+            f"geometry and {len(layer.empty)} are empty or without area. Check its geometries."
+        )
+    sentence = f"The layer {layer.name} lies outside of every tile of the archive ({', '.join(tiles[:8])})"
     degrees = pyproj.CRS(layer.crs).is_geographic
     low, high = placed.min(axis=0), placed.max(axis=0)
     sentence += f": it spans {_span((low[0], low[1], high[2], high[3]), degrees=degrees)}"

@@ -21,7 +21,7 @@ from sen2chain.provenance import Planned, conditions, has_rows
 from sen2chain.records import Reason
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
-from sen2chain.vectors import read_layer, to_pandas
+from sen2chain.vectors import of_features, read_layer, to_pandas
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -167,14 +167,15 @@ class Engine:
         ledger.notes += layer.notes
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
-                some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
-                ledger.notes.append(f"{len(fids)} of {len(layer)} features are {what} (fid {some}).")
+                ledger.notes.append(of_features(fids, len(layer), f"are {what}"))
         if plan.outside_cover:
             ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
         ledger.add_skipped(self.source.skipped(), len(layer))
+        nowhere = {Reason.NULL_GEOMETRY: len(layer.null), Reason.EMPTY_GEOMETRY: len(layer.empty)}
+        elsewhere = {Reason.OUTSIDE_TILE: len(layer) - sum(nowhere.values())}
         for tile in plan.far_tiles:
             for index, mask in self.outputs:
-                ledger.add_far_tile(index, mask, tile, len(layer))
+                ledger.add_far_tile(index, mask, tile, nowhere | elsewhere)
         return ledger
 
     def unverified(self, tasks: Iterable[Task]) -> list[str]:

@@ -14,7 +14,7 @@ import pyproj
 import shapely
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -146,6 +146,22 @@ def own_copy(frame: pd.DataFrame) -> pd.DataFrame:
     copy = frame.copy(deep=not _COPIES_ON_WRITE)
     copy.index, copy.columns = frame.index.view(), frame.columns.view()  # whose names can be changed in place
     return copy
+
+
+def of_features(fids: Sequence[int], total: int, what: str) -> str:
+    """Say something of some of a layer's features.
+
+    Parameters
+    ----------
+    fids
+        The features it is true of.
+    total
+        Features of the layer.
+    what
+        What they are or have, as in ``are empty``.
+    """
+    some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
+    return f"{len(fids)} of {total} features {what} (fid {some})."
 
 
 def _positions(flags: np.ndarray) -> tuple[int, ...]:

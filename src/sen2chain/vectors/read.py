@@ -30,8 +30,9 @@ from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
 from sen2chain.vectors.attributes import NULLABLE, clean
 from sen2chain.vectors.files import IN_ZIP, opened
-from sen2chain.vectors.layer import Layer
+from sen2chain.vectors.layer import Layer, of_features
 from sen2chain.vectors.ogr import Read, geometries, read_ogr
+from sen2chain.vectors.repair import repair
 from sen2chain.vectors.text import check_encoding
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 OUTSIDE = b"sen2chain_outside"
 """Metadata of a GeoParquet file: which attributes take no part in the layer's identity."""
 
-_POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryCollection
 _FRAME = "The GeoDataFrame"
 _EXACT = {"types_mapper": NULLABLE.get}
 
@@ -193,16 +193,15 @@ def _checked(stem: str, read: Read, label: str, path: Path | None, given: pyproj
     crs = _crs_of(read.crs, given, label)
     if not len(read.shapes):
         raise LayerError(f"{label} has no features; give one with at least one polygon.")
-    geometry, repaired = _repair(np.array(read.shapes, dtype=object))
+    mended = repair(read.shapes, crs)
     attributes, outside = clean(read.attributes, read.outside)
-    notes = list(read.notes)
+    notes = [*read.notes, *mended.notes]
     if read.unreadable:
-        some = ", ".join(map(str, read.unreadable[:10])) + (", ..." if len(read.unreadable) > 10 else "")
         what = "has an outline" if len(read.unreadable) == 1 else "have outlines"
-        notes.append(f"{len(read.unreadable)} of {len(geometry)} features {what} that cannot be read (fid {some}).")
+        notes.append(of_features(read.unreadable, len(read.shapes), f"{what} that cannot be read"))
     layer = Layer.of(
-        geometry, crs, name=stem, path=path, attributes=attributes, outside=outside, notes=tuple(notes),
-        repaired=tuple(sorted({*repaired, *read.closed})),
+        mended.geometry, crs, name=stem, path=path, attributes=attributes, outside=outside, notes=tuple(notes),
+        repaired=tuple(sorted({*mended.repaired, *read.closed})),
     )  # fmt: skip
     return layer, [str(column) for column in read.attributes.columns]
 
@@ -384,18 +383,3 @@ def _check_fields(wanted: str | Sequence[str] | None, known: Sequence[str], labe
         if field not in known:
             listing = ", ".join(known) or "none"
             raise LayerError(f"{label} has no attribute {field!r}; its attributes are: {listing}.")
-
-
-def _repair(shapes: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Force geometries to 2-D and repair invalid polygons; give them and the fids of the repaired ones."""
-    geometry = np.array(shapes, dtype=object)
-    deep = shapely.get_coordinate_dimension(geometry) > 2  # heights or measures
-    geometry[deep] = shapely.force_2d(geometry[deep])
-    broken = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_valid(geometry)
-    # The structure method keeps holes as holes; without collapsed parts a polygon stays polygonal.
-    geometry[broken] = shapely.make_valid(geometry[broken], method="structure", keep_collapsed=False)
-    # Coordinates that are not finite have no place on earth; bounds of None and of empty ones are NaN too.
-    lost = ~np.isfinite(shapely.bounds(geometry)).all(axis=1) & ~shapely.is_missing(geometry)
-    geometry[lost] = shapely.Polygon()
-    geometry.flags.writeable = False
-    return geometry, tuple(np.flatnonzero(broken & ~lost).tolist())

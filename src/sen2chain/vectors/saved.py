@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Raise it when the meaning of a saved layer changes.
-_FORMAT = 2
+_FORMAT = 3
 # Part of the names by which folders of layers know a file; never changed, so that they go on knowing it.
 _STAMP = 1
 # Some file systems keep times no finer than this, so a younger file may change again under the same time.
