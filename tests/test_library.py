@@ -707,6 +707,10 @@ def all_offsets(value: str) -> dict[str, str]:
     return {str(band): value for band in range(13)}
 
 
+TWICE = metadata_xml("04.00", all_offsets("-1000")).replace("</n1", "{}</n1")
+"""Where a second value of something may stand."""
+
+
 def write_xml(tmp_path: Path, text: str) -> str:
     file = tmp_path / "MTD_MSIL2A.xml"
     file.write_text(text, encoding="utf-8")
@@ -761,6 +765,21 @@ def test_metadata_of_the_first_baselines(tmp_path: Path) -> None:
         (metadata_xml("04.00", all_offsets("nan")), "BOA_ADD_OFFSET 'nan'"),
         (metadata_xml("04.00", all_offsets("-1000") | {"13": "0"}), "band_id '13'"),
         (metadata_xml("02.14", quantification="0"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14", quantification="0.5"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14", quantification="1000001"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14", quantification="1e300"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("02.14", quantification="10_000"), "BOA_QUANTIFICATION_VALUE"),
+        (metadata_xml("04.00", all_offsets("10001")), "BOA_ADD_OFFSET '10001'"),
+        (metadata_xml("04.00", all_offsets("-1e300")), "BOA_ADD_OFFSET '-1e300'"),
+        (TWICE.format("<BOA_QUANTIFICATION_VALUE>5000</BOA_QUANTIFICATION_VALUE>"), "'10000' and '5000'"),
+        (TWICE.format("<L2A_BOA_QUANTIFICATION_VALUE>5000</L2A_BOA_QUANTIFICATION_VALUE>"), "'10000' and '5000'"),
+        (TWICE.format("<BOA_ADD_OFFSET band_id='3'>0</BOA_ADD_OFFSET>"), "for B04, -1000 and 0"),
+        (TWICE.format("<PROCESSING_BASELINE>02.14</PROCESSING_BASELINE>"), "'04.00' and '02.14'"),
+        (TWICE.format(f"<PRODUCT_URI>{FIRST}</PRODUCT_URI><PRODUCT_URI>{SECOND}</PRODUCT_URI>"), "PRODUCT_URI"),
+        (
+            metadata_xml("02.14").replace("<BOA_ADD", f"<PRODUCT_URI>{FIRST}</PRODUCT_URI><BOA_ADD"),
+            "contradicts itself",
+        ),
         (metadata_xml("02.14", quantification=""), "BOA_QUANTIFICATION_VALUE"),
         (metadata_xml("02.14")[:-9], "cannot be read"),
         ("", "cannot be read"),
@@ -789,6 +808,95 @@ def test_metadata_with_a_document_type_are_refused_in_every_encoding(
     file.write_bytes((head + doctype + text).encode(encoding))
     with pytest.raises(UnreadableError, match="DOCTYPE"):
         read_metadata(str(file))
+
+
+def test_metadata_may_say_the_same_twice(tmp_path: Path) -> None:
+    again = (
+        "<BOA_QUANTIFICATION_VALUE>1e4</BOA_QUANTIFICATION_VALUE><BOA_ADD_OFFSET band_id='3'>-1000.0</BOA_ADD_OFFSET>"
+    )
+    assert read_metadata(write_xml(tmp_path, TWICE.format(again))).quantification == 10000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "agrees"),
+    [
+        ("20220612T160000", "20230101T000000", True),
+        ("R022", "R023", True),
+        ("20220612T100601", "20220612T100602", False),
+        ("N0400", "N0500", False),
+        ("32TPS", "32TPT", False),
+    ],
+)
+def test_metadata_of_another_product(tmp_path: Path, old: str, new: str, *, agrees: bool) -> None:
+    said = f"<PRODUCT_URI>{FIRST.replace(old, new)}.SAFE</PRODUCT_URI>"
+    location = write_xml(tmp_path, TWICE.format(said))
+    if agrees:
+        assert read_metadata(location, ProductId.parse(FIRST)).quantification == 10000
+        return
+    with pytest.raises(UnreadableError, match="another product") as error:
+        read_metadata(location, ProductId.parse(FIRST))
+    assert FIRST in str(error.value)
+    assert FIRST.replace(old, new) in str(error.value)
+
+
+def test_real_metadata_are_those_of_their_folders(shared_data: Path) -> None:
+    files = list(shared_data.rglob("MTD_MSIL2A.xml"))
+    assert len(files) == 18
+    for file in files:
+        read_metadata(str(file), ProductId.parse(file.parent.name))
+
+
+def test_metadata_that_are_too_large(tmp_path: Path) -> None:
+    text = metadata_xml("02.14")
+    long = tmp_path / "long.xml"
+    with long.open("wb") as file:
+        file.write(text.encode())
+        file.truncate(65 << 20)
+    with pytest.raises(UnreadableError, match="more than 64 MB"):
+        read_metadata(str(long))
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened, opened.open("MTD_MSIL2A.xml", "w") as inside:
+        for _ in range(65):
+            inside.write(bytes(1 << 20))
+    assert archive.stat().st_size < 1 << 20
+    with pytest.raises(UnreadableError, match="more than 64 MB"):
+        read_metadata(f"/vsizip/{archive}/MTD_MSIL2A.xml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path / "a", FIRST)
+    places = [
+        safe / "MTD_MSIL2A.xml",
+        tmp_path / "b" / "MTD_MSIL2A.xml",
+        tmp_path / "b.zip",
+        tmp_path / f"{SECOND}.zip",
+    ]
+    places += [tmp_path / f"{FIRST}.zip", tmp_path / f"{OTHER_TILE}.SAFE", tmp_path / "c.SAFE.part"]
+    (tmp_path / "b").mkdir()
+    for place in places:
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+    source = SafeFolder(tmp_path)
+    (only,) = source.acquisitions(TILE)
+    assert set(only.bands) == BANDS
+    assert len(source.skipped()) == 4
+    with pytest.raises(UnreadableError, match="a pipe, a socket or a device"):
+        read_metadata(only.metadata or "")
+    with pytest.raises(UnreadableError, match="a pipe, a socket or a device"):
+        read_metadata("/dev/zero")
+    config = tmp_path / "library" / "config"
+    config.mkdir(parents=True)
+    os.mkfifo(config / "config.cfg")
+    (tmp_path / "library" / "L2A").mkdir()
+    assert paths(tmp_path / "library").l2a == tmp_path / "library" / "L2A"  # a pipe is not a configuration
+
+
+def test_a_configuration_that_is_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "config" / "config.cfg"
+    touch(file).write_text("# \n" * (1 << 19), encoding="utf-8")
+    with pytest.raises(LibraryError, match="more than 1 MB"):
+        paths(tmp_path)
 
 
 def test_metadata_that_is_not_there(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,3 +221,57 @@ def test_rotated_or_flipped_is_named(tmp_path: Path, transform: Affine) -> None:
     with pytest.raises(GridMismatchError, match=r"a\.tif: The raster is rotated or not north-up"):
         Raster(str(write(tmp_path / "a.tif", transform=transform)))
     assert issubclass(GridMismatchError, RasterError)
+
+
+VRT = """<VRTDataset rasterXSize="4" rasterYSize="4">
+<SRS>EPSG:32632</SRS><GeoTransform>6e5, 10, 0, 5e6, 0, -10</GeoTransform>
+<VRTRasterBand dataType="UInt16" band="1">
+<SimpleSource><SourceFilename>{}</SourceFilename></SimpleSource>
+</VRTRasterBand>
+</VRTDataset>"""
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".tif", ".vrt"])
+@pytest.mark.parametrize("kind", ["vrt", "vsicurl", "wms", "png", "empty"])
+def test_a_raster_never_leads_to_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "1")  # so that a fault fails and does not hang
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"http://127.0.0.1:{server.getsockname()[1]}/x.tif"
+        text = {
+            "vrt": VRT.format(f"/vsicurl/{there}"), "vsicurl": f"/vsicurl/{there}", "empty": "",
+            "wms": f'<GDAL_WMS><Service name="TMS"><ServerUrl>{there}</ServerUrl></Service></GDAL_WMS>',
+            "png": "\x89PNG\r\n\x1a\n",
+        }[kind]  # fmt: skip
+        path = tmp_path / f"T32TPS_20220612T100601_B04_10m{suffix}"
+        path.write_text(text, encoding="latin-1")
+        (tmp_path / f"{path.name}.aux.xml").write_text(VRT.format(f"/vsicurl/{there}"), encoding="utf-8")
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as opened:
+            opened.write(path, path.name)
+        for location in (str(path), f"/vsizip/{tmp_path}/x.zip/{path.name}"):
+            with pytest.raises(UnreadableError, match="cannot be opened"):
+                Raster(location)
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_pipes_folders_and_devices_are_no_rasters(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe_B04_10m.jp2")
+    (tmp_path / "folder_B04_10m.jp2").mkdir()
+    (tmp_path / "device_B04_10m.jp2").symlink_to("/dev/zero")
+    for path in tmp_path.iterdir():
+        with pytest.raises(UnreadableError, match="cannot be opened: it is a"):
+            Raster(str(path))
+
+
+def test_a_raster_of_an_impossible_size(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tif"
+    profile: dict[str, Any] = {"width": 70_000, "height": 70_000, "count": 1, "dtype": "uint8", "sparse_ok": True}
+    transform = Affine(10, 0, 600000, 0, -10, 5100000)
+    with rasterio.open(path, "w", "GTiff", crs="EPSG:32632", transform=transform, tiled=True, **profile):
+        pass
+    with pytest.raises(UnreadableError, match="70000 x 70000 pixels"):
+        Raster(str(path))

@@ -292,9 +292,12 @@ def _is_foreign(path: Path) -> bool:
     return bool(found) and not (isinstance(found, dict) and isinstance(found.get("parameters"), dict))
 
 
+_LARGEST_NOTE = 1 << 30  # bytes; the longest list all images of a large archive
+
+
 def _read(path: Path) -> object:
     try:
-        return _parsed(path.read_bytes())
+        return _parsed(settings.read_limited(path, _LARGEST_NOTE))
     except OSError:
         return None
 

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 
 from sen2chain.errors import GridMismatchError, UnreadableError
 from sen2chain.grid import Grid
+from sen2chain.settings import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,17 @@ GDAL_OPTIONS: dict[str, str | int | bool] = {
     "GDAL_NUM_THREADS": 1,
     # Options that GDAL keeps for the whole process, as GDAL_CACHEMAX, have no place here.
 }
+
+
+_JPEG_2000, _TIFF = "JP2OpenJPEG", "GTiff"
+"""GDAL's drivers that may open a raster. Others take a file for a reference to other files or to the network (VRT)."""
+_DRIVERS = {
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n": _JPEG_2000,
+    b"\xff\x4f\xff\x51": _JPEG_2000,  # its code stream alone
+    b"II*\x00": _TIFF, b"MM\x00*": _TIFF, b"II+\x00": _TIFF, b"MM\x00+": _TIFF,  # of more than 4 GB
+}  # fmt: skip
+"""How a file begins -> driver."""
+_LARGEST = 1 << 16  # pixels along an edge; a tile has 10980
 
 
 @dataclass(slots=True)
@@ -98,14 +110,7 @@ class Raster:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
-        # an error here anyway, is caught where users made it an exception, and else left to be printed.
-        try:
-            self._dataset = rasterio.open(location)
-        except (RasterioError, NotGeoreferencedWarning) as error:
-            raise UnreadableError(f"{location} cannot be opened: {_first_line(error)}") from error
-        except UnicodeEncodeError as error:
-            raise UnreadableError(f"{location} cannot be opened: its name is not UTF-8; rename it.") from error
+        self._dataset = _open(location)
         with _lock:
             for counts in _listeners:
                 counts.opens[location] += 1
@@ -125,6 +130,9 @@ class Raster:
 
     def _read_grid(self) -> Grid:
         dataset = self._dataset
+        if max(dataset.shape) > _LARGEST:
+            size = f"{dataset.width} x {dataset.height}"
+            raise UnreadableError(f"{self.location} has {size} pixels, and no raster of a tile has so many.")
         try:
             # GDAL makes up a local CRS for some files that have none.
             real = dataset.crs is not None and (dataset.crs.is_projected or dataset.crs.is_geographic)
@@ -183,6 +191,43 @@ class Raster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(location: str) -> rasterio.DatasetReader:
+    """Open a file of one of the kinds that are read.
+
+    Raises
+    ------
+    UnreadableError
+        If it is of another, cannot be opened, or is not a file at all.
+    """
+    first = None
+    for driver in _drivers(location):
+        # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
+        # an error here anyway, is caught where users made it an exception, and else left to be printed.
+        try:
+            return rasterio.open(location, driver=driver)
+        except (RasterioError, NotGeoreferencedWarning) as error:
+            first = first or error
+        except UnicodeEncodeError as error:
+            raise UnreadableError(f"{location} cannot be opened: its name is not UTF-8; rename it.") from error
+    assert first is not None  # noqa: S101  # there is at least one driver
+    raise UnreadableError(f"{location} cannot be opened: {_first_line(first)}") from first
+
+
+def _drivers(location: str) -> tuple[str, ...]:
+    """Return the driver of a file by its first bytes, whatever it is called; in a zip file, those to try."""
+    if location.startswith("/vsizip/"):
+        return (_TIFF, _JPEG_2000) if location.endswith(".tif") else (_JPEG_2000, _TIFF)
+    try:
+        with open_regular(location) as file:
+            beginning = file.read(16)
+    except OSError as error:
+        raise UnreadableError(f"{location} cannot be opened: {error.strerror or error}.") from error
+    for start, driver in _DRIVERS.items():
+        if beginning.startswith(start):
+            return (driver,)
+    raise UnreadableError(f"{location} cannot be opened: it is neither a JPEG 2000 file nor a GeoTIFF.")
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,13 +6,19 @@ Nothing here creates a folder; whoever writes into one makes it.
 from __future__ import annotations
 
 import configparser
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from sen2chain.errors import LibraryError
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 HOME_VARIABLE = "SEN2CHAIN_HOMEPATH"
 CACHE_VARIABLE = "SEN2CHAIN_CACHE"
@@ -109,6 +115,44 @@ def is_file(path: str | os.PathLike[str]) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - as above
 
 
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file on disk for reading. What is something else can keep a reader for ever: a pipe, a device.
+
+    Raises
+    ------
+    OSError
+        If it is not a file, or cannot be opened.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116  # locations are texts
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and not a file")
+    return open(path, "rb")  # noqa: PTH123  # the caller closes it
+
+
+def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
+    """Read a file that is small, or is not what it should be.
+
+    Parameters
+    ----------
+    path
+        The file.
+    largest
+        Bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        If it is not a file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
+    return content
+
+
 def _from_home(folder: Path) -> Paths:
     """Folders of a home: those its configuration names, ``data/<NAME>`` for the others."""
     config = _read_config(folder / "config" / _CONFIG_FILE)
@@ -139,7 +183,7 @@ def _read_config(file: Path) -> dict[tuple[str, str], str]:
     # A path may contain a percent sign, which the default interpolation would take for a reference.
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(file.read_text(encoding="utf-8-sig"), source=str(file))
+        parser.read_string(read_limited(file).decode("utf-8-sig"), source=str(file))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:

@@ -129,7 +129,7 @@ class _Extraction:
             return None
         try:
             self.files.verify(self.task.metadata or "")
-            return read_metadata(self.task.metadata or "")
+            return read_metadata(self.task.metadata or "", self.task.product)
         except UnreadableError as error:
             self.failures |= dict.fromkeys(needing, error)
             return None

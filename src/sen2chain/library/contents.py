@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import stat
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, cast
+
+from sen2chain.settings import is_file, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +61,11 @@ def opened(location: str) -> Iterator[tuple[BinaryIO, int]]:
         If it cannot be opened: one of `READ_ERRORS`.
     """
     if not location.startswith("/vsizip/"):
-        with _opened_regular(location) as file:
+        with open_regular(location) as file:
             yield file, os.fstat(file.fileno()).st_size
         return
     archive, inside = split_zip(location)
-    with _opened_regular(archive) as file, zipfile.ZipFile(file) as unzipped:
+    with open_regular(archive) as file, zipfile.ZipFile(file) as unzipped:
         entry = unzipped.getinfo(inside)
         with unzipped.open(entry) as member:
             yield cast("BinaryIO", member), entry.file_size
@@ -81,26 +82,6 @@ def split_zip(location: str) -> tuple[str, str]:
     path = location.removeprefix("/vsizip/")
     # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
     for match in re.finditer(r"\.zip(?=/)", path, re.IGNORECASE):
-        if os.path.isfile(path[: match.end()]):  # noqa: PTH113  # paths are texts here
+        if is_file(path[: match.end()]):
             return path[: match.end()], path[match.end() + 1 :]
     raise FileNotFoundError("there is no such archive")
-
-
-def check_regular(path: str) -> None:
-    """Make sure that a path is that of a file on disk; a pipe or a device can keep a reader for ever.
-
-    Raises
-    ------
-    OSError
-        If it is not.
-    """
-    mode = os.stat(path).st_mode  # noqa: PTH116
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError("it is a folder")
-    if not stat.S_ISREG(mode):
-        raise OSError("it is a pipe, a socket or a device and not a file")
-
-
-def _opened_regular(path: str) -> BinaryIO:
-    check_regular(path)
-    return open(path, "rb")  # noqa: PTH123  # the caller closes it

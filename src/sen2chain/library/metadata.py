@@ -24,6 +24,11 @@ BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09"
 _FIRST_WITH_OFFSETS, _LOCAL = 4.0, 99.0
 _SERVED = frozenset(BAND_IDS) - {"B01", "B09", "B10"}
 
+_ONCE = ("BOA_QUANTIFICATION_VALUE", "PROCESSING_BASELINE", "PRODUCT_URI", "Cloud_Coverage_Assessment")
+_FORMER = {"L2A_BOA_QUANTIFICATION_VALUE": "BOA_QUANTIFICATION_VALUE", "PRODUCT_URI_2A": "PRODUCT_URI"}
+"""Names of elements in the first baselines."""
+_LEAST_QUANTIFICATION, _LARGEST_QUANTIFICATION, _LARGEST_OFFSET = 1.0, 1e6, 1e4
+
 # A document type, in each encoding that expat reads: UTF-16, and those that spell ASCII as ASCII.
 _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 
@@ -43,35 +48,71 @@ class ProductMetadata:
     """``Cloud_Coverage_Assessment`` in percent; None where the product does not say."""
 
 
-def read_metadata(location: str) -> ProductMetadata:
+def read_metadata(location: str, product: ProductId | None = None) -> ProductMetadata:
     """Read a product's ``MTD_MSIL2A.xml``.
 
     Parameters
     ----------
     location
         Path of the file; ``/vsizip/<archive>.zip/<path inside>`` in a zipped product.
+    product
+        The product that the file has to be of, as far as it says so: same tile, sensing time and baseline.
 
     Raises
     ------
     UnreadableError
-        If the file is missing or broken, has no quantification value, or lacks offsets it must have: whether the
-        DNs of a product are shifted is read, never assumed.
+        If the file is missing or broken, has no sensible quantification value, lacks offsets it must have, contradicts
+        itself or is another product's: whether and how the DNs of a product are shifted is read, never assumed.
     """
     values, offsets = _collect(_root(location), location)
-
-    # Before baseline 02.08 the element's name had a prefix.
-    quantification = _number(values.get("BOA_QUANTIFICATION_VALUE") or values.get("L2A_BOA_QUANTIFICATION_VALUE"))
-    if quantification is None or quantification <= 0:
-        raise UnreadableError(f"The metadata {location} has no valid BOA_QUANTIFICATION_VALUE.")
+    said = _named(values)
+    if product is not None and said is not None and _key(said) != _key(product):
+        raise UnreadableError(
+            f"The metadata {location} belongs to another product: PRODUCT_URI says {said}, and it lies in {product}."
+        )
+    quantification = _number(values.get("BOA_QUANTIFICATION_VALUE"))
+    if quantification is None or not _LEAST_QUANTIFICATION <= quantification <= _LARGEST_QUANTIFICATION:
+        raise UnreadableError(
+            f"The metadata {location} has no valid BOA_QUANTIFICATION_VALUE "
+            f"({values.get('BOA_QUANTIFICATION_VALUE', 'none')}; it is from 1 to 1000000)."
+        )
     if not offsets:
-        baseline = _number(values.get("PROCESSING_BASELINE"))
-        if baseline is None or _FIRST_WITH_OFFSETS <= baseline < _LOCAL:
-            said = "no PROCESSING_BASELINE" if baseline is None else f"baseline {baseline:05.2f}"
-            raise UnreadableError(f"The metadata {location} has {said} and no BOA_ADD_OFFSET, so its DNs are unclear.")
-        offsets = dict.fromkeys(BAND_IDS, 0.0)
+        offsets = _no_offsets(values, said, location)
     elif missing := sorted(_SERVED - offsets.keys()):
         raise UnreadableError(f"The metadata {location} has no BOA_ADD_OFFSET for {', '.join(missing)}.")
     return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
+
+
+def _no_offsets(values: Mapping[str, str], said: ProductId | None, location: str) -> dict[str, float]:
+    """Return offsets of 0, where the baseline says that there are none."""
+    baseline = _number(values.get("PROCESSING_BASELINE"))
+    named = None if said is None else said.baseline / 100
+    if baseline is not None and named is not None and _has_offsets(baseline) != _has_offsets(named):
+        raise UnreadableError(
+            f"The metadata {location} contradicts itself: PROCESSING_BASELINE is {baseline:05.2f}, and PRODUCT_URI "
+            f"says {said}."
+        )
+    if baseline is None or _has_offsets(baseline):
+        has = "no PROCESSING_BASELINE" if baseline is None else f"baseline {baseline:05.2f}"
+        raise UnreadableError(f"The metadata {location} has {has} and no BOA_ADD_OFFSET, so its DNs are unclear.")
+    return dict.fromkeys(BAND_IDS, 0.0)
+
+
+def _has_offsets(baseline: float) -> bool:
+    return _FIRST_WITH_OFFSETS <= baseline < _LOCAL
+
+
+def _named(values: Mapping[str, str]) -> ProductId | None:
+    """Return the product that metadata name; None where the name is of an older form, or another."""
+    try:
+        return ProductId.parse(values.get("PRODUCT_URI", ""))
+    except RequestError:
+        return None
+
+
+def _key(product: ProductId) -> tuple[object, ...]:
+    """Return what stays the same when a provider processes or names a product again."""
+    return product.tile, product.sensing, product.baseline
 
 
 def read_product_id(location: str) -> ProductId:
@@ -89,16 +130,11 @@ def read_product_id(location: str) -> ProductId:
     """
     values, _ = _collect(_root(location), location)
     try:
-        return ProductId.parse(_product_uri(values))
+        return ProductId.parse(values.get("PRODUCT_URI", ""))
     except RequestError as error:
         raise UnreadableError(
             f"The metadata {location} has no PRODUCT_URI that tells the product ({error})."
         ) from error
-
-
-def _product_uri(values: Mapping[str, str]) -> str:
-    # The first baselines name the product in an element of their own.
-    return values.get("PRODUCT_URI") or values.get("PRODUCT_URI_2A") or ""
 
 
 def _root(location: str) -> ET.Element:
@@ -116,25 +152,41 @@ def parse(document: bytes) -> ET.Element:
 
 
 def _collect(root: ET.Element, location: str) -> tuple[dict[str, str], dict[str, float]]:
-    """Gather the text of each element (its first occurrence, name without namespace) and the offset per band."""
+    """Gather the texts of the elements that are used (by name without namespace) and the offset per band.
+
+    Raises
+    ------
+    UnreadableError
+        If one of them has two values, or an offset is none.
+    """
     values: dict[str, str] = {}
     offsets: dict[str, float] = {}
     for element in root.iter():
         tag, text = str(element.tag).rpartition("}")[2], (element.text or "").strip()
+        tag = _FORMER.get(tag, tag)
+        if tag in _ONCE and not _same(values.setdefault(tag, text), text):
+            raise UnreadableError(f"The metadata {location} has two values of {tag}, {values[tag]!r} and {text!r}.")
         if tag != "BOA_ADD_OFFSET":
-            values.setdefault(tag, text)
             continue
         band, offset = element.get("band_id", ""), _number(text)
-        if not re.fullmatch("[0-9]|1[0-2]", band) or offset is None:
+        if not re.fullmatch("[0-9]|1[0-2]", band) or offset is None or abs(offset) > _LARGEST_OFFSET:
             raise UnreadableError(f"The metadata {location} has a BOA_ADD_OFFSET {text!r} for band_id {band!r}.")
-        offsets[BAND_IDS[int(band)]] = offset
+        name = BAND_IDS[int(band)]
+        if offsets.setdefault(name, offset) != offset:
+            raise UnreadableError(
+                f"The metadata {location} has two values of BOA_ADD_OFFSET for {name}, {offsets[name]:g} and "
+                f"{offset:g}."
+            )
     return values, offsets
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (_number(one) is not None and _number(one) == _number(other))
 
 
 def _number(text: str | None) -> float | None:
     """Read a finite number, None where there is none."""
-    try:
-        number = float(text or "")
-    except ValueError:
+    if text is None or not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
         return None
+    number = float(text)
     return number if math.isfinite(number) else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.records import ProductId, Reason, Skipped
-from sen2chain.settings import is_folder
+from sen2chain.settings import is_folder, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +80,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     product = product or _named(path.name)
     try:
         if is_zip_name(path.name):
-            with zipfile.ZipFile(path) as opened:
+            with open_regular(path) as file, zipfile.ZipFile(file) as opened:
                 files = _in_zip(path, file_names(opened), product)
         else:
             files = _in_folder(path)

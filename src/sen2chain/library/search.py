@@ -25,7 +25,7 @@ from sen2chain.library.safe import (
     roots_in_zip,
 )
 from sen2chain.records import ProductId, Reason, Skipped
-from sen2chain.settings import is_file, is_folder
+from sen2chain.settings import is_file, is_folder, open_regular
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -142,7 +142,7 @@ class _Walk:
             yield named, path
             return
         try:
-            with zipfile.ZipFile(path) as opened:
+            with open_regular(path) as file, zipfile.ZipFile(file) as opened:
                 roots = roots_in_zip(file_names(opened))
             inside = {product_of_root(root) or read_product_id(f"/vsizip/{path}/{root}{METADATA}") for root in roots}
         except (*ZIP_ERRORS, UnreadableError) as error:

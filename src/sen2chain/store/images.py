@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -82,7 +83,7 @@ def all_files(folder: ExtractionFolder, index: str, mask: str) -> list[RawImage]
             found = [
                 RawImage(Path(entry.path), product, facts.st_size, facts.st_mtime_ns)
                 for entry in entries
-                if (product := product_of(entry.name)) and (facts := entry.stat())
+                if (product := product_of(entry.name)) and stat.S_ISREG((facts := entry.stat()).st_mode)
             ]
     except FileNotFoundError:
         return []

@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sen2chain.settings import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -281,7 +283,7 @@ def _file(location: str) -> str:
 
 def _sha256(location: str) -> str:
     try:
-        with open(_file(location), "rb") as file:  # noqa: PTH123
+        with open_regular(_file(location)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return "unreadable"
@@ -291,7 +293,7 @@ def _parts(location: str) -> str:
     """Return a digest of the content of a small file, or of blocks that are spread over a large one."""
     digest = hashlib.sha256()
     try:
-        with open(_file(location), "rb", buffering=0) as file:  # noqa: PTH123
+        with open_regular(_file(location)) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= _WHOLE:
                 digest.update(file.read())

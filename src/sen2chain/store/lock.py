@@ -19,6 +19,7 @@ import filelock
 from sen2chain.atomic import writing
 from sen2chain.errors import StoreError
 from sen2chain.progress import status
+from sen2chain.settings import read_limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def _write_holder(folder: Path) -> None:
 
 def _read_holder(folder: Path) -> str:
     try:
-        who = json.loads((folder / _HOLDER).read_text(encoding="utf-8"))
+        who = json.loads(read_limited(folder / _HOLDER))
         return f"process {who['process']} on {who['host']} (since {who['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import LayerError, RequestError
+from sen2chain.settings import read_limited
 from sen2chain.store.folder import ExtractionFolder
 from sen2chain.vectors import OUTSIDE, Summary, read_layer, same_features, same_shapes, stamp_of, summarize
 
@@ -190,7 +191,7 @@ def _token(layer: Layer) -> str | None:
 
 def _read_note(folder: ExtractionFolder) -> dict[str, Any]:
     try:
-        note = json.loads((folder.layer_files / _NOTE).read_text(encoding="utf-8"))
+        note = json.loads(read_limited(folder.layer_files / _NOTE))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
