@@ -280,6 +280,22 @@ def test_exit_2_for_a_wrong_command_line(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--date-min", "--from"),
+        ("--end_date", "--to"),
+        ("--masks", "--mask"),
+        ("--output", "--out"),
+        ("--unit", "--units"),
+    ],
+)
+def test_an_option_that_is_called_otherwise_gets_a_suggestion(command: list[str], option: str, meant: str) -> None:
+    result = run(*command, option, "1")
+    assert result.exit_code == 2
+    assert f"Did you mean {meant}" in result.output.replace("'", "")
+
+
+@pytest.mark.parametrize(
     ("words", "cause"),
     [
         (on(CLOUDED), "the cloud mask removed every valid pixel"),

@@ -136,8 +136,8 @@ class Ledger:
         broken = [line for line in self.lines if line["index"] and any(line[reason.value] for reason in BROKEN)]
         if broken:
             products = len({line["acquisition"] for line in broken})
-            example = next((line["error"] for line in broken if line["error"]), "see the report.")
-            parts.append(f"{counted(products, 'product')} could not be used: {example}")
+            example = next((line["error"] for line in broken if line["error"]), "see the report")
+            parts.append(f"{counted(products, 'product')} could not be used: {example.rstrip('.')}.")
         for index, mask in outputs:
             lines = [line for line in self.lines if (line["index"], line["mask"]) == (index, mask)]
             if not any(line["rows"] for line in lines):

@@ -11,6 +11,22 @@ from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, INTERR
 from sen2chain.errors import RequestError, Sen2ChainError
 from sen2chain.progress import printable
 
+# What other tools, or the classes, call an option; too far from ours for a comparison of letters.
+_MEANT = {
+    **dict.fromkeys(("--date-min", "--datemin", "--date-from", "--start", "--start-date", "--since"), "--from"),
+    **dict.fromkeys(("--date-max", "--datemax", "--date-to", "--end", "--end-date", "--until"), "--to"),
+    **dict.fromkeys(("--indices", "--indexes"), "--index"),
+    **dict.fromkeys(("--masks", "--cm-version", "--cloud-mask"), "--mask"),
+    **dict.fromkeys(("--output", "--out-path", "--out-dir", "--output-dir"), "--out"),
+    **dict.fromkeys(("--threads", "--jobs", "--multiproc", "--nb-proc"), "--workers"),
+    **dict.fromkeys(("--max-clouds", "--max-cloud", "--cloud-cover"), "--cover-max"),
+    **dict.fromkeys(("--stats", "--statistics"), "--stat"),
+    **dict.fromkeys(("--alldata", "--all-data"), "--all"),
+    **dict.fromkeys(("--smoothing",), "--smooth"),
+    **dict.fromkeys(("--unit",), "--units"),
+    **dict.fromkeys(("--replace",), "--overwrite"),
+}
+
 
 class Command(click.Command):
     """A command whose errors are one sentence, with a traceback only where `--debug` asks for it.
@@ -24,6 +40,18 @@ class Command(click.Command):
     def __init__(self, *args: Any, interrupted: str = "", **options: Any) -> None:
         super().__init__(*args, **options)
         self._interrupted = interrupted
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; an option that other tools have is answered with ours."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = {option for parameter in self.params for option in parameter.opts}
+            meant = _MEANT.get(error.option_name.lower().replace("_", "-"))
+            if meant not in known:
+                raise
+            sentence = f"No such option '{error.option_name}'. Did you mean '{meant}'?"
+            raise click.NoSuchOption(error.option_name, sentence, ctx=ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
