@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ def test_from_a_new_job_to_its_second_run(home: Path) -> None:
     assert [word for word in ("lakes", "absent", "0 0 * * *", "all done") if word not in done.output] == []
     done = job("show", "lakes")
     assert "last run: 20" in done.output
-    assert "  0 (line 65): ../parcels.gpkg\n" in done.output
+    assert "  0 (line 85): ../parcels.gpkg\n" in done.output
     done = job("logs", "lakes")
     assert "Nothing new" in done.output
     assert len(job("logs", "lakes", "--all").output.splitlines()) == 2
@@ -282,3 +283,21 @@ def test_a_bare_cm003_stays_what_it_was_in_job_files() -> None:
     assert "CM003 is CM003-PRB1-ITER1 in job files, and CM003-PRB1-ITER5 on the command line" in done.output
     fill_in("lakes", cloudmasks="none")
     assert "NDVI under none, from" in job("check", "lakes").output
+
+
+def test_a_scheduled_job_whose_file_is_gone_is_listed(home: Path, machine: Machine, tmp_path: Path) -> None:
+    for name in ("lakes", "Réunion"):
+        job("new", name)
+        job("enable", name, *(["--systemd"] if name != "lakes" else []))
+        (home / "config" / "jobs_extr" / f"job_{name}.cfg").unlink()
+    assert machine.table is not None
+    other = machine.table.replace(os.fsencode(home.parent), os.fsencode(tmp_path / "other"))
+    machine.table += other.replace(b"lakes", b"theirs") + b"# prose # sen2chain_job_prose\n"
+    done = job("list")
+    assert done.exit_code == 0
+    assert done.output.count("its file is gone") == 2
+    assert "sen2chain job remove lakes takes it out of the schedule" in done.output
+    assert not [name for name in ("theirs", "prose", "There is no job;") if name in done.output]
+    for name in ("lakes", "Réunion"):
+        assert job("remove", name).exit_code == 0
+    assert "There is no job; begin one" in job("list").output

@@ -854,3 +854,124 @@ def test_the_registry_is_not_waited_for_without_end(
     with locked(home / "logs"):
         record = _nightly("held", tmp_path / "parcels.gpkg", tmp_path / "far", 0)
     assert f"logs is held by process {os.getpid()}" in record.lines[0].errors[0]["message"]
+
+
+# ------------------------------------------------------------------------------------------------- many runs, and none
+
+
+def test_old_logs_and_records_are_removed(home: Path, tmp_path: Path) -> None:
+    folder = home / "logs" / "job_many"
+    folder.mkdir(parents=True)
+    for day in range(1, 6):
+        for end in ("json", "log"):
+            (folder / f"job_many_run_2021010{day}T000000Z.{end}").write_text("{}", encoding="utf-8")
+    (folder / "job_many_run_20210101T000000Z-2.log").touch()
+    (folder / "notes.txt").touch()
+    (folder / "job_many_schedule.log").write_text("x" * 999_990 + "\nthe last line\n", encoding="utf-8")
+    record = run(write("many", row(tmp_path / "parcels.gpkg"), head="logs = True\nkeep_runs = 3\n"))
+    own = Path(record.log).stem
+    assert files(folder) == {
+        *(f"{stem}.{end}" for stem in (own, *(f"job_many_run_2021010{day}T000000Z" for day in (4, 5)))
+          for end in ("json", "log")), "notes.txt", "job_many_schedule.log", ".lock",
+    }  # fmt: skip
+    assert (folder / "job_many_schedule.log").read_text("utf-8") == "the last line\n"
+    for value in ("keep_runs = 0\n", ""):
+        run(write("many", row("nowhere.shp"), head=value))
+        assert len(JobExtraction("many").runs()) == 4
+
+
+def test_records_are_found_by_their_names(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home / "logs" / "job_many"
+    folder.mkdir(parents=True)
+    stamps = ["20211231T235959Z-2", "20220101T000000Z", "20211231T235959Z", "20211231T235959Z-10"]
+    for stamp in stamps:
+        (folder / f"job_many_run_{stamp}.json").write_text("{}", encoding="utf-8")
+    looked: list[str] = []
+    for name in ("stat", "lstat"):
+        monkeypatch.setattr(Path, name, lambda path, **_: looked.append(path.name))
+    found = JobExtraction("many").runs()
+    monkeypatch.undo()
+    assert [path.stem.rpartition("_")[2] for path in found] == [stamps[i] for i in (2, 0, 3, 1)]
+    assert not [name for name in looked if "_run_" in name]
+
+
+@pytest.mark.parametrize(("hours", "counts"), [(30, True), (5, False)])
+@pytest.mark.parametrize("logs", [True, False])
+def test_a_run_that_hangs_is_told_by_the_next(home: Path, tmp_path: Path, hours: int, counts: bool, logs: bool) -> None:  # noqa: FBT001
+    script = tmp_path / "note.py"
+    script.write_text("import sys; open(sys.argv[1], 'a').write(sys.argv[2])", encoding="utf-8")
+    hook = f"{sys.executable} {script} {tmp_path}/calls"
+    head = f"logs = {logs}\non_failure = {hook}\non_success = {hook}\ntiming = 0 0 * * *\n"
+    job = write("hangs", row(tmp_path / "parcels.gpkg"), head=head)
+    folder = home / "logs" / "job_hangs"
+    folder.mkdir(parents=True)
+    with locked(folder):
+        since = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours)
+        holder = json.loads((folder / ".lock-holder").read_text("utf-8")) | {"since": since.isoformat()}
+        (folder / ".lock-holder").write_text(json.dumps(holder), encoding="utf-8")
+        with pytest.raises(BusyError, match="is being run already"):
+            run(job)
+        last = job.last_run()
+    if not counts:
+        assert (last, (tmp_path / "calls").exists()) == (None, False)
+        return
+    assert last is not None
+    assert (last["status"], last["lines"]) == ("failed", [])
+    assert "It has gone on for 1 day, 6:00:0" in last["errors"][0]
+    assert (tmp_path / "calls").read_text("utf-8").endswith(".json")
+
+
+def test_optional_columns_and_settings(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "data" / "L2A", tmp_path / "products")
+    shutil.rmtree(home / "data" / "L2A")
+    layer = tmp_path / "parcels.gpkg"
+    job = write("more", row(layer, copy_server=str(tmp_path / "far")), row(layer))
+    before = job.path.read_text("utf-8")
+    job.safe, job.verify = "../../products", "first"
+    job.task_edit(1, pixels="weighted", buffer="-5", stats=["sum", "percentile_90"], min_valid="0.5", aggregate="mean")
+    job.save()
+    text = job.path.read_text("utf-8")
+    assert text.startswith(before.splitlines()[0])
+    assert before.splitlines()[2] in text  # the line without them stays as it is
+    assert job.tasks[0]["pixels"] == ""
+    look = job.check()
+    assert look.is_good, look
+    assert "(pixels weighted, buffer -5.0, stats sum/percentile_90, min_valid 0.5, aggregate mean)" in str(look)
+    record = run(job)
+    assert record.status == "done", record.lines
+    plain, other = (Path(done.folder) for done in record.lines)
+    assert plain.parent == other.parent == home / "data" / "EXTRACTION"
+    assert other.name.startswith(f"{plain.name}_weighted_buffer-5_stats-")
+    own = TimeSeriesCompil(
+        layer, ["NDVI"], "2015-01-01", "2021-12-31", safe=tmp_path / "products", extraction=tmp_path / "own",
+        pixels="weighted", buffer=-5, stats=["sum", "percentile_90"], min_valid=0.5, masks=[CM004], quiet=True,
+    )  # fmt: skip
+    own.extract_data()
+    own.compile_data(monthly=True, aggregate="mean")
+    names = {name for name in files(own.folder / "compiled_data") if name.endswith(".csv")}
+    assert any("aggregate" in name or "mean" in name for name in names), names
+    for name in names:
+        assert (other / "compiled_data" / name).read_bytes() == (own.folder / "compiled_data" / name).read_bytes()
+    # The two make files of the same names, of which one would replace the other.
+    job.task_edit(1, copy_server=str(tmp_path / "far"))
+    job.save()
+    assert "with another pixel rule, buffer, statistics or share" in str(job.check())
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"pixels": "centre"}, "Unknown pixel rule 'centre'"), ({"buffer": "far"}, "is no number of metres"),
+        ({"stats": "meen"}, "Unknown statistic 'meen'"), ({"min_valid": "80"}, "is no share from 0 to 1"),
+        ({"aggregate": "sum"}, "Unknown aggregate 'sum'"),
+        ({"aggregate": "mean", "compiled_data": ""}, "name some in compiled_data"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("home")
+def test_optional_columns_that_cannot_be_used(tmp_path: Path, cells: dict[str, str], said: str) -> None:
+    job = write("wrong", row(tmp_path / "parcels.gpkg"))
+    job.task_edit(0, **cells)
+    job.save()
+    [problem] = job.check().problems
+    assert said in problem
+    assert f"line 3, {next(iter(cells))}" in problem

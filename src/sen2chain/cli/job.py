@@ -119,8 +119,8 @@ def list_(library: str | None, **_: Any) -> None:
     from sen2chain import settings
     from sen2chain.errors import JobError
     from sen2chain.jobs import JobExtraction, list_jobs
-    from sen2chain.jobs.names import logs_folder
-    from sen2chain.jobs.planned import Plan
+    from sen2chain.jobs.names import job_file, logs_folder
+    from sen2chain.jobs.planned import Plan, scheduled_names
 
     rows, troubles = [], []
     chosen = settings.absolute(library) if library else None
@@ -136,6 +136,14 @@ def list_(library: str | None, **_: Any) -> None:
         result = _result(found, last) if last else "-"
         began = _local(last["started"]) if last else "-"
         rows.append([name, str(found.schedule), found.timing, began, result, _next(found)])
+    for name in sorted({*scheduled_names()} - {row[0] for row in rows}):
+        planned = Plan(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
+        if planned.status != "absent":  # as one of another home is
+            rows.append([name, str(planned), planned.timing or "-", "-", "its file is gone", _when(planned)])
+            troubles.append(
+                f"The job {name} has a schedule, but no file {job_file(settings.paths(library).config, name)}; "
+                f"sen2chain job remove {name} takes it out of the schedule, sen2chain job new {name} begins it anew."
+            )
     if not rows:
         click.echo("There is no job; begin one with sen2chain job new NAME.")
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.atomic import writing
 from sen2chain.errors import JobError, RequestError, UnknownNameError
 from sen2chain.jobs.cells import switch, whole_number
-from sen2chain.jobs.file import COLUMNS, OLDER, JobFile, read_text, write_text
+from sen2chain.jobs.file import COLUMNS, KNOWN, OLDER, OPTIONAL, JobFile, read_text, write_text
 from sen2chain.jobs.schedule import Timing
 from sen2chain.jobs.task import DEFAULTS, LONGEST_DELIVERY, MOST_PROCESSORS
 from sen2chain.jobs.template import template
@@ -105,10 +105,12 @@ class EditedJob:
 
     @property
     def tasks(self) -> list[dict[str, str]]:
-        """The lines of the table as text, skipped ones with their ``!``."""
+        """The lines of the table as text, skipped ones with their ``!``; optional columns where the file has them."""
+        file = self._refresh()
+        columns = (*COLUMNS, *(name for name in OPTIONAL if name in file.columns))
         return [
-            {column: ("!" if row.skipped and column == COLUMNS[0] else "") + row.text(column) for column in COLUMNS}
-            for row in self._refresh().rows
+            {column: ("!" if row.skipped and column == COLUMNS[0] else "") + row.text(column) for column in columns}
+            for row in file.rows
         ]
 
     def task_add(self, task: Mapping[str, Any] | None = None, **values: Any) -> None:
@@ -212,6 +214,33 @@ class EditedJob:
         self._set("delivery_timeout", whole_number(str(value), LONGEST_DELIVERY))
 
     @property
+    def keep_runs(self) -> int:
+        """Number of runs whose logs and records are kept; 0 is all."""
+        return whole_number(self._get("keep_runs") or "0")
+
+    @keep_runs.setter
+    def keep_runs(self, value: int) -> None:
+        self._set("keep_runs", whole_number(str(value)))
+
+    @property
+    def safe(self) -> str:
+        """Folder of SAFE products in the place of the library's archive; empty for that."""
+        return self._get("safe")
+
+    @safe.setter
+    def safe(self, value: str | Path | None) -> None:
+        self._set("safe", value)
+
+    @property
+    def verify(self) -> str:
+        """Whether products' files are compared with their checksums: ``first`` or ``never``."""
+        return self._get("verify")
+
+    @verify.setter
+    def verify(self, value: str) -> None:
+        self._set("verify", value)
+
+    @property
     def on_failure(self) -> str:
         """Command after a run that did not do all."""
         return self._get("on_failure")
@@ -240,8 +269,8 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return values as they stand in a line."""
     named = {OLDER.get(name, name): value for name, value in values.items()}
     for name in named:
-        if name not in COLUMNS:
-            raise UnknownNameError("column", name, COLUMNS)
+        if name not in KNOWN:
+            raise UnknownNameError("column", name, KNOWN)
     return {name: _text(value) for name, value in named.items()}
 
 

@@ -24,6 +24,10 @@ COLUMNS = (
     "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
     "smooth_data", "copy_server",
 )  # fmt: skip
+OPTIONAL = ("pixels", "buffer", "stats", "min_valid", "aggregate", "encoding", "crs")
+"""Columns that a file may have as well, anywhere behind the first."""
+KNOWN = (*COLUMNS, *OPTIONAL)
+"""All columns."""
 DESTINATION = COLUMNS[-1]
 """The column that may hold a password."""
 OLDER = {"cloudmask": "cloudmasks"}
@@ -167,8 +171,8 @@ class JobFile:
         self.header = number
         for cell in _split(line):
             name = OLDER.get(cell.text.lower(), cell.text.lower())
-            if name not in COLUMNS and (name or cell.end < len(line)):
-                sentence = str(UnknownNameError("column", safe(cell.text[:_LONG]), COLUMNS))
+            if name not in KNOWN and (name or cell.end < len(line)):
+                sentence = str(UnknownNameError("column", safe(cell.text[:_LONG]), KNOWN))
                 self.problems.append(Problem(sentence, number, character=cell.inner + 1))
             elif name in self.columns:
                 sentence = f"the column {name} stands twice; remove one."
@@ -290,7 +294,7 @@ class JobFile:
             raise RequestError(f"The file has no table; write a line {';'.join(COLUMNS)} first.")
         for name, value in values.items():
             self._cell(value, first=name == COLUMNS[0])
-        lacking = [name for name in COLUMNS if values.get(name, "").strip() and name not in self.columns]
+        lacking = [name for name in KNOWN if values.get(name, "").strip() and name not in self.columns]
         if lacking and self.header:
             line = self.lines[self.header - 1]
             body = line.rstrip("\r\n")

@@ -10,7 +10,7 @@ from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
 from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.edited import EditedJob
-from sen2chain.jobs.file import COLUMNS, first, safe
+from sen2chain.jobs.file import COLUMNS, KNOWN, first, safe
 from sen2chain.jobs.line import Setting
 from sen2chain.jobs.names import check_name, job_file, logs_folder
 from sen2chain.jobs.outlook import Outlook, outlook
@@ -84,7 +84,10 @@ class JobExtraction(EditedJob):
         JobError
             If the file is missing, or has changes that are not saved.
         """
+        known, _ = read_settings(self._saved())
         setting = Setting(
+            safe=known.folder_of_products(self._paths.home) if known else None,
+            verify=known.verify if known else "never",
             today=dt.datetime.now(dt.UTC).date(), library=self._library, processors=0, time_limit=0, pauses=(),
             quiet=True, log=RunLog(None, lambda sentence: None), owners=Owners(self._paths.logs),  # noqa: ARG005
         )  # fmt: skip
@@ -227,7 +230,7 @@ class JobExtraction(EditedJob):
         lines += [f"  schedule: {self.schedule}", *(f"  {problem}" for problem in file.problems)]
         for i, row in enumerate(file.rows):
             lines.append(f"  {i} (line {row.line}): {'!' * row.skipped}{row.shown(COLUMNS[0])}")
-            cells = [f"{name} {row.shown(name)}" for name in COLUMNS[1:] if row.text(name)]
+            cells = [f"{name} {row.shown(name)}" for name in KNOWN[1:] if row.text(name)]
             lines.append(f"     {', '.join(cells)}")
         return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from sen2chain.errors import (
     StoreError,
 )
 from sen2chain.jobs.deliver import GoneError, Remote, deliver, same_place
+from sen2chain.jobs.file import OPTIONAL
 from sen2chain.ledger import BROKEN, LACKING
 from sen2chain.store import COMPILED
 from sen2chain.timeseries import TimeSeriesCompil
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sen2chain.jobs.owners import Owners
     from sen2chain.jobs.record import LineRecord, RunLog
     from sen2chain.jobs.task import Task
+    from sen2chain.plan.request import Verify
     from sen2chain.timeseries.asked import Compiled
     from sen2chain.timeseries.update import Extracted
 
@@ -57,6 +59,10 @@ class Setting:
     """Seconds before a broken delivery is tried again."""
     quiet: bool
     """Whether to show no progress."""
+    safe: Path | None
+    """Folder of SAFE products in the place of the library's archive."""
+    verify: Verify
+    """Whether products' files are compared with their checksums before they are first extracted."""
     log: RunLog
     """Where steps are told."""
     owners: Owners
@@ -76,9 +82,18 @@ def series_of(task: Task, setting: Setting) -> TimeSeriesCompil:
         cover_max=task.max_clouds,
         masks=task.masks,
         multiproc=setting.processors,
-        library=setting.library,
+        library=None if setting.safe else setting.library,
+        extraction=settings.paths(setting.library).extraction,
         layer=task.layer,
         quiet=setting.quiet,
+        safe=setting.safe,
+        verify=setting.verify,
+        pixels=task.pixels,
+        buffer=task.buffer,
+        stats=task.stats,
+        min_valid=task.min_valid,
+        encoding=task.encoding,
+        crs=task.crs,
     )
 
 
@@ -301,7 +316,13 @@ def in_words(asked: Mapping[str, Any]) -> str:
     """Say which images are asked for, of what `describe` returns."""
     until = f"to {asked['date_max']}" if asked["date_max"] else "on"
     indices = asked["indices"] if isinstance(asked["indices"], str) else "/".join(asked["indices"])
-    return f"{indices} under {'/'.join(asked['masks'])}, from {asked['date_min']} {until}"
+    text = f"{indices} under {'/'.join(asked['masks'])}, from {asked['date_min']} {until}"
+    extras = [f"{name} {_joined(asked[name])}" for name in OPTIONAL if name in asked]
+    return f"{text} ({', '.join(extras)})" if extras else text
+
+
+def _joined(value: object) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def describe(task: Task, today: dt.date) -> dict[str, Any]:
@@ -317,4 +338,5 @@ def describe(task: Task, today: dt.date) -> dict[str, Any]:
         "compiled_data": [*task.kinds, *(["all"] if task.in_range else [])],
         "smooth_data": task.smoothing,
         "copy_server": str(task.destination) if task.destination else None,
+        **task.extras,
     }

@@ -10,17 +10,17 @@ import contextlib
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import check_folder, replacing
 from sen2chain.errors import DeliveryError
 from sen2chain.jobs.deliver import Folder, registered, same_place
 from sen2chain.settings import is_folder
-from sen2chain.store import locked
+from sen2chain.store import ExtractionFolder, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from sen2chain.jobs.deliver import Destination
 
@@ -70,10 +70,13 @@ class Owners:
         owner = owners.get(key, {}).get("folder", folder.name)
         if owner == folder.name:
             return None
+        whose = f"another layer {_stem(folder.name)} or of an earlier state of it"
+        if ExtractionFolder(Path(str(owner))).checksum == ExtractionFolder(folder).checksum:
+            whose = "this layer with another pixel rule, buffer, statistics or share"
         return (
-            f"{destination} has files of another layer {_stem(folder.name)} or of an earlier state of it (from "
-            f"{owner}), which would be overwritten; give this line another destination, or its layer's file another "
-            f'name, or, if they may be replaced, remove the entry "{key}" from {self._path}.'
+            f"{destination} has files of {whose} (from {owner}), which would be overwritten; give this line another "
+            "destination, or its layer's file another name, or, if "
+            f'they may be replaced, remove the entry "{key}" from {self._path}.'
         )
 
     def _gone(self, owners: Entries, destination: Destination) -> str | None:
@@ -238,7 +241,7 @@ def _is_name(name: object) -> bool:
 
 def _stem(folder: str) -> str:
     """Return what the names of a layer's files begin with, from the name of its folder."""
-    return folder.rpartition("_")[0]
+    return ExtractionFolder(Path(folder)).stem
 
 
 def _disk(path: Path) -> str:

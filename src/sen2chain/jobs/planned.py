@@ -158,3 +158,12 @@ class Plan:
     def _scheduler(self) -> Scheduler:
         """Return the one that knows the job, cron where none does."""
         return scheduler(systemd_timers=systemd.status(self._name) != "absent")
+
+
+def scheduled_names() -> list[str]:
+    """Return the names of all jobs that cron or systemd knows, of whatever home; none of one that cannot be asked."""
+    found: set[str] = set()
+    for one in (crontab, systemd):
+        with contextlib.suppress(ScheduleError):
+            found.update(one.names())
+    return sorted(found)

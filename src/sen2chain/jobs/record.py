@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import socket
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,7 +17,7 @@ from sen2chain.atomic import replacing
 from sen2chain.progress import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 Status = Literal["running", "done", "nothing", "partly", "failed", "interrupted"]
@@ -32,9 +31,11 @@ IN_WORDS: dict[Status, str] = {
 """How a run ended, for people."""
 
 _LAST = "last_run"
+_STAMP = "%Y%m%dT%H%M%SZ"
 _MOST_ERRORS = 50
 _LONGEST_RECORD = 50_000_000  # bytes
-_RUN = re.compile(r"job_.*_run_([0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?)\.json")
+_RUN = re.compile(r"(?P<stem>job_.*_run_(?P<time>[0-9]{8}T[0-9]{6}Z)(?:-(?P<again>[0-9]{1,9}))?)\.(?:json|log)")
+_LARGEST_OUTPUT = 1_000_000  # bytes of what the scheduled runs print
 
 
 @dataclass(slots=True)
@@ -256,7 +257,7 @@ def places(folder: Path, job: str, started: datetime, *, logs: bool) -> tuple[Pa
     """
     if not logs:
         return None, folder / f"job_{job}_{_LAST}.json"
-    name = first = f"job_{job}_run_{started.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    name = first = f"job_{job}_run_{started.astimezone(UTC):{_STAMP}}"
     again = 1
     while (folder / f"{name}.json").exists() or (folder / f"{name}.log").exists():
         again += 1
@@ -265,14 +266,62 @@ def places(folder: Path, job: str, started: datetime, *, logs: bool) -> tuple[Pa
 
 
 def runs(folder: Path) -> list[Path]:
-    """Return the records in a job's folder of logs, oldest first."""
+    """Return the records in a job's folder of logs, oldest first; their names tell when the runs began."""
     found = []
-    for path in _records(folder):
-        with contextlib.suppress(OSError):  # it has vanished
-            facts = path.lstat()
-            if stat.S_ISREG(facts.st_mode):
-                found.append((facts.st_mtime_ns, path))
+    for name in _names(folder):
+        if match := _RUN.fullmatch(name):
+            if name.endswith(".json"):
+                found.append((_order(match), folder / name))
+        elif name.endswith(f"_{_LAST}.json"):
+            with contextlib.suppress(OSError, OverflowError, ValueError):  # it has vanished
+                time = datetime.fromtimestamp((folder / name).lstat().st_mtime, UTC)
+                found.append(((f"{time:{_STAMP}}", 0), folder / name))
     return [path for _, path in sorted(found)]
+
+
+def prune(folder: Path, job: str, keep: int) -> None:
+    """Remove the logs and records of all runs but the last, and the beginning of what scheduled runs printed.
+
+    Parameters
+    ----------
+    folder
+        The job's folder of logs.
+    job
+        The job's name.
+    keep
+        Number of runs that are kept; 0 is all.
+    """
+    found: dict[tuple[str, int], set[str]] = {}
+    for name in _names(folder):
+        if (match := _RUN.fullmatch(name)) and name.startswith(f"job_{job}_run_"):
+            found.setdefault(_order(match), set()).add(name)
+    for order in sorted(found)[:-keep] if keep else ():
+        for name in found[order]:
+            with contextlib.suppress(OSError):  # the next run tries again
+                (folder / name).unlink()
+    output = folder / f"job_{job}_schedule.log"
+    with contextlib.suppress(OSError):
+        if output.is_symlink() or output.lstat().st_size <= _LARGEST_OUTPUT:
+            return
+        with output.open("r+b") as file:  # in its place: the run that is going on appends to it
+            file.seek(-_LARGEST_OUTPUT // 2, os.SEEK_END)
+            rest = file.read().partition(b"\n")[2]
+            file.seek(0)
+            file.write(rest)
+            file.truncate()
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, without a look at each of them."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _order(match: re.Match[str]) -> tuple[str, int]:
+    return match["time"], int(match["again"] or 1)
 
 
 def last_run(folder: Path) -> dict[str, Any] | None:
@@ -299,21 +348,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     return {**found, "log": str(log) if log.is_file() and not log.is_symlink() else None}
 
 
-def _records(folder: Path) -> Iterator[Path]:
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  # only names; some may vanish
-    except OSError:
-        return
-    for name in names:
-        if _RUN.fullmatch(name) or name.endswith(f"_{_LAST}.json"):
-            yield folder / name
-
-
 def last_lines(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of the last run that came to its end, as they were written."""
+    """Return the lines of the last run that had some and came to its end, as they were written."""
     for path in reversed(runs(folder)):
         found = _read(path)
-        if found is not None and found["status"] not in {"running", "interrupted"}:
+        if found is not None and found["lines"] and found["status"] not in {"running", "interrupted"}:
             return [line for line in found["lines"] if isinstance(line, dict)]
     return []
 

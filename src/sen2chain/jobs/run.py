@@ -16,10 +16,10 @@ from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
 from sen2chain.jobs.owners import Owners
-from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, last_lines, one_line, places, troubled_before
+from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, last_lines, one_line, places, prune, troubled_before
 from sen2chain.jobs.task import DEFAULTS, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
-from sen2chain.store import locked
+from sen2chain.store import held_since, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOOK_SECONDS = 600
 _OFTEN = 1.0  # seconds between two states of the record
+_NEARLY, _NOT_LONG = 0.8, dt.timedelta(hours=1)  # of the time between two runs, after which one is thought to hang
 
 
 class BusyError(JobError):
@@ -96,8 +97,31 @@ class JobRun:
                 # A moment, because `is_locked` holds it for one.
                 stack.enter_context(locked(self._folder, wait=2, quiet=True))
             except StoreError as error:
-                raise BusyError(f"The job {self._name} is being run already: {error}") from None
+                busy = BusyError(f"The job {self._name} is being run already: {error}")
+                self._tell_if_hanging(busy)
+                raise busy from None
             return self._run()
+
+    def _tell_if_hanging(self, busy: BusyError) -> None:
+        """Write a record, and call on_failure, when the run that is going on has kept a scheduled one from its time."""
+        settings, _ = read_settings(self._file)
+        since, now = held_since(self._folder), dt.datetime.now(dt.UTC)
+        if settings is None or since is None:
+            return
+        missed = settings.timing.next_run(since)
+        period = settings.timing.next_run(missed) - missed
+        # A first run that was begun by hand in the evening may well go on until morning.
+        if now < missed or now - since < max(_NEARLY * period, _NOT_LONG):
+            return
+        _, path = places(self._folder, self._name, now, logs=True)
+        record = RunRecord(self._name, str(self._path), now, "failed", ended=now, path=path)
+        record.errors = [
+            f"{one_line(str(busy))} It has gone on for {str(now - since).partition('.')[0]}, and may hang."
+        ]
+        log = RunLog(None, self._echo)
+        self._keep(record, log)
+        self._hook(record, log)
+        prune(self._folder, self._name, settings.keep_runs)
 
     def _run(self) -> RunRecord:
         started = dt.datetime.now(dt.UTC)
@@ -134,6 +158,8 @@ class JobRun:
             log.say(str(record))
             if record.status != "interrupted":  # whoever stops a run knows, and the machine may be going down
                 self._hook(record, log)
+            if settings is not None:
+                prune(self._folder, self._name, settings.keep_runs)
         return record
 
     def _keep(self, record: RunRecord, log: RunLog) -> None:
@@ -150,8 +176,9 @@ class JobRun:
         """Run the lines in batches: each is extracted, then compiled, then sent."""
         written = -_OFTEN
         setting = Setting(
-            today, self._library, settings.processors, settings.delivery_timeout, self._pauses, self._quiet, log,
-            Owners(self._folder.parent),
+            today=today, library=self._library, processors=settings.processors, time_limit=settings.delivery_timeout,
+            pauses=self._pauses, quiet=self._quiet, safe=settings.folder_of_products(self._home),
+            verify=settings.verify, log=log, owners=Owners(self._folder.parent),
         )  # fmt: skip
         runs = []
         for row in self._file.rows:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from sen2chain import periods, settings
+from sen2chain.coverage import PixelRule
 from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError
 from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
@@ -17,7 +19,9 @@ from sen2chain.jobs.file import COLUMNS, DESTINATION, Problem, safe
 from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.plan import resolve_masks
+from sen2chain.plan.request import Verify
 from sen2chain.smoothing import METHODS
+from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {
     "logs": "False", "timing": "0 0 * * *", "nb_proc": "8", "process_by_line": "0", "on_failure": "",
-    "on_success": "", "delivery_timeout": "3600",
+    "on_success": "", "delivery_timeout": "3600", "keep_runs": "400", "safe": "", "verify": "never",
 }  # fmt: skip
 """Settings, and what they are where a file does not say."""
 
@@ -64,6 +68,16 @@ class Settings:
     """Command after a run that did all."""
     delivery_timeout: float
     """Seconds that a delivery may take."""
+    keep_runs: int
+    """Number of runs whose logs and records are kept; 0 is all."""
+    safe: str
+    """Folder of SAFE products in the place of the library's archive, as written; empty for that."""
+    verify: Verify
+    """Whether products' files are compared with their checksums before they are first extracted."""
+
+    def folder_of_products(self, home: Path) -> Path | None:
+        """Return the folder of SAFE products; a relative one starts in the home."""
+        return settings.absolute(self.safe, home) if self.safe else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,20 @@ class Task:
     """How the files of all dates and of the range are smoothed, or False."""
     destination: Destination | None
     """Where compiled files are sent."""
+    pixels: PixelRule
+    """Which pixels belong to a polygon."""
+    buffer: float | None
+    """Metres by which features grow or shrink."""
+    stats: tuple[str, ...]
+    """Statistics beyond the documented ones."""
+    min_valid: float
+    """Smallest share of valid pixels of a row."""
+    aggregates: tuple[str, ...]
+    """What is made of the dates of a period, besides the rows."""
+    encoding: str | None
+    """Encoding of the layer's texts; None is found out."""
+    crs: str | None
+    """CRS of a layer that does not say its own."""
 
     def dates(self, today: dt.date) -> tuple[dt.date, dt.date | None]:
         """Return the first and the last sensing date of a run."""
@@ -112,7 +140,20 @@ class Task:
         first, last = self.dates(today)
         flags = {kind: kind in self.kinds for kind in _KINDS}
         within = {"datemin": first, "datemax": last} if self.in_range else {}
-        return {**flags, "alldata": _ALL_DATA in self.kinds, "smoothing": self.smoothing, **within}
+        return {
+            **flags, "alldata": _ALL_DATA in self.kinds, "smoothing": self.smoothing,
+            "aggregate": self.aggregates or None, **within,
+        }  # fmt: skip
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The values of optional columns that are set."""
+        given = {
+            "pixels": self.pixels if self.pixels != "center" else None, "buffer": self.buffer,
+            "stats": list(self.stats) or None, "min_valid": self.min_valid or None,
+            "aggregate": list(self.aggregates) or None, "encoding": self.encoding, "crs": self.crs,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class _Reader:
@@ -163,6 +204,9 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
         on_failure=value("on_failure", read_command),
         on_success=value("on_success", read_command),
         delivery_timeout=value("delivery_timeout", _seconds),
+        keep_runs=value("keep_runs", lambda text: 0 if is_off(text) else whole_number(text)),
+        safe=value("safe", lambda text: "" if is_off(text) else text),
+        verify=value("verify", _verify),
     )
     return (None if reader.problems else made), sorted(reader.problems, key=lambda problem: problem.line)
 
@@ -206,12 +250,21 @@ def read_task(row: Row, home: Path, today: dt.date) -> tuple[Task | None, list[P
         in_range=in_range,
         smoothing=value("smooth_data", _smoothing),
         destination=value("copy_server", lambda text: None if is_off(text) else parse_destination(text)),
+        pixels=value("pixels", _pixels),
+        buffer=value("buffer", _buffer),
+        stats=value("stats", _stats),
+        min_valid=value("min_valid", _share),
+        aggregates=value("aggregate", _aggregates),
+        encoding=value("encoding", lambda text: None if is_off(text) else text),
+        crs=value("crs", lambda text: None if is_off(text) else text),
     )
     if reader.problems:
         return None, sorted(reader.problems, key=lambda problem: problem.character)
     if task.smoothing and not (in_range or _ALL_DATA in kinds):
         sentence = "whole series are smoothed; add all (the dates of this line) or all_data to compiled_data."
         return None, [row.problem("smooth_data", sentence)]
+    if task.aggregates and not task.compiles:
+        return None, [row.problem("aggregate", "periods are aggregated; name some in compiled_data.")]
     first, last = task.dates(today)
     if last is not None and first > last:
         return None, [row.problem("date_min", f"{first} is after date_max, {last}; swap them.")]
@@ -285,6 +338,50 @@ def _compiled(text: str) -> tuple[tuple[str, ...], bool]:
         if name not in allowed:
             raise UnknownNameError("compilation", name, allowed)
     return tuple(kind for kind in periods.KINDS if kind in names), _RANGE in names
+
+
+def _pixels(text: str) -> PixelRule:
+    for rule in get_args(PixelRule):
+        if text.lower() == rule:
+            return cast("PixelRule", rule)
+    if is_off(text):
+        return "center"
+    raise UnknownNameError("pixel rule", text, get_args(PixelRule))
+
+
+def _buffer(text: str) -> float | None:
+    if is_off(text):
+        return None
+    if not re.fullmatch(r"[-+]?[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise RequestError(f"{text!r} is no number of metres; write 10, or -10 to shrink.")
+    return float(text) or None
+
+
+def _stats(text: str) -> tuple[str, ...]:
+    names = () if is_off(text) else tuple(name.strip() for name in text.split("/"))
+    return Statistics.of(names).extra
+
+
+def _share(text: str) -> float:
+    if is_off(text):
+        return 0.0
+    if not re.fullmatch(r"[01]?(\.[0-9]{1,9})?", text) or float(text) > 1:
+        raise RequestError(f"{text!r} is no share from 0 to 1; write 0.8 for 80 percent.")
+    return float(text)
+
+
+def _aggregates(text: str) -> tuple[str, ...]:
+    names = items(text)
+    return periods.Aggregation.of(names).names if names else ()
+
+
+def _verify(text: str) -> Verify:
+    for choice in get_args(Verify):
+        if text.lower() == choice:
+            return cast("Verify", choice)
+    if is_off(text):
+        return "never"
+    raise UnknownNameError("verification", text, get_args(Verify))
 
 
 def _smoothing(text: str) -> str | bool:

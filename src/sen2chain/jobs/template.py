@@ -41,6 +41,15 @@ process_by_line = 0
 # Seconds after which a delivery is given up; the next run sends the rest.
 delivery_timeout = 3600
 
+# How many runs have their logs and records kept; 0 keeps all of them.
+keep_runs = 400
+
+# A folder of SAFE products (/path/to/products) to be used in the place of the archive of sen2chain_data.
+safe = False
+
+# first: compare the files of a product with its own checksums before it is extracted for the first time. never: do not.
+verify = never
+
 # -------------------------------------------------------------------------------------------------------------- table
 
 # One line for each extraction, with a ; between the columns. False, or nothing at all, switches a column off.
@@ -65,6 +74,17 @@ delivery_timeout = 3600
 # copy_server       where compiled files are sent: user@server:path/to/destination (by rsync and ssh, with your key),
 #                   a folder (/data/results), or an object store (s3://bucket/results). They arrive there as
 #                   <INDEX>/<MASK>/<period>/<file>, and only when they have changed.
+#
+# More columns may be added to the line of names, each of them or some, and to the lines below it:
+#
+# pixels            pixels of a polygon: center (its centre lies inside), all_touched, or weighted.
+# buffer            metres by which polygons grow, or shrink: -10.
+# stats             more statistics with / between them, as sum/percentile_90.
+# min_valid         smallest share of valid pixels that a row needs: 0.8.
+# aggregate         what is made of the dates of each period, in a file beside, with / between: mean, median, max,
+#                   count, weighted_mean.
+# encoding          of the layer's texts, as cp1252, where it is told wrongly.
+# crs               of a layer that does not tell its own, as EPSG:2154.
 #
 # This example does nothing until you take its ! away and write the path of your layer:
 

@@ -82,6 +82,15 @@ def is_locked(folder: Path) -> bool:
         return True
 
 
+def held_since(folder: Path) -> datetime | None:
+    """Return when the run that holds a folder began to; None where it does not say so."""
+    try:
+        since = datetime.fromisoformat(json.loads((folder / _HOLDER).read_text(encoding="utf-8"))["since"])
+        return since.astimezone(UTC)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
 def _write_holder(folder: Path) -> None:
     who = {
         "process": os.getpid(),

@@ -59,8 +59,10 @@ class TimeSeriesCompil:
         on it.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
         The cloud mask, see `sen2chain.Mask.from_keywords`.
-    masks, library, safe, layer, name, encoding, crs, buffer, pixels, stats, prefer, verify, executor, scheduler, quiet
-        As for `TimeSeries`. Other `buffer`, `pixels` and `stats` have a folder of their own, whose name says so.
+    masks, library, safe, layer, name, encoding, crs, buffer, pixels, stats, min_valid, prefer, verify, executor,
+    scheduler, quiet
+        As for `TimeSeries`. Other `buffer`, `pixels`, `stats` and `min_valid` have a folder of their own, whose name
+        says so.
     extraction
         Folder of all layers' folders; by default that of the library, or of the user's home.
     raw_format
@@ -115,6 +117,7 @@ class TimeSeriesCompil:
         buffer: float | None = None,
         pixels: str = "center",
         stats: Iterable[str] | str | None = None,
+        min_valid: float = 0.0,
         prefer: str | None = None,
         verify: str = "never",
         raw_format: RawFormat = "parquet",
@@ -137,6 +140,7 @@ class TimeSeriesCompil:
             cover_max=cover_max,
             pixels=pixels,
             buffer=buffer,
+            min_valid=min_valid,
             prefer=prefer,
             verify=verify,
         )  # fmt: skip

@@ -171,4 +171,6 @@ def tag_of(request: Request) -> str:
     if request.statistics.extra:
         digest = hashlib.sha256(",".join(request.statistics.columns).encode()).hexdigest()
         parts.append(f"stats-{digest[:8]}")
+    if request.min_valid:
+        parts.append(f"min-valid{request.min_valid:g}")
     return "".join(f"_{part}" for part in parts)

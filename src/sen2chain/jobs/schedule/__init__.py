@@ -29,6 +29,9 @@ class Scheduler(Protocol):
     def status(self, name: str) -> Literal["enabled", "disabled", "absent"]:
         """Tell whether a job has an entry, and whether it counts."""
 
+    def names(self) -> list[str]:
+        """Return the names of all jobs that have an entry, of whatever home."""
+
     def is_foreign(self, command: JobCommand) -> bool:
         """Tell whether the entry of a job of this name is about another home or library."""
 

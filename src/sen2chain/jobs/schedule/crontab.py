@@ -20,6 +20,7 @@ import filelock
 from sen2chain import settings
 from sen2chain.atomic import writing
 from sen2chain.errors import ScheduleError
+from sen2chain.jobs.names import is_name
 from sen2chain.jobs.schedule.command import mark
 
 if TYPE_CHECKING:
@@ -157,6 +158,24 @@ def entry(name: str) -> str | None:
     """
     found = _find(name)
     return " ".join(found[0]["when"].decode("ascii").split()) if found else None
+
+
+def names() -> list[str]:
+    """Return the names of all jobs that have a line of ours, enabled or not.
+
+    Raises
+    ------
+    ScheduleError
+        If the crontab cannot be read.
+    """
+    if not has_crontab():
+        return []
+    found = []
+    for line in io.BytesIO(_read()):
+        name = os.fsdecode(line.rpartition(os.fsencode(mark("")))[2].strip())
+        if is_name(name) and (match := _Lines(name).match(line)) and match["original"] is None:
+            found.append(name)
+    return sorted(set(found))
 
 
 def is_foreign(command: JobCommand) -> bool:

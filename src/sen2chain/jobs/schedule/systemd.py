@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain import settings
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import ScheduleError
+from sen2chain.jobs.names import is_name
 
 if TYPE_CHECKING:
     from sen2chain.jobs.schedule.command import JobCommand
@@ -28,6 +29,7 @@ _PATIENCE = 60
 _LONGEST = 255
 """Characters of a unit's name, as long as systemd takes it."""
 
+_UNIT = re.compile(r"sen2chain-job-(.+)\.timer")
 _TIMING = "# timing: "
 _LINGER = 'it also runs while you are logged out once "loginctl enable-linger" has been called'
 
@@ -160,6 +162,17 @@ def entry(name: str) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ScheduleError(f"The timer {timer} cannot be read ({error}); mend or remove it.") from error
     return next((line.removeprefix(_TIMING) for line in lines if line.startswith(_TIMING)), None)
+
+
+def names() -> list[str]:
+    """Return the names of all jobs that have a timer, enabled or not."""
+    try:
+        files = [file.name for file in _folder().iterdir()]
+    except OSError:
+        return []
+    found = [match[1] for match in map(_UNIT.fullmatch, files) if match]
+    plain = [re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(n)) for n in found]
+    return sorted(name for name in map(os.fsdecode, plain) if is_name(name))
 
 
 def is_foreign(command: JobCommand) -> bool:
