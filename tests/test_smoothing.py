@@ -505,7 +505,7 @@ def test_a_window_of_one_date() -> None:
         ({"window_length": True}, "window_length is True"), ({"window_length": 5.0}, "window_length is 5.0"),
         ({"polyorder": 11}, "polyorder is 11"), ({"polyorder": -1}, "polyorder is -1"),
         ({"covermax": 0}, "covermax is 0"), ({"covermax": float("nan")}, "covermax is nan"),
-        ({"scale": -1}, "scale is -1"),
+        ({"scale": -1}, "scale is -1"), ({"scale": "x"}, "scale is 'x'"), ({"covermax": None}, "covermax is None"),
     ],
 )  # fmt: skip
 def test_refusals(options: dict[str, Any], text: str) -> None:
@@ -520,6 +520,36 @@ def test_unknown_methods_and_rows_that_cannot_be_smoothed() -> None:
         Smoother()(rows([0], [1]).drop(columns=["count", "mean"]), "NDVI")
     with pytest.raises(RequestError, match="no rows"):
         Smoother()(rows([], []), "NDVI")
+
+
+def test_dates_with_a_zone_are_those_of_utc() -> None:
+    plain = rows(5 * np.arange(20), np.linspace(0.2, 0.8, 20), hour=23)
+    want = Smoother()(plain, "NDVI").series
+    there = plain.assign(date=plain["date"].dt.tz_localize("UTC").dt.tz_convert("Indian/Reunion"))
+    mixed = there.assign(date=[date.isoformat() for date in there["date"]])
+    nullable = plain.astype({"count": "Int64", "nodata": "Int64", "mean": "Float64", "fid": "Int64"})
+    for given_rows in (there, there.set_index("date"), mixed, nullable):
+        pd.testing.assert_frame_equal(Smoother()(given_rows, "NDVI").series, want)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"date": "soon"}, "other things than dates"), ({"date": None}, "date of rows to smooth has empty values"),
+        ({"fid": 0.5}, "fid of rows to smooth holds other things than whole numbers"),
+        ({"fid": None}, "fid of rows"), ({"mean": "high"}, "mean of rows to smooth holds other things than numbers"),
+        ({"count": 1j}, "count of rows"),
+    ],
+)  # fmt: skip
+def test_columns_that_hold_other_things_are_refused(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(RequestError, match=text):
+        Smoother()(rows(np.arange(20), np.ones(20)).assign(**change), "NDVI")
+    for odd in (None, [1], {"date": 1}):
+        with pytest.raises(RequestError, match=r"pass a pandas.DataFrame"):
+            Smoother()(odd, "NDVI")  # type: ignore[arg-type]
+    twice = rows(np.arange(20), np.ones(20))
+    with pytest.raises(RequestError, match="several columns fid"):
+        Smoother()(pd.concat([twice, twice[["fid"]]], axis=1), "NDVI")
 
 
 # --- better than the original

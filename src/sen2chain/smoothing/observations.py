@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sen2chain.errors import RequestError
+from sen2chain.parallel import recorded_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,21 +35,53 @@ NEEDED = ("date", "fid", "count", "nodata", "mean")
 def ordered(rows: pd.DataFrame, needed: Iterable[str] = NEEDED) -> pd.DataFrame:
     """Sort compiled rows by fid and date; `date` may be the index.
 
+    Dates with a time zone become those of UTC, in which all others are.
+
     Raises
     ------
     RequestError
-        If there are no rows or a column is missing.
+        If there are no rows, a column is missing, or its values are not what it is for.
     """
+    if not isinstance(rows, pd.DataFrame):
+        raise RequestError(f"Rows to smooth are a {type(rows).__name__}; pass a pandas.DataFrame of compiled rows.")
     if "date" not in rows.columns and rows.index.name == "date":
         rows = rows.reset_index()
+    needed = tuple(needed)
     missing = [name for name in needed if name not in rows.columns]
+    twice = [name for name in needed if list(rows.columns).count(name) > 1]
+    if twice:
+        raise RequestError(f"Rows to smooth have several columns {', '.join(twice)}; keep one.")
     if missing:
         raise RequestError(f"Rows to smooth have no column {', '.join(missing)}; pass the rows of a compiled file.")
     if rows.empty:
         raise RequestError("There are no rows to smooth; extract or compile at least one date first.")
-    # One unit for all, whatever the file or the pandas version made of it.
-    dates = pd.to_datetime(rows["date"]).astype("datetime64[s]")
-    return rows.assign(date=dates).sort_values(["fid", "date"], kind="stable", ignore_index=True)
+    checked: dict[str, Any] = {"date": _dates(rows["date"])}
+    for name in ("fid", "count", "nodata", "mean"):
+        if name in needed and not _is_numeric(rows[name], whole=name == "fid"):
+            what = "whole numbers" if name == "fid" else "numbers"
+            raise RequestError(f"The column {name} of rows to smooth holds other things than {what}; mend it.")
+        if name in needed and pd.api.types.is_extension_array_dtype(rows[name].dtype):  # whose nulls no kernel knows
+            checked[name] = rows[name].to_numpy(np.int64 if name == "fid" else np.float64, na_value=np.nan)
+    return rows.assign(**checked).sort_values(["fid", "date"], kind="stable", ignore_index=True)
+
+
+def _dates(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return dates without zone, in one unit for all, whatever the file or the pandas version made of them."""
+    try:
+        with recorded_warnings():  # pandas' advice on odd formats
+            # Numbers would be taken for nanoseconds.
+            dates = pd.to_datetime(column.astype(str) if pd.api.types.is_numeric_dtype(column) else column, utc=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RequestError(f"The column date of rows to smooth holds other things than dates ({error}).") from error
+    if dates.isna().any():
+        raise RequestError("The column date of rows to smooth has empty values; leave those rows out.")
+    return dates.dt.tz_localize(None).astype("datetime64[s]")
+
+
+def _is_numeric(column: pd.Series[Any], *, whole: bool) -> bool:
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
+        return False
+    return not whole or bool((column.notna() & (column % 1 == 0)).all())
 
 
 def _whole(number: object) -> bool:
@@ -69,6 +102,18 @@ def check_window(window_length: int, polyorder: int) -> None:
         raise RequestError(
             f"polyorder is {polyorder}; pass a whole number from 0 to below window_length = {window_length}."
         )
+
+
+def check_positive(name: str, number: object) -> None:
+    """Refuse what is not a number above 0.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    if not isinstance(number, numbers.Real) or not 0 < float(number) < np.inf:
+        raise RequestError(f"{name} is {number!r}; pass a number above 0.")
 
 
 def missing_share(rows: pd.DataFrame) -> tuple[pd.Series[Any], pd.Series[Any]]:

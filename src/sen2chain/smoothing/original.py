@@ -16,7 +16,7 @@ from scipy.signal import savgol_filter
 
 from sen2chain.errors import RequestError
 from sen2chain.smoothing.goodness import errors_of
-from sen2chain.smoothing.observations import STEP, check_window, missing_share, ordered
+from sen2chain.smoothing.observations import STEP, check_positive, check_window, missing_share, ordered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +87,8 @@ def smooth_original(
         If no date counts, every feature has fewer grid dates than the window, or a parameter cannot be used.
     """
     check_window(window_length, polyorder)
+    if covermax != 0:  # of which a later sentence says more
+        check_positive("covermax", covermax)
     rows = ordered(rows, ("date", "fid", "count", "nodata", "mean"))
     # The original looks at days only.
     rows["date"] = rows["date"].astype("datetime64[s]").dt.floor("D")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from sen2chain.errors import RequestError, TooShortError, UnknownNameError
+from sen2chain.errors import TooShortError, UnknownNameError
 from sen2chain.smoothing import harmonic, savgol, whittaker
 from sen2chain.smoothing.goodness import errors_of, folds
-from sen2chain.smoothing.observations import STEP, Days, Observations, check_window, observe, offsets, ordered
+from sen2chain.smoothing.observations import (
+    STEP,
+    Days,
+    Observations,
+    check_positive,
+    check_window,
+    observe,
+    offsets,
+    ordered,
+)
 from sen2chain.smoothing.outliers import outliers
 
 if TYPE_CHECKING:
@@ -74,9 +82,8 @@ class Smoother:
         if self.method not in METHODS:
             raise UnknownNameError("smoothing method", self.method, METHODS)
         check_window(self.window_length, self.polyorder)
-        for name, number in (("covermax", self.covermax), ("scale", self.scale)):
-            if not (math.isfinite(number) and number > 0):
-                raise RequestError(f"{name} is {number}; pass a number above 0.")
+        check_positive("covermax", self.covermax)
+        check_positive("scale", self.scale)
 
     def __call__(self, rows: pd.DataFrame, index: str) -> Smoothed:
         """Smooth the complete series of some features.
