@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # Where and by which process it is written; files of the first version lack that.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}(?:-(?P<place>[0-9a-f]{8})-(?P<process>[0-9]{1,10}))?\.tmp")
+NAME_MAX = 255
+"""Bytes of the longest name of a file, on almost all file systems."""
+
 _LONGEST_WRITE = 86400
 """Seconds after whose last change a file that is not complete is that of a dead process, wherever that ran."""
 

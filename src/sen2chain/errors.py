@@ -30,7 +30,7 @@ from outside, so they are made printable when an error is made.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +113,29 @@ class UnknownKeywordError(RequestError, TypeError):
     def __reduce__(self) -> tuple[type, tuple[str, str, tuple[str, ...], str]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
         return type(self), (self.function, self.name, self.known, self.meant)
+
+
+def items_of(name: str, given: Iterable[Any], example: str) -> list[Any]:
+    """Return what a user gives for a parameter that takes one or several.
+
+    Parameters
+    ----------
+    name
+        The parameter.
+    given
+        Anything; texts have been dealt with.
+    example
+        What could be passed instead.
+
+    Raises
+    ------
+    RequestError
+        If they are not several of anything.
+    """
+    try:
+        return list(given)
+    except TypeError:
+        raise RequestError(f"{name} is {given!r}; pass one or several of them, as {example}.") from None
 
 
 class FormulaError(RequestError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from sen2chain.errors import FormulaError, RequestError, UnknownNameError
+from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of
 from sen2chain.parallel import recorded_warnings
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
     """
     if isinstance(indices, str | Index):
         indices = (indices,)
+    if indices is not None:
+        indices = items_of("indices", indices, '"NDVI"')
     if indices is None or [str(i).upper() for i in indices] == ["ALL"]:
         return tuple(INDICES.values())
     found: dict[str, Index] = {}

@@ -192,9 +192,9 @@ def check_results(planned: Iterable[Planned]) -> Replaced:
 def has_rows(path: Path) -> bool:
     """Tell whether a table is there and has rows."""
     try:
-        if path.suffix == ".parquet":
-            return bool(pq.read_metadata(path).num_rows)
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # opened here, since Arrow takes no path with letters beyond Unicode
+            if path.suffix == ".parquet":
+                return bool(pq.read_metadata(file).num_rows)
             return bool(file.readline()) and bool(file.readline().strip())
     except (OSError, pa.ArrowException):
         return False
@@ -279,7 +279,8 @@ def read_provenance(path: Path) -> dict[str, Any]:
     text: bytes | None = None
     try:
         if path.suffix == ".parquet":
-            text = (pq.read_schema(path).metadata or {}).get(b"sen2chain")
+            with path.open("rb") as file:
+                text = (pq.read_schema(file).metadata or {}).get(b"sen2chain")
     except (OSError, pa.ArrowException):
         text = None
     found = _parsed(text) if text else _read(path.with_suffix(".json"))

@@ -6,6 +6,7 @@ Nothing here creates a folder; whoever writes into one makes it.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import errno
 import os
 import stat
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from sen2chain.errors import LibraryError
+from sen2chain.errors import LibraryError, RequestError
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -99,9 +100,15 @@ def paths(library: str | Path | None = None) -> Paths:
 def absolute(path: str | Path, start: Path | None = None) -> Path:
     """Expand ``~`` and fix a relative path to `start` (the current folder), so that a later change is harmless."""
     try:
-        path = Path(path).expanduser()
-    except RuntimeError:
-        path = Path(path)  # "~name" without such a user is then a folder that does not exist, and said to be so
+        text = os.fsdecode(path)
+        os.fsencode(text)
+    except (TypeError, UnicodeError):
+        raise RequestError(f"{path!r} is not the path of a file or a folder; pass a text or a pathlib.Path.") from None
+    if "\0" in text:
+        raise RequestError(f"{text!r} is not a path, which has no null character; mend it.")
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # "~name" without such a user is then a folder that does not exist
+        path = path.expanduser()
     return (start or Path.cwd()) / path
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, items_of
 from sen2chain.periods.calendar import CUSTOM, key_of
 from sen2chain.spool import attributes_beside
 
@@ -39,7 +39,7 @@ class Aggregation:
         UnknownNameError
             If one of them is none of `AGGREGATES`.
         """
-        chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+        chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else items_of("aggregate", names, '"mean"')))
         for name in chosen:
             if name not in AGGREGATES:
                 raise UnknownNameError("aggregate", name, AGGREGATES)

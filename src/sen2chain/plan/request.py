@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from sen2chain.coverage import PixelRule
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, items_of
 from sen2chain.indices import Index, resolve_indices
 from sen2chain.masks import Mask
 from sen2chain.zonal import Statistics
@@ -134,9 +134,9 @@ def parse_date(name: str, value: object) -> dt.date | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, dt.datetime):
+    if isinstance(value, dt.datetime) and value.year == value.year:  # pandas' NaT is a datetime too
         return value.date()
-    if isinstance(value, dt.date):
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
         return value
     try:
         return dt.datetime.strptime(str(value), "%Y-%m-%d").date()  # noqa: DTZ007  # dates of the archive are UTC
@@ -154,7 +154,7 @@ def resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Map
     """
     if masks is None:
         return (Mask.from_keywords(**keywords),)
-    given = [masks] if isinstance(masks, str | Mask) else list(masks)
+    given = [masks] if isinstance(masks, str | Mask) else items_of("masks", masks, '"CM004"')
     if not given:
         raise RequestError("No cloud mask is asked for; leave masks out for the documented keywords.")
     found = (

@@ -11,6 +11,7 @@ from typing import Self
 from sen2chain.atomic import is_temporary
 from sen2chain.errors import RequestError
 from sen2chain.records import ProductId
+from sen2chain.settings import is_folder
 
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
 _PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)", re.ASCII)
@@ -77,7 +78,7 @@ class ExtractionFolder:
     @classmethod
     def all_in(cls, extraction: Path) -> list[Self]:
         """Return the folders of all layers, by name."""
-        if not extraction.is_dir():
+        if not is_folder(extraction):
             return []
         return [cls(path) for path in sorted(extraction.iterdir()) if _FOLDER.fullmatch(path.name) and path.is_dir()]
 

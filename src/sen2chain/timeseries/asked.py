@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from sen2chain import periods
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, items_of
 from sen2chain.timeseries.smoothed import SmoothRequest
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class CompileRequest:
             raise RequestError(f"datemin {first} is after datemax {last}; swap them.")
         if week not in get_args(periods.Week):
             raise UnknownNameError("week", week, get_args(periods.Week))
-        chosen = tuple(dict.fromkeys([formats] if isinstance(formats, str) else formats or ()))
+        chosen = tuple(
+            dict.fromkeys([formats] if isinstance(formats, str) else items_of("formats", formats or (), '"csv"'))
+        )
         for name in chosen:
             if name not in FORMATS:
                 raise UnknownNameError("format", name, FORMATS)
@@ -83,7 +85,7 @@ class CompileRequest:
         return cls(kinds, custom, first, last, week, chosen, aggregation, method)
 
     @classmethod
-    def of_kind(cls, kind: str, aggregate: str | Iterable[str], week: periods.Week) -> Self:
+    def of_kind(cls, kind: str, aggregate: str | Iterable[str] | None, week: periods.Week) -> Self:
         """Ask for the aggregates of one kind of period.
 
         Raises
@@ -93,6 +95,8 @@ class CompileRequest:
         """
         if kind not in periods.KINDS:
             raise UnknownNameError("kind", kind, periods.KINDS)
+        if aggregate is None:
+            raise RequestError(f"No aggregate is asked for; allowed: {', '.join(periods.AGGREGATES)}.")
         return cls.of(flags={name: name == kind for name in periods.KINDS}, week=week, aggregate=aggregate)
 
     def is_within(self, day: dt.date) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sen2chain import settings
-from sen2chain.atomic import check_folder
+from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import RequestError, StoreError
 from sen2chain.progress import status
 from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sen2chain.timeseries.engine import Engine
     from sen2chain.vectors import Layer
 
-_NAME_MAX = 255  # bytes, of almost all file systems
 _LONGEST = len("_S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000_.parquet") + 20
 
 
@@ -71,7 +70,7 @@ class Place:
         """
         outputs = [f"{index}_{mask}" for index, mask in self._engine.outputs]
         tail = max(len(os.fsencode(output)) for output in outputs) + _LONGEST
-        room = _NAME_MAX - tail
+        room = NAME_MAX - tail
         if room < 1:
             long = max(outputs, key=lambda output: len(os.fsencode(output)))
             raise RequestError(f"The name of the index in {long[:40]}... is too long for names of files; shorten it.")

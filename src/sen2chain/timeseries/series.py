@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sen2chain import export, settings
-from sen2chain.atomic import check_folder
+from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import EmptyResultError, OutputError, RequestError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request
@@ -420,6 +421,13 @@ class TimeSeries:
             raise OutputError(
                 f"{out_path} looks like the name of a file, and each index has a file of its own in a folder; name the "
                 f"folder, as {folder.stem}."
+            )
+        longest = max((self._stem(*output) for output in self._engine.outputs), key=lambda stem: len(os.fsencode(stem)))
+        over = len(os.fsencode(f"{longest}.parquet")) - NAME_MAX
+        if over > 0:
+            raise RequestError(
+                f"The names of results, as {longest[:60]}..., are too long for a file by {over} bytes; pass a shorter "
+                "name=, or rename the layer's file."
             )
         return folder / self._engine.layer.name
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pyproj
 import shapely
 
-from sen2chain.errors import LayerError, RequestError, Sen2ChainError
+from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
 from sen2chain.vectors.attributes import NULLABLE, clean
@@ -158,7 +158,7 @@ def _path_of(source: object) -> Path:
 
 def _shown(text: str) -> str:
     """Shorten a path for a message, without what a password may stand before."""
-    plain = re.sub(r"//[^/@]*@", "//", text)
+    plain = escaped(re.sub(r"//[^/@]*@", "//", text))
     return plain if len(plain) < 300 else f"{plain[:297]}..."
 
 
@@ -378,7 +378,7 @@ def _crs_text(crs: pyproj.CRS | None) -> str | None:
 
 
 def _check_fields(wanted: str | Sequence[str] | None, known: Sequence[str], label: str) -> None:
-    wanted = [wanted] if isinstance(wanted, str) else wanted or []
+    wanted = [wanted] if isinstance(wanted, str) else items_of("field_names", wanted or [], "the name of an attribute")
     for field in wanted:
         if field not in known:
             listing = ", ".join(known) or "none"
