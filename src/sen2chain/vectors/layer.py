@@ -13,14 +13,18 @@ import pandas as pd
 import pyproj
 import shapely
 
+from sen2chain.parallel import in_threads, workers
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Any
 
 LINE_BREAKS = r"[\t\r\n]"
 """Characters that attributes lose, so that a row is one line whatever separates its columns."""
 
+_AT_ONCE = 1 << 14  # geometries whose content is looked at by one thread
+_BREAK = re.compile(LINE_BREAKS)
 _MULTI = (4, 5, 6, 7)  # shapely's type ids
 _ONE_CENTIMETRE = 7  # decimals of a degree, also the precision of GeoJSON files after RFC 7946
 _ONE_MILLIMETRE = 3  # decimals of a metre
@@ -111,7 +115,7 @@ class Layer:
     @cached_property
     def identity(self) -> str:
         """The SHA-256 (hex) of CRS and geometry, to the last bit: the key of anything rasterised from them."""
-        return self.known_identity or _digest(self.crs, self.geometry).hexdigest()
+        return self.known_identity or hashlib.sha256(self.crs.encode() + _wkb(self.geometry)).hexdigest()
 
     @cached_property
     def content_identity(self) -> str:
@@ -121,12 +125,11 @@ class Layer:
         against empty, coordinates below 1 mm (1 cm in degrees), column names (a shapefile cuts them to ten
         characters), number types.
         """
-        single = np.isin(shapely.get_type_id(self.geometry), _MULTI) & (shapely.get_num_geometries(self.geometry) == 1)
-        shapes = np.where(single, shapely.get_geometry(self.geometry, 0), self.geometry)
-        shapes[shapely.is_empty(shapes)] = None
         decimals = _ONE_CENTIMETRE if pyproj.CRS(self.crs).is_geographic else _ONE_MILLIMETRE
-        rounded = shapely.transform(shapes, lambda xy: np.round(xy, decimals) + 0.0)  # + 0.0: -0.0 becomes 0.0
-        digest = _digest(self.crs, shapely.normalize(rounded))
+        digest = hashlib.sha256(self.crs.encode())
+        parts = (self.geometry[at : at + _AT_ONCE] for at in range(0, len(self), _AT_ONCE))
+        for part in in_threads(lambda shapes: _wkb(_normal(shapes, decimals)), parts, workers()):
+            digest.update(part)
         for name in self.attributes_proper:
             digest.update("\x1f".join(canonical(self.attributes[name])).encode() + b"\x1e")
         return digest.hexdigest()
@@ -168,24 +171,48 @@ def _positions(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(flags).tolist())
 
 
-def canonical(column: pd.Series[Any]) -> Iterator[str]:
+def canonical(column: pd.Series[Any]) -> list[str]:
     """Write the values of an attribute so that 1, 1.0 and True, or None and an empty text, are the same."""
     if pd.api.types.is_integer_dtype(column) and not column.isna().any():
-        yield from map(str, column.tolist())  # to the last digit of an identifier
-    elif str(column.dtype) in {"Int64", "UInt64", "boolean"}:  # beside a null
-        yield from ("" if value is pd.NA else str(value) for value in column)
-    elif pd.api.types.is_numeric_dtype(column):
-        for number in column.to_numpy(dtype=float, na_value=np.nan).tolist():
-            yield "" if np.isnan(number) else str(int(number)) if number.is_integer() else f"{number:.12g}"
-    else:
-        for value in column.astype(object):
-            yield one_line(value) or ""
+        return list(map(str, column.tolist()))  # to the last digit of an identifier
+    if str(column.dtype) in {"Int64", "UInt64", "boolean"}:  # beside a null
+        return ["" if value is pd.NA else str(value) for value in column]
+    if pd.api.types.is_numeric_dtype(column):
+        return _numbers(column.to_numpy(dtype=float, na_value=np.nan))
+    known = column.fillna("") if isinstance(column.dtype, pd.StringDtype) else column
+    values = ["" if v is None else v if type(v) is str else one_line(v) or "" for v in known.astype(object).tolist()]
+    # Almost all are on one line already, which is soon known of all of them together.
+    return [_BREAK.sub("", value) for value in values] if _BREAK.search("".join(values)) else values
 
 
-def _digest(crs: str, geometry: np.ndarray) -> hashlib._Hash:
-    digest = hashlib.sha256(crs.encode())
-    digest.update(b"".join(b"-" if shape is None else shape for shape in shapely.to_wkb(geometry, byte_order=1)))
-    return digest
+def _numbers(numbers: np.ndarray) -> list[str]:
+    """Write whole numbers with all digits, others with twelve, and NaN as an empty text."""
+    text = np.full(len(numbers), "", dtype=object)
+    whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
+    small = whole & (np.abs(numbers) < 2.0**63)
+    for chosen, write in (
+        (small, lambda found: map(str, found.astype(np.int64).tolist())),
+        (whole & ~small, lambda found: (str(int(number)) for number in found.tolist())),
+        (~whole & ~np.isnan(numbers), lambda found: (f"{number:.12g}" for number in found.tolist())),
+    ):
+        text[chosen] = list(write(numbers[chosen]))
+    return text.tolist()
+
+
+def _normal(geometry: np.ndarray, decimals: int) -> np.ndarray:
+    """Bring geometries that are the same for a layer's content into the same form."""
+    shapes = geometry.copy()
+    single = np.isin(shapely.get_type_id(shapes), _MULTI) & (shapely.get_num_geometries(shapes) == 1)
+    shapes[single] = shapely.get_geometry(shapes[single], 0)
+    shapes[shapely.is_empty(shapes)] = None
+    rounded: np.ndarray = shapely.transform(shapes, lambda xy: np.round(xy, decimals) + 0.0)  # + 0.0: -0.0 becomes 0.0
+    return np.asarray(shapely.normalize(rounded))
+
+
+def _wkb(geometry: np.ndarray) -> bytes:
+    shapes = shapely.to_wkb(geometry, byte_order=1)
+    shapes[shapely.is_missing(geometry)] = b"-"
+    return b"".join(shapes.tolist())
 
 
 def one_line(value: object) -> str | None:

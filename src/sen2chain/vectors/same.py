@@ -63,7 +63,7 @@ def attribute_digest(attributes: pd.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for name in attributes:
-        values = list(canonical(attributes[name]))
+        values = canonical(attributes[name])
         if str(name).upper() == "FID" and len(attributes.columns) == 1 and values == list(map(str, range(len(values)))):
             continue
         digest.update("\x1f".join(values).encode() + b"\x1e")
