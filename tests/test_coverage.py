@@ -711,6 +711,9 @@ def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None
         with monkeypatch.context() as patch:
             patch.setattr(name, "another")
             keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(ROOM, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
+        keys.append(key())
     monkeypatch.setattr(ROOM, "_FORMAT", 99)
     keys.append(key())
     assert len(set(keys)) == len(keys)

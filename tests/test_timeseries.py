@@ -726,6 +726,16 @@ def test_a_layer_without_any_place_is_called_so(
     )
 
 
+def test_notes_tell_of_a_poor_datum_shift_once(season: demo.DemoArchive) -> None:
+    layer = gpd.read_file(season.layer).head(2).to_crs("EPSG:4326")
+    own = layer.set_crs("+proj=longlat +ellps=bessel +no_defs", allow_override=True)
+    told = [note for note in extract(season, vectors_file=own).notes if "shift" in note]
+    assert len(told) == 1
+    assert "many metres off" in told[0]
+    plain = extract(season, vectors_file=gpd.read_file(season.layer).head(2))
+    assert not any("shift" in note for note in plain.notes)
+
+
 def test_why_nothing_names_clouds_and_missing_bands(season: demo.DemoArchive, series: TimeSeries) -> None:
     day = str(dates(season)[9].date())
     nothing(extract(season, date_min=day, date_max=day), "cloud mask", "another cloud mask")

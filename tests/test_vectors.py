@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen2chain.errors import LayerError
-from sen2chain.vectors import Layer, read, read_layer
+from sen2chain.vectors import Layer, datum_note, read, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -494,3 +494,57 @@ def test_a_path_that_readers_take_for_something_else(tmp_path: Path, parcels: gp
     layer = read_layer(folder / f"{name}.shp", layer=name)
     assert (len(layer), layer.name) == (3, name.replace("\n", "_"))
     assert snapshot(folder) == before
+
+
+def placed(crs: str, longitude: float, latitude: float) -> Layer:
+    """Make a layer of one square in a CRS."""
+    square = gpd.GeoSeries([shapely.box(longitude, latitude, longitude + 0.01, latitude + 0.01)], crs="EPSG:4326")
+    return read_layer(gpd.GeoDataFrame({"n": [0]}, geometry=square.to_crs(crs)))
+
+
+@pytest.mark.parametrize(
+    ("crs", "longitude", "latitude", "words"),
+    [
+        ("EPSG:31468", 11.5, 48.5, ["DHDN", "3 m", "1 m", "pyproj sync --file de_adv_BETA2007.tif", "PROJ_NETWORK"]),
+        ("EPSG:27700", -1.5, 52.5, ["OSGB36", "2 m", "uk_os_OSTN15_NTv2_OSGBtoETRS.tif"]),
+        ("EPSG:26711", -116.5, 35.5, ["NAD27", "7 m", "us_noaa_conus.tif"]),
+        ("EPSG:2029", -79.5, 44.5, ["NAD27(76)", "no shift", "ca_nrc_MAY76V20.tif"]),
+        ("EPSG:4301", 139.5, 35.5, ["Tokyo", "9 m", "no better one"]),
+        ("EPSG:31700", 25.5, 45.5, ["Dealul Piscului", "no shift"]),
+    ],
+)
+def test_a_poor_datum_shift_is_told(crs: str, longitude: float, latitude: float, words: list[str]) -> None:
+    if pyproj.network.is_network_enabled():  # type: ignore[attr-defined]  # its annotations leave it out
+        pytest.skip("PROJ has all grids from the network")
+    layer = placed(crs, longitude, latitude)
+    before = list(warnings.filters)
+    note = datum_note(layer)
+    assert warnings.filters == before
+    for word in words:
+        assert word in note
+    assert "\n" not in note
+
+
+@pytest.mark.parametrize(
+    ("crs", "longitude", "latitude"),
+    [
+        ("EPSG:4326", 9.5, 46.5), ("EPSG:3857", 9.5, 46.5), ("EPSG:32632", 9.5, 46.5), ("EPSG:32719", -70.5, -33.5),
+        ("EPSG:4258", 9.5, 46.5), ("EPSG:4258", -8.5, 38.5), ("EPSG:4258", 28.5, 40.5), ("EPSG:25832", 9.5, 46.5),
+        ("EPSG:25835", 25.5, 60.5), ("EPSG:2154", 2.5, 46.5), ("EPSG:28992", 5.5, 52.5), ("EPSG:3035", 24.5, 60.5),
+        ("EPSG:2056", 7.5, 46.5), ("EPSG:2193", 174.5, -41.5), ("EPSG:28355", 147.5, -36.5),
+        ("EPSG:4674", -46.5, -14.5),
+        ("EPSG:4490", 110.5, 30.5), ("EPSG:6668", 139.5, 35.5), ("EPSG:9000", 9.5, 46.5), ("EPSG:2975", 55.5, -21.1),
+    ],
+)  # fmt: skip
+def test_a_good_datum_shift_is_not_worth_a_word(crs: str, longitude: float, latitude: float) -> None:
+    assert datum_note(placed(crs, longitude, latitude)) == ""
+
+
+def test_no_place_and_a_datum_of_its_own_are_no_trouble_for_the_datum_note() -> None:
+    assert datum_note(Layer.of(np.array([None, shapely.Polygon()]), "EPSG:31468"))
+    far = Layer.of(np.array([shapely.box(-1e12, -1e12, 1e12, 1e12)]), "EPSG:31468")
+    assert "DHDN" in datum_note(far)
+    own = "+proj=utm +zone=32 +ellps=bessel +no_defs"
+    assert "no shift" in datum_note(Layer.of(np.array([shapely.box(6e5, 5e6, 6.1e5, 5.1e6)]), own))
+    modern = "+proj=utm +zone=32 +ellps=GRS80 +no_defs"
+    assert datum_note(Layer.of(np.array([shapely.box(6e5, 5e6, 6.1e5, 5.1e6)]), modern)) == ""

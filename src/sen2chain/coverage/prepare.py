@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyproj
+import pyproj.datadir
+import pyproj.network
 import shapely
 from rasterio import __gdal_version__ as gdal_version
 
@@ -27,8 +31,6 @@ from sen2chain.parallel import in_threads, workers
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     Geometries = npt.NDArray[np.object_]
@@ -210,8 +212,18 @@ def coverage_key(
 ) -> str:
     """Name under which a coverage is saved: everything it depends on, the versions of the libraries included."""
     versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__, gdal_version]
-    parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0, versions]
+    parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0, versions, _shift_grids()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _shift_grids() -> list[str]:
+    """Name the grids that PROJ has for datum shifts: with another one, features lie elsewhere."""
+    if pyproj.network.is_network_enabled():  # type: ignore[attr-defined]  # its annotations leave it out
+        return ["network"]
+    data = pyproj.datadir
+    folders = (*data.get_data_dir().split(os.pathsep), data.get_user_data_dir())  # type: ignore[attr-defined]  # likewise
+    files = (file.name for folder in folders for file in Path(folder).glob("*.*"))
+    return sorted({name for name in files if name.endswith((".tif", ".gsb"))})
 
 
 def save(coverage: Coverage, key: str, folder: Path) -> None:

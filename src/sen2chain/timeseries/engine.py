@@ -21,7 +21,7 @@ from sen2chain.provenance import Planned, conditions, has_rows
 from sen2chain.records import Reason
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
-from sen2chain.vectors import of_features, read_layer, to_pandas
+from sen2chain.vectors import datum_note, of_features, read_layer, to_pandas
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -168,6 +168,7 @@ class Engine:
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
                 ledger.notes.append(of_features(fids, len(layer), f"are {what}"))
+        ledger.notes += filter(None, [datum_note(layer)])
         if plan.outside_cover:
             ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
         ledger.add_skipped(self.source.skipped(), len(layer))

@@ -7,12 +7,13 @@ geometries keep their position, so that every feature can be accounted for later
 from __future__ import annotations
 
 from sen2chain.vectors.attributes import to_pandas
+from sen2chain.vectors.datum import datum_note
 from sen2chain.vectors.layer import Layer, of_features, own_copy
 from sen2chain.vectors.read import OUTSIDE, read_layer
 from sen2chain.vectors.same import Summary, same_features, same_shapes, summarize
 from sen2chain.vectors.saved import keep, load, stamp_of
 
 __all__ = [
-    "OUTSIDE", "Layer", "Summary", "keep", "load", "of_features", "own_copy", "read_layer", "same_features",
-    "same_shapes", "stamp_of", "summarize", "to_pandas",
+    "OUTSIDE", "Layer", "Summary", "datum_note", "keep", "load", "of_features", "own_copy", "read_layer",
+    "same_features", "same_shapes", "stamp_of", "summarize", "to_pandas",
 ]  # fmt: skip
