@@ -971,7 +971,9 @@ def test_the_published_series_is_continued_as_the_original_would(
 
     options: dict[str, Any] = {"alldata": True, "smoothing": "original"}
     put(rows[rows["date"] < "2022-01-01"])
-    (smooth,) = (p for p in series.compile_data(**options).files if p.stem.endswith("_smooth"))
+    done = series.compile_data(**options)
+    (smooth,) = (p for p in done.files if p.stem.endswith("_smooth"))
+    assert not [remark for remark in done.remarks if smooth.name in remark], "it is continued, not replaced"
     assert_same_smooth(smooth, samples / "smooth_until_2021.csv")
     shutil.copy(samples / "smooth_until_2021.csv", smooth)  # as the original wrote it, to the last digit
     put(rows)

@@ -17,14 +17,14 @@ from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of,
 from sen2chain.indices import INDICES
 from sen2chain.parallel import in_threads, workers
 from sen2chain.progress import progress, status
-from sen2chain.provenance import Planned, check_results, conditions, provenance
+from sen2chain.provenance import Planned, Replaced, check_results, conditions, provenance
 from sen2chain.records import Reason
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
 from sen2chain.store import State, list_images, read_image
 from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.engine import scaled_definitions
-from sen2chain.timeseries.smoothed import check_kind, stats_path, write_smoothed
+from sen2chain.timeseries.smoothed import ORIGINAL, check_kind, stats_path, write_smoothed
 from sen2chain.timeseries.targets import Targets
 from sen2chain.timeseries.update import is_lost
 
@@ -167,7 +167,14 @@ class Compilation:
             gone += [Planned(self._folder.root / name, note) for name in step.gone]
         check_results(gone)
         # A file without a JSON is the original program's; its place says what it is.
-        self._remarks += replace(check_results(stale), known=[]).sentences()
+        replaced, smooth = check_results(stale).unknown, self._asked.smooth
+        continued = {
+            target.path
+            for step in steps
+            for target in step.stale
+            if target.content == "smoothed" and smooth and smooth.method == ORIGINAL and not smooth.reset
+        }
+        self._remarks += Replaced([], [path for path in replaced if path not in continued]).sentences()
 
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
         """Say why there is nothing of an index."""
