@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sen2chain import settings
 from sen2chain.errors import LibraryError
 from sen2chain.settings import cache_dir, home, paths
 
@@ -149,3 +151,15 @@ def test_no_library_is_an_error_of_one_sentence(tmp_path: Path) -> None:
         paths(tmp_path / "absent")
     with pytest.raises(LibraryError, match="is not a folder"):
         paths("~nobody-has-this-name/archive")
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for name in ("HOME", "SEN2CHAIN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert not settings.has_home()
+    with pytest.raises(LibraryError, match="This user has no home folder; set HOME or SEN2CHAIN_HOMEPATH, or name"):
+        settings.paths()
+    assert settings.cache_dir().parent == Path(os.devnull), "nothing is kept, and no folder called ~ begun"
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "somewhere")
+    assert settings.home() == Path.cwd() / "somewhere" / "sen2chain_data"

@@ -2,18 +2,24 @@
 
 A `kernel` is called from Python. Its signatures are explicit, so that it is compiled for these types and no others;
 that happens the first time it is called, so that a run pays only for what it uses, and the result is kept on disk
-beside the package (or in numba's cache folder where that cannot be written). A `helper` is called from kernels and
-compiled as a part of them.
+beside the package (or in numba's cache folder where that cannot be written). Where neither can be written, as for a
+service user without a home, each process compiles for itself, and `unsaved` says what that cost. A `helper` is called
+from kernels and compiled as a part of them.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+import time
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import numba
+
+from sen2chain import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +30,10 @@ CompilationError = numba.core.errors.NumbaError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+logger = logging.getLogger(__name__)
+
 _lock = threading.Lock()
+_costs: list[float] = []  # seconds of what was compiled and could not be kept
 
 
 class Kernel(Generic[P, R]):
@@ -43,13 +52,15 @@ class Kernel(Generic[P, R]):
         """Run, compiled."""
         if self._compiled is None:
             with _lock:
-                self._compiled = self._compiled or _machine_code(self._function, list(self._signatures))
+                self._compiled = self._compiled or _compiled(self._function, list(self._signatures))
         result: R = self._compiled(*args, **kwargs)
         return result
 
     @property
     def is_saved(self) -> bool:
         """Whether its machine code lies on disk, so that the first call will not have to compile."""
+        if not _may_be_saved(self._function):
+            return False
         folder = numba.njit(cache=True)(self._function).stats.cache_path
         module = self._function.__module__.rpartition(".")[2]
         return any(Path(folder or "").glob(f"{module}.{self._function.__qualname__}-*.nbi"))
@@ -66,5 +77,52 @@ def helper(function: Callable[P, R]) -> Callable[P, R]:
     return compiled
 
 
-def _machine_code(function: Any, signatures: list[str] | None) -> Any:
-    return numba.njit(signatures, cache=signatures is not None, nogil=True, error_model="numpy")(function)
+def unsaved() -> list[str]:
+    """Say what it cost that machine code could not be kept; what has been said is not said again."""
+    with _lock:
+        count, seconds = len(_costs), sum(_costs)
+        _costs.clear()
+    if not count:
+        return []
+    cost = f"({count} in {seconds:.0f} s)"
+    cause = "no folder for numba's cache can be written; set NUMBA_CACHE_DIR to one that can"
+    return [f"The kernels were compiled for this process alone {cost}, because {cause}."]
+
+
+def can_save() -> bool:
+    """Whether machine code can be kept on disk."""
+    return _may_be_saved(can_save)
+
+
+def _compiled(function: Any, signatures: list[str]) -> Any:
+    """Make machine code, from the disk where it is there."""
+    if _may_be_saved(function):
+        try:
+            return _machine_code(function, signatures, cache=True)
+        except OSError:  # the disk may be full
+            logger.info("The machine code of %s cannot be kept", function.__qualname__, exc_info=True)
+    elif not _costs:
+        logger.warning("No folder for numba's cache can be written: kernels are compiled for this process alone")
+    began = time.perf_counter()
+    code = _machine_code(function, signatures, cache=False)
+    _costs.append(time.perf_counter() - began)
+    return code
+
+
+def _may_be_saved(function: Any) -> bool:
+    """Whether numba finds a folder for the machine code of a function."""
+    beside = Path(function.__code__.co_filename).parent / "__pycache__"
+    folder = beside if beside.exists() else beside.parent
+    if not (
+        os.environ.get("NUMBA_CACHE_DIR") or settings.has_home() or (folder.is_dir() and os.access(folder, os.W_OK))
+    ):
+        return False  # numba would begin a folder called ~ here
+    try:
+        numba.njit(cache=True)(function)
+    except RuntimeError:  # its word for: nowhere
+        return False
+    return True
+
+
+def _machine_code(function: Any, signatures: list[str] | None, *, cache: bool = False) -> Any:
+    return numba.njit(signatures, cache=cache, nogil=True, error_model="numpy")(function)

@@ -52,14 +52,37 @@ class Paths:
 
 
 def home() -> Path:
-    """Return the user's home of data, ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``."""
-    return absolute(os.environ.get(HOME_VARIABLE) or "~") / _HOME_NAME
+    """Return the user's home of data, ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``.
+
+    Raises
+    ------
+    LibraryError
+        If this user has no home folder.
+    """
+    chosen = os.environ.get(HOME_VARIABLE)
+    if not chosen and not has_home():
+        raise LibraryError(
+            f"This user has no home folder; set HOME or {HOME_VARIABLE}, or name the library (--library, library=)."
+        )
+    return absolute(chosen or "~") / _HOME_NAME
+
+
+def has_home() -> bool:
+    """Tell whether ``~`` stands for a folder, which it does not for a user that the system does not know."""
+    return os.path.expanduser("~") != "~"  # noqa: PTH111  # Path raises an error instead
 
 
 def cache_dir() -> Path:
-    """Return the folder of saved pixel plans, ``$SEN2CHAIN_CACHE`` or the system's place for caches."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return absolute(chosen) if chosen else platformdirs.user_cache_path("sen2chain")
+    """Return the folder of saved pixel plans, ``$SEN2CHAIN_CACHE`` or the system's place for caches.
+
+    Without a home it is one that can never be made, so that nothing is kept.
+    """
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return absolute(chosen)
+    with contextlib.suppress(RuntimeError):  # newer versions of platformdirs raise it, older ones return ~/.cache
+        if (found := platformdirs.user_cache_path("sen2chain")).is_absolute():
+            return found
+    return Path(os.devnull, "sen2chain")
 
 
 def paths(library: str | Path | None = None) -> Paths:

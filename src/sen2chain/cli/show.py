@@ -125,7 +125,10 @@ def say_if_compiling(*, quiet: bool) -> None:
     """Say why the very first run takes a few seconds before anything happens."""
     if quiet or not sys.stderr.isatty():
         return
+    from sen2chain.compiled import can_save
     from sen2chain.zonal import is_compiled
 
     if not is_compiled():
-        click.echo("First run on this machine: compiling the kernels, about five seconds, once.", err=True)
+        often = "First run on this machine" if can_save() else "No folder for numba's cache can be written"
+        once = "once" if can_save() else "in each run"
+        click.echo(f"{often}: compiling the kernels, about five seconds, {once}.", err=True)

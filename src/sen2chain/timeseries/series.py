@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from sen2chain import export, settings
 from sen2chain.atomic import NAME_MAX, check_folder
+from sen2chain.compiled import unsaved
 from sen2chain.errors import EmptyResultError, OutputError, RequestError
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request
@@ -239,6 +240,7 @@ class TimeSeries:
                     for batch in select(batches):
                         ledger.add(batch)
                         spool.add(batch)
+        ledger.notes += unsaved()
         self._ledger, self._spool = ledger, spool
         return self
 

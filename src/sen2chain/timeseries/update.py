@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sen2chain.compiled import unsaved
 from sen2chain.errors import LibraryError, UnreadableError
 from sen2chain.ledger import Ledger
 from sen2chain.library import read_metadata
@@ -142,6 +143,7 @@ class Update:
             with contextlib.closing(results), ImageFiles(self._folder.root) as files:
                 for result in results:
                     self._store(result, work, files)
+            done.notes += unsaved()
         self._tell_of_lossy_rows()
         return done
 
