@@ -200,6 +200,20 @@ def test_light_rooms_load_nothing_heavy(name: str, tmp_path: Path) -> None:
     assert {module.partition(".")[0] for module in found["loaded"]}.isdisjoint(HEAVY)
 
 
+NOT_AT_ONCE = (
+    "scipy.signal", "scipy.stats", "scipy.ndimage", "scipy.optimize", "scipy.interpolate", "scipy.sparse", "xarray",
+    "matplotlib", "distributed", "dask", "fsspec", "rich", "duckdb", "IPython", "requests", "jinja2",
+)  # fmt: skip
+"""Libraries for what few runs call; they are imported where they are used."""
+
+
+@pytest.mark.parametrize("names", ["TimeSeries", "TimeSeriesCompil, JobExtraction, Mask, Index"])
+def test_the_public_classes_load_only_what_every_run_needs(names: str, tmp_path: Path) -> None:
+    found = look(f"sen2chain\nfrom sen2chain import {names}", tmp_path)
+    assert "sen2chain.execute" in found["loaded"]
+    assert set(found["loaded"]).isdisjoint(NOT_AT_ONCE)
+
+
 def test_importing_everything_configures_no_logging(tmp_path: Path) -> None:
     found = look("sen2chain.timeseries", tmp_path)
     assert set(found["levels"]) <= {0, 30}

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xarray as xr
 
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import RequestError
@@ -25,6 +24,8 @@ from sen2chain.parallel import in_threads, memory, workers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    import xarray as xr
 
 _ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 _ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
@@ -143,6 +144,8 @@ def to_dataset(
         Numbers are NaN and texts empty where there is no row, or no value. A number takes 8 bytes, and so does a text,
         since equal texts are one object.
     """
+    import xarray as xr  # noqa: PLC0415  # half a second that few runs need
+
     tables = {key: frame if along in frame else frame.reset_index() for key, frame in frames.items()}
     steps = pd.Index(sorted(set().union(*(table[along] for table in tables.values()))))
     steps = pd.DatetimeIndex(steps) if along == "date" else steps

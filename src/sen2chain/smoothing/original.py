@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.signal import savgol_filter
 
 from sen2chain.errors import RequestError
 from sen2chain.smoothing.goodness import errors_of
@@ -187,6 +186,8 @@ def _filter(values: pd.Series[float], window_length: int, polyorder: int) -> pd.
     """Filter a series without gaps; one that is too short, or that nothing could fill, has no values."""
     if len(values) < window_length or values.isna().any():
         return pd.Series(np.nan, values.index)
+    from scipy.signal import savgol_filter  # noqa: PLC0415  # two seconds that few runs need
+
     return pd.Series(savgol_filter(values.to_numpy(), window_length, polyorder), values.index)
 
 
