@@ -144,6 +144,14 @@ def test_an_update_verifies_what_it_extracts(archive: demo.DemoArchive, l2a: Pat
     assert again.exit_code == 0, again.output
 
 
+def test_metadata_of_another_product_serve_none(archive: demo.DemoArchive, l2a: Path) -> None:
+    first, second = sorted(l2a.rglob("MTD_MSIL2A.xml"))
+    first.write_bytes(second.read_bytes())
+    report = extract(archive, l2a, "never").report.sort_values("acquisition")
+    assert report["unreadable"].gt(0).tolist() == [True, False]
+    assert all(name in report["error"].iloc[0] for name in (first.parent.stem, second.parent.stem))
+
+
 def test_other_words_are_refused(archive: demo.DemoArchive, l2a: Path) -> None:
     with pytest.raises(UnknownNameError, match="never, first"):
         extract(archive, l2a, "sometimes")

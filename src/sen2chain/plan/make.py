@@ -160,7 +160,7 @@ def _within_cover(acquisition: Acquisition, request: Request) -> bool:
     if (request.cover_min <= 0 and request.cover_max >= 100) or acquisition.metadata is None:
         return True
     try:
-        cover = read_metadata(acquisition.metadata).cloud_cover
+        cover = read_metadata(acquisition.metadata, acquisition.id).cloud_cover
     except UnreadableError:
         return True  # the task will tell what is wrong with it
     return cover is None or request.cover_min <= cover <= request.cover_max

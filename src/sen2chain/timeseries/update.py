@@ -264,6 +264,6 @@ def _cover_of(task: Task) -> float | None:
     if task.metadata is None:
         return None
     try:
-        return read_metadata(task.metadata).cloud_cover
+        return read_metadata(task.metadata, task.product).cloud_cover
     except UnreadableError:  # the image itself tells what is wrong with its product
         return None
