@@ -21,7 +21,7 @@ from benchmarks import archive, contenders, start
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 FULL = 10980
 DATES = 16
@@ -30,7 +30,7 @@ MANY = 1_000
 """Polygons beyond which some peers take minutes for a product."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, build, measure, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark",
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is taken (default: 3)")
     parser.add_argument("--patience", type=float, default=60.0,
                         help="seconds per product from which a peer is measured only once (default: 60)")  # fmt: skip
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["SEN2CHAIN_CACHE"] = str(folder / "cache")
@@ -77,7 +77,8 @@ def peers(report: Report, options: argparse.Namespace) -> None:
     )
     many = archive.archive(options.folder, "cog", DATES)
     for name, layer in _layers(options).items():
-        found = report.measure(f"cog {name}", _everybody(many, layer, options, archive.SIZES[name]))
+        polygons = archive.polygons(name, options.tile)
+        found = report.measure(f"cog {name}", _everybody(many, layer, options, polygons))
         us, least = found["sen2chain"], found["plain decoding"]
 
         def ratio(peer: str, missing: str, found: dict[str, float] = found, us: float = us) -> str:
@@ -85,7 +86,7 @@ def peers(report: Report, options: argparse.Namespace) -> None:
             return missing if best is None else f"{best / us:.1f} x"
 
         table.row({
-            "layer": f"{name}, {archive.SIZES[name]:,} polygons", "sen2chain, s": f"{us:.2f}",
+            "layer": f"{name}, {polygons:,} polygons", "sen2chain, s": f"{us:.2f}",
             "plain decoding, s": f"{least:.2f}", "sen2chain / decoding": f"{us / least:.2f}",
             "exactextract": ratio("exactextract", "-"), "extractrs": ratio("extractrs", "not installed"),
             "rasterstats": ratio("rasterstats", "-"),

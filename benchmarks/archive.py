@@ -32,7 +32,7 @@ INDEX = "NDVI"
 MASK = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 NODATA, LEGACY_NODATA = 32767, 16383
 SIZES = {"S": 50, "M": 1_000, "L": 20_000, "XL": 100_000}
-"""Layers by name: number of polygons, spread over the tile."""
+"""Layers by name: number of polygons, spread over a whole tile; a smaller one has as many on its area, but 20."""
 FORMATS = ("cog", "jp2", "safe")
 """Index as cloud-optimised GeoTIFF (ZSTD), index as lossy JPEG 2000 of old archives, bands of SAFE products."""
 _SKIES = ((0.1, 0.05), (0.3, 0.05))  # cloud and cirrus of the dates that are drawn
@@ -131,13 +131,18 @@ def _write(
     files.write_raster(path, frame, 10, strips, options, **kind)
 
 
+def polygons(name: str, size: int) -> int:
+    """Return the number of polygons of a layer on a tile."""
+    return max(20, SIZES[name] * size**2 // full_tile(TILE).size ** 2)
+
+
 def layer(folder: Path, name: str, size: int) -> Path:
     """Write a layer of parcels in geographic coordinates, and the same in the tile's, unless they are there."""
     path = folder / "layers" / f"{name}-{size}.gpkg"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         frame = scene(size).frames()[0]
-        parcels = demo.parcels(SIZES[name], frame.bounds, f"EPSG:{frame.epsg}", seed=3)
+        parcels = demo.parcels(polygons(name, size), frame.bounds, f"EPSG:{frame.epsg}", seed=3)
         in_utm(path).parent.mkdir(exist_ok=True)
         parcels.to_parquet(in_utm(path))
         parcels.to_crs("EPSG:4326").to_file(path)

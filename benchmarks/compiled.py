@@ -2,7 +2,7 @@
 
 Three questions: how long a run takes that finds nothing new (700 acquisitions, five indices, 100,000 polygons), how
 long compilation takes and how much memory (100,000 polygons, more and more dates; a plain DuckDB query on the same
-files beside it), and what one new acquisition costs.
+files beside it), and what a row costs where a small layer has very many dates.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -28,6 +29,9 @@ from sen2chain.records import Batch, ProductId
 from sen2chain.store import Entry, ImageLedger, State, make_folder, write_image
 from sen2chain.store.inputs import Inputs
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 INDICES = ("NDVI", "NDWIGAO", "NBR", "EVI", "NDRE")
 MASK = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 TILE, EPSG, LEFT, TOP = "31TCJ", 32631, 300000.0, 4900020.0
@@ -37,17 +41,19 @@ _BANDS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Build, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark-compiled")
-    parser.add_argument("--parts", default="nothing,compile", help="of nothing,compile (default: all)")
+    parser.add_argument("--parts", default="nothing,compile,dates", help="of %(default)s (default: all)")
     parser.add_argument("--polygons", type=int, default=100_000)
     parser.add_argument("--acquisitions", type=int, default=700)
     parser.add_argument("--dates", default="70,100,150,200", help="for compile (default: %(default)s)")
+    parser.add_argument("--few", type=int, default=2_000, help="polygons for the part dates (default: %(default)s)")
+    parser.add_argument("--many", default="70,250,1000,2000", help="dates for the part dates (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     os.environ["SEN2CHAIN_CACHE"] = str(options.folder / "cache")
     if options.one:
         _one(options)
@@ -62,9 +68,29 @@ def main() -> None:
             _fill(options, dates)
             cells = []
             for who in ("ours", "duckdb"):
+                if who == "duckdb" and not find_spec("duckdb"):
+                    cells += ["not installed", "-"]
+                    continue
                 runs = [_apart(options, f"{who}:{dates}") for _ in range(options.repeats if who == "ours" else 1)]
                 cells += [f"{_median([s for s, _ in runs]):.1f} s", f"{max(m for _, m in runs):.0f} MiB"]
             print(f"| {options.polygons * dates:,} | {' | '.join(cells)} |", flush=True)
+    if "dates" in options.parts:
+        _many_dates(options)
+
+
+def _many_dates(options: argparse.Namespace) -> None:
+    """Measure what a million rows cost, for one file of all dates."""
+    print(f"\n| dates of {options.few:,} polygons | CSV, s per million rows | Parquet, s per million rows | memory |")
+    print("|---|---|---|---|", flush=True)
+    options = argparse.Namespace(**{**vars(options), "polygons": options.few})
+    for dates in map(int, options.many.split(",")):
+        _fill(options, dates)
+        cells, memory = [], 0.0
+        for end in ("csv", "parquet"):
+            runs = [_apart(options, f"{end}:{dates}") for _ in range(options.repeats)]
+            cells.append(f"{_median([s for s, _ in runs]) / (options.few * dates) * 1e6:.1f}")
+            memory = max(memory, *(m for _, m in runs))
+        print(f"| {dates:,} | {' | '.join(cells)} | {memory:.0f} MiB |", flush=True)
 
 
 def _median(values: list[float]) -> float:
@@ -201,18 +227,19 @@ def _apart(options: argparse.Namespace, what: str) -> tuple[float, float]:
 def _one(options: argparse.Namespace) -> None:
     """Compile once, and print seconds and the largest memory in MiB."""
     who, dates = options.one.split(":")
-    seconds = {"ours": _ours, "duckdb": _duckdb}[who](options, int(dates))
+    asked: dict[str, Any] = {"formats": who} if who in {"csv", "parquet"} else {"monthly": True}
+    seconds = _duckdb(options, int(dates)) if who == "duckdb" else _ours(options, int(dates), **asked)
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def _ours(options: argparse.Namespace, dates: int) -> float:
+def _ours(options: argparse.Namespace, dates: int, **asked: Any) -> float:
     series = _series(options, ["NDVI"], options.folder / "rows")
     folder = series._place.folder  # noqa: SLF001
     shutil.rmtree(folder.root / "compiled_data", ignore_errors=True)
     raw = folder.raw("NDVI", MASK)
     assert len(list(raw.glob("*.parquet"))) == dates, raw  # noqa: S101
     begin = time.perf_counter()
-    series.compile_data(alldata=True, monthly=True)
+    series.compile_data(alldata=True, **asked)
     return time.perf_counter() - begin
 
 

@@ -24,7 +24,7 @@ from sen2chain.grid import nominal_grid
 library, layer, warm = sys.argv[1:]
 def prepare(layer):
     series = TimeSeries(layer, ["NDVI"], masks="CM004", iterations=1, library=library, quiet=True)
-    coverages = series._coverages()
+    coverages = series._engine.coverages()
     (tile,) = series.plan.tiles
     coverages.strips(coverages.get(nominal_grid(tile), tile).plan, 512)
     coverages.get(nominal_grid(tile).refined(20.0), tile, "center")
@@ -81,7 +81,7 @@ def measure(report: Report, folder: Path, tile: int) -> None:
     row("peak memory, 4 dates", f"{found[4][1]:.2f} GiB")
     row("peak memory, 16 dates", f"{found[16][1]:.2f} GiB")
     row("time of 16 dates / time of 4 dates (whole runs)", f"{found[16][0] / found[4][0]:.2f}")
-    starts = {name: [_seconds(*command) for _ in range(5)] for name, command in {
+    starts = {name: [_seconds(*command) for _ in range(2 * report.repeats - 1)] for name, command in {
         "`import sen2chain`": (sys.executable, "-c", "import sen2chain"),
         "python alone": (sys.executable, "-c", ""),
         "`sen2chain --help`": (str(Path(sys.executable).with_name("sen2chain")), "--help"),
