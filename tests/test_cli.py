@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from sen2chain import demo
-from sen2chain.cli import main
+from sen2chain.cli import main, show
 from sen2chain.errors import LayerError
 
 if TYPE_CHECKING:
@@ -208,6 +208,13 @@ def test_ctrl_c_promises_no_continuation(command: list[str], monkeypatch: pytest
     result = run(*command, *on(CLEAR))
     assert result.exit_code == 130
     assert "A next run begins anew; sen2chain update goes on" in sentence(result)
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show.table("A table", ["[/x]", "[red]crop"], [["[bold]maize", "1"]], numeric=(1,))
+    printed = capsys.readouterr().out
+    for name in ("[/x]", "[red]crop", "[bold]maize"):
+        assert name in printed
 
 
 # --- exit codes

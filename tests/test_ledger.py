@@ -142,6 +142,14 @@ def test_a_note_is_not_taken_for_a_cause() -> None:
     )
 
 
+def test_what_counts_as_damage_is_named_also_where_it_is_a_product_of_no_index() -> None:
+    ledger = Ledger()
+    enter(ledger, 1, {}, "", rows=4)
+    ledger.add_skipped([Skipped("S2A.SAFE", "31TGJ", Reason.UNREADABLE, "its metadata cannot be read")], 4)
+    assert ledger.has_damage
+    assert ledger.why_partly([("NDVI", "CM001")]) == "1 product could not be used: its metadata cannot be read."
+
+
 def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_first() -> None:
     ledger = Ledger()
     for orbit in range(1, 8):

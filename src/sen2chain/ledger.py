@@ -133,7 +133,7 @@ class Ledger:
             Names of each index and each mask it was asked for.
         """
         parts = []
-        broken = [line for line in self.lines if line["index"] and any(line[reason.value] for reason in BROKEN)]
+        broken = [line for line in self.lines if any(line[reason.value] for reason in BROKEN)]
         if broken:
             products = len({line["acquisition"] for line in broken})
             example = next((line["error"] for line in broken if line["error"]), "see the report")

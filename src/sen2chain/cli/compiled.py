@@ -13,6 +13,7 @@ from sen2chain.cli import show
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.cli.command import Command, fail
 from sen2chain.errors import EmptyResultError, RequestError
+from sen2chain.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +125,7 @@ def update(layer_file: str, **options: Any) -> None:
         show.result([*done.notes, str(done)])
         if in_full:
             show.summary(series.report, verbose=options["verbose"])
-        click.echo(str(series.folder))
+        click.echo(printable(str(series.folder)))
     # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
     if not series.has_rows or not series.plan.tiles:
         why = series.why_nothing() or next(reversed(done.notes), "")
@@ -231,7 +232,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         show.notes(meanings)
         show.result([*done.notes, *done.remarks, str(done)])
         for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
-            click.echo(str(path))
+            click.echo(printable(str(path)))
     if not done.files and not done.unchanged:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:

@@ -66,7 +66,7 @@ def new(name: str, library: str | None, **_: Any) -> None:
     found = _job(name, library)
     if found.path.exists():
         fail(f"The job {name} is there already: {found.path}; sen2chain job edit {name} opens it.", EXIT_USAGE)
-    click.echo(str(found.save()))
+    click.echo(printable(str(found.save())))
     if not found.has_archive:
         click.echo(f"There is no archive at {found.path.parents[2]} yet; is that the right place?")
     click.echo(f"Edit it (sen2chain job edit {name}), then see what it would do: sen2chain job check {name}")
@@ -227,10 +227,10 @@ def logs(name: str, library: str | None, *, every: bool, **_: Any) -> None:
         fail(f"The job {name} has not been run yet, or its records in {found.logs_folder} are gone.", EXIT_ERROR)
     if every:
         for path in records:
-            click.echo(str(path))
+            click.echo(printable(str(path)))
         return
     shown = Path(last["log"]) if last and last["log"] else records[-1]
-    click.echo(str(shown))
+    click.echo(printable(str(shown)))
     click.echo(printable(shown.read_text(encoding="utf-8", errors="replace")), nl=False)
 
 

@@ -52,7 +52,7 @@ def finish(
         notes(series.notes)
         summary(series.report, verbose=verbose)
         for file in files:
-            click.echo(str(file))
+            click.echo(printable(str(file)))
     if not series.rows:
         fail(" ".join(["Nothing was extracted.", series.why_nothing(), *kept]), EXIT_NOTHING)
     if kept or (series.incomplete and not damage_is_part_of_it):
