@@ -918,7 +918,7 @@ def test_smoothed_files(whole: TimeSeriesCompil, season: demo.DemoArchive, tmp_p
     stats = pd.read_csv(path.with_name(f"{stem}_smooth_stats.csv"))
     assert set(stats["fid"]) == set(series.data["NDVI"]["fid"])
     assert smooth.loc[smooth["grid"] == 1, "smoothed"].notna().any()
-    assert list(smooth.columns[-3:]) == list(series.layer.attributes)
+    assert list(smooth.columns[-4:]) == list(series.layer.attributes)
     observed = smooth.dropna(subset=["observed"])
     assert len(observed) == len(series.data["NDVI"].query("nodata < 0.75 * (count + nodata)"))
     note = json.loads(path.with_suffix(".json").read_text())

@@ -113,7 +113,7 @@ def check_name(name: object) -> str | None:
     """
     if name is None:
         return None
-    if not isinstance(name, str) or not name.strip(" ."):
+    if not isinstance(name, str) or not name.strip():
         raise RequestError(f"name is {name!r}; pass a text that can be the name of a file.")
     return file_stem(name)
 
@@ -297,7 +297,7 @@ def _reader_errors(label: str) -> Iterator[None]:
     except (Sen2ChainError, MemoryError):
         raise
     except Exception as error:  # of five libraries, some of them bare TypeErrors and UnboundLocalErrors
-        detail = " ".join(str(error).split("\n")[0].split("; It might help")[0].split()).rstrip(".")
+        detail = escaped(" ".join(str(error).split("\n")[0].split("; It might help")[0].split())[:300]).rstrip(".")
         message = f"{label} cannot be read ({detail or type(error).__name__}); check that it is a complete vector file."
         raise LayerError(message) from error
 
