@@ -253,6 +253,11 @@ def test_what_formats_keep_beside_the_attributes(tmp_path: Path) -> None:
     assert package.attributes["attr_fid"].tolist() == [7, 12]
     plain = geojson(tmp_path / "l.geojson", {"a": "x"}, {"a": "y"})
     assert package.content_identity == read_layer(plain).content_identity
+    assert list(read_layer(plain).attributes) == ["a"]
+    assert list(read_layer(geojson(tmp_path / "id.geojson", {"id": 7}, {"id": 9})).attributes) == ["id"]
+    text = plain.read_text().replace('"type": "Feature",', '"type": "Feature", "id": 7,', 1)
+    (tmp_path / "ids.geojson").write_text(text)
+    assert read_layer(tmp_path / "ids.geojson").attributes["attr_fid"][0] == 7
     indexed = frame(a=["x", "y"]).set_index(pd.Index(["p", "q"], name="parcel"))
     indexed.to_parquet(tmp_path / "l.parquet")
     for source in (indexed, tmp_path / "l.parquet"):

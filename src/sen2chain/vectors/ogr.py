@@ -185,10 +185,9 @@ def _read_of(file: VectorFile, meta: dict[str, Any], table: pa.Table, layer: str
 
 def _are_own(fids: np.ndarray, column: str, file: VectorFile) -> bool:
     """Tell whether the ids of features are the file's own, and not GDAL's way of counting."""
-    if column != _NO_FID or file.kind == "sqlite":
-        return True
-    # GeoJSON has ids where somebody wrote them.
-    return file.kind == "json" and not np.array_equal(fids, np.arange(len(fids)))
+    if file.kind == "json":  # whose features have ids where somebody wrote them; an attribute `id` is one already
+        return column == _NO_FID and not np.array_equal(fids, np.arange(len(fids)))
+    return column != _NO_FID or file.kind == "sqlite"
 
 
 def _attributes(table: pa.Table, kept: Sequence[int], meta: dict[str, Any]) -> pd.DataFrame:
