@@ -116,11 +116,13 @@ def test_senseless_coordinates_cost_one_feature_each() -> None:
             shapely.LineString([(0, 0), (1e20, 1)]),
             shapely.MultiPoint([(0, 0), (1, np.nan)]),
             shapely.box(-1e12, -1e12, 1e12, 1e12),
+            shapely.LineString([(0, 0, np.nan), (1, 1, np.inf)]),  # a height may be what it likes
         ]
-        layer = read_layer(frame(*shapes, crs="EPSG:32632"))
+        given = frame(*shapes, crs="EPSG:32632")
+    layer = read_layer(given)
     assert layer.empty == (0, 2, 3, 4, 5)
     assert layer.notes == (
-        "5 of 7 features have coordinates that are not finite or beyond 1e12 and are left out (fid 0, 2, 3, 4, 5).",
+        "5 of 8 features have coordinates that are not finite or beyond 1e12 and are left out (fid 0, 2, 3, 4, 5).",
     )
     assert shapely.equals(layer.geometry[[1, 6]], [shapes[1], shapes[6]]).all()
 

@@ -73,7 +73,7 @@ class Request:
             raise RequestError(f"min_valid is {self.min_valid}; allowed: shares from 0 to 1, as in 0.8.")
         if self.buffer is not None and not abs(self.buffer) <= MOST_BUFFER:
             raise RequestError(
-                f"buffer is {self.buffer}; allowed: metres, at most {MOST_BUFFER:,.0f}, negative to shrink."
+                f"buffer is {self.buffer!s:.20}; allowed: metres, at most {MOST_BUFFER:,.0f}, negative to shrink."
             )
         for kind, choice, allowed in (
             ("pixel rule", self.pixels, get_args(PixelRule)),
