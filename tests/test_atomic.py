@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sen2chain import atomic
-from sen2chain.atomic import Together, check_folder, is_temporary, replacing, temporary
+from sen2chain.atomic import Together, check_folder, is_abandoned, is_temporary, replacing, temporary, temporary_name
 from sen2chain.errors import OutputError
 
 
@@ -115,7 +115,8 @@ def test_temporary_names_are_known_from_others(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:
     code = "import sys, pathlib, sen2chain.atomic as a; p = a.temporary(pathlib.Path(sys.argv[1])); p.touch(); print(p)"
-    dead = Path(subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "x.csv")], text=True).strip())  # noqa: S603  # our own interpreter
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.csv")], stdout=subprocess.PIPE, text=True)  # noqa: S603  # our own interpreter
+    dead = Path(process.communicate()[0].strip())
     living, others = temporary(tmp_path / "x.csv"), tmp_path / ".0123456789abcdef-00000000-1.tmp"
     old, foreign = tmp_path / ".0123456789abcdef.tmp", tmp_path / ".somebody's.tmp"
     for path in (living, others, old, foreign):
@@ -125,3 +126,10 @@ def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_stays(tmp_
     assert dead.exists()
     check_folder(tmp_path)
     assert {path for path in (dead, living, others, old, foreign) if path.exists()} == {living, others, foreign}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it can be seen")
+def test_a_killed_process_that_nobody_asked_for_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:  # our own interpreter
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_abandoned(temporary_name().replace(f"-{os.getpid()}.", f"-{process.pid}."))

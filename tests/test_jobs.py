@@ -975,3 +975,11 @@ def test_optional_columns_that_cannot_be_used(tmp_path: Path, cells: dict[str, s
     [problem] = job.check().problems
     assert said in problem
     assert f"line 3, {next(iter(cells))}" in problem
+
+
+@pytest.mark.usefixtures("home")
+def test_a_file_with_a_login_that_others_may_read_is_told(tmp_path: Path) -> None:
+    job = write("open", row(tmp_path / "parcels.gpkg", copy_server="ftp://me:S3CRET@127.0.0.1:1/x"))
+    for mode, told in ((0o640, True), (0o600, False)):
+        job.path.chmod(mode)
+        assert ("call chmod 600 on it" in str(job.check())) == told

@@ -186,6 +186,10 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         pass  # it is somebody else's
+    with contextlib.suppress(OSError):  # not on every system
+        # A killed process stays in the list until its parent asks for it, which in a container may be never.
+        state = Path("/proc", str(process), "stat").read_bytes().rpartition(b")")[2].split()[:1]
+        return state not in ([b"Z"], [b"X"])
     return True
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import stat
 from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
 from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.edited import EditedJob
-from sen2chain.jobs.file import COLUMNS, KNOWN, first, safe
+from sen2chain.jobs.file import COLUMNS, DESTINATION, KNOWN, first, safe
 from sen2chain.jobs.line import Setting
 from sen2chain.jobs.names import check_name, job_file, logs_folder
 from sen2chain.jobs.outlook import Outlook, outlook
@@ -92,6 +94,9 @@ class JobExtraction(EditedJob):
             quiet=True, log=RunLog(None, lambda sentence: None), owners=Owners(self._paths.logs),  # noqa: ARG005
         )  # fmt: skip
         found = outlook(self._saved(), self._paths.home, setting)
+        held = any("://" in cell and "@" in cell for cell in (row.text(DESTINATION) for row in self._file.rows))
+        if held and os.name == "posix" and self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            found.notes.append(f"{self.path} has a login in it, and others may read it; call chmod 600 on it.")
         now = self.schedule
         if now.status == "enabled" and "original" in now.by:
             found.notes.append("The original program runs this job; enable it to run it with this one instead.")

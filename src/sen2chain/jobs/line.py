@@ -241,8 +241,8 @@ class LineRun:
                 pauses=() if host in setting.out_of_reach else setting.pauses,
                 on_retry=lambda sentence: self._wait(host, sentence),
             )  # fmt: skip
-        except GoneError as error:
-            raise DeliveryError(f"{str(error).partition(';')[0]}; {setting.owners.advice(destination)}") from None
+        except GoneError:
+            raise DeliveryError(setting.owners.absent(destination)) from None
         except DeliveryError as error:
             sent = list(getattr(error, "sent", ()))
             self.record.delivered["sent"] = sent

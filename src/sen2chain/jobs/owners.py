@@ -86,13 +86,16 @@ class Owners:
         # The folder on which a disk is mounted is there without the disk, too.
         lost = [entry["disk"] for entry in entries if "disk" in entry and not os.path.ismount(str(entry["disk"]))]
         if lost:
-            return f"{destination} was on the disk at {lost[0]}, which is not mounted; {self.advice(destination)}"
+            return f"{destination} was on the disk at {lost[0]}, which is not mounted; {self._advice(destination)}"
         if entries and not is_folder(destination.path):
-            return f"{destination} is not there, but files were sent to it before; {self.advice(destination)}"
+            return self.absent(destination)
         return None
 
-    def advice(self, destination: Destination) -> str:
-        """Say what to do about a destination that is gone."""
+    def absent(self, destination: Destination) -> str:
+        """Say that a destination is gone, and what to do."""
+        return f"{destination} is not there, but files were sent to it before; {self._advice(destination)}"
+
+    def _advice(self, destination: Destination) -> str:
         return (
             "mount it, or, if it is to be made anew, remove the entries that begin with "
             f'"{same_place(destination)} " from {self._path}.'
