@@ -71,6 +71,11 @@ def opened(location: str) -> Iterator[tuple[BinaryIO, int]]:
             yield cast("BinaryIO", member), entry.file_size
 
 
+def why(error: Exception) -> str:
+    """Return what an error of reading says, without its number and the path, which the sentence around it names."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def split_zip(location: str) -> tuple[str, str]:
     """Take a location in a zip file apart: the zip file, and the path inside.
 

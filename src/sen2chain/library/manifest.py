@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
 from sen2chain.errors import UnreadableError
-from sen2chain.library.contents import READ_ERRORS, opened, read_whole
+from sen2chain.library.contents import READ_ERRORS, opened, read_whole, why
 from sen2chain.library.metadata import parse
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Manifest:
                 while piece := file.read(_PIECE):
                     sum_.update(piece)
         except READ_ERRORS as error:
-            raise UnreadableError(f"{location} cannot be read ({error}).") from error
+            raise UnreadableError(f"{location} cannot be read ({why(error)}).") from error
         if not hmac.compare_digest(sum_.hexdigest(), listed.digest):
             raise UnreadableError(
                 f"{location} is damaged: it has another {listed.algorithm} checksum than manifest.safe lists; download "
@@ -103,7 +103,7 @@ def read_manifest(location: str) -> dict[str, Listed]:
         root = parse(read_whole(location))
     except (*READ_ERRORS, ET.ParseError) as error:
         raise UnreadableError(
-            f"The manifest {location} cannot be read ({error}), so no file can be checked."
+            f"The manifest {location} cannot be read ({why(error)}), so no file can be checked."
         ) from error
     found = {}
     for stream in root.iter("byteStream"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
 from sen2chain.errors import RequestError, UnreadableError
-from sen2chain.library.contents import READ_ERRORS, read_whole
+from sen2chain.library.contents import READ_ERRORS, read_whole, why
 from sen2chain.records import ProductId
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _root(location: str) -> ET.Element:
     try:
         return parse(read_whole(location))
     except (*READ_ERRORS, ET.ParseError) as error:
-        raise UnreadableError(f"The metadata {location} cannot be read ({error}).") from error
+        raise UnreadableError(f"The metadata {location} cannot be read ({why(error)}).") from error
 
 
 def parse(document: bytes) -> ET.Element:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.library.contents import why
 from sen2chain.records import ProductId, Reason, Skipped
 from sen2chain.settings import is_folder, open_regular
 
@@ -85,7 +86,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
         else:
             files = _in_folder(path)
     except ZIP_ERRORS as error:
-        raise UnreadableError(f"The product {path} cannot be read ({error}).") from error
+        raise UnreadableError(f"The product {path} cannot be read ({why(error)}).") from error
     granules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     others = set()
     for name in sorted(files):
