@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-minimum lint docs benchmark clean
+.PHONY: demo test test-minimum test-newest lint docs benchmark clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,17 @@ $(VENV)-minimum/.installed: pyproject.toml
 test-minimum: $(VENV)-minimum/.installed
 	$(VENV)-minimum/bin/python -m pytest $(PYTEST)
 
+# The same tests with the newest Python of this machine: make test-newest NEWEST=python3.13
+NEWEST ?= $(PYTHON)
+$(VENV)-newest/.installed: pyproject.toml
+	$(NEWEST) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-newest/bin/python -m pip install --quiet --editable . --group test
+	touch $@
+
+test-newest: $(VENV)-newest/.installed
+	$(VENV)-newest/bin/python -m pytest $(PYTEST)
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -43,4 +54,4 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCHMARK)
 
 clean:
-	rm -rf $(VENV) $(VENV)-minimum demo-archive site
+	rm -rf $(VENV) $(VENV)-minimum $(VENV)-newest demo-archive site

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -24,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 from numba.core.errors import NumbaError, TypingError
 
-from sen2chain import TimeSeries, TimeSeriesCompil, demo
+from sen2chain import Mask, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import ExecutorError, LayerError, RequestError, UnknownNameError, UnreadableError
 from sen2chain.execute import Coverages, RowRules, cluster, execute, executors, resolve_executor
@@ -357,6 +358,56 @@ def test_workers_return_what_ends_a_run_so_that_dask_does_not_try_it_again(
     monkeypatch.setattr(cluster, "extract", fail)
     with pytest.raises(ExecutorError, match=f"The run ended at {tasks[0].product} with MemoryError; use fewer"):
         cluster._result(Future(), tasks[0], coverages, RowRules())
+
+
+class Silent:
+    """A future and its client, on a cluster whose workers come and go."""
+
+    scheduler = SimpleNamespace(address="tcp://10.0.0.1:8786")
+
+    def __init__(self, *workers: int) -> None:
+        self.looks = iter(workers)
+
+    def done(self) -> bool:
+        return False
+
+    def result(self, timeout: float) -> None:  # noqa: ARG002  # as Dask's
+        raise TimeoutError
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": next(self.looks)}
+
+
+def test_a_cluster_whose_workers_are_gone_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: next(clock))  # type: ignore[attr-defined]
+    silent = Silent(0, 0, 4, *([0] * 100))
+    with pytest.raises(ExecutorError, match=r"tcp://10.0.0.1:8786 has had no workers for 600 s; start some .*_TIMEOUT"):
+        cluster._awaited(silent, silent)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The scheduler at tcp://10.0.0.1:8786 has had no workers for 30 s; waiting for them."
+    ]
+    monkeypatch.setenv("SEN2CHAIN_WORKERS_TIMEOUT", "50")
+    silent = Silent(*([0] * 100))
+    with pytest.raises(ExecutorError, match="for 50 s"):
+        cluster._awaited(silent, silent)
+    monkeypatch.setenv("SEN2CHAIN_WORKERS_TIMEOUT", "long")
+    with pytest.raises(RequestError, match="SEN2CHAIN_WORKERS_TIMEOUT is 'long'; give seconds"):
+        cluster._awaited(silent, silent)
+
+
+@pytest.mark.parametrize("wanted", [-1, 1.5, True, 5000, 10**20])
+def test_numbers_of_workers_beyond_any_sense_are_refused(wanted: Any) -> None:
+    with pytest.raises(RequestError, match="multiproc"):
+        resolve_executor(None, wanted)
+
+
+@pytest.mark.parametrize("wanted", [-1, 1001, 10**20])
+def test_numbers_of_dilations_beyond_any_sense_are_refused(wanted: int) -> None:
+    with pytest.raises(RequestError, match="whole numbers from 0 to 1000"):
+        Mask.from_keywords("CM004", iterations=wanted)
 
 
 def test_a_worker_that_cannot_read_the_layer_says_what_to_do(

@@ -246,10 +246,18 @@ def _short(text: str) -> str | None:
     return next((full for name, full in names.items() if text.isascii() and name.upper() == text.upper()), None)
 
 
+# Dilations that carry a cloud over 40 km; more cover a tile.
+_MOST = 1000
+
+
 def _check_numbers(probability: object, iterations: object) -> None:
     """Raise `RequestError` if the two numbers of masks are none that can be used."""
-    if isinstance(iterations, bool) or not isinstance(iterations, numbers.Integral) or int(iterations) < 0:
-        raise RequestError(f"iterations is {iterations!r}; allowed: whole numbers from 0 up.")
+    if (
+        isinstance(iterations, bool)
+        or not isinstance(iterations, numbers.Integral)
+        or not 0 <= int(iterations) <= _MOST
+    ):
+        raise RequestError(f"iterations is {iterations!r}; allowed: whole numbers from 0 to {_MOST}.")
     if (
         isinstance(probability, bool)
         or not isinstance(probability, numbers.Integral)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "SEN2CHAIN_HOMEPATH"
 CACHE_VARIABLE = "SEN2CHAIN_CACHE"
+PATIENCE_VARIABLE = "SEN2CHAIN_WORKERS_TIMEOUT"
 
 _HOME_NAME = "sen2chain_data"
 _CONFIG_FILE = "config.cfg"
@@ -83,6 +84,24 @@ def cache_dir() -> Path:
         if (found := platformdirs.user_cache_path("sen2chain")).is_absolute():
             return found
     return Path(os.devnull, "sen2chain")
+
+
+def patience() -> float:
+    """Return the seconds that a run waits for a Dask cluster without workers, ``$SEN2CHAIN_WORKERS_TIMEOUT`` or 600.
+
+    Raises
+    ------
+    RequestError
+        If it is not a number of seconds.
+    """
+    text = os.environ.get(PATIENCE_VARIABLE) or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e9:
+        raise RequestError(f"{PATIENCE_VARIABLE} is {text!r}; give seconds, as in 600.")
+    return seconds
 
 
 def paths(library: str | Path | None = None) -> Paths:

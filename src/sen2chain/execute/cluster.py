@@ -10,11 +10,13 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sen2chain import settings
 from sen2chain.errors import ExecutorError, LayerError
 from sen2chain.execute.coverages import Coverages
 from sen2chain.execute.executors import ATTEMPTS, FATAL, failed_result, fatal
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 20.0
+# How often a run looks whether there are workers, and how long it waits for some without a word.
+_LOOK_SECONDS, _SILENT_SECONDS = 5.0, 30.0
 _SHARED = "set SEN2CHAIN_CACHE to a folder that can be written and that all workers see under the same path"
 _LOST = "The Dask scheduler was lost in the middle of the run; start it and run again."
 # A worker keeps the pixels of so many jobs.
@@ -84,7 +88,7 @@ class Cluster:
             )
             # Two tasks wait at each thread of a worker, so that none is idle while results travel.
             for task, future in ahead(submitted, lambda: 2 * max(_threads(client), 4)):
-                yield _result(future, task, coverages, rules)
+                yield _result(_awaited(future, client), task, coverages, rules)
 
     def _connect(self, stack: contextlib.ExitStack) -> Any:
         try:
@@ -121,6 +125,29 @@ def _threads(client: Any) -> int:
         return sum(client.nthreads().values())
     except OSError as error:
         raise ExecutorError(_LOST) from error
+
+
+def _awaited(future: Any, client: Any) -> Any:
+    """Wait for a task as long as there are workers, and for some time without any; the time is a setting."""
+    began, told = time.monotonic(), False
+    while not future.done():
+        with contextlib.suppress(Exception):  # the caller asks for the result, and meets its error, again
+            future.result(timeout=_LOOK_SECONDS)
+        if future.done() or _threads(client):
+            began, told = time.monotonic(), False
+            continue
+        alone = time.monotonic() - began
+        if alone >= settings.patience():
+            raise ExecutorError(
+                f"The scheduler at {client.scheduler.address} has had no workers for {alone:.0f} s; start some and run "
+                f"again, or wait longer with {settings.PATIENCE_VARIABLE}."
+            )
+        if alone >= _SILENT_SECONDS and not told:
+            logger.warning(
+                "The scheduler at %s has had no workers for %.0f s; waiting for them.", client.scheduler.address, alone
+            )
+            told = True
+    return future
 
 
 def _result(future: Any, task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:

@@ -36,6 +36,7 @@ ExecutorName = Literal["serial", "threads", "dask"]
 
 # Products that have to agree on the grid of their tile.
 _AGREEING = 2
+_MOST_WORKERS = 4096
 # Tasks that, when all of them fail in the same way, speak for the others.
 _FIRST = 4
 # Results that may wait for their tile's grid.
@@ -60,8 +61,9 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
     RequestError
         If the choice is unknown or contradicts itself.
     """
-    if isinstance(multiproc, bool) or not isinstance(multiproc, int) or multiproc < 0:
-        raise RequestError(f"multiproc is {multiproc!r}; allowed: 0 for all processors, or a number of threads.")
+    if isinstance(multiproc, bool) or not isinstance(multiproc, int) or not 0 <= multiproc <= _MOST_WORKERS:
+        allowed_numbers = f"0 for all processors, or a number of threads up to {_MOST_WORKERS}"
+        raise RequestError(f"multiproc (--workers) is {multiproc!r}; allowed: {allowed_numbers}.")
     count = workers(multiproc)
     if executor is None:
         executor = "dask" if scheduler else "threads"
