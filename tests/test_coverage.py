@@ -732,3 +732,29 @@ def test_geometries_projected_for_one_grid_serve_the_next_on_the_same_ground(buf
         found = prepare(shapes, "EPSG:4326", g, projected=left, **options)
         assert_same(found, prepare(shapes, "EPSG:4326", g, **options))
         assert len(left) == kept
+
+
+def test_only_an_edge_that_runs_east_west_through_centres_gives_a_row_to_both() -> None:
+    grid = Grid("EPSG:32631", (10, 0, 300000, 0, -10, 4900020), (10, 10))
+
+    def shared(*boxes: tuple[float, float, float, float]) -> int:
+        shapes = [shapely.box(300000 + a, 4900020 - b, 300000 + c, 4900020 - d) for a, b, c, d in boxes]
+        plan = prepare(np.array(shapes, dtype=object), "EPSG:32631", grid).plan
+        pixels = [
+            (row, column + k)
+            for row, column, n in zip(plan.row, plan.column, plan.length, strict=True)
+            for k in range(n)
+        ]
+        return len(pixels) - len(set(pixels))
+
+    assert shared((0, 0, 40, 35), (0, 35, 40, 80)) == 4  # the row of pixels that the edge runs through
+    assert shared((0, 0, 35, 40), (35, 0, 80, 40)) == 0
+    assert shared((0, 0, 40, 34), (0, 34, 40, 80)) == 0
+
+
+def test_figures_that_the_page_on_statistics_names() -> None:
+    circle = shapely.buffer(shapely.Point(0, 0), 1.0)
+    assert 1 - circle.exterior.distance(shapely.Point(0, 0)) == pytest.approx(0.0048, abs=5e-5)
+    raster = NumPyRasterSource(np.array([[0.0, 0], [0, 8000]]), xmin=0, ymin=0, xmax=2, ymax=2)
+    feature = {"type": "Feature", "geometry": shapely.geometry.mapping(shapely.box(0, 0, 2, 2)), "properties": {}}
+    assert exact_extract(raster, [feature], ["median"])[0]["properties"]["median"] == 4000
