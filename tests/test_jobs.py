@@ -983,3 +983,23 @@ def test_a_file_with_a_login_that_others_may_read_is_told(tmp_path: Path) -> Non
     for mode, told in ((0o640, True), (0o600, False)):
         job.path.chmod(mode)
         assert ("call chmod 600 on it" in str(job.check())) == told
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_layer_does_not_tell_stands_in_its_line(tmp_path: Path) -> None:
+    import geopandas as gpd  # noqa: PLC0415
+
+    parcels = gpd.read_file(tmp_path / "parcels.gpkg")
+    parcels["name"] = "Zürich"
+    parcels.to_file(tmp_path / "bare.shp", encoding="cp1252")
+    for end in ("prj", "cpg"):
+        (tmp_path / "bare.shp").with_suffix(f".{end}").unlink()
+    assert parcels.crs is not None
+    job = write("bare", row(tmp_path / "bare.shp"))
+    assert "crs" in str(job.check()).lower()
+    job.task_edit(0, crs=f"EPSG:{parcels.crs.to_epsg()}", encoding="cp1252")
+    job.save()
+    assert job.check().is_good
+    record = run(job)
+    assert (record.status, record.rows > 0) == ("done", True)
+    assert "Zürich" in Path(record.lines[0].compiled["written"][0]).read_text("utf-8")
