@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.errors import LibraryError, RequestError
+from sen2chain.library.contents import file_of
+from sen2chain.library.covers import Covers
 from sen2chain.library.folder import SafeFolder
 from sen2chain.library.manifest import Manifest
 from sen2chain.library.metadata import ProductMetadata, read_metadata
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from sen2chain.records import Source
 
-__all__ = ["Manifest", "ProductMetadata", "SafeFolder", "Tree", "open_library", "read_metadata"]
+__all__ = ["Covers", "Manifest", "ProductMetadata", "SafeFolder", "Tree", "file_of", "open_library", "read_metadata"]
 
 
 def open_library(library: str | Path | None = None, safe: str | Path | None = None) -> Source:

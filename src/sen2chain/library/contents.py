@@ -76,6 +76,17 @@ def why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def file_of(location: str) -> str:
+    """Return the file on disk that a location lies in: the zip file of a zipped product.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such zip file.
+    """
+    return split_zip(location)[0] if location.startswith("/vsizip/") else location
+
+
 def split_zip(location: str) -> tuple[str, str]:
     """Take a location in a zip file apart: the zip file, and the path inside.
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyproj
 
 from sen2chain.coverage import near
-from sen2chain.errors import RasterError, RequestError, UnreadableError
+from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
-from sen2chain.library import read_metadata
+from sen2chain.library import Covers
 from sen2chain.parallel import apart
 from sen2chain.plan.sources import Task, plan_task
 from sen2chain.rasters import Raster, environment
@@ -39,7 +39,7 @@ class ExtractionPlan:
     """Products left out because of their cloud cover."""
 
 
-def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
+def make_plan(request: Request, source: Source, layer: Layer, covers: Covers | None = None) -> ExtractionPlan:
     """Find the acquisitions that matter and decide what serves them.
 
     Parameters
@@ -50,12 +50,15 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
         Where products come from.
     layer
         The layer, to know which tiles to look at.
+    covers
+        Cloud cover of products that is known already.
     """
+    covers = covers or Covers(None)
     tiles, far = _tiles_of(source, layer, request.buffer)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last):
-            if not _within_cover(acquisition, request):
+            if not _within_cover(acquisition, request, covers):
                 outside_cover += 1
                 continue
             tasks.append(
@@ -155,12 +158,9 @@ def _grid(location: str) -> Grid:
         return raster.grid
 
 
-def _within_cover(acquisition: Acquisition, request: Request) -> bool:
+def _within_cover(acquisition: Acquisition, request: Request, covers: Covers) -> bool:
     """Whether a product's cloud cover is within the limits; products without a figure are kept."""
-    if (request.cover_min <= 0 and request.cover_max >= 100) or acquisition.metadata is None:
+    if request.cover_min <= 0 and request.cover_max >= 100:
         return True
-    try:
-        cover = read_metadata(acquisition.metadata, acquisition.id).cloud_cover
-    except UnreadableError:
-        return True  # the task will tell what is wrong with it
+    cover = covers.of(acquisition.metadata, acquisition.id)
     return cover is None or request.cover_min <= cover <= request.cover_max

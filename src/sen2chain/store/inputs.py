@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sen2chain.library import file_of
 from sen2chain.settings import open_regular
 
 if TYPE_CHECKING:
@@ -211,9 +212,8 @@ class Inputs:
 def _look(location: str, *, whole: bool | None = None) -> _Stamp:
     """Look at a file; the SHA-256 of its content is added where it is young, or as `whole` says."""
     name = os.path.basename(location)  # noqa: PTH119  # thousands of texts, some of them no paths
-    path = _file(location)
     try:
-        facts = os.stat(path)  # noqa: PTH116
+        facts = os.stat(file_of(location))  # noqa: PTH116
     except OSError:
         return _Stamp(name, _ABSENT, 0)
     if whole is None:
@@ -269,21 +269,9 @@ def _word(role: str) -> str:
     return name or _IN_WORDS[kind]
 
 
-def _file(location: str) -> str:
-    """Return the file on disk that a location lies in: the archive of a zipped product."""
-    if not location.startswith("/vsizip/"):
-        return location
-    path = location.removeprefix("/vsizip/")
-    end = path.lower().find(".zip/")
-    # Folders may be called so too.
-    while end >= 0 and os.path.isdir(path[: end + 4]):  # noqa: PTH112
-        end = path.lower().find(".zip/", end + 1)
-    return path if end < 0 else path[: end + 4]
-
-
 def _sha256(location: str) -> str:
     try:
-        with open_regular(_file(location)) as file:
+        with open_regular(file_of(location)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return "unreadable"
@@ -293,7 +281,7 @@ def _parts(location: str) -> str:
     """Return a digest of the content of a small file, or of blocks that are spread over a large one."""
     digest = hashlib.sha256()
     try:
-        with open_regular(_file(location)) as file:
+        with open_regular(file_of(location)) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= _WHOLE:
                 digest.update(file.read())

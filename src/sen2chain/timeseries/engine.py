@@ -14,7 +14,7 @@ from sen2chain.errors import EmptyResultError, LibraryError
 from sen2chain.execute import Coverages, RowRules, execute, failed_batch
 from sen2chain.export import write_csv
 from sen2chain.ledger import COLUMNS, Ledger
-from sen2chain.library import open_library
+from sen2chain.library import Covers, open_library
 from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, conditions, has_rows
@@ -77,7 +77,14 @@ class Engine:
         """What there is to do."""
         source = self.source
         with status("looking for products", quiet=self.quiet):
-            return make_plan(self.request, source, self.layer)
+            found = make_plan(self.request, source, self.layer, self.covers)
+        self.covers.save()
+        return found
+
+    @cached_property
+    def covers(self) -> Covers:
+        """Cloud cover of products, kept from run to run."""
+        return Covers(settings.cache_dir() / "covers")
 
     def forget_archive(self) -> None:
         """Look at the archive again when it is next asked for."""
@@ -87,7 +94,9 @@ class Engine:
     def on(self, layer: Layer) -> Engine:
         """Return the same on another copy of the layer."""
         other = replace(self, layer=layer)
-        other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
+        other.__dict__.update(
+            {name: self.__dict__[name] for name in ("source", "plan", "covers") if name in self.__dict__}
+        )
         return other
 
     def run(

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sen2chain.compiled import unsaved
-from sen2chain.errors import LibraryError, UnreadableError
+from sen2chain.errors import LibraryError
 from sen2chain.ledger import Ledger
-from sen2chain.library import read_metadata
 from sen2chain.progress import counted
 from sen2chain.records import ProductId, Reason
 from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_image
@@ -112,7 +111,7 @@ class Update:
         done.notes += ledger.notes
         work = what_is_new(
             engine.plan.tasks, self._folder, ledger, engine.request,
-            force=force, redo_old=redo_old, cover=_cover_of, features=len(engine.layer), only_look=only_look,
+            force=force, redo_old=redo_old, cover=self._cover_of, features=len(engine.layer), only_look=only_look,
         )  # fmt: skip
         gone = self._out_of_reach()
         lost = [entry for entry in gone if is_lost(entry, self._folder)]
@@ -144,8 +143,13 @@ class Update:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()
+        engine.covers.save()
         self._tell_of_lossy_rows()
         return done
+
+    def _cover_of(self, task: Task) -> float | None:
+        """Return the cloud cover of a product, where its metadata tell."""
+        return self._engine.covers.of(task.metadata, task.product)
 
     def _out_of_reach(self) -> list[Entry]:
         """Return images in the range of dates asked for whose products the archive does not have any more."""
@@ -160,7 +164,7 @@ class Update:
     def _store(self, result: TaskResult, work: Work, files: ImageFiles) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
         entries, gone = [], []
-        cover, done = _cover_of(result.task), self._done
+        cover, done = self._cover_of(result.task), self._done
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
             entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
             if entry.state is State.DONE:
@@ -257,13 +261,3 @@ def _enter(made: Ledger, entry: Entry) -> None:
         reasons={Reason(reason): count for reason, count in entry.reasons.items()},
         error=entry.error,
     )
-
-
-def _cover_of(task: Task) -> float | None:
-    """Return the cloud cover of a product, where its metadata tell."""
-    if task.metadata is None:
-        return None
-    try:
-        return read_metadata(task.metadata, task.product).cloud_cover
-    except UnreadableError:  # the image itself tells what is wrong with its product
-        return None
