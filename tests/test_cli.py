@@ -241,7 +241,7 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         ([*command, "--index", "X=B08/B99"], "B99"),
         ([*command, "--mask", "CM005"], "Unknown cloud mask 'CM005'; allowed: CM001, "),
         ([*command, "--mask", "CM04"], "Did you mean CM004?"),
-        ([*command, "--iterations", "-1"], "allowed: whole numbers from 0 up"),
+        ([*command, "--iterations", "-1"], "allowed: whole numbers from 0 to 1000"),
         ([*command, "--from", "2022-13-01"], "allowed: a date as YYYY-MM-DD"),
         ([*command, "--from", "2022-02-01", "--to", "2022-01-01"], "is after date_max"),
         ([*command, "--stat", "mode"], "Unknown statistic 'mode'; allowed: sum, "),
