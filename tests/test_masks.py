@@ -359,3 +359,12 @@ def test_b11_without_data_is_not_dark() -> None:
     for b11, masked in ((np.nan, True), (0.149, False), (0.15, True)):
         found = Mask("CM002").compute({"CLDPRB": cloud, "B11": np.full((9, 9), b11)})
         assert found.all() == found.any() == masked
+
+
+def test_cm002_keeps_clouds_where_b11_has_no_data() -> None:
+    probability = np.zeros((60, 60), np.uint8)
+    probability[20:40, 20:40] = 90
+    cloud = Mask.parse("CM001").compute({"CLDPRB": probability})
+    found = Mask.parse("CM002-B11").compute({"CLDPRB": probability, "B11": np.full((60, 60), np.nan)})
+    assert (found == dilate(cloud, DISK13)).all()
+    assert not Mask.parse("CM002-B11").compute({"CLDPRB": probability, "B11": np.full((60, 60), 0.1)}).any()
