@@ -11,6 +11,7 @@ import pytest
 import shapely
 
 from sen2chain import Index, JobExtraction, Mask, TimeSeries, TimeSeriesCompil
+from sen2chain.demo.build import build
 from sen2chain.errors import OutputError, RequestError, Sen2ChainError
 from sen2chain.smoothing import Smoother, smooth_original
 from sen2chain.timeseries.asked import CompileRequest
@@ -75,6 +76,14 @@ def test_other_calls(
     for name in parameters(call):
         for odd in ODD:
             ends_in_a_sentence(call, **{**needed, name: odd})
+
+
+@pytest.mark.parametrize("odd", [None, 5, float("nan"), [1], object()])
+def test_demo_archives(odd: Any) -> None:
+    with pytest.raises(RequestError, match="folder is"):
+        build(odd)
+    with pytest.raises(RequestError, match="scene is"):
+        build("x", odd)
 
 
 def test_places_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyogrio
@@ -15,10 +17,10 @@ from sen2chain.demo.land import FIRST_PARCEL, Land, Truth
 from sen2chain.demo.noise import Lattice
 from sen2chain.demo.scene import DEFAULT, Frame, Scene
 from sen2chain.demo.sky import Sky
+from sen2chain.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import geopandas as gpd
 
@@ -46,7 +48,9 @@ class DemoArchive:
     """The files that are cut off."""
 
 
-def build(folder: Path, scene: Scene = DEFAULT, progress: Callable[[int, int], None] | None = None) -> DemoArchive:
+def build(
+    folder: str | Path, scene: Scene = DEFAULT, progress: Callable[[int, int], None] | None = None
+) -> DemoArchive:
     """Write an archive and its layer of parcels into a folder.
 
     The default takes a few seconds; a full tile with all bands two minutes per date on two cores, most of it
@@ -65,10 +69,16 @@ def build(folder: Path, scene: Scene = DEFAULT, progress: Callable[[int, int], N
     Raises
     ------
     RequestError
-        If the scene's tiles do not overlap, or are no MGRS tiles.
+        If the scene's tiles do not overlap, or are no MGRS tiles, or `folder` is not a path.
     UnknownNameError
         If the scene names a mask that cannot be computed here.
     """
+    try:
+        folder = Path(os.fsdecode(folder))
+    except TypeError:
+        raise RequestError(f"folder is {folder!r}; pass the path of a folder.") from None
+    if not isinstance(scene, Scene):
+        raise RequestError(f"scene is {scene!r}; pass a sen2chain.demo.Scene.")
     stored.check_masks(scene.masks)
     frames = scene.frames()
     lattices = [Lattice.over(frame, frames[0].epsg) for frame in frames]
