@@ -275,3 +275,17 @@ def test_a_cube_beyond_half_of_the_memory_is_refused(
         return
     with pytest.raises(RequestError, match=r"70 features x 10 dates x 4 outputs x 20 columns takes .* use to_parquet"):
         check_cube(**size, instead="to_parquet")
+
+
+def test_a_cube_keeps_identifiers_beside_a_null_to_the_last_digit() -> None:
+    big = 2**53 + 1
+    attributes = pd.DataFrame({
+        "id": pd.array([big, big - 1, None], dtype="Int64"), "small": pd.array([1, None, 3], dtype="Int64"),
+    })  # fmt: skip
+    rows = pd.DataFrame({"date": pd.to_datetime(["2020-01-01"] * 3), "fid": range(3), "mean": [1.0, 2, 3]})
+    cube = to_dataset(
+        {("NDVI", "CM001"): rows}, geometry=np.array([shapely.Point(0, 0)] * 3), crs="EPSG:4326", attributes=attributes,
+        definitions={}, provenance={},
+    )  # fmt: skip
+    assert cube["id"].to_numpy().tolist() == [str(big), str(big - 1), ""]
+    np.testing.assert_array_equal(cube["small"].to_numpy(), [1.0, np.nan, 3.0])

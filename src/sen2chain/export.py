@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 _ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
-_LARGEST_EXACT = 2**53  # the whole numbers that floats hold
+_BEYOND_FLOATS = 2**53  # from here on floats are not every whole number
 _KEYS = ("index", "mask", "date", "fid")
 
 
@@ -225,7 +225,7 @@ def _values(column: pd.Series[Any]) -> np.ndarray:
     if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column):
         # Beside a null: numbers where a float holds each of them, else texts, to the last digit of an identifier.
         numbers = column.to_numpy(float, na_value=np.nan)
-        exact = not (np.abs(numbers) > _LARGEST_EXACT).any()
+        exact = not (np.abs(numbers) >= _BEYOND_FLOATS).any()
         return numbers if exact else np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)
     plain = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_dtype(column)
     return column.to_numpy() if plain else column.to_numpy(object, na_value="")
