@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
+import sys
 import threading
 import warnings
 import zipfile
@@ -275,3 +278,23 @@ def test_a_raster_of_an_impossible_size(tmp_path: Path) -> None:
         pass
     with pytest.raises(UnreadableError, match="70000 x 70000 pixels"):
         Raster(str(path))
+
+
+def test_texts_in_files_that_are_not_utf_8_print_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    sound = write(tmp_path / "sound.jp2", np.ones((64, 64), np.uint16)).read_bytes()
+    generator = random.Random(1)
+
+    def attempt(name: str) -> None:
+        with environment(), contextlib.suppress(RasterError), Raster(name) as raster:
+            raster.read((0, 1), (0, 1))
+
+    for _ in range(300):
+        damaged = bytearray(sound)
+        for _ in range(generator.randint(1, 6)):
+            damaged[generator.randrange(1000)] = generator.choice([0xE9, 0xFF, 0x80, 0xC3])
+        file = tmp_path / "damaged.jp2"
+        file.write_bytes(damaged)
+        attempt(str(file))
+    assert printed == []

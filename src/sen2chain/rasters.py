@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import rasterio
+from rasterio._env import catch_errors
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.windows import Window
 
@@ -75,14 +76,17 @@ def counting() -> Iterator[Counts]:
             _listeners.remove(counts)
 
 
-def environment() -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def environment() -> Iterator[None]:
     """GDAL's options for reading; they hold for the thread that enters the context.
 
     In the main thread, though, rasterio sets options for the whole process, and loses some of the caller's when they
     end: enter it in a thread of our own, see `sen2chain.parallel.apart`.
     """
-    env: contextlib.AbstractContextManager[object] = rasterio.Env(**GDAL_OPTIONS)
-    return env
+    # GDAL's remarks quote what files say, and rasterio's handler, which logs them, fails where it is not UTF-8; Python
+    # then prints "Exception ignored" and a traceback. What makes a file unusable is raised without that handler, too.
+    with rasterio.Env(**GDAL_OPTIONS), catch_errors():
+        yield
 
 
 @functools.lru_cache(maxsize=64)
