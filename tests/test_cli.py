@@ -424,3 +424,22 @@ def test_progress_is_shown_on_a_terminal(command: list[str], words: tuple[str, .
     finally:
         os.close(reader)
         os.close(terminal)
+
+
+@pytest.mark.parametrize("module", ["sen2chain.cli.group", "sen2chain.cli.options", "sen2chain.timeseries"])
+def test_an_interruption_while_the_program_starts_is_one_line(command: list[str], module: str) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from sen2chain.cli import run\n"
+        "sys.exit(run())"
+    )
+    process = subprocess.run(  # noqa: S603  # our own interpreter
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 130
+    assert process.stderr.startswith("sen2chain: Interrupted.")
+    assert process.stderr.count("\n") == 1
