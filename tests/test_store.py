@@ -554,3 +554,13 @@ def test_dates_of_products_order_the_files(tmp_path: Path) -> None:
         write_image(batch(day=day), folder, LAYOUT, "parquet")
     days = [image.product.sensing.date() for image in list_images(folder, "NDVI", CM004)]
     assert days == [dt.date(2022, 6, 3), dt.date(2022, 6, 11), dt.date(2022, 6, 20)]
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path) -> None:
+    with ImageLedger(tmp_path / "ledger.sqlite") as ledger:
+        for said, cause in (
+            ("database is locked", "its file system does not support locks"),
+            ("disk I/O error", "check the disk"),
+        ):
+            with pytest.raises(StoreError, match=f"{said}.*; {cause}"), ledger._sentences():
+                raise sqlite3.OperationalError(said)

@@ -312,7 +312,10 @@ class ImageLedger:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self._path} cannot be used ({error}); check the disk and the rights.") from error
+            cause = "check the disk and the rights"
+            if "locked" in str(error):  # this run holds the folder, so that no other one can hold the file
+                cause = "its file system does not support locks, as some network mounts; use a folder on another one"
+            raise StoreError(f"{self._path} cannot be used ({error}); {cause}.") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(
                 f"{self._path} is damaged ({error}); remove it: images in Parquet files are then extracted again, and "
