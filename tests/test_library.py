@@ -228,6 +228,24 @@ def test_two_files_of_one_band(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("T32TPS_20220612T100602", r"T32TPS_20220612T100602_B04_10m.jp2.*, which are of two products"),
+        ("T32TPS_20220611T100601", "T32TPS_20220611T100601_B04_10m.jp2, which is of another product"),
+        ("L2A_t32tpt_20220612t100601", "which is of another product"),
+    ],
+)
+def test_a_band_of_another_product_is_not_read(tmp_path: Path, name: str, part: str) -> None:
+    safe = make_safe(tmp_path / f"{FIRST}.SAFE", FIRST)
+    band = next(safe.glob("GRANULE/*/IMG_DATA/R10m/*_B04_10m.jp2"))
+    band = band.rename(band.with_name(f"{name}_B04_10m.jp2"))
+    with pytest.raises(UnreadableError, match=part):
+        scan_safe(safe)
+    band.rename(band.with_name("renamed_B04_10m.jp2"))
+    assert set(scan_safe(safe).bands) == BANDS
+
+
+@pytest.mark.parametrize(
     ("make", "part"),
     [
         (lambda safe: safe.mkdir(), "is empty"),
@@ -245,6 +263,7 @@ def test_why_a_product_has_no_bands(tmp_path: Path, make: Callable[[Path], None]
 
 def test_a_safe_inside_a_folder_of_its_own_name(tmp_path: Path) -> None:
     make_safe(tmp_path / f"{FIRST}.SAFE", FIRST)
+    touch(tmp_path / f"{FIRST}.SAFE/__MACOSX/x")
     make_safe(tmp_path / SECOND, SECOND)
     source = SafeFolder(tmp_path)
     assert [set(acquisition.bands) for acquisition in source.acquisitions(TILE)] == [BANDS] * 2
@@ -778,11 +797,11 @@ def test_metadata_of_the_first_baselines(tmp_path: Path) -> None:
         (TWICE.format(f"<PRODUCT_URI>{FIRST}</PRODUCT_URI><PRODUCT_URI>{SECOND}</PRODUCT_URI>"), "PRODUCT_URI"),
         (
             metadata_xml("02.14").replace("<BOA_ADD", f"<PRODUCT_URI>{FIRST}</PRODUCT_URI><BOA_ADD"),
-            "contradicts itself",
+            "unclear whether the DNs have offsets",
         ),
         (metadata_xml("02.14", quantification=""), "BOA_QUANTIFICATION_VALUE"),
         (metadata_xml("02.14")[:-9], "cannot be read"),
-        ("", "cannot be read"),
+        ("", "it is empty"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "cannot be read"),
     ],
 )
@@ -810,6 +829,17 @@ def test_metadata_with_a_document_type_are_refused_in_every_encoding(
         read_metadata(str(file))
 
 
+def test_a_baseline_against_the_name_decides_on_no_offsets(tmp_path: Path) -> None:
+    said, named = "02.14", ProductId.parse(FIRST)
+    for text, product in ((metadata_xml(said), named), (metadata_xml("99.99"), named)):
+        with pytest.raises(
+            UnreadableError, match=r"unclear whether the DNs have offsets: .* the product is called S2A_"
+        ):
+            read_metadata(write_xml(tmp_path, text), product)
+    with_offsets = write_xml(tmp_path, metadata_xml(said, all_offsets("-1000")))
+    assert read_metadata(with_offsets, named).offsets["B04"] == -1000
+
+
 def test_metadata_may_say_the_same_twice(tmp_path: Path) -> None:
     again = (
         "<BOA_QUANTIFICATION_VALUE>1e4</BOA_QUANTIFICATION_VALUE><BOA_ADD_OFFSET band_id='3'>-1000.0</BOA_ADD_OFFSET>"
@@ -821,7 +851,8 @@ def test_metadata_may_say_the_same_twice(tmp_path: Path) -> None:
     ("old", "new", "agrees"),
     [
         ("20220612T160000", "20230101T000000", True),
-        ("R022", "R023", True),
+        ("R022", "R023", False),
+        ("S2A", "S2B", False),
         ("20220612T100601", "20220612T100602", False),
         ("N0400", "N0500", False),
         ("32TPS", "32TPT", False),

@@ -200,6 +200,25 @@ def test_without_a_json_equal_columns_are_replaced_and_others_refused(
     assert path.read_text() == "date,fid\n2021-01-01,1\n"
 
 
+def test_a_report_and_a_result_do_not_replace_each_other(series: Callable[..., TimeSeries], tmp_path: Path) -> None:
+    first = series()
+    with pytest.raises(OutputError, match="is where a result goes"):
+        first.check_results(tmp_path, report=tmp_path / "parcels" / "parcels_NDVI_None_None.txt")
+    (file,) = first.to_csv(tmp_path)
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match="of another kind, with the first column 'date' in the place of 'index'"):
+        first.report_to_csv(file)
+    assert file.read_bytes() == before
+    first.report_to_csv(file, overwrite=True)
+    with pytest.raises(OutputError, match="of another kind"):
+        first.to_csv(tmp_path)
+    other = tmp_path / "report.csv"
+    first.report_to_csv(other)
+    other.write_text("mine,own\n1,2\n")
+    with pytest.raises(OutputError, match="with the first column 'mine'"):
+        first.report_to_csv(other)
+
+
 def test_a_parquet_file_says_itself_how_it_was_made(series: Callable[..., TimeSeries], tmp_path: Path) -> None:
     (path,) = series().to_parquet(tmp_path)
     path.with_suffix(".json").unlink()

@@ -131,7 +131,7 @@ class Planned:
     note: Mapping[str, Any]
     """What `conditions` returns."""
     columns: Callable[[], Sequence[str]] | None = None
-    """Gives its columns; None where a table without JSON is replaced whatever its columns are."""
+    """Gives its columns; None where a table is replaced whatever its columns are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,12 @@ def _trouble(table: Planned, now: Mapping[str, Any]) -> str:
         if differ:
             which = "is" if path == table.path else f"would share its JSON with {path.name}, which is"
             return f"{which} another result: {'; '.join(differ)}"
-        if path == table.path and not former and table.columns and _columns(path) != [*table.columns()]:
-            return "has other columns, and no JSON says how it was made"
+        if path == table.path and table.columns:
+            there, wanted = _columns(path), [*table.columns()]
+            if there and there[0] != wanted[0]:  # whatever a JSON of the same name says
+                return f"is a table of another kind, with the first column {there[0]!r} in the place of {wanted[0]!r}"
+            if not former and there != wanted:
+                return "has other columns, and no JSON says how it was made"
     return ""
 
 

@@ -231,7 +231,8 @@ def _drivers(location: str) -> tuple[str, ...]:
     for start, driver in _DRIVERS.items():
         if beginning.startswith(start):
             return (driver,)
-    raise UnreadableError(f"{location} cannot be opened: it is neither a JPEG 2000 file nor a GeoTIFF.")
+    what = "is neither a JPEG 2000 file nor a GeoTIFF" if beginning else "is empty"
+    raise UnreadableError(f"{location} cannot be opened: it {what}.")
 
 
 def _first_line(error: BaseException) -> str:

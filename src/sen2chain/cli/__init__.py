@@ -10,6 +10,7 @@ prints, and `extract`, `compiled`, `job` and `demo` are the commands.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -33,6 +34,9 @@ def __getattr__(name: str) -> object:
 
 def run() -> int:
     """Run the command line of this process and return its exit code."""
+    # The first to be registered runs last. From there on nothing is left to be interrupted, and the interpreter, which
+    # gives up its handlers then, would let the signal kill the process in the place of its exit code.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         from sen2chain.cli.group import main
 

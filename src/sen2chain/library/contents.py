@@ -34,7 +34,7 @@ def read_whole(location: str, largest: int = LARGEST) -> bytes:
     Raises
     ------
     ValueError
-        If it is larger, also when it is unpacked.
+        If it is larger, also when it is unpacked, or empty.
     OSError, zipfile.BadZipFile, ...
         If it cannot be read: one of `READ_ERRORS`.
     """
@@ -43,6 +43,8 @@ def read_whole(location: str, largest: int = LARGEST) -> bytes:
         content = file.read(largest + 1) if size <= largest else b""
     if size > largest or len(content) > largest:
         raise ValueError(f"it has more than {largest >> 20} MB")
+    if not content:
+        raise ValueError("it is empty")
     return content
 
 

@@ -77,20 +77,20 @@ def read_metadata(location: str, product: ProductId | None = None) -> ProductMet
             f"({values.get('BOA_QUANTIFICATION_VALUE', 'none')}; it is from 1 to 1000000)."
         )
     if not offsets:
-        offsets = _no_offsets(values, said, location)
+        offsets = _no_offsets(values, said or product, location)
     elif missing := sorted(_SERVED - offsets.keys()):
         raise UnreadableError(f"The metadata {location} has no BOA_ADD_OFFSET for {', '.join(missing)}.")
     return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
 
 
-def _no_offsets(values: Mapping[str, str], said: ProductId | None, location: str) -> dict[str, float]:
-    """Return offsets of 0, where the baseline says that there are none."""
+def _no_offsets(values: Mapping[str, str], product: ProductId | None, location: str) -> dict[str, float]:
+    """Return offsets of 0, where the baseline says that there are none, and the product's name agrees."""
     baseline = _number(values.get("PROCESSING_BASELINE"))
-    named = None if said is None else said.baseline / 100
+    named = None if product is None else product.baseline / 100
     if baseline is not None and named is not None and _has_offsets(baseline) != _has_offsets(named):
         raise UnreadableError(
-            f"The metadata {location} contradicts itself: PROCESSING_BASELINE is {baseline:05.2f}, and PRODUCT_URI "
-            f"says {said}."
+            f"The metadata {location} has no BOA_ADD_OFFSET, and it is unclear whether the DNs have offsets: "
+            f"PROCESSING_BASELINE is {baseline:05.2f}, and the product is called {product}."
         )
     if baseline is None or _has_offsets(baseline):
         has = "no PROCESSING_BASELINE" if baseline is None else f"baseline {baseline:05.2f}"
@@ -112,7 +112,7 @@ def _named(values: Mapping[str, str]) -> ProductId | None:
 
 def _key(product: ProductId) -> tuple[object, ...]:
     """Return what stays the same when a provider processes or names a product again."""
-    return product.tile, product.sensing, product.baseline
+    return product.platform, product.orbit, product.tile, product.sensing, product.baseline
 
 
 def read_product_id(location: str) -> ProductId:

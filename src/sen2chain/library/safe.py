@@ -30,6 +30,8 @@ _RASTER = re.compile(
     r")\.(?P<suffix>jp2|tiff?)",
     re.IGNORECASE,
 )
+# ESA's names of bands begin with the tile and the sensing time of their product.
+_STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<day>[0-9]{8})T(?P<time>[0-9]{6})_", re.IGNORECASE)
 METADATA = "MTD_MSIL2A.xml"
 """Name of the file that says what a product is."""
 MANIFEST = "manifest.safe"
@@ -102,6 +104,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
                 others.add(match["suffix"])
     granule, left_out = _choose_granule(path, granules)
     bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
+    _check_names(path, bands.values(), product)
     remark = _why_no_band(path, files, others) if others or not bands else ""
     return SafeParts(files.get(METADATA), files.get(MANIFEST), bands, remark, left_out)
 
@@ -139,6 +142,32 @@ def _choose_file(path: Path, band: str, names: Sequence[str], product: ProductId
     )
 
 
+def _check_names(path: Path, rasters: Iterable[str], product: ProductId | None) -> None:
+    """Make sure that no raster names another acquisition than the others do, or another tile or day than the product.
+
+    Raises
+    ------
+    UnreadableError
+        If one does.
+    """
+    first, begun = "", None
+    for raster in rasters:
+        name = raster.rpartition("/")[2]
+        match = _STAMPED.match(name)
+        if match is None:
+            continue
+        tile, day = match["tile"].upper(), match["day"]
+        if product is not None and (tile, day) != (product.tile, f"{product.sensing:%Y%m%d}"):
+            raise UnreadableError(f"The product {path} has {name}, which is of another product; remove it.")
+        stamp = tile, day, match["time"]
+        if begun is not None and stamp != begun:
+            raise UnreadableError(
+                f"The product {path} has {first} and {name}, which are of two products; remove the one that does not "
+                "belong to it."
+            )
+        first, begun = name, stamp
+
+
 def _why_no_band(path: Path, files: Mapping[str, str], suffixes: Iterable[str]) -> str:
     if not files:
         return f"{path.name} is empty"
@@ -158,9 +187,12 @@ def _in_folder(safe: Path) -> dict[str, str]:
         if {METADATA, "GRANULE"} & {entry.name for entry in top}:
             break
         inner = [entry for entry in top if is_folder(entry)]
-        if len(inner) != 1:
+        # Beside the product there may be what a Mac adds, and other leavings.
+        alike = [entry for entry in inner if _named(entry.name) is not None]
+        chosen = alike if len(alike) == 1 else inner
+        if len(chosen) != 1:
             break
-        top = scan(inner[0].path)
+        top = scan(chosen[0].path)
     files = {entry.name: entry.path for entry in top}
     if "GRANULE" not in files:
         return files

@@ -367,7 +367,13 @@ class TimeSeries:
         """
         folder = self._folder(out_path)
         planned = [table for kind in formats for table in self._planned(folder, f".{kind}")]
-        check_results([*planned, *([planned_report(self.request, self._engine.layer, report)] if report else [])])
+        if report:
+            told = planned_report(self.request, self._engine.layer, report)
+            beside = told.path.with_suffix(".json")
+            if any(table.path.with_suffix(".json") == beside for table in planned):
+                raise OutputError(f"{told.path} is where a result goes; choose another name for the report.")
+            planned.append(told)
+        check_results(planned)
 
     def _write(self, out_path: str | Path, suffix: str, *, overwrite: bool) -> list[Path]:
         folder = self.check_folder(out_path)
