@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import sys
@@ -19,8 +20,9 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sen2chain import cache
 from sen2chain.errors import LayerError
-from sen2chain.vectors import Layer, datum_note, read, read_layer
+from sen2chain.vectors import Layer, datum_note, keep, load, read, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -427,6 +429,23 @@ def assert_same_layer(one: Layer, two: Layer) -> None:
     assert len(one) == len(two)
     assert all(a is b is None or shapely.equals_exact(a, b) for a, b in zip(one.geometry, two.geometry, strict=True))
     pd.testing.assert_frame_equal(one.attributes, two.attributes)
+
+
+def test_a_layer_that_a_former_version_kept_for_workers_is_kept_anew(tmp_path: Path) -> None:
+    layer = read_layer(frame(SQUARE, a=[1]))
+    kept = keep(layer, tmp_path)
+    assert kept is not None
+    table = cache.load(kept)
+    assert table is not None
+    note = json.loads(table.schema.metadata[b"sen2chain"])
+    former = json.dumps({name: value for name, value in note.items() if name not in {"outside", "notes"}}).encode()
+    kept.unlink()
+    cache.save(tmp_path / f"{layer.identity[:32]}-shapes.arrow", table.replace_schema_metadata({b"sen2chain": former}))
+    kept = keep(layer, tmp_path)
+    assert kept is not None
+    found = load(kept)
+    assert found is not None
+    assert found.identity == layer.identity
 
 
 @pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".geojson", ".parquet"])

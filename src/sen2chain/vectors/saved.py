@@ -120,7 +120,7 @@ def keep(layer: Layer, folder: Path) -> Path | None:
     folder
         Where saved layers are.
     """
-    path = folder / f"{layer.identity[:32]}-shapes.arrow"
+    path = place(folder, f"{layer.identity[:32]}-shapes")
     bare = replace(
         layer, attributes=pd.DataFrame(index=pd.RangeIndex(len(layer))), outside=(), known_identity=layer.identity
     )
