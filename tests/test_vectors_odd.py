@@ -385,6 +385,9 @@ def test_a_side_file_without_an_end_is_refused(tmp_path: Path) -> None:
 VRT = '<OGRVRTDataSource><OGRVRTLayer name="f"><SrcDataSource>{}</SrcDataSource>{}</OGRVRTLayer></OGRVRTDataSource>'
 
 
+ODD_TABLE = {"name": b"\xff", "tbl_name": b"\xff", "sql": b'CREATE TABLE "\xff" (a)'}
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -417,7 +420,11 @@ def test_a_layer_leads_nowhere_else(
             content = (tmp_path / name).read_text().replace("\\\\u", "\\u")
         if name.endswith(".sqlite"):
             base = sqlite3.connect(tmp_path / name)
+            base.execute("CREATE TABLE w (a)")
             base.execute("PRAGMA writable_schema=ON")
+            # A table before it whose name is not UTF-8 hides it from nobody.
+            odd = ", ".join(f"{column} = CAST(x'{text.hex()}' AS TEXT)" for column, text in ODD_TABLE.items())
+            base.execute(f"UPDATE sqlite_master SET {odd}")  # noqa: S608  # fixed texts
             base.execute("INSERT INTO sqlite_master VALUES('table', 'v', 'v', 0, ?)", (content.replace("{url}", url),))
             base.commit()
             base.close()

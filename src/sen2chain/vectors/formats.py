@@ -12,6 +12,7 @@ import os
 import re
 import sqlite3
 import stat
+from functools import partial
 from json import JSONDecoder
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -160,6 +161,7 @@ def _check_tables(path: Path, *, ours: bool) -> None:
     address = f"{path.absolute().as_uri()}?mode=ro{'' if ours else '&immutable=1'}"
     # The reader tells of damage.
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+        base.text_factory = partial(str, encoding="utf-8", errors="replace")  # a name that is not UTF-8 hides no other
         for name, sql in base.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"):
             text = str(sql)
             virtual = re.match(r"\s*create\s+virtual\s+table", text, re.IGNORECASE)
