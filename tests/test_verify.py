@@ -177,6 +177,35 @@ def test_a_real_manifest(shared_data: Path, tmp_path: Path) -> None:
         zipped.check(f"/vsizip/{tmp_path}/x.zip/x.SAFE/INSPIRE.xml")
 
 
+@pytest.mark.parametrize(
+    ("name", "digest", "part"),
+    [
+        ("MD5", "\u00e9" * 32, "another MD5 checksum"),
+        ("SHAKE-128", "00", "unknown kind"),
+        ("SHAKE-256", "", "unknown kind"),
+    ],
+)
+def test_an_odd_checksum_is_a_sentence(tmp_path: Path, name: str, digest: str, part: str) -> None:
+    stream = f'<fileLocation href="./x"/><checksum checksumName="{name}">{digest}</checksum>'
+    (tmp_path / "manifest.safe").write_text(f"<a><byteStream>{stream}</byteStream></a>", encoding="utf-8")
+    (tmp_path / "x").write_bytes(b"x")
+    with pytest.raises(UnreadableError, match=part):
+        Manifest(str(tmp_path / "manifest.safe")).check(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_a_zip_file_of_any_method_is_a_sentence(tmp_path: Path, method: int) -> None:
+    text = "<a>" + "".join(f"<b>{n}</b>" for n in range(200)) + "</a>"
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as opened:
+        opened.writestr("manifest.safe", text)
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    start = content.index(b"manifest.safe") + 40
+    content[start : start + 60] = bytes(byte ^ 0xFF for byte in content[start : start + 60])
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(UnreadableError, match="cannot be read"):
+        read_manifest(f"/vsizip/{tmp_path}/x.zip/manifest.safe")
+
+
 @pytest.mark.parametrize("name", ["MD5", "SHA3-256", "SHA-256", "SHA256", "sha-1", "SHA3-512", "SHA-512"])
 def test_names_of_checksums(tmp_path: Path, name: str) -> None:
     algorithm = name.lower().replace("sha-", "sha").replace("-", "_")

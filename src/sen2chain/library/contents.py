@@ -14,8 +14,13 @@ from sen2chain.settings import is_file, open_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-READ_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a file, plain or zipped, can raise."""
+try:
+    from lzma import LZMAError
+except ImportError:  # some builds of Python lack it, and then no zip file is read with it
+    LZMAError = zipfile.BadZipFile  # type: ignore[assignment, misc]
+
+READ_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError)
+"""What reading a file raises, plain or zipped, whole or cut or overwritten."""
 
 LARGEST = 64 << 20
 """Bytes of metadata that are read; ESA's have less than one megabyte."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class Manifest:
                     sum_.update(piece)
         except READ_ERRORS as error:
             raise UnreadableError(f"{location} cannot be read ({why(error)}).") from error
-        if not hmac.compare_digest(sum_.hexdigest(), listed.digest):
+        if sum_.hexdigest() != listed.digest:
             raise UnreadableError(
                 f"{location} is damaged: it has another {listed.algorithm} checksum than manifest.safe lists; download "
                 "the product again."
@@ -124,6 +123,9 @@ def _hash(name: str) -> hashlib._Hash:
     plain = name.lower().replace("-", "_")
     known = plain if plain in hashlib.algorithms_guaranteed else plain.replace("sha_", "sha")
     try:
-        return hashlib.new(known, usedforsecurity=False)
-    except ValueError as error:
-        raise ValueError(f"its checksum is of the unknown kind {name!r}") from error
+        made = hashlib.new(known, usedforsecurity=False)
+    except ValueError:
+        made = None
+    if made is None or not made.digest_size:  # that of SHAKE, which has no length of its own
+        raise ValueError(f"its checksum is of the unknown kind {name!r}")
+    return made

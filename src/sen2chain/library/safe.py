@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
-from sen2chain.library.contents import why
+from sen2chain.library.contents import READ_ERRORS, why
 from sen2chain.records import ProductId, Reason, Skipped
 from sen2chain.settings import is_folder, open_regular
 
@@ -40,9 +40,6 @@ _ROOT = re.compile(rf"(?P<root>(?:[^/]+/)*)(?:GRANULE/.*|{re.escape(METADATA)})"
 
 _MAX_IN_ZIP = 100_000  # files; a product has about a hundred
 _NESTED = 2  # folders of a product's name inside each other, as some programs unpack it
-
-ZIP_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile)
-"""What `zipfile` raises on archives that are cut, overwritten or of a kind it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
                 files = _in_zip(path, file_names(opened), product)
         else:
             files = _in_folder(path)
-    except ZIP_ERRORS as error:
+    except READ_ERRORS as error:
         raise UnreadableError(f"The product {path} cannot be read ({why(error)}).") from error
     granules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     others = set()

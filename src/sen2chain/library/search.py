@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.library.contents import READ_ERRORS
 from sen2chain.library.metadata import read_product_id
 from sen2chain.library.safe import (
     MANIFEST,
     METADATA,
-    ZIP_ERRORS,
     file_names,
     is_zip_name,
     listing,
@@ -145,7 +145,7 @@ class _Walk:
             with open_regular(path) as file, zipfile.ZipFile(file) as opened:
                 roots = roots_in_zip(file_names(opened))
             inside = {product_of_root(root) or read_product_id(f"/vsizip/{path}/{root}{METADATA}") for root in roots}
-        except (*ZIP_ERRORS, UnreadableError) as error:
+        except (*READ_ERRORS, UnreadableError) as error:
             inside, cause = set(), f" {error}"
         if len(inside) == 1:
             yield self._of_tile(inside.pop(), name), path
