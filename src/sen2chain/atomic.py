@@ -116,13 +116,16 @@ class Together:
         OutputError
             If a file cannot be written; those that took their names before it are complete.
         """
-        for path, part in self._parts.items():
-            with writing(path), part.open("rb+") as file:
-                sync(file)
+        folders: dict[Path, list[Path]] = {}
+        for path in self._parts:
+            folders.setdefault(path.parent, []).append(path)
+        for folder, paths in folders.items():
+            with writing(paths[0]):
+                sync_all(folder, [self._parts[path] for path in paths])
         for path, part in self._parts.items():
             with writing(path):
                 part.replace(path)
-        for folder in {path.parent for path in self._parts}:
+        for folder in folders:
             sync_folder(folder)
         self._parts.clear()
 
