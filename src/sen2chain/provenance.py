@@ -15,7 +15,7 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -176,11 +176,12 @@ def check_results(planned: Iterable[Planned]) -> Replaced:
     for table in planned:
         now = notes.setdefault(id(table.note), {}) or json.loads(to_json(table.note))
         notes[id(table.note)] = now
-        trouble = _trouble(table, now)
+        beside = _read(table.path.with_suffix(".json"))
+        trouble = _trouble(table, now, beside)
         if trouble:
             refused.append(f"{table.path} {trouble}")
         elif settings.is_file(table.path):
-            (replaced.known if read_provenance(table.path) else replaced.unknown).append(table.path)
+            (replaced.known if _made_from(table.path, beside) else replaced.unknown).append(table.path)
     if refused:
         more = f" So {'is' if len(refused) == 2 else 'are'} {len(refused) - 1} more." if len(refused) > 1 else ""
         raise OutputError(
@@ -209,17 +210,17 @@ def _listed(paths: Sequence[Path]) -> str:
     return f"{paths[0]}{others}"
 
 
-def _trouble(table: Planned, now: Mapping[str, Any]) -> str:
-    """Say why a table must not be written; nothing where it may."""
-    beside = table.path.with_suffix(".json")
-    if _is_foreign(beside):
-        return f"would have its JSON in {beside.name}, which is there and is not one of sen2chain"
+def _trouble(table: Planned, now: Mapping[str, Any], beside: object) -> str:
+    """Say why a table must not be written; nothing where it may. `beside` is what its JSON holds."""
+    if beside and not _is_provenance(beside):  # as a layer in GeoJSON
+        name = table.path.with_suffix(".json").name
+        return f"would have its JSON in {name}, which is there and is not one of sen2chain"
     # A CSV and a Parquet file share their JSON, so that either protects the other.
     tables = [table.path, *(table.path.with_suffix(end) for end in _TABLES if end != table.path.suffix)]
     for path in tables:
         if not settings.is_file(path):
             continue
-        former = read_provenance(path)
+        former = _made_from(path, beside)
         differ = list(_differences(former, now)) if former else []
         if differ:
             which = "is" if path == table.path else f"would share its JSON with {path.name}, which is"
@@ -278,8 +279,8 @@ def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return unnamed or bool(was.get("path") or now["path"])
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Read how a table was made, from itself or from the JSON beside it; empty where neither says."""
+def _made_from(path: Path, beside: object) -> dict[str, Any]:
+    """Read how a table was made, from itself or from what the JSON beside it holds; empty where neither says."""
     text: bytes | None = None
     try:
         if path.suffix == ".parquet":
@@ -287,20 +288,19 @@ def read_provenance(path: Path) -> dict[str, Any]:
                 text = (pq.read_schema(file).metadata or {}).get(b"sen2chain")
     except (OSError, pa.ArrowException):
         text = None
-    found = _parsed(text) if text else _read(path.with_suffix(".json"))
-    return found if isinstance(found, dict) and isinstance(found.get("parameters"), dict) else {}
+    found = _parsed(text) if text else beside
+    return found if _is_provenance(found) else {}
 
 
-def _is_foreign(path: Path) -> bool:
-    """Tell whether a JSON is something else than a provenance, as a layer in GeoJSON."""
-    found = _read(path)
-    return bool(found) and not (isinstance(found, dict) and isinstance(found.get("parameters"), dict))
+def _is_provenance(found: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(found, dict) and isinstance(found.get("parameters"), dict)
 
 
 _LARGEST_NOTE = 1 << 30  # bytes; the longest list all images of a large archive
 
 
 def _read(path: Path) -> object:
+    """Read a JSON; None where there is none that can be read."""
     try:
         return _parsed(settings.read_limited(path, _LARGEST_NOTE))
     except OSError:
@@ -310,7 +310,7 @@ def _read(path: Path) -> object:
 def _parsed(text: bytes) -> object:
     try:
         return json.loads(text)
-    except ValueError:  # damaged, so it says nothing
+    except (ValueError, RecursionError):  # damaged, so it says nothing
         return None
 
 
