@@ -199,9 +199,9 @@ def test_files_are_read_and_written(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"is no UTF-8 text \(line 2\)"):
         read_text(path)
     path.write_bytes(bytes(5_000_000))
-    with pytest.raises(JobError, match="it is no job file"):
+    with pytest.raises(JobError, match=r"cannot be read \(it has more than 4 MB\)"):
         read_text(path)
-    with pytest.raises(JobError, match="is no file"):
+    with pytest.raises(JobError, match=r"cannot be read \(it is a folder\)"):
         read_text(tmp_path)
 
 

@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from sen2chain.errors import StoreError
+from sen2chain.errors import DeliveryError, StoreError
 from sen2chain.grid import Grid
+from sen2chain.jobs.deliver import Folder
+from sen2chain.jobs.owners import Owners
 from sen2chain.records import Batch, ProductId, Reason
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store import (
@@ -31,6 +33,7 @@ from sen2chain.store import (
     ExtractionFolder,
     ImageLedger,
     State,
+    held_since,
     list_images,
     locked,
     make_folder,
@@ -537,6 +540,19 @@ def test_a_second_process_waits_or_says_who_holds_it_and_a_dead_one_locks_nobody
     with locked(tmp_path, wait=0):
         assert json.loads((tmp_path / ".lock-holder").read_text())["process"] == os.getpid()
     assert not (tmp_path / ".lock-holder").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_what_lies_in_the_place_of_small_files_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock-holder")
+    assert held_since(tmp_path) is None
+    os.mkfifo(tmp_path / "destinations.json")
+    with pytest.raises(DeliveryError, match="a pipe"):
+        Owners(tmp_path).is_new(Folder(tmp_path))
+    for text in ("[]", "{}", '{"since": 1}', "[" * 100_000):
+        (tmp_path / ".lock-holder").unlink()
+        (tmp_path / ".lock-holder").write_text(text)
+        assert held_since(tmp_path) is None
 
 
 def test_a_folder_without_rights_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

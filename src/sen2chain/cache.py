@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import BinaryIO
 
 LIMIT = 20 << 30
 """Bytes a folder may hold before the files that were not used for longest are dropped."""
@@ -42,19 +44,36 @@ def save(path: Path, table: pa.Table) -> bool:
     bool
         Whether it is there now. A folder that cannot be written only costs the next run its time.
     """
+
+    def write(stream: BinaryIO) -> None:
+        with pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_table(table)
+        stream.flush()
+        stream.seek(0)
+        checksum = 0
+        while chunk := stream.read(_AT_ONCE):
+            checksum = zlib.crc32(chunk, checksum)
+        stream.write(checksum.to_bytes(_SEAL, "big"))
+
+    return _save(path, write)
+
+
+def save_bytes(path: Path, content: bytes) -> bool:
+    """Write a file that says itself whether it is whole, as JSON does; parameters and result as for `save`."""
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(content)
+
+    return _save(path, write)
+
+
+def _save(path: Path, write: Callable[[BinaryIO], None]) -> bool:
     temporary = path.with_name(f"{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("x+b") as stream:
-                with pa.ipc.new_file(stream, table.schema) as writer:
-                    writer.write_table(table)
-                stream.flush()
-                stream.seek(0)
-                checksum = 0
-                while chunk := stream.read(_AT_ONCE):
-                    checksum = zlib.crc32(chunk, checksum)
-                stream.write(checksum.to_bytes(_SEAL, "big"))
+                write(stream)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

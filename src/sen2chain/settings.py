@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ PATIENCE_VARIABLE = "SEN2CHAIN_WORKERS_TIMEOUT"
 _HOME_NAME = "sen2chain_data"
 _CONFIG_FILE = "config.cfg"
 _ARCHIVE_NAMES = ("L2A", "INDICES", "CLOUDMASKS")
+_COARSEST_TIME = 2.0  # seconds between two times of change that some file systems can tell apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,11 @@ def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
     if len(content) > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
     return content
+
+
+def is_young(facts: os.stat_result) -> bool:
+    """Tell whether a file was changed so lately that it may change again under the same time of change."""
+    return time.time() - facts.st_mtime < _COARSEST_TIME
 
 
 def _from_home(folder: Path) -> Paths:

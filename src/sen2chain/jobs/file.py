@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import JobError, OutputError, RequestError, UnknownNameError
 from sen2chain.jobs.deliver import hidden, looks_like_login
+from sen2chain.settings import read_limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ DESTINATION = COLUMNS[-1]
 OLDER = {"cloudmask": "cloudmasks"}
 """Names of columns that older files have."""
 _SKIP = "!"
-_LARGEST = 4_000_000  # bytes; a job of ten thousand lines has a quarter of it
+_LARGEST = 4 << 20  # bytes; a job of ten thousand lines has a quarter of it
 _SETTING = re.compile(r"\s*(\w+)\s*=(.*)")
 _COMMENT = re.compile(r"(?:^|\s)#")
 _BLANKS = re.compile(r"[ \t]*")
@@ -331,18 +332,13 @@ def read_text(path: Path) -> str:
         If it cannot be read, or is no text.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise JobError(f"The job file {path} is no file; move away what is in its place.")  # a pipe never ends
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = read_limited(path, _LARGEST)
     except FileNotFoundError:
         raise JobError(
             f"There is no job file {path}; write one with sen2chain job new, or JobExtraction(...).save()."
         ) from None
     except OSError as error:
-        raise JobError(f"The job file {path} cannot be read ({error.strerror}).") from error
-    if len(content) > _LARGEST:
-        raise JobError(f"The job file {path} has more than {_LARGEST} bytes; it is no job file.")
+        raise JobError(f"The job file {path} cannot be read ({error.strerror}); mend it, or move it away.") from error
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

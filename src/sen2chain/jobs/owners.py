@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.atomic import check_folder, replacing
 from sen2chain.errors import DeliveryError
 from sen2chain.jobs.deliver import Folder, registered, same_place
-from sen2chain.settings import is_folder
+from sen2chain.settings import is_folder, read_limited
 from sen2chain.store import ExtractionFolder, locked
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sen2chain.jobs.deliver import Destination
 
 _FILE = "destinations.json"
+_LARGEST = 64 << 20  # bytes of it
 _PATIENCE = 60.0
 """Seconds to wait for another job, which holds the registry for an instant only."""
 
@@ -167,7 +168,7 @@ class Owners:
 
     def _content(self) -> bytes:
         try:
-            return self._path.read_bytes()
+            return read_limited(self._path, _LARGEST)
         except FileNotFoundError:
             return b"{}"
         except OSError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.atomic import replacing
 from sen2chain.progress import counted, printable
+from sen2chain.settings import read_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -336,9 +337,7 @@ def last_run(folder: Path) -> dict[str, Any] | None:
 def _read(path: Path) -> dict[str, Any] | None:
     """Read a record; None for a file that is none, whatever it holds."""
     try:
-        if path.stat().st_size > _LONGEST_RECORD:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_limited(path, _LONGEST_RECORD))
         if found["status"] not in get_args(Status) or not isinstance(found["lines"], list):
             return None
         datetime.fromisoformat(found["started"]).astimezone()  # not every time is one of this zone

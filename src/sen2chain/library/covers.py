@@ -5,25 +5,23 @@ It is kept in small files, one for each tile, and holds for as long as the metad
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.atomic import temporary
+from sen2chain import cache
 from sen2chain.errors import UnreadableError
 from sen2chain.library.contents import file_of
 from sen2chain.library.metadata import read_metadata
+from sen2chain.settings import is_young, read_limited
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.records import ProductId
 
-# Some file systems keep times no finer than this, so younger metadata may change again under the same time.
-_SECONDS = 2.0
 _MOST = 20_000  # products that a tile's file holds, of whichever archives
+_LARGEST = 64 << 20  # bytes of such a file
 
 
 class Covers:
@@ -67,7 +65,7 @@ class Covers:
             except UnreadableError:  # the task tells what is wrong with it, and it may be mended under the same time
                 self._here[key] = None
             else:
-                if time.time() - facts.st_mtime > _SECONDS:
+                if not is_young(facts):
                     self._new.setdefault(product.tile, {})[metadata] = [
                         facts.st_size,
                         facts.st_mtime_ns,
@@ -85,7 +83,7 @@ class Covers:
                 every[metadata] = cover
             self._known[tile] = dict(list(every.items())[-_MOST:])
             if self._folder is not None:
-                self._write(self._folder / f"{tile}.json", self._known[tile])
+                cache.save_bytes(self._folder / f"{tile}.json", json.dumps(self._known[tile]).encode())
         self._new.clear()
 
     def _of_tile(self, tile: str) -> dict[str, list[Any]]:
@@ -97,21 +95,10 @@ class Covers:
         if self._folder is None:
             return dict(self._known.get(tile, {}))
         try:
-            found = json.loads((self._folder / f"{tile}.json").read_text(encoding="utf-8"))
+            found = json.loads(read_limited(self._folder / f"{tile}.json", _LARGEST))
             return {where: known for where, known in found.items() if _is_whole(known)}
         except (OSError, ValueError, AttributeError):
             return {}
-
-    @staticmethod
-    def _write(path: Path, content: dict[str, list[Any]]) -> None:
-        part = temporary(path)
-        with contextlib.suppress(OSError):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps(content), encoding="utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
 
 
 def _is_whole(known: object) -> bool:

@@ -18,14 +18,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.library import file_of
-from sen2chain.settings import open_regular
+from sen2chain.settings import is_young, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from sen2chain.plan import Output, Task
 
-_SECONDS = 2.0
 _ABSENT = -1
 _WHOLE = 1 << 20  # bytes up to which all of a file counts
 _BLOCKS, _BLOCK = 17, 1 << 14  # an odd number, so that one lies in the middle
@@ -217,7 +216,7 @@ def _look(location: str, *, whole: bool | None = None) -> _Stamp:
     except OSError:
         return _Stamp(name, _ABSENT, 0)
     if whole is None:
-        whole = time.time() - facts.st_mtime < _SECONDS
+        whole = is_young(facts)
     content = _sha256(location) if whole else ""
     return _Stamp(name, facts.st_size, facts.st_mtime_ns, content, facts.st_ctime_ns)
 

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -53,14 +53,14 @@ def locked(folder: Path, *, wait: float | None = None, quiet: bool = False) -> I
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            holder = _read_holder(folder)
+            holder = _holder_in_words(folder)
             logger.warning("Waiting for %s, which holds %s.", holder, folder)
             try:
                 with status(f"waiting for {holder}, which holds {folder}", quiet=quiet):
                     lock.acquire(timeout=-1 if wait is None else wait)
             except filelock.Timeout:
                 raise StoreError(
-                    f"{folder} is held by {_read_holder(folder)}; wait until it is done, or stop it."
+                    f"{folder} is held by {_holder_in_words(folder)}; wait until it is done, or stop it."
                 ) from None
     try:
         _write_holder(folder)
@@ -85,9 +85,8 @@ def is_locked(folder: Path) -> bool:
 def held_since(folder: Path) -> datetime | None:
     """Return when the run that holds a folder began to; None where it does not say so."""
     try:
-        since = datetime.fromisoformat(json.loads((folder / _HOLDER).read_text(encoding="utf-8"))["since"])
-        return since.astimezone(UTC)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return datetime.fromisoformat(_holder(folder)["since"]).astimezone(UTC)
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -104,9 +103,17 @@ def _write_holder(folder: Path) -> None:
             json.dump(who, file)
 
 
-def _read_holder(folder: Path) -> str:
+def _holder(folder: Path) -> dict[str, Any]:
+    """Return what the run that holds a folder says of itself; nothing where that cannot be read."""
     try:
         who = json.loads(read_limited(folder / _HOLDER))
-        return f"process {who['process']} on {who['host']} (since {who['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return who if isinstance(who, dict) else {}
+
+
+def _holder_in_words(folder: Path) -> str:
+    who = _holder(folder)
+    if not {"process", "host", "since"} <= who.keys():
         return "another run"
+    return f"process {who['process']} on {who['host']} (since {who['since']})"

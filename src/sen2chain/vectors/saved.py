@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import pyogrio
 import shapely
 
 from sen2chain import cache
+from sen2chain.settings import is_young
 from sen2chain.vectors.attributes import to_pandas
 from sen2chain.vectors.formats import side_files
 from sen2chain.vectors.layer import Layer
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _FORMAT = 3
 # Part of the names by which folders of layers know a file; never changed, so that they go on knowing it.
 _STAMP = 1
-# Some file systems keep times no finer than this, so a younger file may change again under the same time.
-_SECONDS = 2.0
 _NOTE = b"sen2chain"
 _OWN = ("geometry", "left", "bottom", "right", "top")  # columns before the attributes
 
@@ -59,7 +57,7 @@ def stamp(path: Path, layer: str | None, options: Mapping[str, str | None] | Non
     for file in side_files(path):
         with contextlib.suppress(OSError):
             facts = file.stat()
-            if time.time() - facts.st_mtime < _SECONDS:
+            if is_young(facts):
                 return None
             files.append([file.name, facts.st_size, facts.st_mtime_ns])
     versions = [_STAMP, shapely.geos_version_string, shapely.__version__, pyogrio.__gdal_version_string__]
