@@ -145,7 +145,7 @@ def test_config_of_a_home_goes_before_folder_names(tmp_path: Path) -> None:
 
 def test_no_library_is_an_error_of_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LibraryError, match="empty is no library"):
+    with pytest.raises(LibraryError, match="empty is not a library"):
         paths(tmp_path / "empty")
     with pytest.raises(LibraryError, match="absent is not a folder"):
         paths(tmp_path / "absent")

@@ -6,7 +6,7 @@
     ├── RequestError              what was asked for cannot be understood      (also a ValueError)
     │   ├── UnknownNameError      no such index, mask, band, statistic, option
     │   ├── UnknownKeywordError   no such keyword                               (also a TypeError)
-    │   ├── FormulaError          a user's formula that is no formula
+    │   ├── FormulaError          a user's formula that cannot be understood
     │   ├── TooShortError         series that have too few dates to be smoothed
     │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
     ├── LayerError                the polygon layer cannot be used

@@ -178,7 +178,7 @@ def nominal_grid(tile: str) -> Grid:
     Raises
     ------
     RequestError
-        If the name is no MGRS 100 km square.
+        If the name is not that of an MGRS 100 km square.
     """
     match = _TILE.fullmatch(tile)
     zone = int(match[1]) if match else 0

@@ -1,4 +1,4 @@
-"""Reasons gathered from every room become the report that people read."""
+"""The report that people read: for each image its sources and rows, and why features have none."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Ledger:
 
     def frame(self) -> pd.DataFrame:
         """Return the report as a table."""
-        import pandas as pd  # noqa: PLC0415  # the room is light; only whoever wants a table pays for it
+        import pandas as pd  # noqa: PLC0415  # half a second, for a table that few runs need
 
         return pd.DataFrame(self.lines, columns=list(COLUMNS))
 

@@ -41,7 +41,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     if quiet or not sys.stderr.isatty():
         yield lambda done=None, total=None: None  # noqa: ARG005
         return
-    from rich.console import Console  # noqa: PLC0415  # only whoever watches pays for it
+    from rich.console import Console  # noqa: PLC0415  # needed on a terminal only
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,

@@ -1,4 +1,4 @@
-"""Frozen values that all rooms share: product id, acquisition, reasons, and the source Protocol."""
+"""Frozen values that all modules share: product id, acquisition, reasons, and the source Protocol."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where home, archive, extraction and logs are: read when asked, never at import.
 
-Nothing here creates a folder; whoever writes into one makes it.
+Nothing here creates a folder; what writes into one makes it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def paths(library: str | Path | None = None) -> Paths:
     if is_folder(folder / "config") or is_folder(folder / "data"):
         return _from_home(folder)
     raise LibraryError(
-        f"{folder} is no library: it has none of {', '.join((*_ARCHIVE_NAMES, _HOME_NAME, 'config', 'data'))}; "
+        f"{folder} is not a library: it has none of {', '.join((*_ARCHIVE_NAMES, _HOME_NAME, 'config', 'data'))}; "
         "pass the folder that holds one of them.",
     )
 

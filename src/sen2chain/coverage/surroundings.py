@@ -149,7 +149,7 @@ def _inside(geometries: Geometries, box: Bounds) -> Geometries:
 
 
 def _in_layer_crs(box: Bounds, crs: str, grid: Grid) -> Bounds | None:
-    """Box around a box of the grid's CRS in the layer's; None where that is no box: around a pole or a map's seam."""
+    """Box around a box of the grid's CRS in the layer's; None where it is not one: around a pole or a map's seam."""
     to_layer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
     around = turn(crs)
     if pyproj.CRS(crs).is_geographic:

@@ -4,7 +4,7 @@ An archive is drawn from one seed: first the land (fields with a crop each, fore
 sky of every overpass, then what each tile's products show of them. So the same point on the ground has the
 same reflectance in every tile that sees it, and the truth behind every pixel is known.
 
-This room shares no code with the rooms that extract: what it writes can prove them wrong.
+This package shares no code with those that extract: what it writes can prove them wrong.
 
 >>> archive = build(Path("somewhere"))  # doctest: +SKIP
 >>> archive.library, archive.layer  # doctest: +SKIP

@@ -75,7 +75,7 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
         return Serial()
     if executor == "threads":
         return Threads(count)
-    from sen2chain.execute.cluster import Cluster  # noqa: PLC0415  # only whoever uses a cluster pays for it
+    from sen2chain.execute.cluster import Cluster  # noqa: PLC0415  # needed for a cluster only
 
     if executor == "dask":
         return Cluster(scheduler=scheduler, count=count)

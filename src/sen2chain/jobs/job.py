@@ -46,7 +46,7 @@ class JobExtraction(EditedJob):
         If the name cannot be used, or the file cannot be read as text. What is wrong with its lines is told by `check`
         and `run`.
     LibraryError
-        If `library` is no library.
+        If `library` is not a library.
 
     Examples
     --------

@@ -63,7 +63,7 @@ def list_jobs(library: str | Path | None = None) -> list[str]:
     Raises
     ------
     LibraryError
-        If `library` is no library.
+        If `library` is not a library.
     """
     folder = job_file(settings.paths(library).config, "").parent
     if not settings.is_folder(folder):

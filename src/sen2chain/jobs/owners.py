@@ -237,7 +237,7 @@ def _sent(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_name(name: object) -> bool:
-    """Tell whether something is a name inside the folder, whoever wrote it into the file."""
+    """Tell whether something is a name inside the folder; anybody may have written it into the file."""
     if not isinstance(name, str) or not name or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name):
         return False
     return not {"", ".", ".."} & set(name.split("/"))

@@ -1,4 +1,4 @@
-"""The schedule of one job, whoever starts it: cron, or the user's systemd. It has one of them at most."""
+"""The schedule of one job: an entry of cron or of the user's systemd, one of them at most."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def stamp(time: datetime) -> str:
 
 
 class RunLog:
-    """The log of a run: a file for people, and whoever watches.
+    """The log of a run: a file for people, and what a terminal shows.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ class RunLog:
         sentence
             What is to be said; line breaks become spaces.
         told
-            Whether the series has said it to whoever watches.
+            Whether the series has said it on the terminal.
         """
         sentence = one_line(sentence)
         # Neither a full disk nor a closed terminal keeps the work from being done; the record tells of the log.

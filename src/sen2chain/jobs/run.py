@@ -156,7 +156,7 @@ class JobRun:
                 record.notes.append(log.trouble)
             self._keep(record, log)
             log.say(str(record))
-            if record.status != "interrupted":  # whoever stops a run knows, and the machine may be going down
+            if record.status != "interrupted":  # the user who stops a run knows, and the machine may be going down
                 self._hook(record, log)
             if settings is not None:
                 prune(self._folder, self._name, settings.keep_runs)
@@ -204,7 +204,7 @@ class JobRun:
                     run.run(step)
                     if time.monotonic() > written + _OFTEN:
                         with contextlib.suppress(OutputError):  # the last one tells
-                            record.write()  # whoever looks, or a killed run leaves, sees how far it came
+                            record.write()  # it shows how far a run came that goes on or was killed
                         written = time.monotonic()
             for run in batch:
                 run.end()

@@ -130,7 +130,7 @@ def parse_date(name: str, value: object) -> dt.date | None:
     Raises
     ------
     RequestError
-        If it is no date of the calendar.
+        If it is not a date of the calendar.
     """
     if value is None or value == "":
         return None

@@ -1,8 +1,8 @@
 """Rows that stay: a folder for each layer, with one file per image and a ledger of what became of every image.
 
-`folder` knows names and places, `images` writes and reads the rows of one image, `ledger` is the book of all images,
-`inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognition` finds
-the folder of a layer again, and `resume` decides what is still to do.
+`folder` knows names and places, `images` writes and reads the rows of one image, `ledger` says what became of all
+images, `inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognition`
+finds the folder of a layer again, and `resume` decides what is still to do.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class ExtractionFolder:
 
     @property
     def ledger(self) -> Path:
-        """The book of all images."""
+        """The ledger of all images."""
         return self.root / "ledger.sqlite"
 
     def raw(self, index: str, mask: str) -> Path:
@@ -84,7 +84,7 @@ class ExtractionFolder:
 
 
 def sweep(root: Path) -> None:
-    """Remove what killed runs left half-written; only whoever holds the folder's lock may."""
+    """Remove what killed runs left half-written; only the holder of the folder's lock may."""
     for folder, _, names in os.walk(root):
         for name in names:
             if is_temporary(name):

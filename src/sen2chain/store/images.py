@@ -256,7 +256,7 @@ def _read_parquet(path: Path, columns: list[str]) -> pa.Table:
     file = pq.ParquetFile(path)
     names = file.schema_arrow.names
     if not {"fid", *_NEEDED, "filename"} <= set(names):
-        raise KeyError("it is no file of rows")
+        raise KeyError("it is not a file of rows")
     return file.read(columns=[name for name in (*columns, "filename") if name in names])
 
 

@@ -56,7 +56,7 @@ class _Stamp:
 
     @property
     def kept(self) -> list[Any]:
-        """What is written into the book."""
+        """What is written into the ledger."""
         return [self.name, self.size, self.time, *([self.content] if self.content else [])]
 
     @property
@@ -169,7 +169,7 @@ class Inputs:
         return f"files have changed ({', '.join(dict.fromkeys(map(_word, differ)))})"
 
     def _kept(self, location: str, known: list[Any] | None) -> list[Any]:
-        """Return the stamp of a file for the book, with the digest where that is known or there is time to make it."""
+        """Return the stamp of a file for the ledger, with the digest where it is known or there is time to make it."""
         stamp = self._stamp(location)
         if not stamp.content and stamp.size != _ABSENT:
             if known is not None and known[:3] == stamp.kept and known[3:] and known[3].startswith(_OF_PARTS):

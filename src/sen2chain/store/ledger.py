@@ -1,4 +1,4 @@
-"""The book of a layer's folder: what became of every image, and what every compiled file was made from.
+"""The ledger of a layer's folder: what became of every image, and what every compiled file was made from.
 
 It is a SQLite file, so that each step is written as a whole or not at all, whatever kills the process; people can open
 it with any tool for SQLite. Tables: ``images``, ``compiled``, ``facts``.
@@ -137,7 +137,7 @@ class CompiledFile:
 
 
 class ImageLedger:
-    """The book, opened for one run that holds the folder's lock.
+    """The ledger, opened for one run that holds the folder's lock.
 
     Entries that cannot be read, of whatever origin, are dropped when it is opened: their images are then new ones.
 
@@ -146,7 +146,7 @@ class ImageLedger:
     path
         The file; it is made where it does not exist.
     read_only
-        Change nothing; without a file the book is empty.
+        Change nothing; without a file the ledger is empty.
 
     Attributes
     ----------

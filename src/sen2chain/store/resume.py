@@ -1,4 +1,4 @@
-"""What is still to do: the plan of a run compared with the book of all images."""
+"""What is still to do: the plan of a run compared with the ledger of all images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 NEW = "they are new"
-"""Why an image is extracted that the book does not know."""
+"""Why an image is extracted that the ledger does not know."""
 
 _LOST = "their file of rows is gone or was changed"
 
@@ -52,7 +52,7 @@ class Work:
     files: dict[tuple[str, str, str], list[Path]] = field(default_factory=dict)
     """Image -> its files of rows; a killed run may have left a second one."""
     before: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
-    """Image -> what the book says of it."""
+    """Image -> what the ledger says of it."""
     leftover: list[Path] = field(default_factory=list)
     """Files of rows that a killed run was about to remove."""
     why: Counter[str] = field(default_factory=Counter)
@@ -78,7 +78,7 @@ def what_is_new(
 ) -> Work:
     """Compare a plan with what the folder has.
 
-    An image is extracted when the book does not know it, when a run was to extract it and did not come to it, when it
+    An image is extracted when the ledger does not know it, when a run was to extract it and did not come to it, when it
     failed, when its file of rows is gone, and when the files it was made from have changed. It is kept when they are
     merely gone, or when only a lesser source is left.
 
@@ -89,7 +89,7 @@ def what_is_new(
     folder
         The layer's folder.
     ledger
-        Its book.
+        Its ledger.
     request
         What is asked for.
     force
@@ -101,7 +101,7 @@ def what_is_new(
     features
         Number of features of the layer.
     only_look
-        Read no more than the decision takes: nothing is entered into the book.
+        Read no more than the decision takes: nothing is entered into the ledger.
     """
     work = Work(inputs=Inputs(0.0 if only_look else _SECONDS_FOR_DIGESTS))
     images = _compare_files(work, folder, ledger, request)
@@ -135,9 +135,10 @@ def what_is_new(
 def _compare_files(
     work: Work, folder: ExtractionFolder, ledger: ImageLedger, request: Request
 ) -> dict[tuple[str, str, str], RawImage]:
-    """Compare the files of rows with the book; return the one that counts of each image.
+    """Compare the files of rows with the ledger; return the one that counts of each image.
 
-    Files that the book does not know are the original program's; those that it says are gone are left over.
+    Files missing from the ledger were written by the original program; files that it marks as removed are leftovers of
+    an interrupted run.
     """
     images: dict[tuple[str, str, str], RawImage] = {}
     for key in ((index.name, mask.name) for index in request.indices for mask in request.masks):
@@ -252,7 +253,7 @@ def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | 
 
 
 def _is_leftover(entry: Entry, image: RawImage) -> bool:
-    """Tell whether a file is of rows that the book says are gone: a run was killed before it removed it."""
+    """Tell whether a file is of rows that the ledger says are gone: a run was killed before it removed it."""
     gone = entry.state is State.EMPTY or (entry.state is State.FAILED and entry.mismatched)
     return gone and not entry.file and image.changed < (datetime.fromisoformat(entry.changed).timestamp() + 1) * 1e9
 

@@ -77,8 +77,8 @@ class TimeSeriesCompil:
     LayerError
         If the layer cannot be used.
     LibraryError
-        If the extraction folder is to be that of `library`, and that is no library. The archive itself is only looked
-        at to extract.
+        If the extraction folder is to be that of `library`, and that is not a library. The archive itself is looked at
+        only to extract.
 
     Examples
     --------
@@ -208,7 +208,7 @@ class TimeSeriesCompil:
         LibraryError
             If there is no archive.
         StoreError
-            If another run holds the folder for longer than `wait`, or its book is damaged.
+            If another run holds the folder for longer than `wait`, or its ledger is damaged.
         ExecutorError
             If the cluster cannot be used.
         """
@@ -388,8 +388,8 @@ class TimeSeriesCompil:
         """Whether the folder has rows of what was asked for, of whatever date."""
         if not self._place.exists:
             return False
-        with self._place.read() as (_, book, engine):
-            counts = [book.count(*output) for output in engine.outputs]
+        with self._place.read() as (_, ledger, engine):
+            counts = [ledger.count(*output) for output in engine.outputs]
         return any(count[state] for count in counts for state in (State.DONE, State.ORIGINAL))
 
     def has_rows_under(self, mask: Mask) -> bool:
@@ -445,8 +445,8 @@ class TimeSeriesCompil:
         if self._ledger is None:
             if not self._place.exists:
                 return self._engine.ledger()
-            with self._place.read() as (folder, book, engine):
-                self._ledger = report(engine, folder, book)
+            with self._place.read() as (folder, ledger, engine):
+                self._ledger = report(engine, folder, ledger)
         return self._ledger
 
     def __repr__(self) -> str:

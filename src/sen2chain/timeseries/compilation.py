@@ -51,7 +51,7 @@ class Compilation:
     engine
         The request and the layer.
     folder, ledger
-        The layer's folder and its book.
+        The layer's folder and its ledger.
     asked
         Which files.
     only_known

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 class Engine:
     """A request on a layer and an archive, ready to run.
 
-    The archive is looked at when it is first asked for, so that whoever only compiles needs none.
+    The archive is looked at when it is first asked for, so that compiling needs none.
     """
 
     request: Request

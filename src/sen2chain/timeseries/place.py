@@ -1,4 +1,4 @@
-"""Where the rows of a layer are: its folder, found or made, and held while it is worked on."""
+"""The extraction folder of a layer: find or create it, and lock it while it is used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Place:
     Raises
     ------
     RequestError
-        If `wait` is no number of seconds, or the layer's name is too long for names of files.
+        If `wait` is not a number of seconds, or the layer's name is too long for names of files.
     """
 
     def __init__(self, extraction: Path, engine: Engine, wait: float | None) -> None:
@@ -70,15 +70,15 @@ class Place:
         """
         outputs = [f"{index}_{mask}" for index, mask in self._engine.outputs]
         tail = max(len(os.fsencode(output)) for output in outputs) + _LONGEST
-        room = NAME_MAX - tail
-        if room < 1:
+        most = NAME_MAX - tail
+        if most < 1:
             long = max(outputs, key=lambda output: len(os.fsencode(output)))
             raise RequestError(f"The name of the index in {long[:40]}... is too long for names of files; shorten it.")
         for name in (self.folder.stem, self.folder.root.name):
-            if len(os.fsencode(name)) > room:
+            if len(os.fsencode(name)) > most:
                 raise RequestError(
                     f"The layer's name {name[:40]}... is too long for names of files; "
-                    f"pass name= with up to {room} letters, or rename the file."
+                    f"pass name= with up to {most} letters, or rename the file."
                 )
 
     @property
@@ -107,7 +107,7 @@ class Place:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
-        """Open the folder only to read in it, whoever holds it.
+        """Open the folder only to read in it, also while a run holds it.
 
         Yields
         ------
@@ -117,7 +117,7 @@ class Place:
         Raises
         ------
         StoreError
-            If the folder does not exist, or its book is damaged.
+            If the folder does not exist, or its ledger is damaged.
         """
         self.check()
         layer = self._engine.layer
@@ -129,19 +129,19 @@ class Place:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
-        """Hold the folder, which is made where it does not exist, and open its book.
+        """Hold the folder, which is made where it does not exist, and open its ledger.
 
         Yields
         ------
         tuple
-            The folder, the book, and the engine on the folder's own copy of the layer.
+            The folder, the ledger, and the engine on the folder's own copy of the layer.
 
         Raises
         ------
         OutputError
             If the folder cannot be written.
         StoreError
-            If another run holds it for too long, or its book is damaged.
+            If another run holds it for too long, or its ledger is damaged.
         """
         layer, quiet = self._engine.layer, self._engine.quiet
         if not self._found.exists:

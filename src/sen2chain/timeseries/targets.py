@@ -139,7 +139,7 @@ class Targets:
         ]
 
     def record(self, target: Target) -> CompiledFile:
-        """Return what the book keeps of a file that was written."""
+        """Return what the ledger keeps of a file that was written."""
         facts = target.path.stat()
         family = self._family(target.kind, target.content, target.path.suffix[1:])
         return CompiledFile(self._name(target.path), family, self._made_from(target), facts.st_size, facts.st_mtime_ns)

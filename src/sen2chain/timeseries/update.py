@@ -85,7 +85,7 @@ class Update:
     engine
         The request, the folder's layer and the archive.
     folder, ledger
-        The layer's folder and its book.
+        The layer's folder and its ledger.
     raw_format
         Of new files of rows.
     """

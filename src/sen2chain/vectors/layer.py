@@ -1,4 +1,4 @@
-"""A layer as the other rooms use it: geometry, attributes, CRS, identity."""
+"""A layer as the rest of the package uses it: geometry, attributes, CRS, identity."""
 
 from __future__ import annotations
 

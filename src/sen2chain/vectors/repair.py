@@ -15,7 +15,7 @@ from sen2chain.coverage import is_tangled
 from sen2chain.grid import turn
 from sen2chain.vectors.layer import of_features
 
-# Coordinates beyond this, in any unit, are no place on earth, and lose their decimals when edges are cut.
+# Coordinates beyond this, in any unit, are not a place on earth, and lose their decimals when edges are cut.
 _MOST = 1e12
 _POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryCollection
 
@@ -75,7 +75,7 @@ def repair(shapes: np.ndarray, crs: str) -> Repaired:
 
 
 def _senseless(geometry: np.ndarray, valid: np.ndarray) -> list[int]:
-    """Which features have coordinates that are no place on earth."""
+    """Which features have coordinates that are not a place on earth."""
     somewhere = ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry)
     # Bounds pass over some NaN, with which a geometry is not valid.
     with np.errstate(invalid="ignore"):

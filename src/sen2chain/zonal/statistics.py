@@ -254,7 +254,7 @@ class Tally:
         shares = np.array(list(statistics.quantiles.values()))
         table = tally.reduce_tally(self.counts, self.left_out, self.weighted, shares)
         frequencies = histogram = None
-        if statistics._needs_frequencies:  # noqa: SLF001  # a value of the same room
+        if statistics._needs_frequencies:  # noqa: SLF001  # a value of the same package
             frequencies = tally.tally_frequencies(self.counts, self.weighted)
         if (bins := statistics.histogram) is not None:
             histogram = tally.tally_histogram(self.counts, *bins.stored_range, bins.bins)

@@ -27,7 +27,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 def missing_package(destination: Bucket) -> str | None:
     """Say which package is not installed here; None if none is missing."""
     try:
-        import fsspec  # noqa: PLC0415 - only whoever delivers there pays for it
+        import fsspec  # noqa: PLC0415 - few deliveries need it
         from fsspec.registry import known_implementations  # noqa: PLC0415
     except ImportError:
         return f"{destination} is reached with fsspec, which is not installed; install it with 'pip install fsspec'."
@@ -112,7 +112,7 @@ class _Place:
     """
 
     def __init__(self, destination: Bucket, *, is_new: bool) -> None:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - only whoever delivers there pays for it
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - few deliveries need it
 
         self._system, base = url_to_fs(destination.url)
         self._system.invalidate_cache()  # an earlier delivery of this process may have listed the folders
