@@ -254,6 +254,48 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         assert_one_sentence(words, part, 2)
 
 
+_LONG = "9" * 5000
+_WHOLE = ("-1", "1.5", "nan", "inf", "1e400", _LONG, f"-{_LONG}")
+_REAL = ("nan", "inf", "-inf", "1e400", _LONG, "1e10")
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "values", "named"),
+    [
+        ("extract", "--iterations", _WHOLE, "0 to 1000"),
+        ("extract", "--probability", (*_WHOLE, "101"), "0 to 100"),
+        ("extract", "--workers", (*_WHOLE, "4097"), "0 to 4096"),
+        ("extract", "--buffer", _REAL, "100,000"),
+        ("extract", "--min-valid", _REAL, "0 to 1"),
+        ("extract", "--cover-min", _REAL, "0 to 100"),
+        ("extract", "--cover-max", _REAL, "0 to 100"),
+        ("update", "--wait", ("nan", "inf", "1e400", _LONG, "1e10"), "0 to 1000000000"),
+        ("compile", "--window-length", (*_WHOLE, "4", "10001"), "odd numbers from 1 to 9999"),
+        ("compile", "--polyorder", (*_WHOLE, "11"), "0 to 10"),
+        ("compile", "--covermax", ("nan", "inf", "0", "-1", "1e10"), "numbers above 0"),
+        ("demo", "--size", (*_WHOLE, "3", "10982"), "even numbers of 10 m pixels from 2 to 10980"),
+        ("demo", "--parcels", (*_WHOLE, "0", "1000001"), "1 to 1000000"),
+        ("demo", "--seed", _WHOLE, "0 to 9223372036854775807"),
+    ],
+)  # fmt: skip
+def test_exit_2_for_numbers_beyond_any_sense(
+    command: list[str], tmp_path: Path, words: str, option: str, values: tuple[str, ...], named: str
+) -> None:
+    beginning = {
+        "extract": command, "update": ["update", *command[1:4], "--extraction", str(tmp_path / "e")],
+        "compile": ["compile", *command[1:4], "--extraction", str(tmp_path / "e"), "--all", "--smooth"],
+        "demo": ["demo", str(tmp_path / "demo")],
+    }[words]  # fmt: skip
+    for value in values:
+        assert_one_sentence([*beginning, f"{option}={value}"], named, 2)
+        last = sentence(run(*beginning, f"{option}={value}"))
+        assert option in last
+        assert len(last) < 250
+    text = run(*beginning, f"{option}=many")
+    assert (text.exit_code, option in text.output, "Traceback" in text.output) == (2, True, False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def assert_one_sentence(words: list[str], part: str, code: int) -> None:
     result = run(*words)
     last = sentence(result)

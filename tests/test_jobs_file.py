@@ -248,7 +248,7 @@ def test_columns_are_switched_off(text: str) -> None:
 
 
 def test_numbers_and_lists() -> None:
-    assert (percentage("0"), percentage("80"), percentage("12.5 %"), whole_number("8")) == (0, 80, 12.5, 8)
+    assert (percentage("0"), percentage("80"), percentage("12.5 %"), whole_number("8", 100)) == (0, 80, 12.5, 8)
     assert items(" NDVI / NBR/NDVI") == ["NDVI", "NBR", "NDVI"]
     for text in ("-1", "101", "x", "nan", "inf"):
         if text != "nan":

@@ -333,7 +333,7 @@ def test_an_empty_archive_gives_an_empty_plan() -> None:
         ({"masks": "SCL-12-ITER1"}, RequestError, ["12", "0 to 11"]),
         ({"masks": []}, RequestError, ["No cloud mask"]),
         ({"masks": None, "keywords": keywords(cm_version="CM9")}, UnknownNameError, ["'CM9'", "CM004"]),
-        ({"masks": "CM004", "keywords": keywords(iterations=-1)}, RequestError, ["iterations", "-1", "0 up"]),
+        ({"masks": "CM004", "keywords": keywords(iterations=-1)}, RequestError, ["iterations", "-1", "0 to 1000"]),
         ({"masks": "CM003", "keywords": keywords(iterations=1.5)}, RequestError, ["iterations", "1.5"]),
         ({"masks": "CM003", "keywords": keywords(probability=101)}, RequestError, ["probability", "101", "0 to 100"]),
         ({"date_min": "2022-06-31"}, RequestError, ["date_min", "2022-06-31", "YYYY-MM-DD"]),

@@ -632,7 +632,7 @@ def test_an_unknown_attribute_is_named_with_those_there_are(season: demo.DemoArc
         ({"indices": ["X=B01/B02"]}, FormulaError, ["B01", "B8A"]),
         ({"masks": ["CM9"]}, UnknownNameError, ["CM9", "CM001"]),
         ({"cm_version": "CM9"}, UnknownNameError, ["CM9", "CM001", "OCM"]),
-        ({"iterations": -1}, RequestError, ["iterations", "-1", "0 up"]),
+        ({"iterations": -1}, RequestError, ["iterations", "-1", "0 to 1000"]),
         ({"date_min": "2022-05-01", "date_max": "2022-04-30"}, RequestError, ["2022-05-01", "2022-04-30"]),
         ({"date_min": "2022-13-01"}, RequestError, ["date_min", "2022-13-01", "YYYY-MM-DD"]),
         ({"date_max": "yesterday"}, RequestError, ["date_max", "yesterday", "YYYY-MM-DD"]),

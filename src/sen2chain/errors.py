@@ -29,7 +29,10 @@ from outside, so they are made printable when an error is made.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,6 +65,11 @@ class Sen2ChainError(Exception):
 class RequestError(Sen2ChainError, ValueError):
     """A parameter has a value that cannot be used."""
 
+    parameter: str = ""
+    """The keyword of a number that is out of its range."""
+    value: object = None
+    """That number, or what was given in its place."""
+
 
 class UnknownNameError(RequestError):
     """A name that is not in the list of allowed ones.
@@ -78,12 +86,13 @@ class UnknownNameError(RequestError):
 
     def __init__(self, kind: str, name: object, allowed: Iterable[str]) -> None:
         self.kind, self.name, self.allowed = kind, name, tuple(allowed)
-        near = difflib.get_close_matches(str(name).upper(), [a.upper() for a in self.allowed], n=1)
+        said = shown(name)
+        near = difflib.get_close_matches(said.upper(), [a.upper() for a in self.allowed], n=1)
         hint = ""
         if near:
             match = next(a for a in self.allowed if a.upper() == near[0])
             hint = f" Did you mean {match}?"
-        super().__init__(f"Unknown {kind} {str(name)!r}; allowed: {', '.join(self.allowed)}.{hint}")
+        super().__init__(f"Unknown {kind} {said!r}; allowed: {', '.join(self.allowed)}.{hint}")
 
     def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...]]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
@@ -135,7 +144,115 @@ def items_of(name: str, given: Iterable[Any], example: str) -> list[Any]:
     try:
         return list(given)
     except TypeError:
-        raise RequestError(f"{name} is {given!r}; pass one or several of them, as {example}.") from None
+        raise RequestError(f"{name} is {quoted(given)}; pass one or several of them, as {example}.") from None
+
+
+def out_of_range(parameter: str, value: object, allowed: str) -> RequestError:
+    """Return the error for a number that is none, or is out of its range; it keeps the name for the command line.
+
+    Parameters
+    ----------
+    parameter
+        The keyword or setting, as users call it.
+    value
+        What was given.
+    allowed
+        What may be, in words.
+    """
+    error = RequestError(f"{parameter} is {quoted(value)}; allowed: {allowed}.")
+    error.parameter, error.value = parameter, value
+    return error
+
+
+def whole_number(parameter: str, value: object, low: int, high: int, allowed: str = "whole numbers") -> int:
+    """Return a whole number from outside as Python's own, whether it is that or numpy's.
+
+    Parameters
+    ----------
+    parameter
+        What users call it.
+    value
+        What was given.
+    low, high
+        Its range, both inclusive.
+    allowed
+        What the numbers of the range are.
+
+    Raises
+    ------
+    RequestError
+        If it is something else, a truth value included, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
+        raise out_of_range(parameter, value, f"{allowed} from {low} to {high}")
+    return int(value)
+
+
+def real_number(
+    parameter: str, value: object, low: float, high: float, allowed: str = "numbers", more: str = ""
+) -> float:
+    """Return a number from outside as Python's own; the parameters are those of `whole_number`.
+
+    `more` is said after the range.
+
+    Raises
+    ------
+    RequestError
+        If it is something else, not finite, or out of range.
+    """
+    found: float = math.nan
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
+        with contextlib.suppress(OverflowError):  # a whole number or a fraction that is too large
+            found = int(value) if isinstance(value, numbers.Integral) else float(value)
+    if not low <= found <= high:
+        raise out_of_range(parameter, value, f"{allowed} from {low:.15g} to {high:.15g}{more}")
+    return found
+
+
+def truth(parameter: str, value: object) -> bool:
+    """Return True or False from outside; 0, 1 and None count as such, a text does not.
+
+    Raises
+    ------
+    RequestError
+        If it is neither.
+    """
+    if not isinstance(value, str | bytes):
+        with contextlib.suppress(ValueError, TypeError):  # of arrays and tables, which have many
+            return bool(value)
+    raise out_of_range(parameter, value, "True or False")
+
+
+def choice(kind: str, value: object, allowed: Iterable[str]) -> None:
+    """Make sure that a value from outside is one of some names.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not.
+    """
+    allowed = tuple(allowed)
+    if not isinstance(value, str) or value not in allowed:
+        raise UnknownNameError(kind, value, allowed)
+
+
+def quoted(value: object) -> str:
+    """Return a value from outside as `shown`, a text in quotes."""
+    return repr(shown(value)) if isinstance(value, str) else shown(value)
+
+
+_LONG = 80
+
+
+def shown(value: object) -> str:
+    """Return a value from outside as a sentence shows it: the beginning of a long one, whatever it is."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return f"a {type(value).__name__} too large to be written"
+    except Exception:  # noqa: BLE001  # a class of the user's that cannot be written
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 class FormulaError(RequestError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of
+from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of, quoted
 from sen2chain.parallel import recorded_warnings
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Index:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise RequestError(f"{self.name!r} cannot name an index; use letters and digits, as in SAVI.")
+            raise RequestError(f"{quoted(self.name)} cannot name an index; use letters and digits, as in SAVI.")
         _parse(self.name, self.formula)
 
     @classmethod
@@ -242,7 +242,7 @@ def _check(name: str, node: ast.expr) -> None:
         case _:
             try:
                 culprit = ast.unparse(node)
-            except RecursionError:
+            except (RecursionError, ValueError):  # the second for a number of more than 4300 digits
                 culprit = type(node).__name__
             raise FormulaError(
                 f"The formula of {name} holds {culprit!r}; "

@@ -6,14 +6,13 @@ every array True means masked. The kernels are given as rows of set pixels, cent
 
 from __future__ import annotations
 
-import numbers
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, choice, shown, truth, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,15 +87,21 @@ class Mask:
     """CM003, CM004, SCL: how often the masked area grows by `SQUARE5`."""
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise UnknownNameError("cloud mask", self.family, FAMILIES)
-        _check_numbers(0 if self.probability is None else self.probability, self.iterations)
+        choice("cloud mask", self.family, FAMILIES)
+        probability, iterations = _checked_numbers(0 if self.probability is None else self.probability, self.iterations)
+        object.__setattr__(self, "iterations", iterations)
+        if self.probability is not None:
+            object.__setattr__(self, "probability", probability)
         if (self.family == "CM003") != (self.probability is not None):
             raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
         if self.family in {"CM001", "CM002", "OCM", NO_MASK} and (self.classes or self.iterations):
             raise RequestError(f"{self.family} has no classes and no iterations.")
-        if any(c not in range(12) for c in self.classes) or list(self.classes) != sorted(set(self.classes)):
-            raise RequestError(f"SCL classes are {self.classes}; allowed: different numbers from 0 to 11, ascending.")
+        classes = tuple(c for c in range(12) if c in self.classes) if isinstance(self.classes, tuple) else ()
+        if self.classes != classes:
+            raise RequestError(
+                f"SCL classes are {shown(self.classes)}; allowed: a tuple of different numbers from 0 to 11, ascending."
+            )
+        object.__setattr__(self, "classes", classes)
         if self.family == "CM004" and not set(self.classes) <= {c for _, c in _SWITCHES}:
             raise RequestError(f"CM004 masks SCL classes 3, 8, 9 and 10 only, not {self.classes}; use SCL-...-ITER1.")
         if self.family == "SCL" and not self.classes:
@@ -143,13 +148,13 @@ class Mask:
         The keywords complete CM003 and CM004, whose short names mean nothing else here. A keyword that the chosen mask
         does not know has no effect, as users of Sen2Chain expect, but has to be valid.
         """
-        _check_numbers(probability, iterations)
-        probability, iterations = int(probability), int(iterations)
+        probability, iterations = _checked_numbers(probability, iterations)
+        given = {"cld_shad": cld_shad, "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir}
+        switches = [truth(name, value) for name, value in given.items()]
         family = cm_version.upper() if isinstance(cm_version, str) else ""
         if family == "CM003":
             return cls("CM003", probability=probability, iterations=iterations)
         if family == "CM004":
-            switches = (cld_shad, cld_med_prob, cld_hi_prob, thin_cir)
             classes = tuple(c for (_, c), on in zip(_SWITCHES, switches, strict=True) if on)
             return cls("CM004", classes=classes, iterations=iterations)
         return cls.parse(cm_version)
@@ -250,20 +255,12 @@ def _short(text: str) -> str | None:
 _MOST = 1000
 
 
-def _check_numbers(probability: object, iterations: object) -> None:
-    """Raise `RequestError` if the two numbers of masks are none that can be used."""
-    if (
-        isinstance(iterations, bool)
-        or not isinstance(iterations, numbers.Integral)
-        or not 0 <= int(iterations) <= _MOST
-    ):
-        raise RequestError(f"iterations is {iterations!r}; allowed: whole numbers from 0 to {_MOST}.")
-    if (
-        isinstance(probability, bool)
-        or not isinstance(probability, numbers.Integral)
-        or not 0 <= int(probability) <= 100
-    ):
-        raise RequestError(f"probability is {probability!r}; allowed: whole percentages from 0 to 100.")
+def _checked_numbers(probability: object, iterations: object) -> tuple[int, int]:
+    """Return the two numbers of masks; raise `RequestError` if one of them cannot be used."""
+    return (
+        whole_number("probability", probability, 0, 100, "whole percentages"),
+        whole_number("iterations", iterations, 0, _MOST),
+    )
 
 
 def dilate(image: Bools, kernel: tuple[int, ...]) -> Bools:

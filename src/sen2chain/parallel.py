@@ -25,6 +25,10 @@ _CGROUPS = Path("/sys", "fs", "cgroup")
 _OWN = Path("/proc", "self", "cgroup")
 
 
+MOST_WORKERS = 4096
+"""Largest number of threads or processes that may be asked for."""
+
+
 def workers(wanted: int = 0) -> int:
     """Return a number of threads: 0 is as many as this process may use."""
     if wanted > 0:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from sen2chain.errors import LibraryError, RequestError
+from sen2chain.errors import LibraryError, RequestError, out_of_range, quoted, real_number
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -98,12 +98,24 @@ def patience() -> float:
     """
     text = os.environ.get(PATIENCE_VARIABLE) or "600"
     try:
-        seconds = float(text)
+        return check_seconds(PATIENCE_VARIABLE, float(text))
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 1e9:
-        raise RequestError(f"{PATIENCE_VARIABLE} is {text!r}; give seconds, as in 600.")
-    return seconds
+        raise out_of_range(PATIENCE_VARIABLE, text, _SECONDS) from None
+
+
+MOST_SECONDS = 1e9  # of a wait, about thirty years
+_SECONDS = f"seconds from 0 to {MOST_SECONDS:.0f}"
+
+
+def check_seconds(parameter: str, value: object) -> float:
+    """Return a time to wait.
+
+    Raises
+    ------
+    RequestError
+        If it is not a sensible number of seconds.
+    """
+    return real_number(parameter, value, 0, MOST_SECONDS, "seconds")
 
 
 def paths(library: str | Path | None = None) -> Paths:
@@ -147,9 +159,11 @@ def absolute(path: str | Path, start: Path | None = None) -> Path:
         text = os.fsdecode(path)
         os.fsencode(text)
     except (TypeError, UnicodeError):
-        raise RequestError(f"{path!r} is not the path of a file or a folder; pass a text or a pathlib.Path.") from None
+        raise RequestError(
+            f"{quoted(path)} is not the path of a file or a folder; pass a text or a pathlib.Path."
+        ) from None
     if "\0" in text:
-        raise RequestError(f"{text!r} is not a path, which has no null character; mend it.")
+        raise RequestError(f"{quoted(text)} is not a path, which has no null character; mend it.")
     path = Path(text)
     with contextlib.suppress(RuntimeError):  # "~name" without such a user is then a folder that does not exist
         path = path.expanduser()

@@ -28,6 +28,10 @@ _MEANT = {
 }
 
 
+RENAMED = {"workers": "multiproc"}
+"""Option -> parameter of the classes, where they are called otherwise."""
+
+
 class Command(click.Command):
     """A command whose errors are one sentence, with a traceback only where `--debug` asks for it.
 
@@ -57,10 +61,17 @@ class Command(click.Command):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except RequestError as error:
+            if ctx.params.get("debug"):
+                raise
+            sentence = f"{self._option(error.parameter)}{error}"
+            if isinstance(error.value, str) and not _is_number(error.value):
+                raise click.UsageError(sentence, ctx) from None
+            fail(sentence, EXIT_USAGE)
         except Sen2ChainError as error:
             if ctx.params.get("debug"):
                 raise
-            fail(str(error), EXIT_USAGE if isinstance(error, RequestError) else EXIT_ERROR)
+            fail(str(error), EXIT_ERROR)
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
                 raise
@@ -72,6 +83,37 @@ class Command(click.Command):
                 raise
             where = f" ({error.filename})" if error.filename else ""
             fail(f"{error.strerror or error}{where}.")
+
+    def _option(self, parameter: str) -> str:
+        """Return what names, before a sentence, the option that becomes a parameter of the classes; or nothing."""
+        name = next((option for option, keyword in RENAMED.items() if keyword == parameter), parameter)
+        return next((f"{p.opts[0]}: " for p in self.params if p.name == name and isinstance(p, click.Option)), "")
+
+
+class Number(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions only
+    """A number, which the classes check: they know its range. What cannot be read as one reaches them as a text."""
+
+    def __init__(self, kind: type[int | float]) -> None:
+        self._kind = kind
+        self.name = "integer" if kind is int else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002  # as click calls it
+        """Read a number."""
+        try:
+            return self._kind(value)
+        except ValueError:  # of a whole number with more than 4300 digits too
+            return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+WHOLE, REAL = Number(int), Number(float)
 
 
 def fail(sentence: str, code: int = EXIT_ERROR) -> NoReturn:

@@ -11,7 +11,7 @@ from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.cli.command import Command, fail
+from sen2chain.cli.command import REAL, WHOLE, Command, fail
 from sen2chain.errors import EmptyResultError, RequestError
 from sen2chain.progress import printable
 
@@ -172,7 +172,7 @@ def update(layer_file: str, **options: Any) -> None:
 )
 @click.option(
     "--covermax",
-    type=float,
+    type=REAL,
     default=75.0,
     show_default=True,
     metavar="PERCENT",
@@ -180,7 +180,7 @@ def update(layer_file: str, **options: Any) -> None:
 )
 @click.option(
     "--window-length",
-    type=int,
+    type=WHOLE,
     default=11,
     show_default=True,
     metavar="STEPS",
@@ -188,7 +188,7 @@ def update(layer_file: str, **options: Any) -> None:
 )
 @click.option(
     "--polyorder",
-    type=int,
+    type=WHOLE,
     default=3,
     show_default=True,
     metavar="ORDER",
@@ -284,3 +284,10 @@ def _check(options: Mapping[str, Any]) -> None:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and not options[other]:
             hint = " (--cover-max is the cloud cover of products)" if name == "covermax" else ""
             raise RequestError(f"{names[name]} belongs to {names[other]}; add {names[other]}, or leave it out{hint}.")
+    if options["smoothing"]:
+        from sen2chain.timeseries.smoothed import SmoothRequest
+
+        SmoothRequest(
+            options["smoothing"], options["window_length"], options["polyorder"], options["covermax"],
+            season_mean=options["season_mean"], reset=options["reset_smoothing"],
+        )  # fmt: skip

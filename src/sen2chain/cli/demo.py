@@ -9,7 +9,7 @@ import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
-from sen2chain.cli.command import Command
+from sen2chain.cli.command import WHOLE, Command
 from sen2chain.cli.show import finish, say_if_compiling, table
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command(cls=Command, interrupted="The archive may lack files; run it again.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--size", type=int, metavar="PIXELS", help="Edge of the tiles in 10 m pixels, up to 10980.  [default: 360]"
+    "--size", type=WHOLE, metavar="PIXELS", help="Edge of the tiles in 10 m pixels, up to 10980.  [default: 360]"
 )
-@click.option("--parcels", type=int, metavar="N", help="Number of parcels.  [default: 48]")
-@click.option("--seed", type=int, help="Another season, other fields.  [default: 1]")
+@click.option("--parcels", type=WHOLE, metavar="N", help="Number of parcels.  [default: 48]")
+@click.option("--seed", type=WHOLE, help="Another season, other fields.  [default: 1]")
 @shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | None, **options: Any) -> None:

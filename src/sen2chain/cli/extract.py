@@ -8,7 +8,7 @@ import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
-from sen2chain.cli.command import Command
+from sen2chain.cli.command import REAL, Command
 from sen2chain.cli.show import finish, notes, say_if_compiling
 from sen2chain.errors import EmptyResultError
 
@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 @shared.pixels
 @click.option(
     "--min-valid",
-    type=float,
+    type=REAL,
     default=0.0,
     show_default=True,
     metavar="SHARE",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain import settings
+from sen2chain.cli.command import REAL, RENAMED, WHOLE
 from sen2chain.errors import OutputError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ masks = together(
         "--mask", "-m", "masks", multiple=True, metavar="MASK",
         help="Cloud mask, as CM004 or in full; none masks nothing. Default: CM004.",
     ),
-    click.option("--probability", type=int, help="CM003: CLDPRB from which a pixel is cloud. Default: 1."),
-    click.option("--iterations", type=int, help="Number of dilations. Default: 5 for CM003, 1 for CM004."),
+    click.option("--probability", type=WHOLE, help="CM003: CLDPRB from which a pixel is cloud. Default: 1."),
+    click.option("--iterations", type=WHOLE, help="Number of dilations. Default: 5 for CM003, 1 for CM004."),
     click.option("--cld-shad/--no-cld-shad", default=True, help="CM004: mask cloud shadows."),
     click.option("--cld-med-prob/--no-cld-med-prob", default=True, help="CM004: mask clouds of medium probability."),
     click.option("--cld-hi-prob/--no-cld-hi-prob", default=True, help="CM004: mask clouds of high probability."),
@@ -130,7 +131,7 @@ layer_name = together(
 )  # fmt: skip
 
 pixels = together(
-    click.option("--buffer", type=float, metavar="METRES", help="Grow (or shrink, if negative) the features first."),
+    click.option("--buffer", type=REAL, metavar="METRES", help="Grow (or shrink, if negative) the features first."),
     click.option(
         "--pixels", type=click.Choice(["center", "all_touched", "weighted"]), default="center", show_default=True,
         help="Which pixels belong to a polygon.",
@@ -140,11 +141,11 @@ pixels = together(
 
 cover = together(
     click.option(
-        "--cover-min", type=float, default=0.0, show_default=True, metavar="PERCENT",
+        "--cover-min", type=REAL, default=0.0, show_default=True, metavar="PERCENT",
         help="Smallest cloud cover of a product.",
     ),
     click.option(
-        "--cover-max", type=float, default=100.0, show_default=True, metavar="PERCENT",
+        "--cover-max", type=REAL, default=100.0, show_default=True, metavar="PERCENT",
         help="Largest cloud cover of a product.",
     ),
 )  # fmt: skip
@@ -161,7 +162,11 @@ verify = click.option(
 
 executor = together(
     click.option(
-        "--workers", type=int, default=0, show_default=True, help="Threads, or Dask's processes; 0 uses all processors."
+        "--workers",
+        type=WHOLE,
+        default=0,
+        show_default=True,
+        help="Threads, or Dask's processes; 0 uses all processors.",
     ),
     click.option(
         "--executor", type=click.Choice(["serial", "threads", "dask"]), help="Who does the work. Default: threads."
@@ -206,7 +211,6 @@ def common(more: str) -> Decorator:
 
 EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 
-_RENAMED = {"workers": "multiproc"}
 _OF_SERIES = (
     "indices", "date_min", "date_max", "library", "safe", "layer", "encoding", "crs", "buffer", "pixels", "stats",
     "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
@@ -219,7 +223,7 @@ def of_series(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "masks": masks_of(options),
         **{
-            _RENAMED.get(name, name): None if options[name] == () else options[name]
+            RENAMED.get(name, name): None if options[name] == () else options[name]
             for name in _OF_SERIES
             if name in options
         },

@@ -17,7 +17,7 @@ from sen2chain.demo.land import FIRST_PARCEL, Land, Truth
 from sen2chain.demo.noise import Lattice
 from sen2chain.demo.scene import DEFAULT, Frame, Scene
 from sen2chain.demo.sky import Sky
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,9 +76,9 @@ def build(
     try:
         folder = Path(os.fsdecode(folder))
     except TypeError:
-        raise RequestError(f"folder is {folder!r}; pass the path of a folder.") from None
+        raise RequestError(f"folder is {quoted(folder)}; pass the path of a folder.") from None
     if not isinstance(scene, Scene):
-        raise RequestError(f"scene is {scene!r}; pass a sen2chain.demo.Scene.")
+        raise RequestError(f"scene is {quoted(scene)}; pass a sen2chain.demo.Scene.")
     stored.check_masks(scene.masks)
     frames = scene.frames()
     lattices = [Lattice.over(frame, frames[0].epsg) for frame in frames]

@@ -13,13 +13,15 @@ from pyproj import Transformer
 from rasterio import Affine
 
 from sen2chain.demo.formulas import FORMULAS
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, out_of_range, real_number, whole_number
 from sen2chain.records import ProductId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FULL_TILE = 10980
+MOST_PARCELS = 1_000_000
+MOST_SEED = 2**63 - 1
 BANDS_10M = ("B02", "B03", "B04", "B08")
 BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 ALL_BANDS = (*BANDS_10M, *BANDS_20M, "SCL", "CLDPRB")
@@ -61,6 +63,8 @@ def season(count: int = 12, first: dt.date = dt.date(2021, 10, 15), step: int = 
     step
         Days between two overpasses; multiples of 5 are what one orbit can have.
     """
+    whole_number("count", count, 0, 10_000)
+    whole_number("step", step, 1, 1000, "days")
     clouds = (0.0, 0.3, 0.05, 0.6, 0.1, 0.0, 0.35, 0.0, 0.15, 1.0, 0.05, 0.0)
     cirrus = (0.0, 0.0, 0.2, 0.0, 0.0, 0.15, 0.0, 0.1, 0.0, 0.0, 0.1, 0.0)
     edges: dict[int, tuple[float, tuple[int, ...]]] = {4: (0.55, ()), 7: (0.5, (1,))}
@@ -121,10 +125,16 @@ class Scene:
     def __post_init__(self) -> None:
         if not self.tiles or len(set(self.tiles)) != len(self.tiles):
             raise RequestError(f"tiles is {self.tiles!r}; a scene needs at least one tile, and each only once.")
-        if not 2 <= self.size <= FULL_TILE or self.size % 2:
-            raise RequestError(f"size is {self.size}; it must be an even number of 10 m pixels from 2 to {FULL_TILE}.")
-        if self.parcels < 1:
-            raise RequestError(f"parcels is {self.parcels}; a scene needs at least one polygon.")
+        for name, low, high, what in (
+            ("size", 2, FULL_TILE, "even numbers of 10 m pixels"),
+            ("parcels", 1, MOST_PARCELS, "at least one polygon, whole numbers"),
+            ("seed", 0, MOST_SEED, "whole numbers"),
+            ("orbit", 1, 143, "whole numbers"),
+        ):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high, what))
+        if self.size % 2:
+            raise out_of_range("size", self.size, f"even numbers of 10 m pixels from 2 to {FULL_TILE}")
+        real_number("noise", self.noise, 0, 10_000, "DN")
         _known("band", self.bands, ALL_BANDS)
         _known("index of 10 m bands", self.indices, [n for n, (_, b) in FORMULAS.items() if set(b) <= set(BANDS_10M)])
         _known("raster format", (self.index_format, self.mask_format), ("tif", "jp2"))

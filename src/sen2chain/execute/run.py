@@ -16,11 +16,15 @@ from sen2chain.errors import (
     RequestError,
     Sen2ChainError,
     UnknownNameError,
+    choice,
+    quoted,
+    shown,
+    whole_number,
 )
 from sen2chain.execute.executors import Executor, Serial, Threads, as_text
 from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
-from sen2chain.parallel import apart, workers
+from sen2chain.parallel import MOST_WORKERS, apart, workers
 from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
@@ -36,7 +40,6 @@ ExecutorName = Literal["serial", "threads", "dask"]
 
 # Products that have to agree on the grid of their tile.
 _AGREEING = 2
-_MOST_WORKERS = 4096
 # Tasks that, when all of them fail in the same way, speak for the others.
 _FIRST = 4
 # Results that may wait for their tile's grid.
@@ -61,16 +64,19 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
     RequestError
         If the choice is unknown or contradicts itself.
     """
-    if isinstance(multiproc, bool) or not isinstance(multiproc, int) or not 0 <= multiproc <= _MOST_WORKERS:
-        allowed_numbers = f"0 for all processors, or a number of threads up to {_MOST_WORKERS}"
-        raise RequestError(f"multiproc (--workers) is {multiproc!r}; allowed: {allowed_numbers}.")
-    count = workers(multiproc)
+    count = workers(whole_number("multiproc", multiproc, 0, MOST_WORKERS, "0 for all processors, or numbers"))
+    if scheduler is not None and not isinstance(scheduler, str):
+        raise RequestError(f"scheduler is {shown(scheduler)}; pass an address, as tcp://10.0.0.1:8786.")
     if executor is None:
         executor = "dask" if scheduler else "threads"
-    if isinstance(executor, str) and executor not in get_args(ExecutorName):
-        raise UnknownNameError("executor", executor, get_args(ExecutorName))
+    if isinstance(executor, str):
+        choice("executor", executor, get_args(ExecutorName))
+    elif not hasattr(executor, "scheduler_info"):
+        raise UnknownNameError("executor", executor, (*get_args(ExecutorName), "a distributed.Client"))
     if scheduler and executor != "dask":
-        raise RequestError(f"A scheduler is given ({scheduler}), but executor is {executor!r}; only dask takes one.")
+        raise RequestError(
+            f"A scheduler is given ({scheduler}), but executor is {quoted(executor)}; only dask takes one."
+        )
     if executor == "serial" or (executor == "threads" and count == 1):
         return Serial()
     if executor == "threads":
@@ -79,9 +85,6 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
 
     if executor == "dask":
         return Cluster(scheduler=scheduler, count=count)
-    if not hasattr(executor, "scheduler_info"):
-        allowed = (*get_args(ExecutorName), "a distributed.Client")
-        raise UnknownNameError("executor", executor, allowed)
     return Cluster(client=executor)
 
 

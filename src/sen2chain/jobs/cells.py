@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, quoted
 
 EARLIEST = dt.date(2015, 1, 1)
 """What an empty ``date_min`` means: the year in which the first Sentinel-2 was launched."""
@@ -40,13 +40,15 @@ class Day:
         if match := _TODAY.fullmatch(text):
             day = cls(back=int(match[1] or 0))
             if day.back > (dt.datetime.now(dt.UTC).date() - EARLIEST).days:
-                raise RequestError(f"{text!r} is before {EARLIEST}, the time of the first image; count fewer days.")
+                raise RequestError(
+                    f"{quoted(text)} is before {EARLIEST}, the time of the first image; count fewer days."
+                )
             return day
         try:
             return cls(dt.datetime.strptime(text, "%Y-%m-%d").date())  # noqa: DTZ007  # dates of the archive are UTC
         except ValueError:
             raise RequestError(
-                f"{text!r} is no date; write YYYY-MM-DD, today, or today-30 for 30 days before."
+                f"{quoted(text)} is no date; write YYYY-MM-DD, today, or today-30 for 30 days before."
             ) from None
 
     def on(self, today: dt.date) -> dt.date:
@@ -74,10 +76,10 @@ def switch(text: str) -> bool:
         return False
     if text.strip().lower() in _ON:
         return True
-    raise RequestError(f"{text!r} is neither True nor False.")
+    raise RequestError(f"{quoted(text)} is neither True nor False.")
 
 
-def whole_number(text: str, largest: int = 100_000) -> int:
+def whole_number(text: str, largest: int) -> int:
     """Read a number from 0 to `largest`.
 
     Raises
@@ -86,7 +88,7 @@ def whole_number(text: str, largest: int = 100_000) -> int:
         If it is none.
     """
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > largest:
-        raise RequestError(f"{text!r} is no whole number from 0 to {largest}.")
+        raise RequestError(f"{quoted(text)} is no whole number from 0 to {largest}.")
     return int(text)
 
 
@@ -102,7 +104,7 @@ def percentage(text: str) -> float:
         return 100.0
     number = text.strip().removesuffix("%").rstrip()
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?", number) or float(number) > 100:
-        raise RequestError(f"{text!r} is no percentage from 0 to 100.")
+        raise RequestError(f"{quoted(text)} is no percentage from 0 to 100.")
     return float(number)
 
 
@@ -117,8 +119,8 @@ def items(text: str) -> list[str]:
     if is_off(text):
         return []
     if "," in text and "=" not in text:  # a formula has a comma of its own
-        raise RequestError(f"{text!r} has a comma; write / between names.")
+        raise RequestError(f"{quoted(text)} has a comma; write / between names.")
     found = [item.strip() for item in text.split("/")]
     if not all(found):
-        raise RequestError(f"{text!r} has an empty name; write names with one / between them.")
+        raise RequestError(f"{quoted(text)} has an empty name; write names with one / between them.")
     return found

@@ -7,17 +7,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import writing
-from sen2chain.errors import JobError, RequestError, UnknownNameError
+from sen2chain.errors import JobError, RequestError, UnknownNameError, shown, truth
+from sen2chain.errors import whole_number as whole
 from sen2chain.jobs.cells import switch, whole_number
 from sen2chain.jobs.file import COLUMNS, KNOWN, OLDER, OPTIONAL, JobFile, read_text, write_text
 from sen2chain.jobs.schedule import Timing
-from sen2chain.jobs.task import DEFAULTS, LONGEST_DELIVERY, MOST_PROCESSORS
+from sen2chain.jobs.task import DEFAULTS, LONGEST_DELIVERY, MOST_LINES
 from sen2chain.jobs.template import template
+from sen2chain.parallel import MOST_WORKERS
 from sen2chain.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+_DIGITS = 20
 
 
 class EditedJob:
@@ -165,8 +170,13 @@ class EditedJob:
         return self._refresh().settings.get(name, (0, DEFAULTS[name]))[1]
 
     def _set(self, name: str, value: object) -> None:
-        self._refresh().set(name, "" if value is None else str(value))
+        self._refresh().set(name, "" if value is None else _written(name, value))
         self._changed = True
+
+    def _set_number(self, name: str, value: object, low: int, high: int) -> None:
+        if isinstance(value, str) and value.isdecimal() and len(value) < _DIGITS:  # as it stands in a file
+            value = int(value)
+        self._set(name, whole(name, value, low, high))
 
     @property
     def logs(self) -> bool:
@@ -175,7 +185,7 @@ class EditedJob:
 
     @logs.setter
     def logs(self, value: bool) -> None:
-        self._set("logs", bool(value))
+        self._set("logs", truth("logs", value))
 
     @property
     def timing(self) -> str:
@@ -189,20 +199,20 @@ class EditedJob:
     @property
     def nb_proc(self) -> int:
         """Number of processors; 0 uses all."""
-        return whole_number(self._get("nb_proc") or "0")
+        return whole_number(self._get("nb_proc") or "0", MOST_WORKERS)
 
     @nb_proc.setter
     def nb_proc(self, value: int) -> None:
-        self._set("nb_proc", whole_number(str(value), MOST_PROCESSORS))
+        self._set_number("nb_proc", value, 0, MOST_WORKERS)
 
     @property
     def process_by_line(self) -> int:
         """Lines of a batch; 0 is all."""
-        return whole_number(self._get("process_by_line") or "0")
+        return whole_number(self._get("process_by_line") or "0", MOST_LINES)
 
     @process_by_line.setter
     def process_by_line(self, value: int) -> None:
-        self._set("process_by_line", whole_number(str(value)))
+        self._set_number("process_by_line", value, 0, MOST_LINES)
 
     @property
     def delivery_timeout(self) -> int:
@@ -211,16 +221,16 @@ class EditedJob:
 
     @delivery_timeout.setter
     def delivery_timeout(self, value: int) -> None:
-        self._set("delivery_timeout", whole_number(str(value), LONGEST_DELIVERY))
+        self._set_number("delivery_timeout", value, 1, LONGEST_DELIVERY)
 
     @property
     def keep_runs(self) -> int:
         """Number of runs whose logs and records are kept; 0 is all."""
-        return whole_number(self._get("keep_runs") or "0")
+        return whole_number(self._get("keep_runs") or "0", MOST_LINES)
 
     @keep_runs.setter
     def keep_runs(self, value: int) -> None:
-        self._set("keep_runs", whole_number(str(value)))
+        self._set_number("keep_runs", value, 0, MOST_LINES)
 
     @property
     def safe(self) -> str:
@@ -260,9 +270,10 @@ class EditedJob:
 
 
 def _position(i: int, file: JobFile) -> int:
-    if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(file.rows):
-        raise RequestError(f"There is no line {i!r} in the table; it has {len(file.rows)}, from 0.")
-    return i
+    try:
+        return whole("i", i, 0, len(file.rows) - 1)
+    except RequestError:
+        raise RequestError(f"There is no line {shown(i)} in the table; it has {len(file.rows)}, from 0.") from None
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
@@ -271,12 +282,22 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     for name in named:
         if name not in KNOWN:
             raise UnknownNameError("column", name, KNOWN)
-    return {name: _text(value) for name, value in named.items()}
+    return {name: _text(name, value) for name, value in named.items()}
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, dt.datetime):
+    if isinstance(value, dt.datetime) and value.year == value.year:  # pandas' NaT is a datetime too
         return str(value.date())
-    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return "/".join(_written(name, item) for item in value)
+    return _written(name, value)
+
+
+def _written(name: str, value: object) -> str:
+    """Return a value as text, where it has one."""
+    try:
+        return str(value)
+    except ValueError:  # a whole number of more than 4300 digits
+        raise RequestError(f"{name} is {shown(value)}; pass a text, a number or a date.") from None

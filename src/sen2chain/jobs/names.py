@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sen2chain import settings
-from sen2chain.errors import JobError
+from sen2chain.errors import JobError, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
     """
     if not is_name(name):
         raise JobError(
-            f"{str(name)[: _LONGEST + 1]!r} cannot be the name of a job; use up to {_LONGEST} letters, digits, _, - "
+            f"{quoted(name)} cannot be the name of a job; use up to {_LONGEST} letters, digits, _, - "
             "and ., the first no - or dot."
         )
     return name

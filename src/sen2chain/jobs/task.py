@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from sen2chain import periods, settings
 from sen2chain.coverage import PixelRule
-from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError
+from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError, quoted
 from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
 from sen2chain.jobs.deliver import parse_destination
 from sen2chain.jobs.file import COLUMNS, DESTINATION, Problem, safe
 from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
+from sen2chain.parallel import MOST_WORKERS
 from sen2chain.plan import resolve_masks
-from sen2chain.plan.request import Verify
+from sen2chain.plan.request import MOST_BUFFER, Verify
 from sen2chain.smoothing import METHODS
 from sen2chain.zonal import Statistics
 
@@ -36,8 +37,8 @@ DEFAULTS = {
 }  # fmt: skip
 """Settings, and what they are where a file does not say."""
 
-MOST_PROCESSORS = 4096
-"""Largest number of threads."""
+MOST_LINES = 100_000
+"""Largest number of lines of a batch, and of runs that are kept."""
 LONGEST_DELIVERY = 7 * 86400
 """Largest number of seconds for a delivery."""
 
@@ -199,12 +200,12 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
     made = Settings(
         logs=value("logs", switch),
         timing=value("timing", Timing.parse),
-        processors=value("nb_proc", lambda text: whole_number(text or "0", MOST_PROCESSORS)),
-        batch=value("process_by_line", lambda text: 0 if is_off(text) else whole_number(text)),
+        processors=value("nb_proc", lambda text: whole_number(text or "0", MOST_WORKERS)),
+        batch=value("process_by_line", lambda text: 0 if is_off(text) else whole_number(text, MOST_LINES)),
         on_failure=value("on_failure", read_command),
         on_success=value("on_success", read_command),
         delivery_timeout=value("delivery_timeout", _seconds),
-        keep_runs=value("keep_runs", lambda text: 0 if is_off(text) else whole_number(text)),
+        keep_runs=value("keep_runs", lambda text: 0 if is_off(text) else whole_number(text, MOST_LINES)),
         safe=value("safe", lambda text: "" if is_off(text) else text),
         verify=value("verify", _verify),
     )
@@ -352,8 +353,10 @@ def _pixels(text: str) -> PixelRule:
 def _buffer(text: str) -> float | None:
     if is_off(text):
         return None
-    if not re.fullmatch(r"[-+]?[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise RequestError(f"{text!r} is no number of metres; write 10, or -10 to shrink.")
+    if not re.fullmatch(r"[-+]?[0-9]{1,6}(\.[0-9]{1,6})?", text) or abs(float(text)) > MOST_BUFFER:
+        raise RequestError(
+            f"{quoted(text)} is not a number of metres, at most {MOST_BUFFER:.0f}; write 10, or -10 to shrink."
+        )
     return float(text) or None
 
 
@@ -366,7 +369,7 @@ def _share(text: str) -> float:
     if is_off(text):
         return 0.0
     if not re.fullmatch(r"[01]?(\.[0-9]{1,9})?", text) or float(text) > 1:
-        raise RequestError(f"{text!r} is no share from 0 to 1; write 0.8 for 80 percent.")
+        raise RequestError(f"{quoted(text)} is not a share from 0 to 1; write 0.8 for 80 percent.")
     return float(text)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sen2chain.errors import RequestError, UnknownNameError, items_of
+from sen2chain.errors import RequestError, choice, items_of
 from sen2chain.periods.calendar import CUSTOM, key_of
 from sen2chain.spool import attributes_beside
 
@@ -39,10 +39,10 @@ class Aggregation:
         UnknownNameError
             If one of them is none of `AGGREGATES`.
         """
-        chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else items_of("aggregate", names, '"mean"')))
-        for name in chosen:
-            if name not in AGGREGATES:
-                raise UnknownNameError("aggregate", name, AGGREGATES)
+        named = [names] if isinstance(names, str) else items_of("aggregate", names, '"mean"')
+        for name in named:
+            choice("aggregate", name, AGGREGATES)
+        chosen = tuple(dict.fromkeys(named))
         if not chosen:
             raise RequestError(f"No aggregate is asked for; allowed: {', '.join(AGGREGATES)}.")
         return cls(chosen)

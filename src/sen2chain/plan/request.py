@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import numbers
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from sen2chain.coverage import PixelRule
-from sen2chain.errors import RequestError, UnknownNameError, items_of
+from sen2chain.errors import RequestError, choice, items_of, quoted, real_number, truth
 from sen2chain.indices import Index, resolve_indices
 from sen2chain.masks import Mask
 from sen2chain.zonal import Statistics
@@ -23,6 +22,13 @@ Date = dt.date | str | None
 
 MOST_BUFFER = 100_000.0
 """Metres by which features may grow or shrink: about the width of a tile."""
+
+_LIMITS = (
+    ("cover_min", 0, 100, "percentages", ""),
+    ("cover_max", 0, 100, "percentages", ""),
+    ("min_valid", 0, 1, "shares", ", as in 0.8"),
+    ("buffer", -MOST_BUFFER, MOST_BUFFER, "metres", f" (at most {MOST_BUFFER:,.0f}, negative to shrink)"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,31 +65,20 @@ class Request:
     """``first``: the files of a product are compared with the checksums that it lists before they are read."""
 
     def __post_init__(self) -> None:
-        for name in ("cover_min", "cover_max", "min_valid", "buffer"):
+        for name, low, high, what, more in _LIMITS:
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) and not (name == "buffer" and value is None):
-                raise RequestError(f"{name} is {value!r}; allowed: a number.")
+            if not (name == "buffer" and value is None):
+                object.__setattr__(self, name, real_number(name, value, low, high, what, more))
+        object.__setattr__(self, "keep_empty", truth("keep_empty", self.keep_empty))
         if self.first and self.last and self.first > self.last:
             raise RequestError(f"date_min {self.first} is after date_max {self.last}; swap them.")
-        if not 0 <= self.cover_min <= self.cover_max <= 100:
-            raise RequestError(
-                f"cover_min {self.cover_min} and cover_max {self.cover_max} must be percentages, the first not above."
-            )
-        if not 0 <= self.min_valid <= 1:
-            raise RequestError(f"min_valid is {self.min_valid}; allowed: shares from 0 to 1, as in 0.8.")
-        if self.buffer is not None and not abs(self.buffer) <= MOST_BUFFER:
-            raise RequestError(
-                f"buffer is {self.buffer!s:.20}; allowed: metres, at most {MOST_BUFFER:,.0f}, negative to shrink."
-            )
-        for kind, choice, allowed in (
-            ("pixel rule", self.pixels, get_args(PixelRule)),
-            ("unit", self.units, get_args(Units)),
-            ("verification", self.verify, get_args(Verify)),
-        ):
-            if choice not in allowed:
-                raise UnknownNameError(kind, choice, allowed)
-        if self.prefer is not None and self.prefer not in get_args(Preference):
-            raise UnknownNameError("preference", self.prefer, get_args(Preference))
+        if self.cover_min > self.cover_max:
+            raise RequestError(f"cover_min {self.cover_min} is above cover_max {self.cover_max}; swap them.")
+        choice("pixel rule", self.pixels, get_args(PixelRule))
+        choice("unit", self.units, get_args(Units))
+        choice("verification", self.verify, get_args(Verify))
+        if self.prefer is not None:
+            choice("preference", self.prefer, get_args(Preference))
 
     @classmethod
     def build(
@@ -132,7 +127,7 @@ def parse_date(name: str, value: object) -> dt.date | None:
     RequestError
         If it is not a date of the calendar.
     """
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, dt.datetime) and value.year == value.year:  # pandas' NaT is a datetime too
         return value.date()
@@ -141,7 +136,7 @@ def parse_date(name: str, value: object) -> dt.date | None:
     try:
         return dt.datetime.strptime(str(value), "%Y-%m-%d").date()  # noqa: DTZ007  # dates of the archive are UTC
     except ValueError:
-        raise RequestError(f"{name} is {value!r}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
+        raise RequestError(f"{name} is {quoted(value)}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
 
 
 def resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any]) -> tuple[Mask, ...]:

@@ -7,14 +7,13 @@ the share of missing pixels can exceed 100 % where the feature was never seen wh
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, out_of_range, real_number, whole_number
 from sen2chain.parallel import recorded_warnings
 
 if TYPE_CHECKING:
@@ -84,36 +83,42 @@ def _is_numeric(column: pd.Series[Any], *, whole: bool) -> bool:
     return not whole or bool((column.notna() & (column % 1 == 0)).all())
 
 
-def _whole(number: object) -> bool:
-    return isinstance(number, numbers.Integral) and not isinstance(number, bool)
+LONGEST_WINDOW = 9999
+"""Steps of 5 days, 137 years."""
+HIGHEST_ORDER = 20
+"""Order above which powers of the places in a long window do not fit into numbers."""
+MOST = 1e9
+"""Largest percentage of missing pixels; it exceeds 100 where a feature was never seen whole."""
 
 
-def check_window(window_length: int, polyorder: int) -> None:
-    """Refuse a window or order that no filter can have.
-
-    Raises
-    ------
-    RequestError
-        If the window is no odd number, or the order is not below it.
-    """
-    if not _whole(window_length) or window_length < 1 or window_length % 2 == 0:
-        raise RequestError(f"window_length is {window_length}; pass an odd number such as 11.")
-    if not _whole(polyorder) or not 0 <= polyorder < window_length:
-        raise RequestError(
-            f"polyorder is {polyorder}; pass a whole number from 0 to below window_length = {window_length}."
-        )
-
-
-def check_positive(name: str, number: object) -> None:
-    """Refuse what is not a number above 0.
+def check_window(window_length: object, polyorder: object) -> tuple[int, int]:
+    """Return the window and the order of a filter as Python's numbers.
 
     Raises
     ------
     RequestError
-        If it is not.
+        If the window is not a sensible odd number, or the order is not below it.
     """
-    if not isinstance(number, numbers.Real) or not 0 < float(number) < np.inf:
-        raise RequestError(f"{name} is {number!r}; pass a number above 0.")
+    window = whole_number("window_length", window_length, 1, LONGEST_WINDOW, "odd numbers")
+    if window % 2 == 0:
+        raise out_of_range("window_length", window, f"odd numbers from 1 to {LONGEST_WINDOW}")
+    highest = min(window - 1, HIGHEST_ORDER)
+    why = f"whole numbers below window_length = {window}," if highest < HIGHEST_ORDER else "whole numbers"
+    return window, whole_number("polyorder", polyorder, 0, highest, why)
+
+
+def check_positive(name: str, number: object) -> float:
+    """Return a number above 0 as Python's own.
+
+    Raises
+    ------
+    RequestError
+        If it is not one, or too large.
+    """
+    found = real_number(name, number, 0, MOST, "numbers above 0,")
+    if not found:
+        raise out_of_range(name, number, f"numbers above 0, up to {MOST:.0f}")
+    return found
 
 
 def missing_share(rows: pd.DataFrame) -> tuple[pd.Series[Any], pd.Series[Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, truth
 from sen2chain.smoothing.goodness import errors_of
 from sen2chain.smoothing.observations import STEP, check_positive, check_window, missing_share, ordered
 
@@ -85,9 +85,10 @@ def smooth_original(
     RequestError
         If no date counts, every feature has fewer grid dates than the window, or a parameter cannot be used.
     """
-    check_window(window_length, polyorder)
-    if covermax != 0:  # of which a later sentence says more
-        check_positive("covermax", covermax)
+    window_length, polyorder = check_window(window_length, polyorder)
+    if type(covermax) is not int or covermax != 0:  # of which a later sentence says more
+        covermax = check_positive("covermax", covermax)
+    season_mean = truth("season_mean", season_mean)
     rows = ordered(rows, ("date", "fid", "count", "nodata", "mean"))
     # The original looks at days only.
     rows["date"] = rows["date"].astype("datetime64[s]").dt.floor("D")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sen2chain.errors import TooShortError, UnknownNameError
+from sen2chain.errors import TooShortError, choice, truth
 from sen2chain.smoothing import harmonic, savgol, whittaker
 from sen2chain.smoothing.goodness import errors_of, folds
 from sen2chain.smoothing.observations import (
@@ -79,11 +79,15 @@ class Smoother:
     """Whether observations that stand out take part in the fit; they are reported in any case."""
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UnknownNameError("smoothing method", self.method, METHODS)
-        check_window(self.window_length, self.polyorder)
-        check_positive("covermax", self.covermax)
-        check_positive("scale", self.scale)
+        choice("smoothing method", self.method, METHODS)
+        window_length, polyorder = check_window(self.window_length, self.polyorder)
+        checked = {
+            "window_length": window_length, "polyorder": polyorder,
+            "use_outliers": truth("use_outliers", self.use_outliers),
+            **{name: check_positive(name, getattr(self, name)) for name in ("covermax", "scale")},
+        }  # fmt: skip
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, rows: pd.DataFrame, index: str) -> Smoothed:
         """Smooth the complete series of some features.

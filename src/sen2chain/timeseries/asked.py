@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from sen2chain import periods
-from sen2chain.errors import RequestError, UnknownNameError, items_of
+from sen2chain.errors import RequestError, choice, items_of, truth
 from sen2chain.timeseries.smoothed import SmoothRequest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CompileRequest:
         RequestError
             If nothing is asked for, or something that does not go together.
         """
-        kinds = tuple(kind for kind in periods.KINDS if flags[kind])
+        kinds = tuple(kind for kind in periods.KINDS if truth(kind.replace("all_data", "alldata"), flags[kind]))
         custom = first is not None or last is not None
         if not kinds and not custom:
             raise RequestError(
@@ -68,14 +68,13 @@ class CompileRequest:
             )
         if first and last and first > last:
             raise RequestError(f"datemin {first} is after datemax {last}; swap them.")
-        if week not in get_args(periods.Week):
-            raise UnknownNameError("week", week, get_args(periods.Week))
-        chosen = tuple(
-            dict.fromkeys([formats] if isinstance(formats, str) else items_of("formats", formats or (), '"csv"'))
+        choice("week", week, get_args(periods.Week))
+        named = (
+            [formats] if isinstance(formats, str) else items_of("formats", () if formats is None else formats, '"csv"')
         )
-        for name in chosen:
-            if name not in FORMATS:
-                raise UnknownNameError("format", name, FORMATS)
+        for name in named:
+            choice("format", name, FORMATS)
+        chosen = tuple(dict.fromkeys(named))
         if not chosen:
             raise RequestError(f"No format is asked for; allowed: {', '.join(FORMATS)}.")
         method = SmoothRequest.of(smoothing, **(smooth or {}))
@@ -93,8 +92,7 @@ class CompileRequest:
         RequestError
             If one of them is unknown.
         """
-        if kind not in periods.KINDS:
-            raise UnknownNameError("kind", kind, periods.KINDS)
+        choice("kind", kind, periods.KINDS)
         if aggregate is None:
             raise RequestError(f"No aggregate is asked for; allowed: {', '.join(periods.AGGREGATES)}.")
         return cls.of(flags={name: name == kind for name in periods.KINDS}, week=week, aggregate=aggregate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.errors import UnknownNameError
+from sen2chain.errors import choice
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
@@ -144,8 +144,7 @@ class TimeSeriesCompil:
             prefer=prefer,
             verify=verify,
         )  # fmt: skip
-        if raw_format not in get_args(RawFormat):
-            raise UnknownNameError("raw format", raw_format, get_args(RawFormat))
+        choice("raw format", raw_format, get_args(RawFormat))
         self.field_names = field_names
         self._all_indices = indices is None
         self._engine = prepare(
@@ -161,8 +160,10 @@ class TimeSeriesCompil:
             safe=safe,
             quiet=quiet,
         )
-        self._raw_format, self._quiet = raw_format, quiet
-        root = settings.absolute(extraction) if extraction else settings.paths(library).extraction
+        self._raw_format, self._quiet = raw_format, self._engine.quiet
+        if extraction is None or (isinstance(extraction, str) and not extraction):
+            extraction = settings.paths(library).extraction
+        root = settings.absolute(extraction)
         self._place = Place(root, self._engine, wait)
         self._ledger: Ledger | None = None
         self._frames: dict[str, pd.DataFrame] | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import settings
-from sen2chain.errors import EmptyResultError, LibraryError
+from sen2chain.errors import EmptyResultError, LibraryError, truth
 from sen2chain.execute import Coverages, RowRules, execute, failed_batch
 from sen2chain.export import write_csv
 from sen2chain.ledger import COLUMNS, Ledger
@@ -252,9 +252,12 @@ def prepare(
 
     Raises
     ------
+    RequestError
+        If a parameter cannot be used.
     LayerError
         If the layer cannot be used.
     """
+    quiet = truth("quiet", quiet)
     with status("reading the layer", quiet=quiet):
         polygons = read_layer(
             vectors_file, layer, name, field_names,

@@ -45,9 +45,8 @@ class Place:
     """
 
     def __init__(self, extraction: Path, engine: Engine, wait: float | None) -> None:
-        if wait is not None and (isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0):
-            raise RequestError(f"wait is {wait!r}; allowed: a number of seconds, or None.")
-        self._extraction, self._engine, self._wait = extraction, engine, wait
+        self._extraction, self._engine = extraction, engine
+        self._wait = None if wait is None else settings.check_seconds("wait", wait)
         self._tag = tag_of(engine.request)
         self._layers = settings.cache_dir() / "layers"
         self._own: Layer | None = None

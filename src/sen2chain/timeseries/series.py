@@ -16,7 +16,7 @@ import pyarrow as pa
 from sen2chain import export, settings
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.compiled import unsaved
-from sen2chain.errors import EmptyResultError, OutputError, RequestError
+from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
 from sen2chain.execute import resolve_executor
 from sen2chain.plan import Request
 from sen2chain.progress import status
@@ -211,7 +211,7 @@ class TimeSeries:
         )
         self.source: Source = self._engine.source
         self.plan = self._engine.plan
-        self._quiet, self._wants_stats = quiet, getstat
+        self._quiet, self._wants_stats = self._engine.quiet, truth("getstat", getstat)
         self._ledger: Ledger | None = None
         self._spool: Spool | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
@@ -422,7 +422,7 @@ class TimeSeries:
         return check_folder(self._folder(out_path))
 
     def _folder(self, out_path: str | Path) -> Path:
-        if not str(out_path):
+        if isinstance(out_path, str) and not out_path:
             raise OutputError("The folder for the results is empty; name one.")
         folder = settings.absolute(out_path)
         if folder.suffix.lower() in _OF_FILES and not settings.is_folder(folder):

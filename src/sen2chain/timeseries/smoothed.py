@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sen2chain.atomic import Together
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, choice, shown, truth
 from sen2chain.export import beside, csv_header, csv_lines, text_of
 from sen2chain.parallel import in_threads, workers
 from sen2chain.smoothing import (
@@ -46,22 +45,21 @@ class SmoothRequest:
     """Begin anew, instead of continuing or keeping a series that was smoothed the original's way."""
 
     def __post_init__(self) -> None:
+        choice("smoothing", self.method, (*METHODS, ORIGINAL))
+        checked = self.smoother()
         for name in ("window_length", "polyorder", "covermax"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real):
-                raise RequestError(f"{name} is {value!r}; allowed: a number.")
-        if self.method not in (*METHODS, ORIGINAL):
-            raise UnknownNameError("smoothing", self.method, (*METHODS, ORIGINAL))
-        self.smoother()  # checks the numbers
+            object.__setattr__(self, name, getattr(checked, name))
+        for name in ("season_mean", "reset"):
+            object.__setattr__(self, name, truth(name if name != "reset" else "reset_smoothing", getattr(self, name)))
         if self.season_mean and self.method != ORIGINAL:
             raise RequestError(f"season_mean belongs to smoothing='original'; leave it out with {self.method!r}.")
 
     @classmethod
     def of(cls, smoothing: bool | str, **options: Any) -> SmoothRequest | None:  # noqa: FBT001  # the documented interface
         """Read the documented parameter: False is none, True the first of our methods, or a method's name."""
-        if smoothing is False or smoothing is None or smoothing == "":
+        if smoothing is None or (isinstance(smoothing, str | bool) and not smoothing):
             return None
-        return cls(METHODS[0] if smoothing is True else str(smoothing), **options)
+        return cls(METHODS[0] if smoothing is True else shown(smoothing), **options)
 
     def smoother(self) -> Smoother:
         """Return the method that does the work, where it is ours."""

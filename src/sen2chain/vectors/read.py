@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pyproj
 import shapely
 
-from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of
+from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of, quoted
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
 from sen2chain.vectors.attributes import NULLABLE, clean
@@ -85,7 +85,7 @@ def read_layer(
         If another parameter cannot be used.
     """
     if layer is not None and not isinstance(layer, str):
-        raise RequestError(f"layer is {layer!r}; pass the name of a layer of the file.")
+        raise RequestError(f"layer is {quoted(layer)}; pass the name of a layer of the file.")
     stem = check_name(name)
     codec, given = check_encoding(encoding), _check_crs(crs)
     if isinstance(source, gpd.GeoDataFrame | gpd.GeoSeries):
@@ -114,7 +114,7 @@ def check_name(name: object) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str) or not name.strip():
-        raise RequestError(f"name is {name!r}; pass a text that can be the name of a file.")
+        raise RequestError(f"name is {quoted(name)}; pass a text that can be the name of a file.")
     return file_stem(name)
 
 
@@ -322,7 +322,7 @@ def _check_crs(crs: Any) -> pyproj.CRS | None:
     try:
         given = pyproj.CRS.from_user_input(crs)
     except Exception as error:  # of whatever a user passes
-        raise RequestError(f"crs is {str(crs)[:100]!r}, which is not a CRS; pass one as EPSG:32632.") from error
+        raise RequestError(f"crs is {quoted(crs)}, which is not a CRS; pass one as EPSG:32632.") from error
     if not (given.is_geographic or given.is_projected):
         raise RequestError(f"crs is {given.name!r}, {_wrong_kind(given)}; pass one as EPSG:32632.")
     return given
@@ -378,8 +378,10 @@ def _crs_text(crs: pyproj.CRS | None) -> str | None:
 
 
 def _check_fields(wanted: str | Sequence[str] | None, known: Sequence[str], label: str) -> None:
-    wanted = [wanted] if isinstance(wanted, str) else items_of("field_names", wanted or [], "the name of an attribute")
+    if wanted is None:
+        return
+    wanted = [wanted] if isinstance(wanted, str) else items_of("field_names", wanted, "the name of an attribute")
     for field in wanted:
         if field not in known:
             listing = ", ".join(known) or "none"
-            raise LayerError(f"{label} has no attribute {field!r}; its attributes are: {listing}.")
+            raise LayerError(f"{label} has no attribute {quoted(field)}; its attributes are: {listing}.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sen2chain.errors import LayerError, RequestError
+from sen2chain.errors import LayerError, RequestError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def check_encoding(name: object) -> str | None:
         return None
     found = codec(name) if isinstance(name, str) else None
     if not found:
-        raise RequestError(f"encoding is {name!r}; pass the name of one, as utf-8, cp1252, iso-8859-15 or gbk.")
+        raise RequestError(f"encoding is {quoted(name)}; pass the name of one, as utf-8, cp1252, iso-8859-15 or gbk.")
     return found
 
 

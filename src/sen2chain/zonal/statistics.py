@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.errors import RequestError, UnknownNameError
+from sen2chain.errors import RequestError, UnknownNameError, quoted, shown
 from sen2chain.indices import SCALE
 from sen2chain.masks import SCL_CLASSES
 from sen2chain.zonal import reduce, tally
@@ -35,8 +35,9 @@ _POWER = {
     "min": 1, "max": 1, "mean": 1, "std": 1, "median": 1, "sum": 1, "range": 1, "variance": 2, "mad": 1,
     "majority": 1, "minority": 1,
 }  # fmt: skip
-_PERCENTILE = re.compile(r"percentile_(\d{1,3}(?:\.\d+)?)")
+_PERCENTILE = re.compile(r"percentile_([0-9]{1,3}(?:\.[0-9]{1,20})?)")
 _MAX_BINS = 1000
+_FARTHEST = 1e6
 _NO_WEIGHTS = np.zeros(0, np.float32)
 
 DEFINITIONS: Mapping[str, str] = {
@@ -94,7 +95,7 @@ class Statistics:
                 continue
             if match := _PERCENTILE.fullmatch(name):
                 if float(match[1]) > 100:
-                    raise RequestError(f"{name} is no percentile; allowed: percentile_0 to percentile_100.")
+                    raise RequestError(f"{name} is not a percentile; allowed: percentile_0 to percentile_100.")
             elif name.partition(":")[0] == "histogram":
                 _histogram(name)
             else:
@@ -117,7 +118,7 @@ class Statistics:
             given = [names] if isinstance(names, str) else list(names)
         except TypeError:
             raise UnknownNameError("statistic", names, ALLOWED) from None
-        return cls(tuple(dict.fromkeys(n for n in map(str, given) if n not in BASE)))
+        return cls(tuple(dict.fromkeys(n for n in map(_name, given) if n not in BASE)))
 
     @property
     def quantiles(self) -> dict[str, float]:
@@ -261,6 +262,10 @@ class Tally:
         return statistics._columns(table, frequencies, histogram)  # noqa: SLF001
 
 
+def _name(given: object) -> str:
+    return given if isinstance(given, str) else shown(given)
+
+
 def scl_columns() -> tuple[str, ...]:
     """Columns of the shares of the SCL classes."""
     return tuple(f"scl_{c}" for c in range(len(SCL_CLASSES)))
@@ -273,11 +278,14 @@ def _histogram(name: str) -> Histogram:
         return Histogram()
     try:
         low, high, bins = float(parts[0]), float(parts[1]), int(parts[2])
-        good = len(parts) == 3 and np.isfinite([low, high]).all() and low < high and 1 <= bins <= _MAX_BINS
+        good = len(parts) == 3 and -_FARTHEST <= low < high <= _FARTHEST and 1 <= bins <= _MAX_BINS
+        # Bins that are too narrow for their names would share one.
+        good = good and len(set(Histogram(low, high, bins).columns)) == bins + 2
     except (ValueError, IndexError):
         good = False
     if not good:
         raise RequestError(
-            f"{name!r} is no histogram; use histogram:<low>:<high>:<bins> in index units, as in histogram:-1:1:20."
+            f"{quoted(name)} is no histogram; use histogram:<low>:<high>:<bins> in index units from "
+            f"{-_FARTHEST:.0f} to {_FARTHEST:.0f}, with 1 to {_MAX_BINS} bins, as in histogram:-1:1:20."
         )
     return Histogram(low, high, bins)
