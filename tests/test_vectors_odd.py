@@ -21,7 +21,7 @@ import pytest
 import shapely
 
 from sen2chain.errors import LayerError, RequestError
-from sen2chain.vectors import read_layer
+from sen2chain.vectors import files, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -383,6 +383,18 @@ def test_a_side_file_without_an_end_is_refused(tmp_path: Path) -> None:
 
 
 VRT = '<OGRVRTDataSource><OGRVRTLayer name="f"><SrcDataSource>{}</SrcDataSource>{}</OGRVRTLayer></OGRVRTDataSource>'
+
+
+@pytest.mark.parametrize(("limit", "said"), [("_SURELY_FINE", "inflates to 5 MB"), ("_MOST_FILES", "has 5 files")])
+def test_an_archive_that_is_too_much_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, said: str
+) -> None:
+    monkeypatch.setattr(files, limit, {"_SURELY_FINE": 1 << 20, "_MOST_FILES": 4}[limit])
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n in range(5):
+            archive.writestr(f"{n}.geojson", bytes(1 << 20))
+    with pytest.raises(LayerError, match=said):
+        read_layer(tmp_path / "x.zip")
 
 
 ODD_TABLE = {"name": b"\xff", "tbl_name": b"\xff", "sql": b'CREATE TABLE "\xff" (a)'}

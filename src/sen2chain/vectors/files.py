@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from sen2chain.vectors.formats import Kind, RefusedError, check_folder, kind_of, side_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 IN_ZIP = (
     ".shp", ".gpkg", ".geojson", ".fgb", ".kml", ".gml", ".parquet", ".geoparquet", ".tab", ".mif", ".gpx", ".sqlite",
@@ -29,8 +30,9 @@ IN_ZIP = (
 """Suffixes of layers in zip archives; a ``.json`` counts where there is none of these."""
 
 _GDAL_UNPACKS = {".kmz", ".xlsx", ".ods"}  # zip archives that are one document
-# An archive that inflates to more than this many times its size is made to fill a disk.
+# An archive that inflates to more than this many times its size, or has more files, is made to fill a disk or to take long.
 _MOST_INFLATED, _SURELY_FINE = 500, 1 << 30
+_MOST_FILES = 10_000
 # GDAL's Python readers take these for a part of an address, or drop them.
 _MISREAD = re.compile(r"[;?!\t\r\n\ud800-\udfff]")
 _SCHEMA_LOCATION = re.compile(rb"""(?:\w+:)?(?:noNamespaceSchema|schema)Location\s*=\s*(?:"[^"]*"|'[^']*')""")
@@ -150,10 +152,13 @@ def _unpacked(path: Path, folder: Path) -> list[VectorFile]:
             for name, info in members.items()
             if not info.is_dir() and "__MACOSX" not in name.parts and not name.name.startswith(".")
         }
+        if len(members) > _MOST_FILES:
+            raise RefusedError(f"the archive has {len(members)} files; unpack it, and pass the file of the layer")
         found = _layers(members)
         if not found:
             some = ", ".join(name.name for name in list(members)[:5]) or "nothing"
             raise RefusedError(f"the archive has no layer in it, but {some}; pack a shapefile or a GeoPackage")
+        _check_inflation(path, [members[part] for parts in found.values() for part in parts])
         files = []
         for number, (name, parts) in enumerate(found.items()):
             place = folder / str(number)
@@ -161,7 +166,6 @@ def _unpacked(path: Path, folder: Path) -> list[VectorFile]:
             target = place / _MISREAD.sub("_", name.name)
             (target if is_folder else place).mkdir(parents=True)
             for part in parts:
-                _check_inflation(members[part])
                 to = target / part.name if is_folder else place / _MISREAD.sub("_", part.name)
                 with archive.open(members[part]) as source, to.open("wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
@@ -180,21 +184,22 @@ def _layers(members: Mapping[PurePosixPath, object]) -> dict[PurePosixPath, list
             if parent.suffix.lower() == ".gdb":
                 found.setdefault(parent, []).append(name)
     inside = {part for parts in found.values() for part in parts}
+    # Folder and beginning, up to any dot -> files: those of a layer have its stem, and more behind it.
+    beginning: defaultdict[tuple[PurePosixPath, str], list[PurePosixPath]] = defaultdict(list)
+    for name in members:
+        plain = name.name.casefold()
+        for dot in re.finditer(r"\.", plain):
+            beginning[name.parent, plain[: dot.start()]].append(name)
     for suffixes in (IN_ZIP, (".json",), (".xml", ".csv")):
         for name in members:
             if name not in inside and name.suffix.lower() in suffixes:
-                stem = name.stem.casefold()
-                found[name] = [
-                    other
-                    for other in members
-                    if other.parent == name.parent
-                    and (other.name.casefold().startswith(f"{stem}.") or other.name.startswith(f"{name.name}-"))
-                ]
+                found[name] = beginning[name.parent, name.stem.casefold()]
         if found:
             return found
     return found
 
 
-def _check_inflation(info: zipfile.ZipInfo) -> None:
-    if info.file_size > max(_SURELY_FINE, _MOST_INFLATED * info.compress_size):
-        raise RefusedError(f"its {info.filename!r} inflates to {info.file_size >> 20} MB; unpack it if that is meant")
+def _check_inflation(archive: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    size = sum(info.file_size for info in members)
+    if size > max(_SURELY_FINE, _MOST_INFLATED * archive.stat().st_size):
+        raise RefusedError(f"the archive inflates to {size >> 20} MB; unpack it if that is meant")

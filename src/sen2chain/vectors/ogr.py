@@ -30,6 +30,7 @@ _AS_TEXT: dict[str, Any] = (
     {"datetime_as_string": True} if "datetime_as_string" in inspect.signature(pyogrio.raw.read_arrow).parameters else {}
 )
 _NO_FID = "OGC_FID"  # what GDAL calls ids that are no column of the file
+_LISTED = 30  # layers that a message names
 _SUFFIXES_OF_TEXT = {".csv", ".tsv", ".txt"}
 
 
@@ -99,7 +100,9 @@ def _choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) ->
     if len(set(names)) < len(names):  # files of one name in different folders of an archive
         found = [(f"{file.name}/{name}", kind, file, name) for name, kind, file, _ in found]
     with_geometry = [item for item in found if item[1] is not None] or found
-    listing = ", ".join(name for name, *_ in with_geometry)
+    listing = ", ".join(name for name, *_ in with_geometry[:_LISTED])
+    if len(with_geometry) > _LISTED:
+        listing += f" and {len(with_geometry) - _LISTED} more"
     if layer is None:
         if len(with_geometry) > 1:
             raise LayerError(
