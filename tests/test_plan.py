@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -440,3 +442,8 @@ def test_a_layer_with_swapped_axes_is_told_so(crs: str, box: tuple[float, ...], 
         return
     assert "longitude -60.000 to -59.000 and latitude 4.000 to 5.000" in said
     assert "tile 32TPS longitude 10." in said
+
+
+@pytest.mark.parametrize("number", [np.float32(5), np.int64(5), Fraction(5)])
+def test_a_number_of_any_library_is_one_of_python(number: Any) -> None:
+    assert json.dumps(request(buffer=number, cover_max=number).buffer) in {"5", "5.0"}

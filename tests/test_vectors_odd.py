@@ -85,6 +85,12 @@ def parts(folder: Path) -> dict[str, bytes]:
         ("Привет", "koi8-r", "KOI8-R", 0, 0),
         ("北京", "gbk", "GBK", 0, 0),
         ("北京", "gbk", None, 0x4D, 0),
+        ("“€”", "cp1252", None, 0x57, 0),
+        ("brûlé", "cp1252", "Big5", 0, 1),
+        ("brûlé", "cp1252", "US-ASCII", 0, 1),
+        ("brûlé", "cp1252", "UTF-16", 0, 1),
+        ("brûlé", "cp1252", "\ufeffUTF-8", 0, 1),
+        ("brûlé", "cp1252", None, 0x4F, 1),
     ],
 )
 def test_texts_of_a_shapefile_in_the_order_of_what_says_their_encoding(
@@ -168,7 +174,10 @@ def test_a_crs_completes_a_layer_and_contradicts_none(tmp_path: Path) -> None:
             read_layer(bare, crs=odd)
 
 
-@pytest.mark.parametrize(("crs", "kind"), [(LOCAL, "local"), ("EPSG:4978", "geocentric"), ("EPSG:5703", "neither")])
+@pytest.mark.parametrize(
+    ("crs", "kind"),
+    [(LOCAL, "local"), ("EPSG:4978", "geocentric"), ("EPSG:5703", "neither"), ("IAU_2015:30100", "which PROJ cannot")],
+)
 def test_a_crs_of_the_wrong_kind(crs: str, kind: str) -> None:
     with pytest.raises(LayerError, match=rf"coordinate reference system of the wrong kind \(.*: {kind}"):
         read_layer(frame(crs=crs, a=[1]))
@@ -204,6 +213,11 @@ def test_numbers_of_every_size(tmp_path: Path) -> None:
         assert (row["u"], row["d"], row["a"]) == (2**64 - 1, "12345678901234567890.10", BIG)
         assert layer.attributes["f"].dtype == float
         assert layer.attributes.iloc[1].isna().all()
+
+
+def test_numbers_of_odd_types() -> None:
+    table = frame(long=np.array([1.5, 2], dtype=np.longdouble), sparse=pd.arrays.SparseArray([0, 1]))
+    assert [str(kind) for kind in read_layer(table).attributes.dtypes] == ["float64", "int64"]
 
 
 def test_nested_values_have_one_spelling(tmp_path: Path) -> None:
@@ -264,6 +278,11 @@ def test_what_formats_keep_beside_the_attributes(tmp_path: Path) -> None:
         layer = read_layer(source, field_names="parcel")
         assert layer.attributes["parcel"].tolist() == ["p", "q"]
         assert layer.content_identity == package.content_identity
+    numbered = frame(a=["x", "y"]).set_index(pd.Index(pd.array([BIG, None], dtype="Int64"), name="parcel"))
+    numbered.to_parquet(tmp_path / "n.parquet")
+    numbered.to_feather(tmp_path / "n.feather")
+    for source in (numbered, tmp_path / "n.parquet", tmp_path / "n.feather"):
+        assert read_layer(source).attributes["parcel"].tolist() == [BIG, pd.NA]
     named = geojson(tmp_path / "n.geojson", {"a": "x", "geometry": "hand"}, {"a": "y", "geometry": None})
     layer = read_layer(named)
     assert layer.attributes["attr_geometry"].tolist() == ["hand", None]

@@ -87,6 +87,8 @@ def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
     """Keep numbers, truth values and times; dates without time and all else become text on one line."""
     if isinstance(column.dtype, pd.ArrowDtype):
         column = to_pandas(pa.table({"": pa.array(column)})).iloc[:, 0]
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = pd.Series(np.asarray(column.array))
     if pd.api.types.is_datetime64_any_dtype(column):
         times = column.dropna()
         if times.dt.tz is not None or not times.eq(times.dt.normalize()).all() or times.empty:
@@ -107,7 +109,7 @@ def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
 def _numbers(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return numbers in numpy's types, or in pandas' nullable ones where numpy's cannot hold a null."""
     if not pd.api.types.is_extension_array_dtype(column.dtype):
-        return column
+        return column.astype(float) if column.dtype == np.longdouble else column  # no file holds those
     if pd.api.types.is_float_dtype(column):
         return pd.Series(column.to_numpy(float, na_value=np.nan))
     if column.isna().any():

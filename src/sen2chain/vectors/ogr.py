@@ -18,7 +18,15 @@ import shapely
 
 from sen2chain.errors import LayerError
 from sen2chain.vectors.attributes import from_json, to_pandas
-from sen2chain.vectors.text import LOSSLESS, candidates, decode, how_it_was_read, is_utf8, transcode
+from sen2chain.vectors.text import (
+    LOSSLESS,
+    candidates,
+    decode,
+    how_it_was_read,
+    is_utf8,
+    says_other_than_utf8,
+    transcode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +133,9 @@ def _read_table(file: VectorFile, layer: str, encoding: str | None, label: str) 
     is_shapefile = _is_shapefile(file)
     is_text = file.kind == "json" or (file.kind == "other" and file.path.suffix.lower() in _SUFFIXES_OF_TEXT)
     try:
-        if encoding is None or not (is_shapefile or is_text):
+        # Where a shapefile says another encoding than UTF-8, GDAL drops characters that are not in it, without a word.
+        own_word = is_shapefile and says_other_than_utf8(_shapefile_of(file, layer))
+        if not own_word and (encoding is None or not (is_shapefile or is_text)):
             meta, table = _arrow(file.path, layer)
             # GDAL decodes XML and MapInfo itself, so an encoding is for what is left over.
             if is_utf8(table):

@@ -28,7 +28,7 @@ import shapely
 from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of, quoted
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
-from sen2chain.vectors.attributes import NULLABLE, clean
+from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
 from sen2chain.vectors.files import IN_ZIP, opened
 from sen2chain.vectors.layer import Layer, of_features
 from sen2chain.vectors.ogr import Read, geometries, read_ogr
@@ -216,8 +216,8 @@ def _of_frame(frame: gpd.GeoDataFrame | gpd.GeoSeries | pd.DataFrame) -> Read:
     own = len(table.columns)
     for level in range(frame.index.nlevels):
         if frame.index.names[level] is not None:
-            values = frame.index.get_level_values(level)
-            table.insert(len(table.columns), frame.index.names[level], np.asarray(values), allow_duplicates=True)
+            values = frame.index.get_level_values(level).array  # whose whole numbers stay so beside a null
+            table.insert(len(table.columns), frame.index.names[level], values, allow_duplicates=True)
     outside = frozenset(range(own, len(table.columns)))
     return Read(np.array(frame.geometry.array, dtype=object), frame.crs, table, outside)
 
@@ -251,6 +251,7 @@ def _read_arrow_file(path: Path, kind: str) -> Read:
             frame = gpd.GeoDataFrame.from_arrow(pq.read_table(path), to_pandas_kwargs=_EXACT)
         else:
             frame = reader(path, to_pandas_kwargs=_EXACT)
+            _mend_index(frame, path, kind, schema)
     except shapely.errors.GEOSException:
         content, unreadable, closed = _with_readable_geometry(path, kind)
         frame = reader(content, to_pandas_kwargs=_EXACT)
@@ -260,6 +261,17 @@ def _read_arrow_file(path: Path, kind: str) -> Read:
     read.outside |= {names.index(name) for name in outside if name in names}
     read.unreadable, read.closed = unreadable, closed
     return read
+
+
+def _mend_index(frame: gpd.GeoDataFrame, path: Path, kind: str, schema: pa.Schema) -> None:
+    """Give an index of whole numbers beside a null its values again, which became floats."""
+    fields = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+    if not any(schema.field(name).type in NULLABLE for name in fields):
+        return
+    table = pq.read_table(path, columns=fields) if kind == "parquet" else pa.ipc.open_file(path).read_all()
+    levels = [to_pandas(table.select([name]).replace_schema_metadata()).iloc[:, 0] for name in fields]
+    if any(table.column(name).null_count for name in fields):
+        frame.index = pd.MultiIndex.from_arrays(levels, names=frame.index.names)
 
 
 def _with_readable_geometry(path: Path, kind: str) -> tuple[io.BytesIO, tuple[int, ...], tuple[int, ...]]:
@@ -323,7 +335,7 @@ def _check_crs(crs: Any) -> pyproj.CRS | None:
         given = pyproj.CRS.from_user_input(crs)
     except Exception as error:  # of whatever a user passes
         raise RequestError(f"crs is {quoted(crs)}, which is not a CRS; pass one as EPSG:32632.") from error
-    if not (given.is_geographic or given.is_projected):
+    if not _is_of_maps(given):
         raise RequestError(f"crs is {given.name!r}, {_wrong_kind(given)}; pass one as EPSG:32632.")
     return given
 
@@ -334,7 +346,7 @@ def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str
     # GeoPackage spells "unknown" as CRS records named "Undefined ...".
     if own is None or own.name.startswith("Undefined"):
         text, lacks = None, "has no coordinate reference system"
-    elif not (own.is_geographic or own.is_projected):
+    elif not _is_of_maps(own):
         text, lacks = None, f"has a coordinate reference system of the wrong kind ({own.name}: {_wrong_kind(own)})"
         if own.is_geocentric and given is not None:
             raise LayerError(f"{label} {lacks}; transform it to another one, crs= does not change coordinates.")
@@ -352,7 +364,20 @@ def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str
     return wanted
 
 
+def _is_of_maps(crs: pyproj.CRS) -> bool:
+    """Tell whether coordinates in a CRS are those of a place on earth that PROJ can find."""
+    if not (crs.is_geographic or crs.is_projected):
+        return False
+    try:
+        pyproj.Transformer.from_crs(crs, "EPSG:4326")
+    except pyproj.exceptions.ProjError:
+        return False
+    return True
+
+
 def _wrong_kind(crs: pyproj.CRS) -> str:
+    if crs.is_geographic or crs.is_projected:
+        return "which PROJ cannot bring to WGS 84, as one of another celestial body"
     if crs.is_geocentric:
         return "geocentric, its coordinates are not those of a map"
     if crs.is_engineering:

@@ -6,11 +6,13 @@ fits none of them is read as Windows-1252, which most such files are, and the us
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sen2chain.errors import LayerError, RequestError, quoted
 
@@ -24,15 +26,16 @@ LOSSLESS = "iso-8859-1"
 _ANY = "cp1252"
 # The byte 29 of a .dbf; https://github.com/OSGeo/gdal/blob/master/ogr/ogrsf_frmts/shape/ogrshapelayer.cpp has them too.
 _CODE_PAGES = {
-    0x01: "cp437", 0x02: "cp850", 0x03: "cp1252", 0x08: "cp865", 0x09: "cp437", 0x0A: "cp850", 0x0B: "cp437",
-    0x0D: "cp437", 0x0E: "cp850", 0x0F: "cp437", 0x10: "cp850", 0x11: "cp437", 0x12: "cp850", 0x13: "cp932",
-    0x14: "cp850", 0x15: "cp437", 0x16: "cp850", 0x17: "cp865", 0x18: "cp437", 0x19: "cp437", 0x1A: "cp850",
-    0x1B: "cp437", 0x1C: "cp863", 0x1D: "cp850", 0x1F: "cp852", 0x22: "cp852", 0x23: "cp852", 0x24: "cp860",
-    0x25: "cp850", 0x26: "cp866", 0x37: "cp850", 0x40: "cp852", 0x4D: "cp936", 0x4E: "cp949", 0x4F: "cp950",
-    0x50: "cp874", 0x57: "cp1252", 0x58: "cp1252", 0x59: "cp1252", 0x64: "cp852", 0x65: "cp866", 0x66: "cp865",
-    0x67: "cp861", 0x6A: "cp737", 0x6B: "cp857", 0x6C: "cp863", 0x78: "cp950", 0x79: "cp949", 0x7A: "cp936",
-    0x7B: "cp932", 0x7C: "cp874", 0x86: "cp737", 0x87: "cp852", 0x88: "cp857", 0xC8: "cp1250", 0xC9: "cp1251",
-    0xCA: "cp1254", 0xCB: "cp1253", 0xCC: "cp1257",
+    0x01: "cp437", 0x02: "cp850", 0x03: "cp1252", 0x04: "mac-roman", 0x08: "cp865", 0x09: "cp437", 0x0A: "cp850",
+    0x0B: "cp437", 0x0D: "cp437", 0x0E: "cp850", 0x0F: "cp437", 0x10: "cp850", 0x11: "cp437", 0x12: "cp850",
+    0x13: "cp932", 0x14: "cp850", 0x15: "cp437", 0x16: "cp850", 0x17: "cp865", 0x18: "cp437", 0x19: "cp437",
+    0x1A: "cp850", 0x1B: "cp437", 0x1C: "cp863", 0x1D: "cp850", 0x1F: "cp852", 0x22: "cp852", 0x23: "cp852",
+    0x24: "cp860", 0x25: "cp850", 0x26: "cp866", 0x37: "cp850", 0x40: "cp852", 0x4D: "cp936", 0x4E: "cp949",
+    0x4F: "cp950", 0x50: "cp874", 0x57: "cp1252", 0x58: "cp1252", 0x59: "cp1252", 0x64: "cp852", 0x65: "cp866",
+    0x66: "cp865", 0x67: "cp861", 0x6A: "cp737", 0x6B: "cp857", 0x6C: "cp863", 0x78: "cp950", 0x79: "cp949",
+    0x7A: "cp936", 0x7B: "cp932", 0x7C: "cp874", 0x7D: "cp1255", 0x7E: "cp1256", 0x86: "cp737", 0x87: "cp852",
+    0x88: "cp857", 0x96: "mac-cyrillic", 0x97: "mac-latin2", 0xC8: "cp1250", 0xC9: "cp1251", 0xCA: "cp1254",
+    0xCB: "cp1253", 0xCC: "cp1257",
 }  # fmt: skip
 
 
@@ -50,7 +53,7 @@ def codec(name: str) -> str | None:
     for candidate in ({"65001": "utf-8"}.get(text, text), f"cp{text}"):
         with contextlib.suppress(LookupError, ValueError):  # a null character is a ValueError
             "a".encode(candidate)
-            return candidate
+            return "utf-8" if codecs.lookup(candidate).name == "utf-8" else candidate
     return None
 
 
@@ -82,8 +85,16 @@ def candidates(path: Path | None, given: str | None) -> list[str]:
     """
     if given:
         return [given]
-    found = [] if path is None else [codec(word) for word in _declared(path)]
-    return list(dict.fromkeys([name for name in found if name] + ["utf-8", _ANY, LOSSLESS]))
+    words = [] if path is None else [word.lstrip("\ufffd") for word in _declared(path)]  # of a byte order mark
+    # A .dbf is filled with blanks of one byte, so UTF-16 and UTF-32 are none of its encodings.
+    found = [name for name in map(codec, words) if name and "a".encode(name) == b"a"]
+    return list(dict.fromkeys([*found, "utf-8", _ANY, LOSSLESS]))
+
+
+def says_other_than_utf8(path: Path) -> bool:
+    """Tell whether the files beside a shapefile say first that its texts are in another encoding than UTF-8."""
+    word = next((word for word in _declared(path) if word), "")
+    return bool(word) and not (word.isascii() and codec(word) == "utf-8")
 
 
 def _declared(path: Path) -> Iterator[str]:
@@ -161,6 +172,8 @@ def _each_text(column: pa.Array, convert: Callable[[bytes], str]) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if pc.all(pc.string_is_ascii(column)).as_py() is not False:
+            return column
         raw = column.cast(pa.large_binary()).to_pylist()
         return pa.array([None if value is None else convert(value) for value in raw], pa.large_string())
     if pa.types.is_list(kind):
