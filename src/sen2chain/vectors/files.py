@@ -30,9 +30,9 @@ IN_ZIP = (
 """Suffixes of layers in zip archives; a ``.json`` counts where there is none of these."""
 
 _GDAL_UNPACKS = {".kmz", ".xlsx", ".ods"}  # zip archives that are one document
-# An archive that inflates to more than this many times its size, or has more files, is made to fill a disk or to take long.
+# An archive that inflates to more than this many times its size is made to fill a disk.
 _MOST_INFLATED, _SURELY_FINE = 500, 1 << 30
-_MOST_FILES = 10_000
+_MOST_FILES = 10_000  # in an archive
 # GDAL's Python readers take these for a part of an address, or drop them.
 _MISREAD = re.compile(r"[;?!\t\r\n\ud800-\udfff]")
 _SCHEMA_LOCATION = re.compile(rb"""(?:\w+:)?(?:noNamespaceSchema|schema)Location\s*=\s*(?:"[^"]*"|'[^']*')""")
