@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import logging
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -34,6 +38,7 @@ from sen2chain.store import (
     ImageLedger,
     State,
     held_since,
+    is_locked,
     list_images,
     locked,
     make_folder,
@@ -540,6 +545,47 @@ def test_a_second_process_waits_or_says_who_holds_it_and_a_dead_one_locks_nobody
     with locked(tmp_path, wait=0):
         assert json.loads((tmp_path / ".lock-holder").read_text())["process"] == os.getpid()
     assert not (tmp_path / ".lock-holder").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are the system's there")
+@pytest.mark.parametrize("system", ["without flock", "without fcntl"])
+def test_where_files_have_no_locks_a_file_takes_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, system: str
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if system == "without flock":
+        monkeypatch.setattr("fcntl.flock", missing)
+    else:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr("sen2chain.store.lock._LOOK", 0.01)
+    monkeypatch.setattr("sen2chain.store.lock._SOFT_PATIENCE", 0.2)
+    soft = tmp_path / ".lock-soft"
+    with locked(tmp_path):
+        assert soft.exists()
+        assert is_locked(tmp_path)
+        advice = r"is held by process .* if it is not running any more, remove .*-soft\."
+        for wait in (0, None):
+            with pytest.raises(StoreError, match=advice), locked(tmp_path, wait=wait):
+                pass
+    assert not soft.exists()
+    assert not is_locked(tmp_path)
+    told = [record.getMessage() for record in caplog.records if "no file locks" in record.getMessage()]
+    assert len(told) == 1, "once, and no warning of filelock"
+    assert ("Function not implemented" if system == "without flock" else "this system knows none") in told[0]
+    # Left by a run that was killed: it is waited for no longer than it takes to see that.
+    soft.write_text("", encoding="ascii")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    holder = {"process": gone.pid, "host": socket.gethostname(), "since": "2022-01-01"}
+    (tmp_path / ".lock-holder").write_text(json.dumps(holder), encoding="ascii")
+    monkeypatch.setattr("sen2chain.store.lock._SOFT_PATIENCE", 60)
+    with pytest.raises(StoreError, match=f"held by process {gone.pid} .* remove "), locked(tmp_path):
+        pass
+    soft.unlink()
+    with locked(tmp_path):
+        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from sen2chain.store.folder import COMPILED, ExtractionFolder, sweep
 from sen2chain.store.images import ImageFiles, RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
-from sen2chain.store.lock import held_since, is_locked, locked
+from sen2chain.store.lock import file_lock, held_since, if_left, is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
 from sen2chain.store.resume import NEW, Work, what_is_new
 
@@ -26,7 +26,9 @@ __all__ = [
     "Recognised",
     "State",
     "Work",
+    "file_lock",
     "held_since",
+    "if_left",
     "is_locked",
     "list_images",
     "locked",

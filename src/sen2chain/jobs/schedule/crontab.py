@@ -22,6 +22,7 @@ from sen2chain.atomic import writing
 from sen2chain.errors import ScheduleError
 from sen2chain.jobs.names import is_name
 from sen2chain.jobs.schedule.command import mark
+from sen2chain.store import file_lock, if_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,11 +293,11 @@ def _alone() -> Iterator[None]:
     file = settings.cache_dir() / "crontab.lock"
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(file, thread_local=False)
+        lock = file_lock(file)
         try:
             lock.acquire(timeout=_PATIENCE)
         except filelock.Timeout:
-            raise ScheduleError(f"Another process holds {file}; try again when it is done.") from None
+            raise ScheduleError(f"Another process holds {file}; try again when it is done{if_left(lock)}.") from None
     try:
         yield
     finally:
