@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -485,3 +486,37 @@ def test_an_interruption_while_the_program_starts_is_one_line(command: list[str]
     assert process.returncode == 130
     assert process.stderr.startswith("sen2chain: Interrupted.")
     assert process.stderr.count("\n") == 1
+
+
+def test_an_interruption_after_everything_leaves_the_exit_code() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from sen2chain.cli import run\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT): kill(me, number)\n"
+        "last = Last()\n"
+        "sys.exit(run())"
+    )
+    words = [sys.executable, "-c", code, "--version"]
+    process = subprocess.run(words, capture_output=True, check=False)  # noqa: S603  # our own interpreter
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_standard_streams_works(command: list[str], tmp_path: Path, closed: str) -> None:
+    out = tmp_path / "out"
+    code = "import sys; from sen2chain.cli import run; sys.exit(run())"
+    line = shlex.join([sys.executable, "-c", code, *command[:-1], str(out), *on(CLEAR)])
+    process = subprocess.run(f"{line} {closed}", shell=True, capture_output=True, check=False)  # noqa: S602  # a shell closes them
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert len(list(out.rglob("*.csv"))) == 1
+
+
+def test_too_little_memory_is_one_sentence(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sen2chain.timeseries.series.select", full)
+    result = run(*command, *on(CLEAR))
+    assert result.exit_code == 1
+    assert "memory does not suffice" in sentence(result)

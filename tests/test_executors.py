@@ -433,6 +433,14 @@ def test_a_scheduler_lost_in_the_middle_ends_the_run_with_one_sentence(
             list(results)
 
 
+def test_an_address_that_is_not_one_is_refused_before_a_client_is_made(
+    season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("a client that hangs when it ends"))
+    with pytest.raises(ExecutorError, match=r"No Dask scheduler answers at foo \(missing port number"):
+        series(season, scheduler="foo").run()
+
+
 def test_a_scheduler_that_does_not_answer_is_named(season: demo.DemoArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(ExecutorError, match=r"No Dask scheduler answers at tcp://127.0.0.1:1 .*check the address"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sen2chain import settings
-from sen2chain.errors import LibraryError
+from sen2chain.errors import LibraryError, RequestError
 from sen2chain.settings import cache_dir, home, paths
 
 
@@ -41,6 +41,17 @@ def test_a_relative_home_does_not_move_with_the_current_folder(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "disk")
     assert home() == tmp_path / "disk" / "sen2chain_data"
+
+
+def test_a_current_folder_that_is_gone_matters_only_to_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert settings.absolute(tmp_path) == tmp_path
+    with pytest.raises(RequestError, match="current folder is gone, so 'x' cannot be found"):
+        settings.absolute("x")
 
 
 def test_cache_follows_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,14 @@ def absolute(path: str | Path, start: Path | None = None) -> Path:
     path = Path(text)
     with contextlib.suppress(RuntimeError):  # "~name" without such a user is then a folder that does not exist
         path = path.expanduser()
-    return (start or Path.cwd()) / path
+    if path.is_absolute():
+        return path
+    try:
+        return (start or Path.cwd()) / path
+    except FileNotFoundError:
+        raise RequestError(
+            f"The current folder is gone, so {text!r} cannot be found; pass it from the root on."
+        ) from None
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
@@ -211,11 +218,13 @@ def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
     OSError
         If it is not a file, is larger, or cannot be read.
     """
+    content = bytearray()
     with open_regular(path) as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
-    return content
+        while part := file.read(1 << 20):  # asked for at once, memory for the largest file would be taken
+            content += part
+            if len(content) > largest:
+                raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
+    return bytes(content)
 
 
 def is_young(facts: os.stat_result) -> bool:

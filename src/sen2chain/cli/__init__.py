@@ -37,6 +37,7 @@ def run() -> int:
     # The first to be registered runs last. From there on nothing is left to be interrupted, and the interpreter, which
     # gives up its handlers then, would let the signal kill the process in the place of its exit code.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    _open_streams()
     try:
         from sen2chain.cli.group import main
 
@@ -56,3 +57,14 @@ def run() -> int:
         # The reader has seen enough; nothing more can be written, not even at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code if isinstance(code, int) else 0 if code is None else EXIT_ERROR
+
+
+def _open_streams() -> None:
+    """Open what the process was started without (`>&-`), so that no file of ours is taken for standard output."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # an open file, for good
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # as above

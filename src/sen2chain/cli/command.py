@@ -76,6 +76,10 @@ class Command(click.Command):
             if ctx.params.get("debug"):
                 raise
             fail(f"{INTERRUPTED} {self._interrupted}".rstrip(), EXIT_INTERRUPTED)
+        except MemoryError:
+            if ctx.params.get("debug"):
+                raise
+            fail("The memory does not suffice; free some, or use fewer --workers.")
         except BrokenPipeError:
             sys.exit(EXIT_ERROR)  # the reader has seen enough
         except OSError as error:

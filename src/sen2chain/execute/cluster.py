@@ -96,12 +96,21 @@ class Cluster:
         except ImportError as error:
             raise ExecutorError("Dask is not installed; install sen2chain with its extra, sen2chain[dask].") from error
         if self.scheduler is None:
-            address = stack.enter_context(
-                distributed.LocalCluster(n_workers=self.count, threads_per_worker=1, dashboard_address=":0")
-            )
+            try:
+                address = stack.enter_context(
+                    distributed.LocalCluster(n_workers=self.count, threads_per_worker=1, dashboard_address=":0")
+                )
+            except RuntimeError as error:  # a worker imports a script anew, and would run it again
+                raise ExecutorError(
+                    f"Dask's workers do not start ({error}); in a script, put what runs below "
+                    'if __name__ == "__main__":.'
+                ) from error
         else:
             address = self.scheduler
         try:
+            if self.scheduler is not None:
+                # A client of an address that is none hangs when it ends.
+                distributed.comm.addressing.resolve_address(self.scheduler)
             client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ExecutorError(

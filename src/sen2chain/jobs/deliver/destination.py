@@ -39,6 +39,7 @@ _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]")
 _WITH_SERVER = {
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "ftp", "ftps", "sftp", "ssh", "smb", "http", "https",
 }  # fmt: skip
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]{0,5})?")
 _QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _ALIAS = re.compile(r"~[0-9a-f]{12}")
 _SHAPE = "user@server:path/to/destination"
@@ -271,6 +272,13 @@ def _parse_url(text: str, shown: str) -> Folder | Bucket:
         raise DeliveryError(f"{shown} keeps nothing for others; write a server, a folder or a store.")
     if rest.startswith("/") and scheme.lower() in _WITH_SERVER:
         raise DeliveryError(f"{shown} names no server or bucket; write it after the two slashes.")
+    named = re.split(r"[/?]", rest.rpartition("@")[2], maxsplit=1)[0]
+    is_arn = named.startswith("arn:") and scheme.lower() in OBJECT_STORES  # the only names of buckets with a colon
+    if "%40" in named or not (is_arn or _HOST_AND_PORT.fullmatch(named)):
+        raise DeliveryError(
+            f"{shown} has a login, or a : without the number of a port, in the place of its server; write "
+            f"{scheme}://user:password@server/folder."
+        )
     # A / or ? inside a password ends it: the part before would be taken for a server and looked up.
     server = re.split(r"[/?]", rest, maxsplit=1)[0]
     before = rest.rpartition("@")[0]
