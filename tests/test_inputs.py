@@ -19,7 +19,8 @@ import pytest
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.execute import cluster, executors
-from sen2chain.store import Entry, ImageLedger, State
+from sen2chain.settings import open_regular
+from sen2chain.store import Entry, ImageLedger, State, inputs
 from sen2chain.store.inputs import _look, _parts
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def test_it_is_noticed_on_a_cluster_too(
     (band,) = one.rglob(FILES["band"])
     content = other_content(one, another, "band")
     disturbed(monkeypatch, one, lambda: put(band, content), "before", cluster)
-    options: dict[str, Any] = {"processes": False, "n_workers": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"processes": False, "n_workers": 1, "dashboard_address": ":0"}
     with distributed.Client(set_as_default=False, **options) as client:  # type: ignore[no-untyped-call]
         assert compil_of(archive, tmp_path / "extraction", executor=client).extract_data().changed == 1
 
@@ -345,6 +346,26 @@ def test_a_dry_run_says_why_images_are_to_be_extracted(archive: demo.DemoArchive
     compil_of(archive, tmp_path / "extraction", **mine).extract_data()
     other = compil_of(archive, tmp_path / "extraction", indices=["MINE=B04/B08"]).extract_data(getstat=False)
     assert other.notes == [f"{len(found)} images to be extracted: their formula is another one."]
+
+
+def test_a_young_zip_file_is_read_once_for_all_that_lies_in_it(
+    archive: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = products(archive)[0]
+    shutil.make_archive(str(tmp_path / "safe" / product.name), "zip", product.parent, product.name)
+    (task,) = TimeSeries(archive.layer, ["NDVI"], safe=tmp_path / "safe", quiet=True).plan.tasks
+    opened: list[str] = []
+
+    def noted(path: str) -> Any:
+        opened.append(path)
+        return open_regular(path)
+
+    monkeypatch.setattr(inputs, "open_regular", noted)
+    files = inputs.Inputs()
+    files.note(task)
+    assert opened == [str(tmp_path / "safe" / f"{product.name}.zip")]
+    assert files.changed(task, digest=False) == {}
+    assert len(opened) == 2
 
 
 def test_a_zipped_product_is_known_by_its_archive(tmp_path: Path) -> None:

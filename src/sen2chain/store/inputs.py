@@ -83,9 +83,10 @@ class Inputs:
 
     def note(self, task: Task) -> None:
         """Look at all files of a task again, just before it is read."""
+        hashed: dict[str, str] = {}
         for location in _all_locations(task):
             self._digests.pop(location, None)
-            self._stamps[location] = _look(location)
+            self._stamps[location] = _look(location, hashed=hashed)
 
     def changed(self, task: Task, *, digest: bool = True) -> dict[str, bool]:
         """Return which files of a task are not what they were when it was noted, after its rows are in.
@@ -103,11 +104,12 @@ class Inputs:
             Location -> whether there is still a file.
         """
         found = {}
+        hashed: dict[str, str] = {}
         for location in _all_locations(task):
             before = self._stamp(location)
             if digest and not before.content and before.size != _ABSENT:
                 self._stamps[location] = replace(before, content=self._digest(location))
-            now = _look(location, whole=before.is_young)
+            now = _look(location, whole=before.is_young, hashed=hashed)
             same = (now.size, now.time, now.status) == (before.size, before.time, before.status)
             if not same or (before.is_young and now.content != before.content):
                 found[location] = now.size != _ABSENT
@@ -208,16 +210,30 @@ class Inputs:
         return self._digests[location]
 
 
-def _look(location: str, *, whole: bool | None = None) -> _Stamp:
-    """Look at a file; the SHA-256 of its content is added where it is young, or as `whole` says."""
+def _look(location: str, *, whole: bool | None = None, hashed: dict[str, str] | None = None) -> _Stamp:
+    """Look at a file.
+
+    Parameters
+    ----------
+    location
+        The file.
+    whole
+        Whether the SHA-256 of its content is added; None adds it where the file is young.
+    hashed
+        File -> its SHA-256, kept from one location to the next, since all of a zipped product lie in one file.
+    """
     name = os.path.basename(location)  # noqa: PTH119  # thousands of texts, some of them no paths
     try:
-        facts = os.stat(file_of(location))  # noqa: PTH116
+        file = file_of(location)
+        facts = os.stat(file)  # noqa: PTH116
     except OSError:
         return _Stamp(name, _ABSENT, 0)
     if whole is None:
         whole = is_young(facts)
-    content = _sha256(location) if whole else ""
+    content = ""
+    if whole:
+        hashed = {} if hashed is None else hashed
+        content = hashed[file] = hashed.get(file) or _sha256(file)
     return _Stamp(name, facts.st_size, facts.st_mtime_ns, content, facts.st_ctime_ns)
 
 
