@@ -215,6 +215,18 @@ def test_numbers_of_every_size(tmp_path: Path) -> None:
         assert layer.attributes.iloc[1].isna().all()
 
 
+def test_numbers_that_no_reader_of_geojson_takes(tmp_path: Path) -> None:
+    values: list[Any] = [2**63, -(2**62) - 1, 10**25, '"7": 9223372036854775808,', 1]
+    path = geojson(tmp_path / "l.geojson", *({"n": value} for value in values))
+    path.write_text(path.read_text().replace("11.4", "1e400", 1))
+    layer = read_layer(path)
+    assert layer.attributes["n"].tolist() == [str(value) for value in values]
+    assert layer.empty == (4,)
+    path = geojson(tmp_path / "f.geojson", {"n": 1e300, "m": -1}, {"n": 2.5, "m": 2**63 - 1})
+    assert read_layer(path).attributes["n"].tolist() == [1e300, 2.5]
+    assert read_layer(path).attributes["m"].tolist() == [-1, 2**63 - 1]
+
+
 def test_numbers_of_odd_types() -> None:
     table = frame(long=np.array([1.5, 2], dtype=np.longdouble), sparse=pd.arrays.SparseArray([0, 1]))
     assert [str(kind) for kind in read_layer(table).attributes.dtypes] == ["float64", "int64"]
@@ -321,6 +333,36 @@ def test_archives_as_people_make_them(tmp_path: Path) -> None:
     assert len(read_layer(zipped(tmp_path / "g.gdb.zip", base))) == 1
     with pytest.raises(LayerError, match=r"the archive has no layer in it, but x\.qmd, readme\.txt;"):
         read_layer(zipped(tmp_path / "none.zip", junk))
+
+
+def test_archives_of_other_formats_and_in_capitals(tmp_path: Path) -> None:
+    table = frame(a=[1, 2])
+    for name in ("p.parquet", "q.feather", "s.shp"):
+        (table.to_parquet if "p" in name[0] else table.to_feather if "q" in name[0] else table.to_file)(tmp_path / name)
+    kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    several = zipped(tmp_path / "several.zip", kept | {"r.pq": kept["p.parquet"]})
+    with pytest.raises(LayerError, match=r"has several layers \(.*\); name one of them"):
+        read_layer(several)
+    for name in "pqrs":
+        assert read_layer(several, layer=name).attributes["a"].tolist() == [1, 2]
+    capitals = {name.replace("s.dbf", "S.DBF"): content for name, content in kept.items() if name.startswith("s.")}
+    assert read_layer(zipped(tmp_path / "capitals.zip", capitals)).attributes["a"].tolist() == [1, 2]
+    frame(a=["x", "y"]).to_file(tmp_path / "g.gdb", driver="OpenFileGDB")
+    assert len(read_layer(zipped(tmp_path / "bare.gdb.zip", parts(tmp_path / "g.gdb")))) == 2
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".csv", ".kml", ""])
+@pytest.mark.parametrize(
+    ("driver", "own"),
+    [("GPKG", "gpkg"), ("SQLite", "db"), ("GeoJSON", "json"), ("FlatGeobuf", "fgb"), ("KML", "kml"), ("GML", "gml")],
+)
+def test_a_name_of_another_format(tmp_path: Path, driver: str, own: str, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    frame(a=[1, 2]).to_file(tmp_path / f"layer.{own}", driver=driver)
+    (tmp_path / f"layer.{own}").rename(tmp_path / "in" / f"l{suffix}")
+    layer = read_layer(tmp_path / "in" / f"l{suffix}")
+    assert (len(layer), layer.name) == (2, "l")
+    assert list(parts(tmp_path / "in")) == [f"l{suffix}"]
 
 
 def test_a_file_is_what_its_bytes_say(tmp_path: Path) -> None:

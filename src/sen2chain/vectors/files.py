@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sen2chain.vectors.formats import Kind, RefusedError, check_folder, kind_of, side_files
+from sen2chain.vectors.formats import Kind, RefusedError, check_folder, kind_of, right_suffix, side_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 IN_ZIP = (
     ".shp", ".gpkg", ".geojson", ".fgb", ".kml", ".gml", ".parquet", ".geoparquet", ".tab", ".mif", ".gpx", ".sqlite",
-    ".geojsonl", ".topojson",
+    ".geojsonl", ".topojson", ".pq", ".feather", ".arrow",
 )  # fmt: skip
 """Suffixes of layers in zip archives; a ``.json`` counts where there is none of these."""
 
@@ -73,21 +73,21 @@ def opened(path: Path) -> Iterator[list[VectorFile]]:
 
         if path.is_dir():
             check_folder(path)
-            yield [VectorFile(_linked(path, scratch), None, "")]
+            yield [VectorFile(_linked(path, None, scratch), None, "")]
             return
         kind = kind_of(path)
         if kind == "zip" and path.suffix.lower() not in _GDAL_UNPACKS:
-            yield _unpacked(path, scratch())
+            yield _unpacked(path, scratch)
         else:
             if _writes_when_read(path, kind):
                 path = _copied(path, scratch())
                 kind = kind_of(path, ours=True)
-            yield [VectorFile(_linked(path, scratch), kind, "")]
+            yield [VectorFile(_linked(path, kind, scratch), kind, "")]
 
 
 def _writes_when_read(path: Path, kind: Kind) -> bool:
     if kind != "sqlite":
-        return kind == "xml" and path.suffix.lower() not in {".kml", ".gpx"}
+        return kind == "xml" and right_suffix(path, kind).lower() not in {".kml", ".gpx"}
     with path.open("rb") as file:
         # https://www.sqlite.org/fileformat.html: bytes 18 and 19 are 2 in write-ahead mode.
         return 2 in file.read(20)[18:20]
@@ -113,22 +113,26 @@ def _keep_home(folder: Path) -> None:
             stream.write(_SCHEMA_LOCATION.sub(lambda match: b" " * len(match[0]), head))
 
 
-def _linked(path: Path, scratch: Callable[[], Path]) -> Path:
+def _linked(path: Path, kind: Kind | None, scratch: Callable[[], Path]) -> Path:
     """Return a path of a file that GDAL's readers understand: its own, or that of a link."""
     misnamed = os.name != "nt" and _MISREAD.search(str(path.absolute()))
     projection = _projection_in_utf8(path)
-    if not misnamed and not projection:
+    name = path.stem + right_suffix(path, kind)
+    if not misnamed and not projection and name == path.name:
         return path
     folder = scratch()
     for file in [path] if path.is_dir() else side_files(path):
-        place = folder / _MISREAD.sub("_", file.name)
+        if file.name.startswith(path.name):
+            place = folder / _MISREAD.sub("_", name + file.name[len(path.name) :])
+        else:
+            place = folder / _MISREAD.sub("_", file.name)
         if file.suffix.lower() == ".prj" and projection:
             place.write_bytes(projection)
         elif os.name == "nt":
             shutil.copyfile(file, place)  # a link takes rights there
         else:
             place.symlink_to(file.absolute())
-    return folder / _MISREAD.sub("_", path.name)
+    return folder / _MISREAD.sub("_", name)
 
 
 def _projection_in_utf8(path: Path) -> bytes | None:
@@ -143,8 +147,9 @@ def _projection_in_utf8(path: Path) -> bytes | None:
     return None
 
 
-def _unpacked(path: Path, folder: Path) -> list[VectorFile]:
+def _unpacked(path: Path, scratch: Callable[[], Path]) -> list[VectorFile]:
     """Unpack the layers of a zip archive, each into a folder of its own."""
+    folder = scratch()
     with zipfile.ZipFile(path) as archive:
         members = {PurePosixPath(info.filename.replace("\\", "/")): info for info in archive.infolist()}
         members = {
@@ -166,13 +171,14 @@ def _unpacked(path: Path, folder: Path) -> list[VectorFile]:
             target = place / _MISREAD.sub("_", name.name)
             (target if is_folder else place).mkdir(parents=True)
             for part in parts:
-                to = target / part.name if is_folder else place / _MISREAD.sub("_", part.name)
+                # The files of a shapefile have one stem, which may be written in capitals in some of them.
+                own = part.name if is_folder else name.stem + part.name[len(name.stem) :]
+                to = (target if is_folder else place) / _MISREAD.sub("_", own)
                 with archive.open(members[part]) as source, to.open("wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
             _keep_home(place)
-            if not is_folder and (projection := _projection_in_utf8(target)):
-                target.with_suffix(".prj").write_bytes(projection)
-            files.append(VectorFile(target, None if is_folder else kind_of(target, ours=True), str(name)))
+            kind = None if is_folder else kind_of(target, ours=True)
+            files.append(VectorFile(_linked(target, kind, scratch), kind, str(name)))
         return files
 
 
@@ -183,6 +189,10 @@ def _layers(members: Mapping[PurePosixPath, object]) -> dict[PurePosixPath, list
         for parent in name.parents:
             if parent.suffix.lower() == ".gdb":
                 found.setdefault(parent, []).append(name)
+    if not found and (tables := [name for name in members if name.suffix.lower() == ".gdbtable"]):
+        # Of a geodatabase, only the content of its folder was packed.
+        parent = tables[0].parent
+        found[parent / "geodatabase.gdb"] = [name for name in members if name.parent == parent]
     inside = {part for parts in found.values() for part in parts}
     # Folder and beginning, up to any dot -> files: those of a layer have its stem, and more behind it.
     beginning: defaultdict[tuple[PurePosixPath, str], list[PurePosixPath]] = defaultdict(list)

@@ -51,6 +51,19 @@ _OWN_TABLES = re.compile(
 )
 
 
+_MARKUP = re.compile(rb"<(?:\w+:)?(kml|gpx)\b", re.IGNORECASE)
+# Suffixes that tell GDAL's drivers the truth; under another one, that of another format, they may not look inside.
+_SUFFIXES = {
+    ".gpkg": {".gpkg", ".gpkx"},
+    ".sqlite": {".sqlite", ".sqlite3", ".db", ".spatialite"},
+    ".json": {".json", ".geojson", ".geojsonl", ".geojsons", ".jsonl", ".ndjson", ".topojson"},
+    ".fgb": {".fgb"},
+    ".kml": {".kml"},
+    ".gpx": {".gpx"},
+    ".gml": {".gml", ".xml"},
+}
+
+
 class RefusedError(ValueError):
     """A file that is not read, and why."""
 
@@ -93,6 +106,30 @@ def kind_of(path: Path, *, ours: bool = False) -> Kind:
         _check_json(path)
         return "json"
     return "xml" if start == b"<" else "other"
+
+
+def right_suffix(path: Path, kind: Kind | None) -> str:
+    """Return a suffix by which GDAL's drivers know what a file is: its own, where that is not another format's.
+
+    Parameters
+    ----------
+    path, kind
+        The file, and what `kind_of` says of it; None for a folder.
+    """
+    if kind not in {"sqlite", "json", "xml", "other"}:
+        return path.suffix
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if kind == "sqlite":
+        wanted = ".gpkg" if head[68:70] == b"GP" else ".sqlite"  # the application's id
+    elif kind == "xml":
+        found = _MARKUP.search(head)
+        wanted = f".{found[1].decode().lower()}" if found else ".gml"
+    elif kind == "json":
+        wanted = ".json"
+    else:
+        wanted = ".fgb" if head.startswith(b"fgb\x03") else path.suffix
+    return path.suffix if path.suffix.lower() in _SUFFIXES.get(wanted, ()) else wanted
 
 
 def side_files(path: Path) -> list[Path]:

@@ -39,6 +39,8 @@ _AS_TEXT: dict[str, Any] = (
 )
 _NO_FID = "OGC_FID"  # what GDAL calls ids that are no column of the file
 _LISTED = 30  # layers that a message names
+ARROW_KINDS = ("parquet", "arrow")
+"""Kinds of files that GDAL does not read, of one layer each."""
 _SUFFIXES_OF_TEXT = {".csv", ".tsv", ".txt"}
 
 
@@ -60,12 +62,28 @@ class Read:
     """Positions of features whose rings were not closed, and are."""
     notes: tuple[str, ...] = ()
     """Sentences on how it was read."""
-    several: str = ""
-    """The layer's name, where the file has several with geometry."""
 
 
-def read_ogr(path: Path, files: Sequence[VectorFile], layer: str | None, encoding: str | None) -> Read:
+def read_ogr(file: VectorFile, layer: str, encoding: str | None, label: str) -> Read:
     """Read one layer of a file.
+
+    Parameters
+    ----------
+    file, layer
+        A file that readers may open, and the layer in it, see `choose_layer`.
+    encoding
+        Python's name of the encoding of texts; None finds out.
+    label
+        The layer, for messages.
+    """
+    meta, table, note = _read_table(file, layer, encoding, label)
+    read = _read_of(file, meta, table, layer)
+    read.notes = (note,) if note else ()
+    return read
+
+
+def choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) -> tuple[VectorFile, str, str]:
+    """Choose a layer.
 
     Parameters
     ----------
@@ -75,29 +93,24 @@ def read_ogr(path: Path, files: Sequence[VectorFile], layer: str | None, encodin
         The files that readers may open, see `sen2chain.vectors.files`.
     layer
         Name of the layer; needed where there are several with geometry.
-    encoding
-        Python's name of the encoding of texts; None finds out.
+
+    Returns
+    -------
+    tuple
+        The file, its layer to read, and the layer's name where there are several with geometry, else an empty text.
 
     Raises
     ------
     LayerError
         If the layer is not there, or there are several.
     """
-    file, chosen, several = _choose_layer(path, files, layer)
-    meta, table, note = _read_table(file, chosen, encoding, f"The layer {path}")
-    read = _read_of(file, meta, table, chosen)
-    read.notes = (note,) if note else ()
-    read.several = several
-    return read
-
-
-def _choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) -> tuple[VectorFile, str, str]:
-    """Return the file and its layer to read, and its name where there are several with geometry."""
     found: list[tuple[str, Any, VectorFile, str]] = []
     faults: list[Exception] = []
     for file in files:
         try:
-            layers = pyogrio.list_layers(file.path)
+            layers: Any = [(file.path.stem, "any")]
+            if file.kind not in ARROW_KINDS:  # GDAL may lack the drivers of those
+                layers = pyogrio.list_layers(file.path)
         except (RuntimeError, ValueError) as error:  # of several files in an archive some may be no layers
             faults.append(error)
             continue
@@ -120,7 +133,7 @@ def _choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) ->
     else:
         # A link stands for a file whose name GDAL's readers do not understand.
         named = [item for item in found if item[0] == layer]
-        named = named or [item for item in found if len(found) == 1 and layer == path.stem]
+        named = named or [item for item in found if len(found) == 1 and layer in {path.stem, Path(path.stem).stem}]
         if not named:
             raise LayerError(f"{path} has no layer {layer!r}; it has {listing}.")
         chosen = named[0]

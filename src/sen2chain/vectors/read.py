@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +30,10 @@ from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, 
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
 from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
-from sen2chain.vectors.files import IN_ZIP, opened
+from sen2chain.vectors.files import IN_ZIP, VectorFile, opened
 from sen2chain.vectors.layer import Layer, of_features
-from sen2chain.vectors.ogr import Read, geometries, read_ogr
+from sen2chain.vectors.numbers import has_rounded_numbers, with_readable_numbers
+from sen2chain.vectors.ogr import ARROW_KINDS, Read, choose_layer, geometries, read_ogr
 from sen2chain.vectors.repair import repair
 from sen2chain.vectors.text import check_encoding
 
@@ -224,19 +226,34 @@ def _of_frame(frame: gpd.GeoDataFrame | gpd.GeoSeries | pd.DataFrame) -> Read:
 
 def _read_file(path: Path, layer: str | None, encoding: str | None) -> tuple[str, Read]:
     """Read one layer of a file: its stem for result files, and what is in it."""
-    with recorded_warnings() as remarks, opened(path) as files:
-        if len(files) == 1 and files[0].kind in {"parquet", "arrow"}:
-            stem, read = _stem(path), _read_arrow_file(files[0].path, files[0].kind)
-            if layer not in {None, stem, path.stem, files[0].path.stem}:
-                raise LayerError(f"{path} has no layer {layer!r}; it has one, leave the name out.")
-        else:
-            _check_complete(files[0].path)
-            read = read_ogr(path, files, layer, encoding)
-            stem = f"{_stem(path)}-{read.several}" if read.several else _stem(path)
+    with recorded_warnings() as remarks, opened(path) as files, tempfile.TemporaryDirectory(prefix="sen2chain-") as own:
+        found: tuple[str, Read] | Exception
+        try:
+            found = _read_files(path, files, layer, encoding)
+        except (RuntimeError, ValueError) as error:
+            found = error
+        if isinstance(found, Exception) or has_rounded_numbers(found[1].attributes):
+            mended = with_readable_numbers(files, Path(own))
+            if mended:
+                found = _read_files(path, mended, layer, encoding)
+            elif isinstance(found, Exception):
+                raise found
     for remark in remarks:
         # GDAL's remarks on odd files; what matters for results (rings, CRS) is looked at here.
         logger.info("%s: %s", path, remark.message)
-    return stem, read
+    return found
+
+
+def _read_files(path: Path, files: Sequence[VectorFile], layer: str | None, encoding: str | None) -> tuple[str, Read]:
+    """Read one layer of what readers may open."""
+    file, own, several = choose_layer(path, files, layer)
+    if file.kind == "shapefile":
+        _check_complete(file.path)
+    if file.kind in ARROW_KINDS:
+        read = _read_arrow_file(file.path, file.kind)
+    else:
+        read = read_ogr(file, own, encoding, f"The layer {path}")
+    return f"{_stem(path)}-{several}" if several else _stem(path), read
 
 
 def _read_arrow_file(path: Path, kind: str) -> Read:
@@ -294,11 +311,10 @@ def _with_readable_geometry(path: Path, kind: str) -> tuple[io.BytesIO, tuple[in
 
 def _check_complete(path: Path) -> None:
     """Refuse a truncated shapefile, whose missing shapes GDAL gives as null geometries without a word."""
-    if path.suffix.lower() == ".shp" and path.is_file():
-        with path.open("rb") as file:
-            words = int.from_bytes(file.read(28)[24:], "big")  # the header tells the length in 16-bit words
-        if path.stat().st_size < 2 * words:
-            raise ValueError("the file is truncated")
+    with path.open("rb") as file:
+        words = int.from_bytes(file.read(28)[24:], "big")  # the header tells the length in 16-bit words
+    if path.stat().st_size < 2 * words:
+        raise ValueError("the file is truncated")
 
 
 @contextlib.contextmanager
