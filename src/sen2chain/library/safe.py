@@ -32,6 +32,12 @@ _RASTER = re.compile(
 )
 # ESA's names of bands begin with the tile and the sensing time of their product.
 _STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<day>[0-9]{8})T(?P<time>[0-9]{6})_", re.IGNORECASE)
+# What an unfinished download or a copy of a raster is called.
+_LIKE_RASTER = re.compile(
+    r"GRANULE/[^/]+/IMG_DATA/R(?P<metres>10|20)m/"
+    r"(?P<name>[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m(?!\.tiff?\Z)[^/]*)(?<!\.aux\.xml)",
+    re.IGNORECASE,
+)
 METADATA = "MTD_MSIL2A.xml"
 """Name of the file that says what a product is."""
 MANIFEST = "manifest.safe"
@@ -87,10 +93,13 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     except READ_ERRORS as error:
         raise UnreadableError(f"The product {path} cannot be read ({why(error)}).") from error
     granules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    others = set()
+    others, odd = set(), {}
     for name in sorted(files):
         match = _RASTER.fullmatch(name)
         if match is None:
+            like = _LIKE_RASTER.fullmatch(name)
+            if like and _RESOLUTION.get(like["band"].upper()) == like["metres"]:
+                odd[like["band"].upper()] = like["name"]
             continue
         # Some baselines have the probability under both names; the newer one is the documented one.
         band = "CLDPRB" if match["cloud"] else match["band"].upper()
@@ -103,6 +112,9 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
     _check_names(path, bands.values(), product)
     remark = _why_no_band(path, files, others) if others or not bands else ""
+    for band, name in odd.items():
+        if band not in bands:
+            remark = f"{name} in {path.name} is not called like a finished raster, which ends in .jp2"
     return SafeParts(files.get(METADATA), files.get(MANIFEST), bands, remark, left_out)
 
 
