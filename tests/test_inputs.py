@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
-SCENE = demo.Scene(size=90, parcels=8, overpasses=demo.season(4), bands=("B04", "B08", "SCL", "CLDPRB"))
+SCENE = demo.Scene(
+    size=90, parcels=8, tiles=("32TPS",), overpasses=demo.season(4), bands=("B04", "B08", "SCL", "CLDPRB")
+)
 FILES = {
     "band": "*_B04_10m.jp2", "mask": "*_SCL_20m.jp2", "metadata": "MTD_MSIL2A.xml", "cldprb": "MSK_CLDPRB_20m.jp2",
 }  # fmt: skip
