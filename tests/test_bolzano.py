@@ -241,7 +241,9 @@ def test_rows_do_not_depend_on_format_or_crs(bolzano: Path, layer: str, rule: st
     first = reference_rows(bolzano, rule)
     other = extract(bolzano / "vectors" / layer, bolzano, pixels=rule)
     for index, want in first.items():
-        pd.testing.assert_frame_equal(other.data[index], want, check_exact=True)
+        # Only a GeoPackage has ids of its own.
+        rows = other.data[index].drop(columns="attr_fid", errors="ignore")
+        pd.testing.assert_frame_equal(rows, want.drop(columns="attr_fid"), check_exact=True)
 
 
 @functools.cache

@@ -94,11 +94,16 @@ def products(archive: demo.DemoArchive) -> list[Path]:
 
 
 def hidden(product: Path) -> Path:
-    return product.rename(product.with_name(product.name.replace(".SAFE", ".HIDDEN")))
+    """Take a product out of its folder of L2A/<TILE>/ and out of the archive."""
+    elsewhere = product.parents[4] / "elsewhere" / product.parent.name
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    return product.rename(elsewhere / product.name)
 
 
 def shown(product: Path) -> Path:
-    return product.rename(product.with_name(product.name.replace(".HIDDEN", ".SAFE")))
+    """Bring a hidden product back."""
+    (l2a,) = product.parents[2].glob("*/data/L2A")
+    return product.rename(l2a / product.parent.name / product.name)
 
 
 # ------------------------------------------------------------------------------------------------ what the original did
@@ -312,7 +317,7 @@ def test_only_what_is_new_is_extracted(archive: demo.DemoArchive, tmp_path: Path
     assert second.images == 1
     assert second.kept == first.images + first.empty
     (added,) = set(raw_files(series)) - set(names)
-    assert late.name.removesuffix(".HIDDEN") in added
+    assert late.name.removesuffix(".SAFE") in added
 
 
 def test_the_order_of_arrival_does_not_matter(
