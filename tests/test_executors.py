@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from sen2chain.execute import task as task_room
 from sen2chain.execute.cluster import Cluster, Job
 from sen2chain.execute.executors import Serial, Threads
 from sen2chain.execute.task import TaskResult
-from sen2chain.parallel import ahead
+from sen2chain.parallel import ahead, closed, in_threads
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
@@ -502,6 +503,29 @@ def test_no_more_is_submitted_than_may_wait() -> None:
     for k, item in enumerate(stream):
         assert item == k
         assert len(begun) == min(k + 3, 10)
+
+
+@pytest.mark.parametrize("how", ["forgotten", "closed"])
+def test_only_who_closes_results_waits_for_their_threads(how: str) -> None:
+    """A forgotten generator may be collected by a thread that its own threads wait for, as while kernels compile."""
+    gate, done = threading.Event(), []
+
+    def work(k: int) -> int:
+        if k:
+            gate.wait(2)
+            done.append(k)
+        return k
+
+    if how == "closed":
+        with closed(in_threads(work, range(9), 2)) as results:
+            assert next(results) == 0
+        assert done
+    else:
+        forgotten = in_threads(work, range(9), 2)
+        assert next(forgotten) == 0
+        del forgotten
+        assert not done
+    gate.set()
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import RequestError
-from sen2chain.parallel import in_threads, memory, workers
+from sen2chain.parallel import closed, in_threads, memory, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,10 +72,12 @@ def write_csv(
             file.write(csv_header(schema))
         # Numbers become texts in all threads while the next rows are gathered.
         pieces = (piece for table in tables for piece in table.combine_chunks().to_batches(_ROWS_PER_TEXT))
-        for count, lines in in_threads(lambda piece: (piece.num_rows, text_of(csv_lines(piece))), pieces, workers()):
-            with writing(path):
-                file.write(lines)
-            rows += count
+        texts = in_threads(lambda piece: (piece.num_rows, text_of(csv_lines(piece))), pieces, workers())
+        with closed(texts):
+            for count, lines in texts:
+                with writing(path):
+                    file.write(lines)
+                rows += count
     return rows
 
 

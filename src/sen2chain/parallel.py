@@ -9,15 +9,17 @@ import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
+G = TypeVar("G", bound="Generator[Any, None, None]")
 
 _NAME = "sen2chain"
+_own = threading.local()  # `closes`: whether this thread is closing a generator that it may wait for
 _filters = threading.RLock()
 # Version 2 of control groups, and version 1, which has a tree for each controller.
 _LIMITS = {"": ("", "memory.max"), "memory": ("memory", "memory.limit_in_bytes")}
@@ -82,17 +84,41 @@ def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:
         yield waiting.popleft()
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
     """Do the same to many items in threads, and yield the results in order.
 
-    Only as many results wait as there are threads, so that memory does not grow with the number of items.
+    Only as many results wait as there are threads, so that memory does not grow with the number of items. When not all
+    results are taken, `closed` ends the threads and waits for them.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
+    wait = True
     try:
         for future in ahead((pool.submit(work, item) for item in items), lambda: threads):
             yield future.result()
+    except GeneratorExit:
+        # A generator that nobody closes is collected at any time, in any thread: in one of its own, or in one that
+        # holds a lock which they wait for. To wait for them there would be for ever.
+        wait = getattr(_own, "closes", False)
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def closed(results: G) -> Iterator[G]:
+    """Close a generator of results of threads at the end, however that comes, and wait for its threads.
+
+    A generator that passes on what another one gives closes that with `contextlib.closing`: whether anybody may wait
+    is told where the outermost one is used, outside of any generator.
+    """
+    try:
+        yield results
+    finally:
+        before, _own.closes = getattr(_own, "closes", False), True
+        try:
+            results.close()
+        finally:
+            _own.closes = before
 
 
 def apart(work: Callable[[], R]) -> R:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from sen2chain.atomic import Together, check_folder
 from sen2chain.errors import RequestError, SmoothingError, TooShortError
 from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
-from sen2chain.parallel import in_threads, workers
+from sen2chain.parallel import closed, in_threads, workers
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, Replaced, check_results, conditions, provenance
 from sen2chain.records import Reason
@@ -30,7 +31,7 @@ from sen2chain.timeseries.update import is_lost
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -228,10 +229,11 @@ class Compilation:
     ) -> tuple[Spool, int]:
         """Read images, keep one row per date and feature, and return the rows and how many had to go."""
         spool, superseded = Spool(layout or self._layout), 0
-        for batches in self._by_time(index, mask, images):
-            for batch in select(batches):
-                spool.add(batch)
-                superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
+        with closed(self._by_time(index, mask, images)) as read:
+            for batches in read:
+                for batch in select(batches):
+                    spool.add(batch)
+                    superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
         return spool, superseded
 
     def table(self, index: str, mask: str, *, with_mask: bool = False) -> pa.Table:
@@ -273,10 +275,10 @@ class Compilation:
             definitions=definitions, provenance=note, along="date" if kind is None else "period",
         )  # fmt: skip
 
-    def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Iterator[list[Batch]]:
+    def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Generator[list[Batch], None, None]:
         """Read the images of one sensing time after the other."""
         read = in_threads(lambda image: read_image(image, index, mask, self._layout), images, workers())
-        with progress(f"reading {index}", len(images), quiet=self._engine.quiet) as step:
+        with progress(f"reading {index}", len(images), quiet=self._engine.quiet) as step, closing(read):
             for _, together in itertools.groupby(read, key=lambda batch: batch.product.sensing):
                 batches = list(together)
                 yield batches
@@ -327,10 +329,11 @@ class Compilation:
             for target in notes:
                 files.append(target.path, csv_header(spool.schema))
             tables = spool.tables(index, mask, days)
-            for day, lines in in_threads(as_text, tables, workers()):
-                for route in routes:
-                    for path, text in route.split(day, lines):
-                        files.append(path, text)
+            with closed(in_threads(as_text, tables, workers())) as texts:
+                for day, lines in texts:
+                    for route in routes:
+                        for path, text in route.split(day, lines):
+                            files.append(path, text)
             for target, note in notes.items():
                 for path, content in beside(target.path, note).items():
                     files.append(path, content)

@@ -6,7 +6,6 @@ first output runs.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.compiled import unsaved
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
 from sen2chain.execute import resolve_executor
+from sen2chain.parallel import closed
 from sen2chain.plan import Request
 from sen2chain.progress import status
 from sen2chain.provenance import Planned, check_results, conditions, has_rows, provenance
@@ -234,7 +234,7 @@ class TimeSeries:
         ledger.notes += engine.unverified(self.plan.tasks)
         spool = Spool(self._row_format())
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
-        with contextlib.closing(engine.run(self.plan.tasks)) as results:
+        with closed(engine.run(self.plan.tasks)) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 for batches in _by_output(together):
                     for batch in select(batches):

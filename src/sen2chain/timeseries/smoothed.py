@@ -11,7 +11,7 @@ import pyarrow as pa
 from sen2chain.atomic import Together
 from sen2chain.errors import RequestError, choice, shown, truth
 from sen2chain.export import beside, csv_header, csv_lines, text_of
-from sen2chain.parallel import in_threads, workers
+from sen2chain.parallel import closed, in_threads, workers
 from sen2chain.smoothing import (
     METHODS,
     Smoother,
@@ -176,15 +176,16 @@ def _ours(
     smoother = asked.smoother()
     stats: list[pd.DataFrame] = []
     header = False
-    for made in in_threads(lambda table: smoother(table.to_pandas(), index), tables, workers()):
-        stats.append(made.stats)
-        series = pa.Table.from_pandas(made.series, preserve_index=False)
-        series = with_attributes(series, attributes)
-        if not header:
-            files.append(path, csv_header(series.schema))
-            header = True
-        for piece in series.combine_chunks().to_batches(1 << 15):
-            files.append(path, text_of(csv_lines(piece)))
+    with closed(in_threads(lambda table: smoother(table.to_pandas(), index), tables, workers())) as pieces:
+        for made in pieces:
+            stats.append(made.stats)
+            series = pa.Table.from_pandas(made.series, preserve_index=False)
+            series = with_attributes(series, attributes)
+            if not header:
+                files.append(path, csv_header(series.schema))
+                header = True
+            for piece in series.combine_chunks().to_batches(1 << 15):
+                files.append(path, text_of(csv_lines(piece)))
     check_any_smoothed(stats, smoother)
     every = pd.concat(stats, ignore_index=True)
     table = pa.Table.from_pandas(every, preserve_index=False)

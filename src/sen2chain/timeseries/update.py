@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sen2chain.compiled import unsaved
 from sen2chain.errors import LibraryError
 from sen2chain.ledger import Ledger
+from sen2chain.parallel import closed
 from sen2chain.progress import counted
 from sen2chain.records import ProductId, Reason
 from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_image
@@ -139,7 +139,7 @@ class Update:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
             results = engine.run(work.tasks, grids, inputs=work.inputs)
-            with contextlib.closing(results), ImageFiles(self._folder.root) as files:
+            with closed(results), ImageFiles(self._folder.root) as files:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()

@@ -13,7 +13,7 @@ import pandas as pd
 import pyproj
 import shapely
 
-from sen2chain.parallel import in_threads, workers
+from sen2chain.parallel import closed, in_threads, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,8 +128,9 @@ class Layer:
         decimals = _ONE_CENTIMETRE if pyproj.CRS(self.crs).is_geographic else _ONE_MILLIMETRE
         digest = hashlib.sha256(self.crs.encode())
         parts = (self.geometry[at : at + _AT_ONCE] for at in range(0, len(self), _AT_ONCE))
-        for part in in_threads(lambda shapes: _wkb(_normal(shapes, decimals)), parts, workers()):
-            digest.update(part)
+        with closed(in_threads(lambda shapes: _wkb(_normal(shapes, decimals)), parts, workers())) as pieces:
+            for piece in pieces:
+                digest.update(piece)
         for name in self.attributes_proper:
             digest.update("\x1f".join(canonical(self.attributes[name])).encode() + b"\x1e")
         return digest.hexdigest()
