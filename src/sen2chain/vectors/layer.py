@@ -220,4 +220,4 @@ def one_line(value: object) -> str | None:
     """Write a value as text on one line; None where it says nothing."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
-    return re.sub(LINE_BREAKS, "", value if isinstance(value, str) else str(value))
+    return _BREAK.sub("", value if isinstance(value, str) else str(value))

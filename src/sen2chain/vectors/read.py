@@ -1,8 +1,4 @@
-"""Read a polygon layer. Nothing is ever written beside the user's file.
-
-The position of a feature in its layer, from 0, is its ``fid``, whatever the format calls its ids. Null and empty
-geometries keep their position, so that every feature can be accounted for later.
-"""
+"""From a file or a frame to a checked `Layer`: choose the reader, and make one sentence of whatever it raises."""
 
 from __future__ import annotations
 

@@ -162,7 +162,11 @@ def decode(table: pa.Table, encodings: list[str], label: str, *, from_lossless: 
         except UnicodeDecodeError:
             continue
         return pa.table(columns, names=names), encoding, shown[0] if shown else ""
-    raise LayerError(
+    raise _in_none(encodings, label)
+
+
+def _in_none(encodings: list[str], label: str) -> LayerError:
+    return LayerError(
         f"{label} has texts that are not in the encoding {encodings[0]}; pass the right one as encoding= (--encoding)."
     )
 
@@ -196,9 +200,7 @@ def transcode(source: Path, target: Path, encodings: list[str], label: str) -> t
             text = content.decode(encoding)
             target.write_text(text.removeprefix("\ufeff"), encoding="utf-8", newline="")
             return encoding, next(_words(text), "")
-    raise LayerError(
-        f"{label} has texts that are not in the encoding {encodings[0]}; pass the right one as encoding= (--encoding)."
-    )
+    raise _in_none(encodings, label)
 
 
 def _words(text: str) -> Iterator[str]:
