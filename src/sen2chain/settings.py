@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from sen2chain.errors import LibraryError, RequestError, out_of_range, quoted, real_number
+from sen2chain.errors import LibraryError, RequestError, quoted, real_number
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -99,12 +99,13 @@ def patience() -> float:
     text = os.environ.get(PATIENCE_VARIABLE) or "600"
     try:
         return check_seconds(PATIENCE_VARIABLE, float(text))
-    except ValueError:
-        raise out_of_range(PATIENCE_VARIABLE, text, _SECONDS) from None
+    except ValueError:  # RequestError is one too
+        raise RequestError(
+            f"{PATIENCE_VARIABLE} is {quoted(text)}; give seconds from 0 to {MOST_SECONDS:.0f}, as in 600."
+        ) from None
 
 
 MOST_SECONDS = 1e9  # of a wait, about thirty years
-_SECONDS = f"seconds from 0 to {MOST_SECONDS:.0f}"
 
 
 def check_seconds(parameter: str, value: object) -> float:
