@@ -253,7 +253,7 @@ def test_a_band_of_another_product_is_not_read(tmp_path: Path, name: str, part: 
         (lambda safe: touch(safe / "GRANULE/L2A_x/MTD_TL.xml"), "no rasters in IMG_DATA"),
         (lambda safe: touch(safe / "GRANULE/L2A_x/IMG_DATA/R10m/T_B04_10m.tif"), ".tif files"),
         (lambda safe: touch(safe / "GRANULE/L2A_x/IMG_DATA/R10m/T_B04_10m.jp2.part"), "T_B04_10m.jp2.part in"),
-        (lambda safe: touch(safe / "GRANULE/L2A_x/IMG_DATA/R10m/T_B04_10m (1).jp2"), "not called like a finished"),
+        (lambda safe: touch(safe / "GRANULE/L2A_x/IMG_DATA/R10m/T_B04_10m (1).jp2"), "which ends in _B04_10m.jp2"),
     ],
 )
 def test_why_a_product_has_no_bands(tmp_path: Path, make: Callable[[Path], None], part: str) -> None:

@@ -80,6 +80,8 @@ def test_whatever_names_something_from_outside_is_printable(name: str) -> None:
 
 def test_the_bytes_of_a_name_are_shown() -> None:
     assert escaped(os.fsdecode(b"S2A_\xff\x1b.SAFE")) == r"S2A_\xff\x1b.SAFE"
+    with pytest.raises(RequestError, match=r"^'S2A_\\xff' is not the name of"):
+        ProductId.parse(os.fsdecode(b"S2A_\xff"))
     assert escaped("été 北京") == "été 北京"
 
 

@@ -86,16 +86,16 @@ class ProductId:
         match = _PRODUCT.fullmatch(stem)
         if match is None:
             example = "S2A_MSIL2A_20210107T062459_N0214_R091_T40KCB_20210107T084533"
-            raise RequestError(f"{text!r} is not the name of an L2A product, like {example}.")
+            raise RequestError(f"'{text}' is not the name of an L2A product, like {example}.")
         sensing, generated = _time(match["sensing"]), _time(match["generation"])
         if sensing is None:
-            raise RequestError(f"{text!r} has no valid sensing date ({match['sensing']}).")
+            raise RequestError(f"'{text}' has no valid sensing date ({match['sensing']}).")
         if generated is None:
-            raise RequestError(f"{text!r} has no valid generation date ({match['generation']}).")
+            raise RequestError(f"'{text}' has no valid generation date ({match['generation']}).")
         if int(match["orbit"]) not in _ORBITS:
-            raise RequestError(f"{text!r} has no valid relative orbit ({match['orbit']}; there are 1 to 143).")
+            raise RequestError(f"'{text}' has no valid relative orbit ({match['orbit']}; there are 1 to 143).")
         if int(match["tile"][:2]) not in _ZONES:
-            raise RequestError(f"{text!r} has no valid tile ({match['tile']}; UTM zones are 01 to 60).")
+            raise RequestError(f"'{text}' has no valid tile ({match['tile']}; UTM zones are 01 to 60).")
         return cls(
             match["platform"],
             sensing,

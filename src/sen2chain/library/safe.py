@@ -114,7 +114,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     remark = _why_no_band(path, files, others) if others or not bands else ""
     for band, name in odd.items():
         if band not in bands:
-            remark = f"{name} in {path.name} is not called like a finished raster, which ends in .jp2"
+            remark = f"{name} in {path.name} is not called as a raster, which ends in _{band}_{_RESOLUTION[band]}m.jp2"
     return SafeParts(files.get(METADATA), files.get(MANIFEST), bands, remark, left_out)
 
 

@@ -117,7 +117,7 @@ class _Walk:
         named = identify(name, self._tile)
         plain = entry.is_dir(follow_symlinks=False)  # which costs no look at the disk
         if _UNFINISHED.search(name) and (plain or _LIKE_PRODUCT.search(name)):
-            text = f"{name!r} is an unfinished download; finish or remove it."
+            text = f"'{name}' is an unfinished download; finish or remove it."
             yield self._skip(path, Reason.UNSUPPORTED_NAME, text)
         elif isinstance(named, ProductId) and _has_suffix(name):
             file = not plain and not is_zip_name(name) and is_file(path)
@@ -158,7 +158,7 @@ class _Walk:
         named = identify(name, self._tile)
         if isinstance(named, ProductId) or METADATA not in names:
             if isinstance(named, Skipped) and "MTD_MSIL1C.xml" in names:
-                return self._skip(path, named.reason, f"{name!r} is a Level-1C product; only L2A is read.")
+                return self._skip(path, named.reason, f"'{name}' is a Level-1C product; only L2A is read.")
             return named, path
         try:
             return self._of_tile(read_product_id(os.path.join(path, METADATA)), name), path  # noqa: PTH118
@@ -169,15 +169,15 @@ class _Walk:
         """Say why a folder that is called like a product is none."""
         if isinstance(named, Skipped):
             return named, path
-        text = f"{Path(path).name!r} has neither {METADATA} nor a folder GRANULE, so it is not a product."
+        text = f"'{Path(path).name}' has neither {METADATA} nor a folder GRANULE, so it is not a product."
         return self._skip(path, Reason.UNSUPPORTED_NAME, text)
 
     def _file(self, path: str) -> Found:
         """Say why a file that is called like a product is none."""
         name = Path(path).name
-        text = f"{name!r} is a file and not a SAFE folder; unpack it, or remove it."
+        text = f"'{name}' is a file and not a SAFE folder; unpack it, or remove it."
         if not _OTHER_ARCHIVE.search(name) and is_zip(path):
-            text = f"{name!r} is a zip file without .zip in its name; rename it to {name}.zip."
+            text = f"'{name}' is a zip file without .zip in its name; rename it to {name}.zip."
         return self._skip(path, Reason.UNREADABLE, text)
 
     def _of_tile(self, product: ProductId, name: str) -> ProductId | Skipped:
@@ -232,7 +232,7 @@ def identify(name: str, tile: str) -> ProductId | Skipped:
     try:
         return of_tile(ProductId.parse(name), name, tile)
     except RequestError as error:
-        detail = f"{name!r} is a Level-1C product; only L2A is read." if "MSIL1C" in name else str(error)
+        detail = f"'{name}' is a Level-1C product; only L2A is read." if "MSIL1C" in name else str(error)
         return Skipped(name, tile, Reason.UNSUPPORTED_NAME, detail)
 
 
@@ -240,7 +240,7 @@ def of_tile(product: ProductId, name: str, tile: str) -> ProductId | Skipped:
     """Return a product, or why it cannot be used where it lies in the folder of another tile."""
     if not tile or product.tile == tile:
         return product
-    detail = f"{name!r} lies in the folder of tile {tile}; move it to {product.tile}."
+    detail = f"'{name}' lies in the folder of tile {tile}; move it to {product.tile}."
     return Skipped(name, tile, Reason.UNSUPPORTED_NAME, detail)
 
 
