@@ -227,19 +227,12 @@ def test_two_files_of_one_band(tmp_path: Path) -> None:
     assert scan_safe(safe).bands["B04"].endswith("Z_B04_10m.jp2")
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("T32TPS_20220612T100602", r"T32TPS_20220612T100602_B04_10m.jp2.*, which are of two products"),
-        ("T32TPS_20220611T100601", "T32TPS_20220611T100601_B04_10m.jp2, which is of another product"),
-        ("L2A_t32tpt_20220612t100601", "which is of another product"),
-    ],
-)
-def test_a_band_of_another_product_is_not_read(tmp_path: Path, name: str, part: str) -> None:
+@pytest.mark.parametrize("name", ["T32TPS_20220612T100602", "T32TPT_20220612T100601", "L2A_t32tpt_20220612t100601"])
+def test_a_band_of_another_product_is_not_read(tmp_path: Path, name: str) -> None:
     safe = make_safe(tmp_path / f"{FIRST}.SAFE", FIRST)
     band = next(safe.glob("GRANULE/*/IMG_DATA/R10m/*_B04_10m.jp2"))
     band = band.rename(band.with_name(f"{name}_B04_10m.jp2"))
-    with pytest.raises(UnreadableError, match=part):
+    with pytest.raises(UnreadableError, match=rf"{name}_B04_10m.jp2.*, which are of two products"):
         scan_safe(safe)
     band.rename(band.with_name("renamed_B04_10m.jp2"))
     assert set(scan_safe(safe).bands) == BANDS

@@ -31,7 +31,7 @@ _RASTER = re.compile(
     re.IGNORECASE,
 )
 # ESA's names of bands begin with the tile and the sensing time of their product.
-_STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<day>[0-9]{8})T(?P<time>[0-9]{6})_", re.IGNORECASE)
+_STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<time>[0-9]{8}T[0-9]{6})_", re.IGNORECASE)
 # What an unfinished download or a copy of a raster is called.
 _LIKE_RASTER = re.compile(
     r"GRANULE/[^/]+/IMG_DATA/R(?P<metres>10|20)m/"
@@ -110,7 +110,7 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
                 others.add(match["suffix"])
     granule, left_out = _choose_granule(path, granules)
     bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
-    _check_names(path, bands.values(), product)
+    _check_names(path, bands.values())
     remark = _why_no_band(path, files, others) if others or not bands else ""
     for band, name in odd.items():
         if band not in bands:
@@ -151,8 +151,8 @@ def _choose_file(path: Path, band: str, names: Sequence[str], product: ProductId
     )
 
 
-def _check_names(path: Path, rasters: Iterable[str], product: ProductId | None) -> None:
-    """Make sure that no raster names another acquisition than the others do, or another tile or day than the product.
+def _check_names(path: Path, rasters: Iterable[str]) -> None:
+    """Make sure that no raster names another acquisition than the others do.
 
     Raises
     ------
@@ -165,10 +165,7 @@ def _check_names(path: Path, rasters: Iterable[str], product: ProductId | None) 
         match = _STAMPED.match(name)
         if match is None:
             continue
-        tile, day = match["tile"].upper(), match["day"]
-        if product is not None and (tile, day) != (product.tile, f"{product.sensing:%Y%m%d}"):
-            raise UnreadableError(f"The product {path} has {name}, which is of another product; remove it.")
-        stamp = tile, day, match["time"]
+        stamp = match["tile"].upper(), match["time"].upper()
         if begun is not None and stamp != begun:
             raise UnreadableError(
                 f"The product {path} has {first} and {name}, which are of two products; remove the one that does not "
