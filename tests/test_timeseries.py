@@ -231,6 +231,8 @@ def test_completeness_goes_before_the_highest_baseline(season: demo.DemoArchive,
     (cut_one,) = (p for p in season.products if p.sensing == day and p.tile == "32TLP")
     newer = replace(cut_one, baseline=500, generation="20240101T000000")
     safe_of(archive, cut_one).rename(safe_of(archive, newer))
+    metadata = safe_of(archive, newer) / "MTD_MSIL2A.xml"
+    metadata.write_text(metadata.read_text("utf-8").replace(str(cut_one), str(newer)), "utf-8")
     asked = {"date_min": str(day.date()), "date_max": str(day.date())}
     rows = extract(archive, **asked).data["NDVI"]
     missing = (rows["nodata"] - rows["nbcld"]) / (rows["count"] + rows["nodata"])
