@@ -26,9 +26,8 @@ from rasterio._env import del_gdal_config, get_gdal_config, set_gdal_config
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo, rasters
 from sen2chain.cli import main
 from sen2chain.execute.task import extract
-from sen2chain.parallel import apart, recorded_warnings
+from sen2chain.parallel import apart, in_threads, recorded_warnings
 from sen2chain.spool import Spool
-from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -203,7 +202,7 @@ def test_a_demo_leaves_the_process_as_it_was(tmp_path: Path) -> None:
         demo.build(tmp_path, demo.Scene(size=60, parcels=4, overpasses=demo.season(1)))
 
 
-def test_warnings_recorded_in_many_threads_leave_the_filters(archive: demo.DemoArchive) -> None:
+def test_warnings_recorded_in_many_threads_leave_the_filters() -> None:
     def work(number: int) -> int:
         with recorded_warnings() as found:
             warnings.warn(f"remark {number}", RuntimeWarning, stacklevel=1)
@@ -212,4 +211,18 @@ def test_warnings_recorded_in_many_threads_leave_the_filters(archive: demo.DemoA
 
     with unchanged(), ThreadPoolExecutor(8, thread_name_prefix="test") as pool:
         assert list(pool.map(work, range(200))) == [1] * 200
-        assert {len(layer) for layer in pool.map(read_layer, [archive.layer] * 8)} == {4}
+
+
+def test_threads_of_a_run_that_undo_each_other_s_filters_leave_the_callers() -> None:
+    both, left = threading.Barrier(2, timeout=10), threading.Event()
+
+    def work(number: int) -> None:
+        with warnings.catch_warnings():  # as pandas does
+            warnings.simplefilter("ignore")
+            both.wait()
+            if number:
+                left.wait(10)
+        left.set()
+
+    with unchanged():
+        list(in_threads(work, range(2), 2))

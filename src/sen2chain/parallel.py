@@ -92,16 +92,18 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Gene
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
     wait = True
-    try:
-        for future in ahead((pool.submit(work, item) for item in items), lambda: threads):
-            yield future.result()
-    except GeneratorExit:
-        # A generator that nobody closes is collected at any time, in any thread: in one of its own, or in one that
-        # holds a lock which they wait for. To wait for them there would be for ever.
-        wait = getattr(_own, "closes", False)
-        raise
-    finally:
-        pool.shutdown(wait=wait, cancel_futures=True)
+    # pandas changes the filters of warnings for the whole process, and threads undo each other's setting back.
+    with warnings.catch_warnings():
+        try:
+            for future in ahead((pool.submit(work, item) for item in items), lambda: threads):
+                yield future.result()
+        except GeneratorExit:
+            # A generator that nobody closes is collected at any time, in any thread: in one of its own, or in one that
+            # holds a lock which they wait for. To wait for them there would be for ever.
+            wait = getattr(_own, "closes", False)
+            raise
+        finally:
+            pool.shutdown(wait=wait, cancel_futures=True)
 
 
 @contextlib.contextmanager
