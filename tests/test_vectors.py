@@ -155,6 +155,29 @@ def test_a_repair_that_fails_costs_one_feature(monkeypatch: pytest.MonkeyPatch) 
     assert layer.notes == ("1 of 2 features have rings that cannot be repaired and are left out (fid 0).",)
 
 
+@pytest.mark.parametrize("crs", ["ESRI:54030", "ESRI:54009"])  # Robinson, Mollweide
+def test_what_crosses_180_degrees_uncut_is_cut_where_meridians_are_not_parallel(crs: str) -> None:
+    hole = [(179.95, 50.5), (-179.95, 50.5), (-179.95, 50.6), (179.95, 50.6)]
+    shapes = [
+        shapely.Polygon([(-179.9, 50), (179.9, 50), (179.9, 51), (-179.9, 51)], [hole]),
+        shapely.MultiPolygon([shapely.box(179.9, 5, 179.99, 5.1), shapely.box(-179.99, 5, -179.9, 5.1)]),
+        shapely.box(-60, 5, 60, 6),
+    ]
+    given = gpd.GeoSeries(shapes, crs="EPSG:4326").to_crs(crs)
+    layer = read_layer(gpd.GeoDataFrame({"n": range(len(shapes))}, geometry=given))
+    assert layer.notes == (
+        (
+            "1 of 3 features have an edge longer than half way around the earth, "
+            "taken for one across the 180th meridian (fid 0)."
+        ),
+    )
+    sides = shapely.MultiPolygon([shapely.box(179.9, 50, 180, 51), shapely.box(-180, 50, -179.9, 51)])
+    sides -= shapely.MultiPolygon([shapely.box(179.95, 50.5, 180, 50.6), shapely.box(-180, 50.5, -179.95, 50.6)])
+    wanted = gpd.GeoSeries([sides], crs="EPSG:4326").to_crs(crs)[0]
+    assert shapely.area(layer.geometry[0] ^ wanted) < 0.01 * wanted.area
+    assert shapely.equals_exact(layer.geometry[1:], np.asarray(given[1:])).all()
+
+
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:6933"])
 def test_what_crosses_180_degrees_uncut_is_one_piece_again(crs: str) -> None:
     hole = [(179.95, 50.5), (-179.95, 50.5), (-179.95, 50.6), (179.95, 50.6)]

@@ -6,9 +6,11 @@ What cannot be mended costs one feature, never the layer: it becomes empty, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pyproj
 import shapely
 
 from sen2chain.coverage import is_tangled
@@ -17,6 +19,9 @@ from sen2chain.vectors.layer import of_features
 
 # Coordinates beyond this, in any unit, are not a place on earth, and lose their decimals when edges are cut.
 _MOST = 1e12
+# Metres, in projected CRSs whose meridians are not parallel: what is not as wide lies on one side of the map, and what
+# is higher may be the frame of a map of the world.
+_WIDE, _HIGH = 3e6, 1e7
 _POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryCollection
 
 
@@ -112,14 +117,13 @@ def _unwrap_all(geometry: np.ndarray, crs: str, left_out: dict[int, str]) -> lis
     a turn further. What is also higher than a quarter of a turn is taken for a map's frame, and left as it is.
     """
     around = turn(crs)
-    if around is None:
-        return []
     limits = shapely.bounds(geometry)
-    wide = (limits[:, 2] - limits[:, 0] > around / 2) & (limits[:, 3] - limits[:, 1] < around / 4)
+    width, height = (limits[:, 2:] - limits[:, :2]).T
+    wide = (width > _WIDE) & (height < _HIGH) if around is None else (width > around / 2) & (height < around / 4)
     crossing = []
     for fid in np.flatnonzero(wide).tolist():
         try:
-            unwrapped = _unwrap(geometry[fid], around)
+            unwrapped = _cut_at_180(geometry[fid], crs) if around is None else _unwrap(geometry[fid], around)
         except _LeftOutError as why:
             geometry[fid], left_out[fid] = shapely.Polygon(), str(why)
             continue
@@ -127,6 +131,53 @@ def _unwrap_all(geometry: np.ndarray, crs: str, left_out: dict[int, str]) -> lis
             geometry[fid] = unwrapped
             crossing.append(fid)
     return crossing
+
+
+def _cut_at_180(shape: Any, crs: str) -> Any:
+    """Cut a geometry at the 180th meridian, where an edge leads the other way around; itself where none does.
+
+    In a CRS whose meridians are not parallel it cannot be continued beyond.
+
+    Raises
+    ------
+    _LeftOutError
+        If it is a ring around a pole, or has no such parts.
+    """
+    if not _leads_around(shape, crs):
+        return shape
+    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    whole = shapely.make_valid(_unwrap(shapely.transform(shape, to_degrees.transform, interleaved=False), 360.0))
+    parts = []
+    for turns in (-360.0, 0.0, 360.0):
+        part = shapely.intersection(whole, shapely.box(turns - 180, -90, turns + 180, 90))
+        degrees = shapely.transform(part, lambda points, turns=turns: points - (turns, 0.0))
+        parts.append(shapely.transform(degrees, partial(to_degrees.transform, direction="INVERSE"), interleaved=False))
+    cut = shapely.union_all(parts)
+    if not np.isfinite(shapely.bounds(cut)).all():
+        raise _LeftOutError("have an edge across the 180th meridian and are left out; cut them there")
+    return cut
+
+
+def _leads_around(shape: Any, crs: str) -> bool:
+    """Tell whether an edge that is meant to cross the 180th meridian leads the other way around the earth."""
+    to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    for part in shapely.get_parts([shape]):
+        for path in shapely.get_rings(part) if part.geom_type == "Polygon" else [part]:
+            points = shapely.get_coordinates(path)
+            start, end = points[:-1], points[1:]
+            here, middle, there = (to_degrees.transform(*at.T)[0] for at in (start, (start + end) / 2, end))
+            with np.errstate(invalid="ignore"):  # places that are not on the map
+                written = np.abs(there - here)
+                led = np.abs(_shortest(middle - here) + _shortest(there - middle))
+                # An edge of a whole turn is the frame of a map of the world.
+                if ((written > 180) & (written < 360 - 1e-6) & (led > 180)).any():
+                    return True
+    return False
+
+
+def _shortest(degrees: np.ndarray) -> np.ndarray:
+    turned: np.ndarray = (degrees + 180) % 360 - 180
+    return turned
 
 
 def _unwrap(shape: Any, around: float) -> Any:
