@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path / "cache"))  # benchmarks set it, and it is set back
-    monkeypatch.setenv("NUMBA_OPT", "0")  # where a part compiles kernels anew
 
 
 @pytest.fixture(scope="module")

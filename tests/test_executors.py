@@ -294,6 +294,7 @@ def test_the_same_error_in_all_first_tasks_ends_the_run(
     else:
         with pytest.raises(ExecutorError, match=rf"The first {min(count, 4)} .*, KeyError: 'odd', so") as ended:
             run(KeyError)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("sen2chain")]
         assert isinstance(ended.value.__cause__, KeyError)
         with pytest.raises(LayerError, match="odd"):
             run(LayerError)

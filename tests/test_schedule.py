@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crontab_double import Machine
-from sen2chain.errors import ScheduleError
+from sen2chain.errors import RequestError, ScheduleError
 from sen2chain.jobs.schedule import JobCommand, Timing, crontab, scheduler, systemd
 from sen2chain.jobs.schedule.command import mark
 
@@ -466,7 +466,10 @@ def test_a_command_without_variables(tmp_path: Path) -> None:
 def test_control_characters_are_refused(bad: str, tmp_path: Path) -> None:
     good, bad_folder = tmp_path / "out", tmp_path / bad
     for home, output, library in ((bad_folder, good, None), (good, bad_folder, None), (good, good, bad_folder)):
-        with pytest.raises(ScheduleError, match=r"Job A cannot be scheduled: .* holds a line break"):
+        # A null character is refused wherever a path is given.
+        with pytest.raises(
+            (ScheduleError, RequestError), match=r"cannot be scheduled: .* holds a line break|null character"
+        ):
             JobCommand.of("A", home, output, library)
 
 

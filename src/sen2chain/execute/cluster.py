@@ -25,7 +25,7 @@ from sen2chain.parallel import ahead
 from sen2chain.vectors import keep, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from sen2chain.coverage import PixelRule
     from sen2chain.execute.rows import RowRules
@@ -70,7 +70,7 @@ class Cluster:
     client: Any = None
     """A `distributed.Client` to use instead; it is left open."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`.
 
         Raises

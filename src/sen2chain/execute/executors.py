@@ -16,7 +16,7 @@ from sen2chain.parallel import apart, in_threads
 from sen2chain.records import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from sen2chain.execute.coverages import Coverages
     from sen2chain.execute.rows import RowRules
@@ -36,7 +36,7 @@ FATAL = (MemoryError, ImportError, CompilationError)
 class Executor(Protocol):
     """Runs tasks somewhere."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
         """Run tasks and yield their results in order; a task that cannot be run ends as a result that says so."""
         ...
 
@@ -45,7 +45,7 @@ class Executor(Protocol):
 class Serial:
     """Runs one task after the other, each while the caller waits."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
         for task in tasks:
             yield apart(partial(_attempt, task, coverages, rules))  # for GDAL's options, see `rasters.environment`
@@ -58,7 +58,7 @@ class Threads:
     count: int
     """Number of threads."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Iterator[TaskResult]:
+    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
         yield from in_threads(lambda task: _attempt(task, coverages, rules), tasks, min(self.count, max(len(tasks), 1)))
 

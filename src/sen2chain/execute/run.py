@@ -24,7 +24,7 @@ from sen2chain.errors import (
 from sen2chain.execute.executors import Executor, Serial, Threads, as_text
 from sen2chain.execute.inputs import Files, ten_metre_grid
 from sen2chain.execute.rows import RowRules, failed_batch
-from sen2chain.parallel import MOST_WORKERS, apart, workers
+from sen2chain.parallel import MOST_WORKERS, apart, closed, workers
 from sen2chain.rasters import environment
 from sen2chain.records import Reason
 
@@ -116,9 +116,13 @@ def execute(
     ExecutorError
         If the first tasks fail with the same error, which is no fault of reading, or the machine cannot run them.
     """
-    results = (executor or Serial()).run(_Announced(tasks, sent) if sent else tasks, coverages, rules)
-    results = _without_common_fault(results, min(_FIRST, len(tasks)))
-    yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
+    running = (executor or Serial()).run(_Announced(tasks, sent) if sent else tasks, coverages, rules)
+    results = _without_common_fault(running, min(_FIRST, len(tasks)))
+    try:
+        yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
+    except Exception:
+        with closed(running):  # what still runs would go on behind the error
+            raise
 
 
 class _Announced(Sequence["Task"]):
