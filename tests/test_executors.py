@@ -398,7 +398,7 @@ def test_a_cluster_whose_workers_are_gone_is_not_waited_for_for_ever(
     with pytest.raises(ExecutorError, match="for 50 s"):
         cluster._awaited(silent, silent)
     monkeypatch.setenv("SEN2CHAIN_WORKERS_TIMEOUT", "long")
-    with pytest.raises(RequestError, match="SEN2CHAIN_WORKERS_TIMEOUT is 'long'; allowed: seconds from 0"):
+    with pytest.raises(RequestError, match="SEN2CHAIN_WORKERS_TIMEOUT is 'long'; give seconds from 0"):
         cluster._awaited(silent, silent)
 
 
