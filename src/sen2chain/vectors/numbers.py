@@ -27,11 +27,16 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"(?:\s*+:\s*+(-?\d++)(?=\s*+[,}]))?|(-?\
 
 
 def has_rounded_numbers(attributes: pd.DataFrame) -> bool:
-    """Tell whether attributes have floats so large that they may have been whole numbers with more digits."""
+    """Tell whether attributes may have been whole numbers with more digits: very large floats, or the limits of int64.
+
+    GDAL takes these limits for what is beyond them before version 3.12, also where it makes texts of the numbers.
+    """
+    limits = {-_HIGHEST - 1, _HIGHEST, str(-_HIGHEST - 1), str(_HIGHEST)}
     return any(
-        bool((np.abs(attributes.iloc[:, i].to_numpy(float, na_value=np.nan)) >= -float(_LOWEST)).any())
-        for i, dtype in enumerate(attributes.dtypes)
-        if pd.api.types.is_float_dtype(dtype)
+        bool((np.abs(column.to_numpy(float, na_value=np.nan)) >= -float(_LOWEST)).any())
+        if pd.api.types.is_float_dtype(column.dtype)
+        else any(value in limits for value in column.tolist() if isinstance(value, int | str))
+        for _, column in attributes.items()
     )
 
 
