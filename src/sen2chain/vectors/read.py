@@ -228,7 +228,8 @@ def _read_file(path: Path, layer: str | None, encoding: str | None) -> tuple[str
             found = _read_files(path, files, layer, encoding)
         except (RuntimeError, ValueError) as error:
             found = error
-        if isinstance(found, Exception) or has_rounded_numbers(found[1].attributes):
+        is_json = any(file.kind == "json" for file in files)  # numbers of other formats cannot be mended
+        if isinstance(found, Exception) or (is_json and has_rounded_numbers(found[1].attributes)):
             mended = with_readable_numbers(files, Path(own))
             if mended:
                 found = _read_files(path, mended, layer, encoding)
