@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import json
@@ -16,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import geopandas as gpd
 import numpy as np
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from sen2chain.atomic import replacing
 from sen2chain.errors import DeliveryError, StoreError
 from sen2chain.grid import Grid
 from sen2chain.jobs.deliver import Folder
@@ -44,13 +46,14 @@ from sen2chain.store import (
     make_folder,
     read_image,
     recognise,
+    sweep,
     write_image,
 )
 from sen2chain.store.folder import product_of
 from sen2chain.vectors import read_layer, same_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from sen2chain.store import Recognised
@@ -215,6 +218,29 @@ def test_an_unchanged_file_is_recognised_without_reading_a_geometry(
     layer = read_layer(path, cache=cache)
     monkeypatch.setattr("sen2chain.store.recognition.summarize", lambda _: pytest.fail("geometries were compared"))
     assert recognise(tmp_path / "e", layer, "", cache) == replace(found, exists=True, hint="")
+
+
+def test_a_run_that_comes_while_another_copies_the_layer_leaves_its_file_alone(
+    parcels: gpd.GeoDataFrame, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layer is copied before the folder can be locked, so the other run holds the folder meanwhile."""
+    swept = []
+
+    @contextlib.contextmanager
+    def slowly(path: Path) -> Iterator[BinaryIO]:
+        with replacing(path) as file:
+            yield file
+            with locked(path.parent.parent):
+                left = path.with_name(f".{'0' * 16}-{'0' * 8}-1.tmp")
+                left.touch()  # as a run on another machine left it days ago
+                os.utime(left, (1e9, 1e9))
+                sweep(path.parent.parent)
+            swept.append(not left.exists())
+
+    monkeypatch.setattr("sen2chain.store.recognition.replacing", slowly)
+    found = begin(tmp_path / "e", save(parcels, tmp_path / "fields.gpkg"), cache)
+    assert swept == [True, True]  # the layer and the note beside it
+    assert sorted(path.name for path in found.folder.layer_files.iterdir()) == ["fields.parquet", "layer.json"]
 
 
 def test_a_shapefile_has_the_checksum_that_the_original_gives_it(shared: Path, tmp_path: Path, cache: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sen2chain.atomic import is_temporary
+from sen2chain.atomic import is_temporary, sweep_temporary
 from sen2chain.errors import RequestError
 from sen2chain.records import ProductId
 from sen2chain.settings import is_folder
@@ -84,8 +84,15 @@ class ExtractionFolder:
 
 
 def sweep(root: Path) -> None:
-    """Remove what killed runs left half-written; only the holder of the folder's lock may."""
+    """Remove what killed runs left half-written in the folder of a layer; only the holder of its lock may call this.
+
+    The layer's own files are written before the folder can be locked: there, what a run that lives is writing stays.
+    """
+    layer_files = ExtractionFolder(root).layer_files
     for folder, _, names in os.walk(root):
+        if Path(folder) == layer_files:
+            sweep_temporary(layer_files)
+            continue
         for name in names:
             if is_temporary(name):
                 Path(folder, name).unlink(missing_ok=True)
