@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 TILE = "31TGJ"
 INDEX = "NDVI"

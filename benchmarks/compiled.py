@@ -25,7 +25,8 @@ import numpy as np
 import shapely
 
 from sen2chain import TimeSeriesCompil
-from sen2chain.records import Batch, ProductId
+from sen2chain.products import ProductId
+from sen2chain.rows import Batch
 from sen2chain.store import Entry, ImageLedger, State, make_folder, write_image
 from sen2chain.store.inputs import Inputs
 

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
 from sen2chain import TimeSeries
-from sen2chain.execute.strips import spans
+from sen2chain.extract.strips import spans
 from sen2chain.parallel import workers
 from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.archive import Archive, Product
-    from sen2chain.execute import Coverages
+    from sen2chain.extract import Coverages
 
 LIMITS = {
     "exactextract": "works with area fractions; one thread; the better of its two strategies",

@@ -1,4 +1,4 @@
-"""The shape of the package: which room may use which, what is public, and that importing does nothing."""
+"""The shape of the package: which module may use which, what is public, and that importing does nothing."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(sen2chain.__file__).parent
 
-ROOMS = (
+MODULES_IN_ORDER = (
     "errors",
-    "records",
+    "files",
     "settings",
     "atomic",
     "cache",
     "parallel",
     "progress",
-    "compiled",
+    "jit",
+    "reasons",
+    "products",
+    "rows",
     "masks",
     "indices",
     "grid",
@@ -37,10 +40,10 @@ ROOMS = (
     "zonal",
     "vectors",
     "rasters",
-    "library",
+    "archive",
     "plan",
-    "execute",
-    "ledger",
+    "extract",
+    "report",
     "select",
     "spool",
     "export",
@@ -53,7 +56,7 @@ ROOMS = (
     "demo",
     "cli",
 )
-"""A room imports only rooms above it in this list."""
+"""A module or package imports only those above it in this list."""
 
 PUBLIC = [
     "INDICES", "Index", "JobExtraction", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil",
@@ -66,11 +69,23 @@ HEAVY = (
 )  # fmt: skip
 """Libraries that cost time or memory when they are loaded."""
 
-LIGHT = ("errors", "records", "settings", "atomic", "parallel", "ledger", "progress", "cli")
-"""Rooms that load none of them."""
+LIGHT = (
+    "errors",
+    "files",
+    "reasons",
+    "products",
+    "rows",
+    "settings",
+    "atomic",
+    "parallel",
+    "report",
+    "progress",
+    "cli",
+)
+"""Modules that load none of them."""
 
-# The demo writes archives that can prove the other rooms wrong, so it shares nothing with those that extract.
-DEMO_USES = {"errors", "records"}
+# The demo writes archives that can prove the other modules wrong, so it shares nothing with those that extract.
+DEMO_USES = {"errors", "products"}
 
 
 def modules() -> dict[str, Path]:
@@ -95,47 +110,47 @@ def imports(path: Path, names: set[str]) -> Iterator[str]:
                     yield inner if inner in names else str(node.module)
 
 
-def room(module: str) -> str:
+def top_level(module: str) -> str:
     return module.split(".")[1]
 
 
 MODULES = modules()
 
 
-def test_every_module_belongs_to_a_room_of_the_list() -> None:
-    assert {room(name) for name in MODULES if name != "sen2chain"} == set(ROOMS)
+def test_every_module_is_in_the_list() -> None:
+    assert {top_level(name) for name in MODULES if name != "sen2chain"} == set(MODULES_IN_ORDER)
 
 
-def test_rooms_import_only_rooms_above_them() -> None:
+def test_modules_import_only_those_above_them() -> None:
     wrong = [
         f"{name} imports {used}"
         for name, path in MODULES.items()
         if name != "sen2chain"
         for used in imports(path, set(MODULES))
-        if used == "sen2chain" or ROOMS.index(room(used)) > ROOMS.index(room(name))
+        if used == "sen2chain" or MODULES_IN_ORDER.index(top_level(used)) > MODULES_IN_ORDER.index(top_level(name))
     ]
     assert not wrong
 
 
-def test_files_of_a_room_import_each_other_in_one_direction() -> None:
+def test_modules_of_a_package_import_each_other_in_one_direction() -> None:
     graph: dict[str, set[str]] = defaultdict(set)
     for name, path in MODULES.items():
         if name != "sen2chain":
-            graph[name] |= {used for used in imports(path, set(MODULES)) if room(used) == room(name)}
+            graph[name] |= {used for used in imports(path, set(MODULES)) if top_level(used) == top_level(name)}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def test_the_demo_shares_no_code_with_the_extraction() -> None:
     used = {
-        room(other) for name, path in MODULES.items() if name.startswith("sen2chain.demo")
+        top_level(other) for name, path in MODULES.items() if name.startswith("sen2chain.demo")
         for other in imports(path, set(MODULES))
     }  # fmt: skip
     assert used <= {"demo", *DEMO_USES}
 
 
-def test_the_list_of_rooms_is_the_one_contributors_read() -> None:
+def test_the_list_of_modules_is_the_one_contributors_read() -> None:
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == ROOMS
+    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == MODULES_IN_ORDER
 
 
 def test_public_names() -> None:
@@ -147,7 +162,7 @@ def test_public_names() -> None:
         _ = sen2chain.Timeseries
 
 
-def test_names_are_the_same_objects_as_in_their_rooms() -> None:
+def test_names_are_the_same_objects_as_in_their_modules() -> None:
     from sen2chain.errors import Sen2ChainError  # noqa: PLC0415  # what is compared
     from sen2chain.timeseries import TimeSeries  # noqa: PLC0415
 
@@ -195,7 +210,7 @@ def test_importing_reads_no_file_configures_no_logging_and_loads_nothing_heavy(t
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_light_rooms_load_nothing_heavy(name: str, tmp_path: Path) -> None:
+def test_light_modules_load_nothing_heavy(name: str, tmp_path: Path) -> None:
     found = look(f"sen2chain.{name}", tmp_path)
     assert {module.partition(".")[0] for module in found["loaded"]}.isdisjoint(HEAVY)
 
@@ -210,7 +225,7 @@ NOT_AT_ONCE = (
 @pytest.mark.parametrize("names", ["TimeSeries", "TimeSeriesCompil, JobExtraction, Mask, Index"])
 def test_the_public_classes_load_only_what_every_run_needs(names: str, tmp_path: Path) -> None:
     found = look(f"sen2chain\nfrom sen2chain import {names}", tmp_path)
-    assert "sen2chain.execute" in found["loaded"]
+    assert "sen2chain.extract" in found["loaded"]
     assert set(found["loaded"]).isdisjoint(NOT_AT_ONCE)
 
 
@@ -228,7 +243,7 @@ def test_the_package_names_no_place_outside_itself(name: str) -> None:
         assert not re.search(place, text), place
 
 
-def test_no_room_configures_logging_or_prints() -> None:
+def test_no_module_configures_logging_or_prints() -> None:
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

@@ -14,7 +14,7 @@ import shapely
 
 import oracle
 from sen2chain import TimeSeries
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -121,7 +121,7 @@ def test_whoever_does_the_work_the_table_is_the_same(
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sen2chain.execute.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("sen2chain.extract.cluster._CONNECT_SECONDS", 0.5)
     result = run(*command, "--scheduler", "tcp://127.0.0.1:1")
     assert result.exit_code == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:1" in sentence(result)

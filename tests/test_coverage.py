@@ -20,14 +20,14 @@ from rasterio.features import rasterize as gdal_rasterize
 from sen2chain.coverage import PLANNED, REASONS, Coverage, PixelPlan, coverage_key, load, near, prepare, rasterize, save
 from sen2chain.errors import UnknownNameError
 from sen2chain.grid import Grid, nominal_grid
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     Array = np.ndarray[Any, Any]
 
-ROOM = importlib.import_module("sen2chain.coverage.prepare")  # the package has a function of that name
+PREPARE = importlib.import_module("sen2chain.coverage.prepare")  # the package has a function of that name
 
 # ------------------------------------------------------------------------------------------------- random ground
 
@@ -712,9 +712,9 @@ def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None
             patch.setattr(name, "another")
             keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(ROOM, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
+        patch.setattr(PREPARE, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
         keys.append(key())
-    monkeypatch.setattr(ROOM, "_FORMAT", 99)
+    monkeypatch.setattr(PREPARE, "_FORMAT", 99)
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert all(json.dumps(k).isascii() and k.isalnum() for k in keys)

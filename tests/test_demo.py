@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 SMALL = demo.Scene(
     tiles=("31TGJ",),

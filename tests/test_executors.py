@@ -29,19 +29,19 @@ from numba.core.errors import NumbaError, TypingError
 from sen2chain import Mask, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import ExecutorError, LayerError, RequestError, UnknownNameError, UnreadableError
-from sen2chain.execute import Coverages, RowRules, cluster, execute, executors, resolve_executor
-from sen2chain.execute import task as task_room
-from sen2chain.execute.cluster import Cluster, Job
-from sen2chain.execute.executors import Serial, Threads
-from sen2chain.execute.task import TaskResult
+from sen2chain.extract import Coverages, RowRules, cluster, execute, executors, resolve_executor
+from sen2chain.extract import task as task_module
+from sen2chain.extract.cluster import Cluster, Job
+from sen2chain.extract.executors import Serial, Threads
+from sen2chain.extract.task import TaskResult
 from sen2chain.parallel import ahead, closed, in_threads
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sen2chain.execute import Executor
+    from sen2chain.extract import Executor
     from sen2chain.plan import Task
 
 MASKS = ["CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "SCL-3-8-9-10-11-ITER1"]
@@ -222,7 +222,7 @@ def test_a_task_that_fails_thrice_is_reported_like_any_other_reason(
     want = list(Serial().run(tasks, coverages, RowRules()))
     broken = (*tasks[:2], odd(tasks[2]), *tasks[3:])
     tried = []
-    extract = task_room.extract
+    extract = task_module.extract
 
     def counted(task: Task, *others: Any) -> TaskResult:
         tried.append(task.product)
@@ -242,7 +242,7 @@ def test_a_product_that_once_failed_is_tried_again(
 ) -> None:
     tasks, coverages = prepared(season, tmp_path)
     want = list(Serial().run(tasks[:3], coverages, RowRules()))
-    extract, failures = task_room.extract, iter([True, True, False])
+    extract, failures = task_module.extract, iter([True, True, False])
 
     def flaky(task: Task, *others: Any) -> TaskResult:
         if task is tasks[1] and next(failures):
@@ -539,9 +539,9 @@ def test_coverages_beyond_the_limit_are_dropped_and_found_again(
 ) -> None:
     tasks, coverages = prepared(season, tmp_path)
     want = list(Serial().run(tasks, coverages, RowRules()))
-    from sen2chain.execute import coverages as room  # noqa: PLC0415  # whose limit is changed
+    from sen2chain.extract import coverages as module  # noqa: PLC0415  # whose limit is changed
 
-    monkeypatch.setattr(room, "_BYTES", 0)
+    monkeypatch.setattr(module, "_BYTES", 0)
     small = Coverages(coverages.layer, folder=tmp_path)
     got = []
     for result in execute(tasks, small, RowRules(), Threads(3)):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sen2chain import INDICES, TimeSeries, TimeSeriesCompil, demo
-from sen2chain.vectors import layer as layer_room
+from sen2chain.vectors import layer as layer_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def spoil(frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize("on_write", [True, False])
 def test_changing_a_frame_changes_no_other(series: Any, monkeypatch: pytest.MonkeyPatch, *, on_write: bool) -> None:
     """With and without a pandas that copies on write; without it the frames are copied at once."""
-    monkeypatch.setattr(layer_room, "_COPIES_ON_WRITE", on_write and layer_room._COPIES_ON_WRITE)
+    monkeypatch.setattr(layer_module, "_COPIES_ON_WRITE", on_write and layer_module._COPIES_ON_WRITE)
     want = series.data["NDVI"].copy()
     first = series.data
     spoil(first["NDVI"])

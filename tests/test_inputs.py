@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
-from sen2chain.execute import cluster, executors
-from sen2chain.settings import open_regular
+from sen2chain.extract import cluster, executors
+from sen2chain.files import open_regular
 from sen2chain.store import Entry, ImageLedger, State, inputs
 from sen2chain.store.inputs import _look, _parts
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sen2chain.errors import RequestError, UnknownNameError
 from sen2chain.masks import DISK11, DISK13, FAMILIES, SHORT, SQUARE5, Mask, dilate
-from sen2chain.records import ProductId
+from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
     from collections.abc import Callable

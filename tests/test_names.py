@@ -15,13 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from sen2chain import demo
+from sen2chain.archive import SafeFolder, Tree
 from sen2chain.cli import main
 from sen2chain.errors import LibraryError, RequestError, UnreadableError, escaped
 from sen2chain.export import to_json
-from sen2chain.library import SafeFolder, Tree
+from sen2chain.products import ProductId, Skipped
 from sen2chain.progress import printable
 from sen2chain.rasters import Raster
-from sen2chain.records import ProductId, Reason, Skipped
+from sen2chain.reasons import Reason
 from sen2chain.settings import paths
 from sen2chain.store import ImageLedger
 

@@ -12,14 +12,15 @@ import rasterio
 import shapely
 from affine import Affine
 
+from sen2chain.archive.memory import MemorySource
 from sen2chain.demo import files
 from sen2chain.errors import FormulaError, RequestError, Sen2ChainError, UnknownNameError
 from sen2chain.grid import nominal_grid
 from sen2chain.indices import INDICES, Index
-from sen2chain.library.memory import MemorySource
 from sen2chain.masks import Mask
 from sen2chain.plan import MaskKind, Request, ValueKind, make_plan, plan_task, resolve_sources, why_outside
-from sen2chain.records import Acquisition, ProductId, Reason
+from sen2chain.products import Acquisition, ProductId
+from sen2chain.reasons import Reason
 from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:

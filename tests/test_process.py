@@ -25,7 +25,7 @@ from rasterio._env import del_gdal_config, get_gdal_config, set_gdal_config
 
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo, rasters
 from sen2chain.cli import main
-from sen2chain.execute.task import extract
+from sen2chain.extract.task import extract
 from sen2chain.parallel import apart, in_threads, recorded_warnings
 from sen2chain.spool import Spool
 
@@ -137,7 +137,7 @@ def test_while_a_run_goes_on_too(archive: demo.DemoArchive, monkeypatch: pytest.
             seen.append(apart(lambda: state()["rasterio's GDAL"]))  # as another thread sees them
         return extract(*args)
 
-    monkeypatch.setattr("sen2chain.execute.executors.extract", look)
+    monkeypatch.setattr("sen2chain.extract.executors.extract", look)
     before = state()["rasterio's GDAL"]
     for multiproc in (1, 3):
         assert series(archive, multiproc=multiproc).rows
@@ -153,7 +153,7 @@ def test_a_run_that_ends_early_leaves_nothing_behind(
 ) -> None:
     ts = series(archive, multiproc=multiproc)
     if place == "task":
-        monkeypatch.setattr("sen2chain.execute.executors.extract", broken(error))
+        monkeypatch.setattr("sen2chain.extract.executors.extract", broken(error))
     else:
         monkeypatch.setattr(Spool, "add", broken(error))
     # The error is kept, with all its frames: nothing may wait for their end.

@@ -18,7 +18,7 @@ from sen2chain import Index, JobExtraction, Mask, TimeSeries, TimeSeriesCompil, 
 from sen2chain.demo import Scene, season
 from sen2chain.demo.build import build
 from sen2chain.errors import OutputError, RequestError, Sen2ChainError
-from sen2chain.execute import resolve_executor
+from sen2chain.extract import resolve_executor
 from sen2chain.plan import Request
 from sen2chain.smoothing import Smoother, smooth_original
 from sen2chain.timeseries.asked import CompileRequest

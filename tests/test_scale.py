@@ -26,7 +26,7 @@ PRODUCTS = tuple(f"S2A_MSIL2A_202206{day}T103021_N0400_R108_T{TILE}_202206{day}T
 RUN = """
 import json, pathlib, re, sys
 from sen2chain import TimeSeries, coverage
-from sen2chain.execute import coverages
+from sen2chain.extract import coverages
 prepared, prepare = [], coverage.prepare
 def counted(geometries, crs, grid, **options):
     prepared.append([grid.shape[0], options["rule"]])

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen2chain.records import Batch, ProductId, Reason
+from sen2chain.products import ProductId
+from sen2chain.reasons import Reason
+from sen2chain.rows import Batch
 from sen2chain.select import select
 
 if TYPE_CHECKING:

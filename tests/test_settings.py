@@ -7,6 +7,7 @@ import pytest
 
 from sen2chain import settings
 from sen2chain.errors import LibraryError, RequestError
+from sen2chain.files import absolute
 from sen2chain.settings import cache_dir, home, paths
 
 
@@ -49,9 +50,9 @@ def test_a_current_folder_that_is_gone_matters_only_to_relative_paths(
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert settings.absolute(tmp_path) == tmp_path
+    assert absolute(tmp_path) == tmp_path
     with pytest.raises(RequestError, match="current folder is gone, so 'x' cannot be found"):
-        settings.absolute("x")
+        absolute("x")
 
 
 def test_cache_follows_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sen2chain import spool as room
+from sen2chain import spool as module
 from sen2chain.errors import OutputError
-from sen2chain.records import Batch, ProductId, Reason
+from sen2chain.products import ProductId
+from sen2chain.reasons import Reason
+from sen2chain.rows import Batch
 from sen2chain.spool import RowFormat, Spool, attribute_table
 
 if TYPE_CHECKING:
@@ -111,8 +113,8 @@ def test_counts_are_whole_unless_weighted(whole: bool, kind: pa.DataType) -> Non
 @pytest.mark.parametrize("memory", [0, 250, 500, 1 << 26])
 def test_pieces_of_any_size_are_the_same_rows(chunk: int, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     want = frame(filled())
-    monkeypatch.setattr(room, "_CHUNK_ROWS", chunk)
-    monkeypatch.setattr(room, "_IN_MEMORY", memory)
+    monkeypatch.setattr(module, "_CHUNK_ROWS", chunk)
+    monkeypatch.setattr(module, "_IN_MEMORY", memory)
     made = filled()
     pd.testing.assert_frame_equal(frame(made), want)
     pieces = [t.num_rows for t in made.tables("NDVI", "CM001")]
@@ -129,15 +131,15 @@ def test_a_date_is_visited_as_often_as_memory_is_filled(
     for day in range(700):
         stamp = (dt.date(2020, 1, 1) + dt.timedelta(day)).strftime("%Y%m%d")
         made.add(batch(stamp, range(40)[day % 2 :: 2]))
-    calls, between = [], room._rows_between
+    calls, between = [], module._rows_between
 
     def watched(*arguments: Any) -> Any:
         calls.append(arguments)
         return between(*arguments)
 
-    monkeypatch.setattr(room, "_rows_between", watched)
-    monkeypatch.setattr(room, "_CHUNK_ROWS", 700)
-    monkeypatch.setattr(room, "_IN_MEMORY", rows_in_memory * 8 * (5 + len(COLUMNS)))
+    monkeypatch.setattr(module, "_rows_between", watched)
+    monkeypatch.setattr(module, "_CHUNK_ROWS", 700)
+    monkeypatch.setattr(module, "_IN_MEMORY", rows_in_memory * 8 * (5 + len(COLUMNS)))
     rows = pd.concat(table.to_pandas() for table in made.tables("NDVI", "CM001"))
     assert len(calls) == visits
     assert len(rows) == 700 * 20
@@ -157,7 +159,7 @@ def test_large_runs_spill_to_disk_and_leave_nothing_there(tmp_path: Path, monkey
     monkeypatch.setattr(tempfile, "TemporaryFile", watched)
     want = frame(filled())
     assert not opened  # small ones stay in memory
-    monkeypatch.setattr(room, "_IN_MEMORY", 300)
+    monkeypatch.setattr(module, "_IN_MEMORY", 300)
     made = filled()
     assert 1 <= len(opened) < 8  # the first rows stayed in memory
     assert all(file.closed for file in opened)
@@ -168,7 +170,7 @@ def test_large_runs_spill_to_disk_and_leave_nothing_there(tmp_path: Path, monkey
 
 
 def test_two_spools_do_not_share_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_IN_MEMORY", 0)
+    monkeypatch.setattr(module, "_IN_MEMORY", 0)
     one, two = filled(), spool()
     two.add(batch("20220403", [3]))
     assert frame(two)["fid"].tolist() == [3]
@@ -182,7 +184,7 @@ def test_no_room_for_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(room, "_IN_MEMORY", 0)
+    monkeypatch.setattr(module, "_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     made = spool()
     with pytest.raises(OutputError, match=rf"{tmp_path}.*No space left.*TMPDIR"):

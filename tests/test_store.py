@@ -31,7 +31,9 @@ from sen2chain.errors import DeliveryError, StoreError
 from sen2chain.grid import Grid
 from sen2chain.jobs.deliver import Folder
 from sen2chain.jobs.owners import Owners
-from sen2chain.records import Batch, ProductId, Reason
+from sen2chain.products import ProductId
+from sen2chain.reasons import Reason
+from sen2chain.rows import Batch
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store import (
     CompiledFile,

@@ -35,11 +35,13 @@ from sen2chain.errors import (
     UnknownNameError,
 )
 from sen2chain.indices import Index
-from sen2chain.records import ProductId, Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sen2chain.products import ProductId
 
 REASONS = [r.value for r in Reason]
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"

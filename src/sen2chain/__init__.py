@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sen2chain.indices import INDICES, Index
     from sen2chain.jobs import JobExtraction
     from sen2chain.masks import Mask
-    from sen2chain.records import Reason
+    from sen2chain.reasons import Reason
     from sen2chain.timeseries import TimeSeries, TimeSeriesCompil
 
 __all__ = [
@@ -28,12 +28,12 @@ __all__ = [
     "__version__",
 ]
 
-_ROOMS = {
+_MODULES = {
     "INDICES": "indices",
     "Index": "indices",
     "JobExtraction": "jobs",
     "Mask": "masks",
-    "Reason": "records",
+    "Reason": "reasons",
     "Sen2ChainError": "errors",
     "TimeSeries": "timeseries",
     "TimeSeriesCompil": "timeseries",
@@ -45,10 +45,10 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("sen2chain")
-    if name in _ROOMS:
+    if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(f"sen2chain.{_ROOMS[name]}"), name)
+        return getattr(import_module(f"sen2chain.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'sen2chain' has no attribute {name!r}")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
     Bools = npt.NDArray[np.bool_]
 

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sen2chain import settings
 from sen2chain.errors import OutputError
 from sen2chain.export import to_json
+from sen2chain.files import is_file, read_limited
 from sen2chain.indices import NODATA, SCALE
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -180,7 +180,7 @@ def check_results(planned: Iterable[Planned]) -> Replaced:
         trouble = _trouble(table, now, beside)
         if trouble:
             refused.append(f"{table.path} {trouble}")
-        elif settings.is_file(table.path):
+        elif is_file(table.path):
             (replaced.known if _made_from(table.path, beside) else replaced.unknown).append(table.path)
     if refused:
         more = f" So {'is' if len(refused) == 2 else 'are'} {len(refused) - 1} more." if len(refused) > 1 else ""
@@ -218,7 +218,7 @@ def _trouble(table: Planned, now: Mapping[str, Any], beside: object) -> str:
     # A CSV and a Parquet file share their JSON, so that either protects the other.
     tables = [table.path, *(table.path.with_suffix(end) for end in _TABLES if end != table.path.suffix)]
     for path in tables:
-        if not settings.is_file(path):
+        if not is_file(path):
             continue
         former = _made_from(path, beside)
         differ = list(_differences(former, now)) if former else []
@@ -302,7 +302,7 @@ _LARGEST_NOTE = 1 << 30  # bytes; the longest list all images of a large archive
 def _read(path: Path) -> object:
     """Read a JSON; None where there is none that can be read."""
     try:
-        return _parsed(settings.read_limited(path, _LARGEST_NOTE))
+        return _parsed(read_limited(path, _LARGEST_NOTE))
     except OSError:
         return None
 

@@ -16,8 +16,8 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, Ra
 from rasterio.windows import Window
 
 from sen2chain.errors import GridMismatchError, UnreadableError
+from sen2chain.files import open_regular
 from sen2chain.grid import Grid
-from sen2chain.settings import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

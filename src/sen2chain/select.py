@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from sen2chain.records import Batch
+    from sen2chain.rows import Batch
 
 COMPLETE_BELOW = 0.10
 """A row counts as complete when less than this share of its pixels has no data for other reasons than clouds."""

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from sen2chain.cache import release
 from sen2chain.errors import OutputError
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from sen2chain.records import Batch, ProductId
+    from sen2chain.products import ProductId
+    from sen2chain.rows import Batch
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.int64]

@@ -17,6 +17,7 @@ from sen2chain.cli import show
 from sen2chain.cli.codes import EXIT_BUSY, EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE
 from sen2chain.cli.command import Command, fail
 from sen2chain.cli.options import together
+from sen2chain.files import absolute
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def list_(library: str | None, **_: Any) -> None:
     from sen2chain.jobs.planned import Plan, scheduled_names
 
     rows, troubles = [], []
-    chosen = settings.absolute(library) if library else None
+    chosen = absolute(library) if library else None
     for name in list_jobs(library):
         try:
             found = JobExtraction(name, library)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sen2chain import settings
 from sen2chain.cli.command import REAL, RENAMED, WHOLE
 from sen2chain.errors import OutputError
+from sen2chain.files import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -240,7 +240,7 @@ def report_file(name: str | None) -> Path | None:
     """
     if not name:
         return None
-    path = settings.absolute(name)
+    path = absolute(name)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; --report takes the name of a file.")
     if path.suffix.lower() == ".json":

@@ -9,9 +9,9 @@ import click
 
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.cli.command import fail
-from sen2chain.ledger import remarks
 from sen2chain.progress import printable
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
+from sen2chain.report import remarks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -125,7 +125,7 @@ def say_if_compiling(*, quiet: bool) -> None:
     """Say why the very first run takes a few seconds before anything happens."""
     if quiet or not sys.stderr.isatty():
         return
-    from sen2chain.compiled import can_save
+    from sen2chain.jit import can_save
     from sen2chain.zonal import is_compiled
 
     if not is_compiled():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import kernel
+from sen2chain.jit import kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

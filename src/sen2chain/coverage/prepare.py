@@ -28,7 +28,7 @@ from sen2chain.coverage.tangles import is_tangled
 from sen2chain.errors import RequestError
 from sen2chain.grid import Bounds, Grid, nominal_grid
 from sen2chain.parallel import in_threads, workers
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import helper, kernel
+from sen2chain.jit import helper, kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

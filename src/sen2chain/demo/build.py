@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import geopandas as gpd
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 
 _CLOCK = "OGR_CURRENT_DATE"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sen2chain.demo.scene import Frame
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 OFFSET = 1000
 """What DNs carry from baseline 04.00 on; the metadata say the negative of it."""

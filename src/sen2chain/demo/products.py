@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.demo.scene import Frame, Overpass, Scene
     from sen2chain.demo.sky import Bytes
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 T = TypeVar("T", bound=np.generic)
 

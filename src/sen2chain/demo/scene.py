@@ -14,7 +14,7 @@ from rasterio import Affine
 
 from sen2chain.demo.formulas import FORMULAS
 from sen2chain.errors import RequestError, UnknownNameError, out_of_range, real_number, whole_number
-from sen2chain.records import ProductId
+from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sen2chain.demo.scene import Frame, Scene
     from sen2chain.demo.sky import Bytes
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 Mask = NDArray[np.bool_]
 

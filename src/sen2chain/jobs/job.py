@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
+from sen2chain.files import absolute, is_folder
 from sen2chain.jobs.deliver import PAUSES
 from sen2chain.jobs.edited import EditedJob
 from sen2chain.jobs.file import COLUMNS, DESTINATION, KNOWN, first, safe
@@ -57,7 +58,7 @@ class JobExtraction(EditedJob):
     """
 
     def __init__(self, name: str, library: str | Path | None = None) -> None:
-        self._library = settings.absolute(library) if library is not None else None
+        self._library = absolute(library) if library is not None else None
         self._paths = settings.paths(self._library)
         super().__init__(check_name(name), job_file(self._paths.config, name))
 
@@ -65,7 +66,7 @@ class JobExtraction(EditedJob):
     def has_archive(self) -> bool:
         """Whether there is any folder of an archive."""
         found = self._paths
-        return any(map(settings.is_folder, (found.l2a, found.indices, found.cloudmasks)))
+        return any(map(is_folder, (found.l2a, found.indices, found.cloudmasks)))
 
     @property
     def _plan(self) -> Plan:

@@ -20,9 +20,10 @@ from sen2chain.errors import (
     SmoothingError,
     StoreError,
 )
+from sen2chain.files import is_file
 from sen2chain.jobs.deliver import GoneError, Remote, deliver, same_place
 from sen2chain.jobs.file import OPTIONAL
-from sen2chain.ledger import BROKEN, LACKING
+from sen2chain.report import BROKEN, LACKING
 from sen2chain.store import COMPILED
 from sen2chain.timeseries import TimeSeriesCompil
 
@@ -226,7 +227,7 @@ class LineRun:
         # What has arrived may have been lost since, and is compared with what is there.
         again = filter(self._is_asked, marks)
         # Another job may have compiled this layer anew in the meantime.
-        names = [name for name in dict.fromkeys([*found, *late, *again]) if settings.is_file(self._folder / name)]
+        names = [name for name in dict.fromkeys([*found, *late, *again]) if is_file(self._folder / name)]
         if not names:
             return
         setting.owners.expect(destination, folder, names)
@@ -261,7 +262,7 @@ class LineRun:
 
     def _note_arrival(self, destination: Destination, marks: Mapping[str, str], others: Iterable[str] = ()) -> None:
         """Note which files have arrived, and forget those of others that are here no more."""
-        gone = [name for name in others if not settings.is_file(self._folder / name)]
+        gone = [name for name in others if not is_file(self._folder / name)]
         with contextlib.suppress(OutputError, DeliveryError, StoreError):  # then they are compared once more
             self._setting.owners.arrived(destination, self._folder.parent, marks, gone)
 

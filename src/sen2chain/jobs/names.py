@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.errors import JobError, quoted
+from sen2chain.files import is_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def list_jobs(library: str | Path | None = None) -> list[str]:
         If `library` is not a library.
     """
     folder = job_file(settings.paths(library).config, "").parent
-    if not settings.is_folder(folder):
+    if not is_folder(folder):
         return []
     found = map(_FILE.fullmatch, os.listdir(folder))  # noqa: PTH208  # only names
     return sorted(match[1] for match in found if match and is_name(match[1]))

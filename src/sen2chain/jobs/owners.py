@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import check_folder, replacing
 from sen2chain.errors import DeliveryError
+from sen2chain.files import is_folder, read_limited
 from sen2chain.jobs.deliver import Folder, registered, same_place
-from sen2chain.settings import is_folder, read_limited
 from sen2chain.store import ExtractionFolder, locked
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.atomic import replacing
+from sen2chain.files import read_limited
 from sen2chain.progress import counted, printable
-from sen2chain.settings import read_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

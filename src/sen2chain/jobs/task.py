@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from sen2chain import periods, settings
+from sen2chain import periods
 from sen2chain.coverage import PixelRule
 from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError, quoted
+from sen2chain.files import absolute, is_file, is_folder
 from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
 from sen2chain.jobs.deliver import parse_destination
@@ -78,7 +79,7 @@ class Settings:
 
     def folder_of_products(self, home: Path) -> Path | None:
         """Return the folder of SAFE products; a relative one starts in the home."""
-        return settings.absolute(self.safe, home) if self.safe else None
+        return absolute(self.safe, home) if self.safe else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +278,11 @@ def _layer(text: str, home: Path) -> tuple[Path, str | None]:
     name, found, layer = text.partition(_LAYER_NAME)
     if not name:
         raise RequestError("it is empty; write the path of a polygon layer.")
-    path = settings.absolute(name, home)
+    path = absolute(name, home)
     if found and not layer:
         raise RequestError(f"{text!r} names no layer after {_LAYER_NAME}.")
     # A device or a pipe would be read without end.
-    if not (settings.is_file(path) or settings.is_folder(path)):
+    if not (is_file(path) or is_folder(path)):
         raise RequestError(f"{path} does not exist or is no file; write the path of a polygon layer.")
     if os.path.realpath(path).startswith(_OF_THE_KERNEL):
         raise RequestError(f"{path} is no file on a disk; write the path of a polygon layer.")

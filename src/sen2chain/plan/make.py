@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyproj
 
+from sen2chain.archive import Covers
 from sen2chain.coverage import near
 from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
-from sen2chain.library import Covers
 from sen2chain.parallel import apart
 from sen2chain.plan.sources import Task, plan_task
 from sen2chain.rasters import Raster, environment
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sen2chain.plan.request import Request
-    from sen2chain.records import Acquisition, Source
+    from sen2chain.products import Acquisition, Source
     from sen2chain.vectors import Layer
 
 

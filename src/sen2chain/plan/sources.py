@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RequestError
 from sen2chain.indices import INDICES
 from sen2chain.masks import NO_MASK, SHORT, Mask
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sen2chain.indices import Index
-    from sen2chain.records import Acquisition, ProductId
+    from sen2chain.products import Acquisition, ProductId
 
 Preference = Literal["stored", "masked"]
 

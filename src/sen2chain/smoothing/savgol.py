@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import helper, kernel
+from sen2chain.jit import helper, kernel
 from sen2chain.smoothing.observations import STEP, offsets
 
 if TYPE_CHECKING:

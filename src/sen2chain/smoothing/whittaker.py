@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import helper, kernel
+from sen2chain.jit import helper, kernel
 
 if TYPE_CHECKING:
     from sen2chain.smoothing.observations import Days, Floats, Ints, Observations

@@ -10,8 +10,8 @@ from typing import Self
 
 from sen2chain.atomic import is_temporary, sweep_temporary
 from sen2chain.errors import RequestError
-from sen2chain.records import ProductId
-from sen2chain.settings import is_folder
+from sen2chain.files import is_folder
+from sen2chain.products import ProductId
 
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
 _PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)", re.ASCII)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from sen2chain.atomic import sync_all, sync_folders, temporary, writing
 from sen2chain.errors import OutputError, StoreError
 from sen2chain.export import csv_header, csv_lines, text_of
-from sen2chain.records import Batch
+from sen2chain.rows import Batch
 from sen2chain.store.folder import ExtractionFolder, product_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
     from sen2chain.spool import RowFormat
 
 _NEEDED = ("count", "nodata", "nbcld")

@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.library import file_of
-from sen2chain.settings import is_young, open_regular
+from sen2chain.archive import file_of
+from sen2chain.files import is_young, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sen2chain.errors import GridMismatchError, RequestError, StoreError, escaped
 from sen2chain.grid import Grid
-from sen2chain.records import ProductId, Reason
+from sen2chain.products import ProductId
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from sen2chain.records import Batch
+    from sen2chain.rows import Batch
 
 _VERSION = "1"
 _TABLES = """

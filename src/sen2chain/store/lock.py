@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import writing
 from sen2chain.errors import StoreError
+from sen2chain.files import read_limited
 from sen2chain.parallel import recorded_warnings
 from sen2chain.progress import status
-from sen2chain.settings import read_limited
 
 with recorded_warnings():  # its remark on systems without locks, which `file_lock` says itself
     import filelock

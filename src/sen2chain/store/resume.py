@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sen2chain.plan import MaskKind, value_order
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 from sen2chain.store.folder import product_of
 from sen2chain.store.images import all_files, chosen
 from sen2chain.store.inputs import Inputs

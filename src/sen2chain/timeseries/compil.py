@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
 from sen2chain.errors import choice
-from sen2chain.execute import resolve_executor
+from sen2chain.extract import resolve_executor
+from sen2chain.files import absolute
 from sen2chain.plan import Request, parse_date
 from sen2chain.progress import say
 from sen2chain.provenance import check_results, provenance
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sen2chain.indices import Index
-    from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
     from sen2chain.plan import ExtractionPlan
+    from sen2chain.report import Report
     from sen2chain.vectors import Layer
 
 
@@ -163,9 +164,9 @@ class TimeSeriesCompil:
         self._raw_format, self._quiet = raw_format, self._engine.quiet
         if extraction is None or (isinstance(extraction, str) and not extraction):
             extraction = settings.paths(library).extraction
-        root = settings.absolute(extraction)
+        root = absolute(extraction)
         self._place = Place(root, self._engine, wait)
-        self._ledger: Ledger | None = None
+        self._ledger: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
 
     @property
@@ -442,7 +443,7 @@ class TimeSeriesCompil:
         """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
         return self._reported().why_partly(self._engine.outputs)
 
-    def _reported(self) -> Ledger:
+    def _reported(self) -> Report:
         if self._ledger is None:
             if not self._place.exists:
                 return self._engine.ledger()

@@ -19,7 +19,7 @@ from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, Replaced, check_results, conditions, provenance
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
 from sen2chain.store import State, list_images, read_image
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from sen2chain.records import Batch
+    from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
     from sen2chain.store import Entry, ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.asked import CompileRequest

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import settings
+from sen2chain.archive import Covers, open_library
 from sen2chain.errors import EmptyResultError, LibraryError, truth
-from sen2chain.execute import Coverages, RowRules, execute, failed_batch
 from sen2chain.export import write_csv
-from sen2chain.ledger import COLUMNS, Ledger
-from sen2chain.library import Covers, open_library
+from sen2chain.extract import Coverages, RowRules, execute, failed_batch
+from sen2chain.files import absolute
 from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import progress, status
 from sen2chain.provenance import Planned, conditions, has_rows
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
+from sen2chain.report import COLUMNS, Report
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
 from sen2chain.vectors import datum_note, of_features, read_layer, to_pandas
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
 
-    from sen2chain.execute import Executor
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.extract import Executor
+    from sen2chain.extract.task import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import ExtractionPlan, Request, Task
-    from sen2chain.records import Source
+    from sen2chain.products import Source
     from sen2chain.vectors import Layer
 
 
@@ -169,9 +170,9 @@ class Engine:
         """Attributes of the layer, those named like a statistic of this run with a prefix."""
         return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
 
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Report:
         """Return the report so far: what is known of the layer and the archive before anything is read."""
-        ledger = Ledger()
+        ledger = Report()
         layer, plan = self.layer, self.plan
         ledger.notes += layer.notes
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
@@ -210,7 +211,7 @@ class Engine:
             **options,
         )
 
-    def why_nothing(self, ledger: Ledger) -> str:
+    def why_nothing(self, ledger: Report) -> str:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
         if ledger.rows:
             return ""
@@ -274,7 +275,7 @@ def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
 
 def planned_report(request: Request, layer: Layer, path: str | Path) -> Planned:
     """Return the file of a report, for `sen2chain.provenance.check_results`."""
-    return Planned(settings.absolute(path), conditions(request, layer), lambda: COLUMNS)
+    return Planned(absolute(path), conditions(request, layer), lambda: COLUMNS)
 
 
 def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any], *, overwrite: bool) -> Path:
@@ -285,7 +286,7 @@ def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any]
     EmptyResultError
         If it has no line, and the file that is there has, unless that is to be overwritten.
     """
-    file = settings.absolute(path)
+    file = absolute(path)
     if not (overwrite or len(report)) and has_rows(file):
         raise EmptyResultError(
             f"{file} has rows and is kept, since this run's report has none; overwrite=True (--overwrite) replaces it."

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sen2chain import export, settings
+from sen2chain import export
 from sen2chain.atomic import NAME_MAX, check_folder
-from sen2chain.compiled import unsaved
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
-from sen2chain.execute import resolve_executor
+from sen2chain.extract import resolve_executor
+from sen2chain.files import absolute, is_folder
+from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
 from sen2chain.plan import Request
 from sen2chain.progress import status
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.extract.task import TaskResult
     from sen2chain.indices import Index
-    from sen2chain.ledger import Ledger
     from sen2chain.masks import Mask
-    from sen2chain.records import Batch, Source
+    from sen2chain.products import Source
+    from sen2chain.report import Report
+    from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
     from sen2chain.vectors import Layer
 
@@ -212,7 +214,7 @@ class TimeSeries:
         self.source: Source = self._engine.source
         self.plan = self._engine.plan
         self._quiet, self._wants_stats = self._engine.quiet, truth("getstat", getstat)
-        self._ledger: Ledger | None = None
+        self._ledger: Report | None = None
         self._spool: Spool | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
         self._remarks: list[str] = []
@@ -247,7 +249,7 @@ class TimeSeries:
     def _row_format(self) -> RowFormat:
         return self._engine.row_format(with_mask=len(self.request.masks) > 1, with_reason=self.request.keep_empty)
 
-    def _finished(self) -> tuple[Ledger, Spool]:
+    def _finished(self) -> tuple[Report, Spool]:
         if self._ledger is None and not self._wants_stats:
             raise RequestError("Nothing has been extracted, as getstat=False says; call run() first.")
         self.run()
@@ -424,8 +426,8 @@ class TimeSeries:
     def _folder(self, out_path: str | Path) -> Path:
         if isinstance(out_path, str) and not out_path:
             raise OutputError("The folder for the results is empty; name one.")
-        folder = settings.absolute(out_path)
-        if folder.suffix.lower() in _OF_FILES and not settings.is_folder(folder):
+        folder = absolute(out_path)
+        if folder.suffix.lower() in _OF_FILES and not is_folder(folder):
             raise OutputError(
                 f"{out_path} looks like the name of a file, and each index has a file of its own in a folder; name the "
                 f"folder, as {folder.stem}."

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sen2chain.compiled import unsaved
 from sen2chain.errors import LibraryError
-from sen2chain.ledger import Ledger
+from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
+from sen2chain.products import ProductId
 from sen2chain.progress import counted
-from sen2chain.records import ProductId, Reason
+from sen2chain.reasons import Reason
+from sen2chain.report import Report
 from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.extract.task import TaskResult
     from sen2chain.plan import Request, Task
     from sen2chain.store import ExtractionFolder, ImageLedger, Work
     from sen2chain.store.images import RawFormat
@@ -219,7 +220,7 @@ def _why(counts: Mapping[str, int]) -> list[str]:
     return [f"{counted(count, 'image')} to be extracted: {why}." for why, count in counts.items() if again]
 
 
-def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Ledger:
+def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Report:
     """Return what became of every image that is asked for, in the last run or an earlier one.
 
     Images whose products the archive does not have any more are among them.
@@ -227,7 +228,7 @@ def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Led
     try:
         made = engine.ledger()
     except LibraryError:
-        made = Ledger()
+        made = Report()
     made.notes += ledger.notes
     for output in engine.outputs:
         for entry in _asked_for(engine.request, ledger.entries(*output).values()):
@@ -250,7 +251,7 @@ def _asked_for(request: Request, entries: Iterable[Entry]) -> list[Entry]:
     return [entry for *_, entry in sorted(found, key=lambda item: item[:3])]
 
 
-def _enter(made: Ledger, entry: Entry) -> None:
+def _enter(made: Report, entry: Entry) -> None:
     made.enter(
         entry.index,
         entry.mask,

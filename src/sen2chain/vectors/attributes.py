@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sen2chain.records import RESERVED_COLUMNS
+from sen2chain.rows import RESERVED_COLUMNS
 from sen2chain.vectors.layer import LINE_BREAKS, one_line
 
 if TYPE_CHECKING:

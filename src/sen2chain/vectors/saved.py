@@ -21,7 +21,7 @@ import pyogrio
 import shapely
 
 from sen2chain import cache
-from sen2chain.settings import is_young
+from sen2chain.files import is_young
 from sen2chain.vectors.attributes import to_pandas
 from sen2chain.vectors.formats import side_files
 from sen2chain.vectors.layer import Layer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import helper
+from sen2chain.jit import helper
 
 if TYPE_CHECKING:
     import numpy.typing as npt

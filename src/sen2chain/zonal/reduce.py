@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import helper, kernel
+from sen2chain.jit import helper, kernel
 from sen2chain.zonal.buckets import BUCKETS, bucket, ranked, sort, sort_weighted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.compiled import kernel
+from sen2chain.jit import kernel
 from sen2chain.zonal.reduce import (
     CLOUD,
     COUNT,

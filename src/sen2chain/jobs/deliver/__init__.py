@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import DeliveryError
+from sen2chain.files import absolute
 from sen2chain.jobs.deliver import folder, objects, remote
 from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience, checked
 from sen2chain.jobs.deliver.destination import (
@@ -25,7 +26,6 @@ from sen2chain.jobs.deliver.destination import (
     registered,
     same_place,
 )
-from sen2chain.settings import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

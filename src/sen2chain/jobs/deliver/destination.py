@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote
 
 from sen2chain.errors import DeliveryError
-from sen2chain.settings import absolute
+from sen2chain.files import absolute
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sen2chain.atomic import replacing, sweep_temporary
 from sen2chain.errors import OutputError
+from sen2chain.files import is_folder
 from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
-from sen2chain.settings import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

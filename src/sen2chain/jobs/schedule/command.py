@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from sen2chain.errors import ScheduleError
-from sen2chain.settings import CACHE_VARIABLE, HOME_VARIABLE, absolute
+from sen2chain.files import absolute
+from sen2chain.settings import CACHE_VARIABLE, HOME_VARIABLE
 
 _PASSED_ON = (CACHE_VARIABLE, "RSYNC_RSH")
 """Variables that a run needs as they are now. None of them holds a secret."""

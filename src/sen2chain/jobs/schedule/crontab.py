@@ -20,6 +20,7 @@ import filelock
 from sen2chain import settings
 from sen2chain.atomic import writing
 from sen2chain.errors import ScheduleError
+from sen2chain.files import is_file
 from sen2chain.jobs.names import is_name
 from sen2chain.jobs.schedule.command import mark
 from sen2chain.store import file_lock, if_left
@@ -48,7 +49,7 @@ def has_crontab() -> bool:
 def daemon_runs() -> bool | None:
     """Tell whether a process of cron is running; None where that cannot be seen."""
     # Where other users' processes are hidden, the first one is too.
-    if not settings.is_file(Path("/proc", "1", "comm")):
+    if not is_file(Path("/proc", "1", "comm")):
         return None
     for file in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):  # it has ended

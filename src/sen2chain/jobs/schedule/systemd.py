@@ -14,9 +14,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sen2chain import settings
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import ScheduleError
+from sen2chain.files import is_file
 from sen2chain.jobs.names import is_name
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def remove(name: str) -> str:
 def status(name: str) -> Literal["enabled", "disabled", "absent"]:
     """Tell whether systemd starts a job, from the next login on at the latest."""
     timer = _timer(name)
-    if not settings.is_file(timer):
+    if not is_file(timer):
         return "absent"
     return "enabled" if _link(timer).is_symlink() else "disabled"
 
@@ -155,7 +155,7 @@ def entry(name: str) -> str | None:
         If the timer cannot be read.
     """
     timer = _timer(name)
-    if not settings.is_file(timer):
+    if not is_file(timer):
         return None
     try:
         lines = timer.read_text(encoding="utf-8").splitlines()

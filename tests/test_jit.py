@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen2chain import compiled, demo
-from sen2chain.compiled import helper, kernel
+from sen2chain import demo, jit
+from sen2chain.jit import helper, kernel
 
 
 @helper
@@ -34,13 +34,13 @@ def total(values: Any) -> float:
 
 def test_a_kernel_is_compiled_once_when_first_called(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    machine_code = compiled._machine_code
+    machine_code = jit._machine_code
 
     def counted(function: Any, signatures: Any, **options: Any) -> Any:
         made.append(signatures)
         return machine_code(function, signatures, **options)
 
-    monkeypatch.setattr(compiled, "_machine_code", counted)
+    monkeypatch.setattr(jit, "_machine_code", counted)
     assert total.__doc__ == "Add up doubles."
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(total, [np.arange(4.0)] * 20))
@@ -55,7 +55,7 @@ def test_other_types_are_refused() -> None:
 
 def test_without_a_folder_for_the_cache_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
     """A package that cannot be written, no home, and TMPDIR alone, as for a service user or in a container."""
-    source = Path(compiled.__file__).parent
+    source = Path(jit.__file__).parent
     for file in source.rglob("*.py"):
         copy = tmp_path / "package" / "sen2chain" / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -100,18 +100,18 @@ print(json.dumps([note for note in done.notes if "kernels" in note]))
 
 
 def test_a_disk_that_takes_no_machine_code_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine_code = compiled._machine_code
+    machine_code = jit._machine_code
 
     def full(function: Any, signatures: Any, *, cache: bool) -> Any:
         if cache:
             raise OSError(28, "No space left on device")
         return machine_code(function, signatures, cache=cache)
 
-    monkeypatch.setattr(compiled, "_machine_code", full)
-    compiled.unsaved()
+    monkeypatch.setattr(jit, "_machine_code", full)
+    jit.unsaved()
     assert kernel("float64(float64[::1])")(total._function)(np.arange(4.0)) == 6.0 * 2
-    assert len(compiled.unsaved()) == 1
-    assert compiled.unsaved() == []
+    assert len(jit.unsaved()) == 1
+    assert jit.unsaved() == []
 
 
 ASK = """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sen2chain.errors import RasterError, UnreadableError
-from sen2chain.execute.inputs import check_scale, check_type, nodata_of, read_blocks
-from sen2chain.execute.strips import spans
+from sen2chain.extract.inputs import check_scale, check_type, nodata_of, read_blocks
+from sen2chain.extract.strips import spans
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.zonal import gather
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
-    from sen2chain.execute.coverages import Coverages
-    from sen2chain.execute.inputs import Coarse, Files
-    from sen2chain.execute.strips import Runs
+    from sen2chain.extract.coverages import Coverages
+    from sen2chain.extract.inputs import Coarse, Files
+    from sen2chain.extract.strips import Runs
     from sen2chain.grid import Grid
-    from sen2chain.library import ProductMetadata
     from sen2chain.plan import Output
 
     Array = npt.NDArray[Any]

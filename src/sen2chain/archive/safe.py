@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sen2chain.archive.contents import READ_ERRORS, why
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
-from sen2chain.library.contents import READ_ERRORS, why
-from sen2chain.records import ProductId, Reason, Skipped
-from sen2chain.settings import is_folder, open_regular
+from sen2chain.files import is_folder, open_regular
+from sen2chain.products import ProductId, Skipped
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

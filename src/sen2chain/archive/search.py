@@ -12,10 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen2chain.errors import LibraryError, RequestError, UnreadableError
-from sen2chain.library.contents import READ_ERRORS
-from sen2chain.library.metadata import read_product_id
-from sen2chain.library.safe import (
+from sen2chain.archive.contents import READ_ERRORS
+from sen2chain.archive.metadata import read_product_id
+from sen2chain.archive.safe import (
     MANIFEST,
     METADATA,
     file_names,
@@ -24,8 +23,10 @@ from sen2chain.library.safe import (
     product_of_root,
     roots_in_zip,
 )
-from sen2chain.records import ProductId, Reason, Skipped
-from sen2chain.settings import is_file, is_folder, open_regular
+from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.files import is_file, is_folder, open_regular
+from sen2chain.products import ProductId, Skipped
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     import datetime as dt

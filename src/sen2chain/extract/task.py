@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sen2chain.archive import read_metadata
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.execute.inputs import Coarse, Files, ten_metre_grid
-from sen2chain.execute.planes import MaskPlanes
-from sen2chain.execute.rows import Extracted, failed_batch, make_batch
-from sen2chain.execute.values import Buffer, ValueRasters, locations, value_key
-from sen2chain.library import read_metadata
+from sen2chain.extract.inputs import Coarse, Files, ten_metre_grid
+from sen2chain.extract.planes import MaskPlanes
+from sen2chain.extract.rows import Extracted, failed_batch, make_batch
+from sen2chain.extract.values import Buffer, ValueRasters, locations, value_key
 from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 from sen2chain.zonal import Tally, gather
 from sen2chain.zonal.statistics import scl_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import Coverage
-    from sen2chain.execute.coverages import Coverages
-    from sen2chain.execute.rows import RowRules
-    from sen2chain.execute.strips import Group, Runs
+    from sen2chain.extract.coverages import Coverages
+    from sen2chain.extract.rows import RowRules
+    from sen2chain.extract.strips import Group, Runs
     from sen2chain.grid import Grid
-    from sen2chain.library import ProductMetadata
     from sen2chain.plan import Output, Task
-    from sen2chain.records import Batch
+    from sen2chain.rows import Batch
 
     Array = npt.NDArray[Any]
     Floats = npt.NDArray[np.float64]

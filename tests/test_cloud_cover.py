@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
-from sen2chain.library import Covers, covers, read_metadata
-from sen2chain.records import ProductId
+from sen2chain.archive import Covers, cloud_cover, read_metadata
+from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         seen.append(location)
         return parse(location, *rest)
 
-    monkeypatch.setattr(covers, "read_metadata", parsed)
+    monkeypatch.setattr(cloud_cover, "read_metadata", parsed)
     return seen
 
 

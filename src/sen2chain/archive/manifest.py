@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
+from sen2chain.archive.contents import READ_ERRORS, opened, read_whole, why
+from sen2chain.archive.metadata import parse
 from sen2chain.errors import UnreadableError
-from sen2chain.library.contents import READ_ERRORS, opened, read_whole, why
-from sen2chain.library.metadata import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

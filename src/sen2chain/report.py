@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.progress import counted
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
-    from sen2chain.records import Batch, ProductId, Skipped
+    from sen2chain.products import ProductId, Skipped
+    from sen2chain.rows import Batch
 
 HEAD = ("index", "mask", "tile", "acquisition", "date", "value_source", "mask_source", "rows")
 COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
@@ -28,7 +29,7 @@ LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING)
 
 
 @dataclass(slots=True)
-class Ledger:
+class Report:
     """What became of everything that was asked for."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -141,7 +142,7 @@ class Ledger:
         for index, mask in outputs:
             lines = [line for line in self.lines if (line["index"], line["mask"]) == (index, mask)]
             if not any(line["rows"] for line in lines):
-                parts.append(f"{index} under {mask} gave no row. {Ledger(lines).main_cause()}".strip())
+                parts.append(f"{index} under {mask} gave no row. {Report(lines).main_cause()}".strip())
         return " ".join(parts[:_PARTS])
 
 
@@ -155,7 +156,7 @@ def remarks(report: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     report
-        What `Ledger.frame` returns.
+        What `Report.frame` returns.
     """
     told = report[report["error"] != ""]
     harmful = told[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")

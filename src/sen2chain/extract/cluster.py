@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain import settings
 from sen2chain.errors import ExecutorError, LayerError
-from sen2chain.execute.coverages import Coverages
-from sen2chain.execute.executors import ATTEMPTS, FATAL, failed_result, fatal
-from sen2chain.execute.task import extract
+from sen2chain.extract.coverages import Coverages
+from sen2chain.extract.executors import ATTEMPTS, FATAL, failed_result, fatal
+from sen2chain.extract.task import extract
 from sen2chain.parallel import ahead
 from sen2chain.vectors import keep, load
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from sen2chain.coverage import PixelRule
-    from sen2chain.execute.rows import RowRules
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.extract.rows import RowRules
+    from sen2chain.extract.task import TaskResult
     from sen2chain.plan import Task
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.execute.inputs import Coarse
+    from sen2chain.archive import ProductMetadata
+    from sen2chain.extract.inputs import Coarse
     from sen2chain.grid import Grid
-    from sen2chain.library import ProductMetadata
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource
 

@@ -7,9 +7,9 @@ makes rows and reasons.
 
 from __future__ import annotations
 
-from sen2chain.execute.coverages import Coverages
-from sen2chain.execute.executors import Executor
-from sen2chain.execute.rows import RowRules, failed_batch
-from sen2chain.execute.run import execute, resolve_executor
+from sen2chain.extract.coverages import Coverages
+from sen2chain.extract.executors import Executor
+from sen2chain.extract.rows import RowRules, failed_batch
+from sen2chain.extract.run import execute, resolve_executor
 
 __all__ = ["Coverages", "Executor", "RowRules", "execute", "failed_batch", "resolve_executor"]

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sen2chain.archive.safe import listing, scan_best
+from sen2chain.archive.search import find_products, identify, in_order, sensed_within
 from sen2chain.errors import LibraryError
-from sen2chain.library.safe import listing, scan_best
-from sen2chain.library.search import find_products, identify, in_order, sensed_within
-from sen2chain.records import Acquisition, ProductId, Reason, Skipped
-from sen2chain.settings import is_folder
+from sen2chain.files import is_folder
+from sen2chain.products import Acquisition, ProductId, Skipped
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     import datetime as dt

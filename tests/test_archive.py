@@ -12,11 +12,12 @@ import pytest
 import rasterio
 from affine import Affine
 
+from sen2chain.archive import SafeFolder, Tree, open_library, read_metadata
+from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.safe import scan_safe
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
-from sen2chain.library import SafeFolder, Tree, open_library, read_metadata
-from sen2chain.library.memory import MemorySource
-from sen2chain.library.safe import scan_safe
-from sen2chain.records import Acquisition, ProductId, Reason, Source
+from sen2chain.products import Acquisition, ProductId, Source
+from sen2chain.reasons import Reason
 from sen2chain.settings import paths
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def test_links_in_a_circle_and_folders_without_end(tmp_path: Path, monkeypatch: 
     source = SafeFolder(tmp_path / "x")
     assert source.tiles() == []
     assert ["folders deep" in item.detail for item in source.skipped()] == [True]
-    monkeypatch.setattr("sen2chain.library.search.MOST", 3)
+    monkeypatch.setattr("sen2chain.archive.search.MOST", 3)
     for number in range(4):
         touch(tmp_path / "many" / f"{number}.txt")
     source = SafeFolder(tmp_path / "many")
@@ -402,7 +403,7 @@ def test_well_named_products_are_not_looked_into(tmp_path: Path, monkeypatch: py
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", noted)
-    monkeypatch.setattr("sen2chain.library.search.read_product_id", None)
+    monkeypatch.setattr("sen2chain.archive.search.read_product_id", None)
     assert tree(tmp_path).tiles() == [TILE]
     assert SafeFolder(tmp_path).tiles() == [TILE]
     assert TILE in seen

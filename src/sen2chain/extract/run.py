@@ -21,18 +21,18 @@ from sen2chain.errors import (
     shown,
     whole_number,
 )
-from sen2chain.execute.executors import Executor, Serial, Threads, as_text
-from sen2chain.execute.inputs import Files, ten_metre_grid
-from sen2chain.execute.rows import RowRules, failed_batch
+from sen2chain.extract.executors import Executor, Serial, Threads, as_text
+from sen2chain.extract.inputs import Files, ten_metre_grid
+from sen2chain.extract.rows import RowRules, failed_batch
 from sen2chain.parallel import MOST_WORKERS, apart, closed, workers
 from sen2chain.rasters import environment
-from sen2chain.records import Reason
+from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from sen2chain.execute.coverages import Coverages
-    from sen2chain.execute.task import TaskResult
+    from sen2chain.extract.coverages import Coverages
+    from sen2chain.extract.task import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import Task
 
@@ -81,7 +81,7 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
         return Serial()
     if executor == "threads":
         return Threads(count)
-    from sen2chain.execute.cluster import Cluster  # noqa: PLC0415  # needed for a cluster only
+    from sen2chain.extract.cluster import Cluster  # noqa: PLC0415  # needed for a cluster only
 
     if executor == "dask":
         return Cluster(scheduler=scheduler, count=count)

@@ -10,7 +10,8 @@ import numpy as np
 from sen2chain.coverage import PLANNED, REASONS
 from sen2chain.indices import SCALE
 from sen2chain.plan import MaskKind
-from sen2chain.records import Batch, Reason
+from sen2chain.reasons import Reason
+from sen2chain.rows import Batch
 from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.coverage import Coverage
     from sen2chain.plan import Output
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
     from sen2chain.vectors import Layer
 
     Floats = npt.NDArray[np.float64]

@@ -1,9 +1,8 @@
-"""Frozen values that all modules share: product id, acquisition, reasons, and the source Protocol."""
+"""Products of an archive: their names, what an acquisition consists of, and the protocol of their sources."""
 
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
@@ -13,30 +12,8 @@ from sen2chain.errors import RequestError, escaped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
+    from sen2chain.reasons import Reason
 
-ROW_COLUMNS = (
-    "date",
-    "fid",
-    "tile",
-    "filename",
-    "count",
-    "nodata",
-    "nbcld",
-    "cldprb",
-    "min",
-    "max",
-    "mean",
-    "std",
-    "median",
-    "percentile_25",
-    "percentile_75",
-)
-"""Columns of a row, in order, as users of the CSV files know them."""
-
-RESERVED_COLUMNS = frozenset((*ROW_COLUMNS, "completeness", "mask", "reason"))
-"""Names an attribute of the layer may not have in a result; it is written as ``attr_<name>``."""
 
 SENSING_FORMAT = "%Y%m%dT%H%M%S"
 
@@ -127,54 +104,6 @@ def _time(text: str) -> dt.datetime | None:
     return time if time.year in _YEARS else None
 
 
-class Reason(enum.StrEnum):
-    """Why a feature has no row for an acquisition. The value is the column name in the report."""
-
-    NULL_GEOMETRY = "null_geometry"
-    EMPTY_GEOMETRY = "empty_geometry"
-    BUFFERED_AWAY = "buffered_away"
-    OUTSIDE_TILE = "outside_tile"
-    OUTSIDE_RASTER = "outside_raster"
-    NO_PIXEL = "no_pixel_centre_inside"
-    NO_DATA = "no_data"
-    CLOUD = "cloud"
-    MIN_VALID = "below_min_valid"
-    SUPERSEDED = "superseded"
-    INDEX_INPUTS_MISSING = "index_inputs_missing"
-    MASK_INPUTS_MISSING = "mask_inputs_missing"
-    GRID_MISMATCH = "grid_mismatch"
-    UNREADABLE = "unreadable"
-    FAILED = "failed"
-    UNSUPPORTED_NAME = "unsupported_name"
-    CHANGED = "changed_while_read"
-
-    @property
-    def sentence(self) -> str:
-        """The reason as people read it."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Reason.NULL_GEOMETRY: "the feature has no geometry",
-    Reason.EMPTY_GEOMETRY: "the feature's geometry is empty, has no area, or cannot be used",
-    Reason.BUFFERED_AWAY: "nothing is left of the feature after the negative buffer",
-    Reason.OUTSIDE_TILE: "the feature lies outside the tile",
-    Reason.OUTSIDE_RASTER: "the feature lies in the tile but outside the raster",
-    Reason.NO_PIXEL: "no pixel centre lies inside the feature (pixels='weighted' or 'all_touched' gives it a value)",
-    Reason.NO_DATA: "the product has no data on the feature",
-    Reason.CLOUD: "the cloud mask removed every valid pixel of the feature",
-    Reason.MIN_VALID: "the share of valid pixels is below min_valid",
-    Reason.SUPERSEDED: "another tile, baseline or part of the same acquisition gave the better row",
-    Reason.INDEX_INPUTS_MISSING: "the archive has neither the index nor the bands to compute it",
-    Reason.MASK_INPUTS_MISSING: "the archive has neither the mask nor the rasters to compute it",
-    Reason.GRID_MISMATCH: "the product has another grid or CRS than its tile",
-    Reason.UNREADABLE: "a file of the product cannot be read",
-    Reason.FAILED: "the product failed each of the three times it was tried",
-    Reason.UNSUPPORTED_NAME: "the product's name is not of the form used since December 2016",
-    Reason.CHANGED: "a file of the product was changed while it was read",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Acquisition:
     """One product and where its parts lie; nothing has been opened yet.
@@ -199,35 +128,6 @@ class Acquisition:
     """Why the product's own folder gives no bands, or not all, a clause: that it is empty, that they are GeoTIFFs."""
     manifest: str | None = field(default=None, compare=False)
     """Location of ``manifest.safe``, the list of the product's files with their checksums."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """What one output gave: the rows of one index under one mask of one acquisition, and what it did not give."""
-
-    index: str
-    """Name of the index."""
-    mask: str
-    """Name of the mask."""
-    product: ProductId
-    """The product."""
-    filename: str
-    """``<L2A id>_<INDEX>_<MASK>.jp2``, whatever the values were read from."""
-    columns: Mapping[str, npt.NDArray[np.generic]]
-    """Column -> (rows,) array: ``fid`` first, ascending; ``reason`` is a position in `Reason`, or -1 with values."""
-    reasons: Mapping[Reason, int]
-    """How many features have no row, by reason."""
-    value_source: str = ""
-    """What served the values."""
-    mask_source: str = ""
-    """What served the mask."""
-    error: str = ""
-    """One sentence on what went wrong or is missing."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows with values."""
-        return int((self.columns["reason"].astype("int8") < 0).sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen2chain.ledger import COLUMNS, HEAD, Ledger, remarks
-from sen2chain.records import Batch, ProductId, Reason, Skipped
+from sen2chain.products import ProductId, Skipped
+from sen2chain.reasons import Reason
+from sen2chain.report import COLUMNS, HEAD, Report, remarks
+from sen2chain.rows import Batch
 
 PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
 
@@ -21,7 +23,7 @@ def batch(rows: int, reasons: dict[Reason, int], error: str = "", mask: str = "C
 
 
 def test_a_line_says_all_of_one_output() -> None:
-    ledger = Ledger()
+    ledger = Report()
     ledger.add(batch(7, {Reason.CLOUD: 2, Reason.SUPERSEDED: 1}, "a remark"))
     (line,) = ledger.frame().to_dict("records")
     assert list(line) == list(COLUMNS)
@@ -35,14 +37,14 @@ def test_a_line_says_all_of_one_output() -> None:
 
 def test_columns_are_the_reasons_in_their_order() -> None:
     assert list(COLUMNS) == [*HEAD, *(r.value for r in Reason), "error"]
-    assert list(Ledger().frame().columns) == list(COLUMNS)
-    assert Ledger().frame().empty
+    assert list(Report().frame().columns) == list(COLUMNS)
+    assert Report().frame().empty
     for reason in Reason:
         assert reason.sentence
 
 
 def test_totals_add_up_over_lines() -> None:
-    ledger = Ledger()
+    ledger = Report()
     ledger.add(batch(1, {Reason.CLOUD: 2}))
     ledger.add(batch(2, {Reason.CLOUD: 3, Reason.NO_DATA: 1}))
     assert dict(ledger.totals()) == {Reason.CLOUD: 5, Reason.NO_DATA: 1}
@@ -64,13 +66,13 @@ def test_damaged_is_what_the_archive_has_and_nobody_can_use(
     error: str,
     damaged: bool,  # noqa: FBT001  # a column of the table
 ) -> None:
-    ledger = Ledger()
+    ledger = Report()
     ledger.add(batch(0, reasons, error))
     assert ledger.has_damage is damaged
 
 
 def test_things_without_a_product_have_a_line_of_their_own() -> None:
-    ledger = Ledger()
+    ledger = Report()
     ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")], 12)
     ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 12})
     frame = ledger.frame()
@@ -84,7 +86,7 @@ def test_things_without_a_product_have_a_line_of_their_own() -> None:
 
 
 def test_the_main_cause_is_the_most_frequent_one_with_its_cure_or_error() -> None:
-    ledger = Ledger()
+    ledger = Report()
     assert ledger.main_cause() == ""
     ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 100})
     assert Reason.OUTSIDE_TILE.sentence in ledger.main_cause()
@@ -100,14 +102,14 @@ def test_the_main_cause_is_the_most_frequent_one_with_its_cure_or_error() -> Non
 
 
 def test_the_room_is_light() -> None:
-    code = "import sen2chain.ledger, sys; print([m for m in ('numpy', 'pandas', 'rasterio') if m in sys.modules])"
+    code = "import sen2chain.report, sys; print([m for m in ('numpy', 'pandas', 'rasterio') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(("reason", "damage"), [(Reason.UNSUPPORTED_NAME, False), (Reason.UNREADABLE, True)])
 def test_an_odd_name_is_no_damage_but_a_broken_zip_is(reason: Reason, damage: bool) -> None:  # noqa: FBT001
-    ledger = Ledger()
+    ledger = Report()
     ledger.add_skipped([Skipped("S2A.zip", "31TGJ", reason, "A sentence.")], 12)
     assert ledger.has_damage is damage
 
@@ -116,14 +118,14 @@ CLDPRB = "cldprb is empty: the archive lacks MSK_CLDPRB_20m."
 
 
 def enter(
-    ledger: Ledger, orbit: int, reasons: dict[Reason, int], error: str, rows: int = 0, mask: str = "CM001"
+    ledger: Report, orbit: int, reasons: dict[Reason, int], error: str, rows: int = 0, mask: str = "CM001"
 ) -> None:
     product = replace(PRODUCT, orbit=orbit)
     ledger.enter("NDVI", mask, product, value_source="", mask_source="", rows=rows, reasons=reasons, error=error)
 
 
 def test_a_note_is_not_taken_for_a_cause() -> None:
-    ledger = Ledger()
+    ledger = Report()
     for orbit in (1, 2):
         enter(ledger, orbit, {Reason.CLOUD: 4}, CLDPRB)
     assert ledger.main_cause() == (
@@ -143,7 +145,7 @@ def test_a_note_is_not_taken_for_a_cause() -> None:
 
 
 def test_what_counts_as_damage_is_named_also_where_it_is_a_product_of_no_index() -> None:
-    ledger = Ledger()
+    ledger = Report()
     enter(ledger, 1, {}, "", rows=4)
     ledger.add_skipped([Skipped("S2A.SAFE", "31TGJ", Reason.UNREADABLE, "its metadata cannot be read")], 4)
     assert ledger.has_damage
@@ -151,7 +153,7 @@ def test_what_counts_as_damage_is_named_also_where_it_is_a_product_of_no_index()
 
 
 def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_first() -> None:
-    ledger = Ledger()
+    ledger = Report()
     for orbit in range(1, 8):
         enter(ledger, orbit, {}, CLDPRB, rows=4)
         enter(ledger, orbit, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
@@ -163,4 +165,4 @@ def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_f
         "cldprb is empty for 7 products: the archive lacks MSK_CLDPRB_20m.",
         f"{replace(PRODUCT, orbit=10)}: cldprb is empty: c10.jp2 cannot be read.",
     ]
-    assert remarks(Ledger().frame()) == []
+    assert remarks(Report().frame()) == []

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Sequence
 
-    from sen2chain.records import Acquisition, Skipped, Source
+    from sen2chain.products import Acquisition, Skipped, Source
 
 
 class MemorySource:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.archive import Manifest
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.execute.strips import spans
+from sen2chain.extract.strips import spans
 from sen2chain.indices import BANDS_10M, NODATA, SCALE, reflectance
-from sen2chain.library import Manifest
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
-    from sen2chain.execute.coverages import Coverages
+    from sen2chain.extract.coverages import Coverages
     from sen2chain.grid import Grid
-    from sen2chain.library import ProductMetadata
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource, Task
 

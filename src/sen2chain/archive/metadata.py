@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
+from sen2chain.archive.contents import READ_ERRORS, read_whole, why
 from sen2chain.errors import RequestError, UnreadableError
-from sen2chain.library.contents import READ_ERRORS, read_whole, why
-from sen2chain.records import ProductId
+from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

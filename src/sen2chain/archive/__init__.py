@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sen2chain import settings
+from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.contents import file_of
+from sen2chain.archive.manifest import Manifest
+from sen2chain.archive.metadata import ProductMetadata, read_metadata
+from sen2chain.archive.safe_folder import SafeFolder
+from sen2chain.archive.tree import Tree
 from sen2chain.errors import LibraryError, RequestError
-from sen2chain.library.contents import file_of
-from sen2chain.library.covers import Covers
-from sen2chain.library.folder import SafeFolder
-from sen2chain.library.manifest import Manifest
-from sen2chain.library.metadata import ProductMetadata, read_metadata
-from sen2chain.library.tree import Tree
+from sen2chain.files import is_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sen2chain.records import Source
+    from sen2chain.products import Source
 
 __all__ = ["Covers", "Manifest", "ProductMetadata", "SafeFolder", "Tree", "file_of", "open_library", "read_metadata"]
 
@@ -44,7 +45,7 @@ def open_library(library: str | Path | None = None, safe: str | Path | None = No
         return SafeFolder(safe)
     paths = settings.paths(library)
     folders = (paths.l2a, paths.indices, paths.cloudmasks)
-    if not any(map(settings.is_folder, folders)):
+    if not any(map(is_folder, folders)):
         raise LibraryError(
             f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
             f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from sen2chain.settings import is_file, open_regular
+from sen2chain.files import is_file, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

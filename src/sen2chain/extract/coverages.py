@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import coverage
-from sen2chain.execute.strips import Strips
+from sen2chain.extract.strips import Strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sen2chain.archive.safe import is_zip_name, scan_best
+from sen2chain.archive.search import find_products, in_order, is_zip, sensed_within
 from sen2chain.errors import LibraryError
-from sen2chain.library.safe import is_zip_name, scan_best
-from sen2chain.library.search import find_products, in_order, is_zip, sensed_within
-from sen2chain.records import Acquisition, ProductId, Skipped
-from sen2chain.settings import absolute, is_file, is_folder
+from sen2chain.files import absolute, is_file, is_folder
+from sen2chain.products import Acquisition, ProductId, Skipped
 
 if TYPE_CHECKING:
     import datetime as dt

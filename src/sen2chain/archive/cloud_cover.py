@@ -10,15 +10,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import cache
+from sen2chain.archive.contents import file_of
+from sen2chain.archive.metadata import read_metadata
 from sen2chain.errors import UnreadableError
-from sen2chain.library.contents import file_of
-from sen2chain.library.metadata import read_metadata
-from sen2chain.settings import is_young, read_limited
+from sen2chain.files import is_young, read_limited
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sen2chain.records import ProductId
+    from sen2chain.products import ProductId
 
 _MOST = 20_000  # products that a tile's file holds, of whichever archives
 _LARGEST = 64 << 20  # bytes of such a file

@@ -1,0 +1,97 @@
+"""Paths and files from outside the package: made absolute, and read with a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import RequestError, quoted
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+_COARSEST_TIME = 2.0  # seconds between two times of change that some file systems can tell apart
+
+
+def absolute(path: str | Path, start: Path | None = None) -> Path:
+    """Expand ``~`` and fix a relative path to `start` (the current folder), so that a later change is harmless."""
+    try:
+        text = os.fsdecode(path)
+        os.fsencode(text)
+    except (TypeError, UnicodeError):
+        raise RequestError(
+            f"{quoted(path)} is not the path of a file or a folder; pass a text or a pathlib.Path."
+        ) from None
+    if "\0" in text:
+        raise RequestError(f"{quoted(text)} is not a path, which has no null character; mend it.")
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # "~name" without such a user is then a folder that does not exist
+        path = path.expanduser()
+    if path.is_absolute():
+        return path
+    try:
+        return (start or Path.cwd()) / path
+    except FileNotFoundError:
+        raise RequestError(
+            f"The current folder is gone, so {text!r} cannot be found; pass it from the root on."
+        ) from None
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a folder, or a link to one, that may be reached."""
+    return os.path.isdir(path)  # noqa: PTH112 - unlike Path.is_dir it is False, no error, behind a locked folder
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a file, or a link to one, that may be reached."""
+    return os.path.isfile(path)  # noqa: PTH113 - as above
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file on disk for reading. What is something else can keep a reader for ever: a pipe, a device.
+
+    Raises
+    ------
+    OSError
+        If it is not a file, or cannot be opened.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116  # locations are texts
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and not a file")
+    return open(path, "rb")  # noqa: PTH123  # the caller closes it
+
+
+def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
+    """Read a file that is small, or is not what it should be.
+
+    Parameters
+    ----------
+    path
+        The file.
+    largest
+        Bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        If it is not a file, is larger, or cannot be read.
+    """
+    content = bytearray()
+    with open_regular(path) as file:
+        while part := file.read(1 << 20):  # asked for at once, memory for the largest file would be taken
+            content += part
+            if len(content) > largest:
+                raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
+    return bytes(content)
+
+
+def is_young(facts: os.stat_result) -> bool:
+    """Tell whether a file was changed so lately that it may change again under the same time of change."""
+    return time.time() - facts.st_mtime < _COARSEST_TIME
