@@ -24,9 +24,18 @@ from hypothesis import strategies as st
 from far_end import HOST, FarEnd, lock, make_key, old_rsync, slow_rsync, small_disk, wait_until
 from sen2chain.atomic import is_temporary, temporary_name
 from sen2chain.errors import DeliveryError
-from sen2chain.jobs.deliver import Bucket, Folder, GoneError, IncompleteError, Remote, deliver, parse_destination, ready
-from sen2chain.jobs.deliver.complaints import understand
-from sen2chain.jobs.deliver.remote import command
+from sen2chain.jobs.delivery import (
+    Bucket,
+    Folder,
+    GoneError,
+    IncompleteError,
+    Remote,
+    deliver,
+    parse_destination,
+    ready,
+)
+from sen2chain.jobs.delivery.rsync import command
+from sen2chain.jobs.delivery.rsync_errors import understand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +60,7 @@ MIB = 1 << 20
 @pytest.fixture(autouse=True)
 def _memory_is_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Users are refused what is gone with the run; for tests of uploads it is just right."""
-    monkeypatch.setattr("sen2chain.jobs.deliver.destination._NO_PLACES", {"cached"})
+    monkeypatch.setattr("sen2chain.jobs.delivery.destination._NO_PLACES", {"cached"})
 
 
 @pytest.fixture(scope="module")
@@ -604,7 +613,7 @@ def test_a_copy_that_is_killed_in_the_middle_has_no_name_yet(root: Path, tmp_pat
 import sys, time
 from pathlib import Path
 from sen2chain import atomic
-from sen2chain.jobs.deliver import deliver
+from sen2chain.jobs.delivery import deliver
 def hang(file):
     file.flush()
     sys.stdout.write("now\\n")
@@ -698,7 +707,7 @@ def test_uploads_to_memory(root: Path) -> None:
 def test_object_stores_are_written_directly(
     root: Path, trouble: type[Trouble], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("sen2chain.jobs.deliver.objects.OBJECT_STORES", frozenset({"trouble"}))
+    monkeypatch.setattr("sen2chain.jobs.delivery.uploads.OBJECT_STORES", frozenset({"trouble"}))
     write(root, "a.csv", "1")
     (tmp_path / "to").mkdir()
     deliver(root, ["a.csv"], f"trouble://{tmp_path}/to")
@@ -815,7 +824,7 @@ def test_a_store_is_asked_for_the_content_and_not_for_the_time(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, reads: int
 ) -> None:
     fsspec.register_implementation("trouble", Store, clobber=True)
-    monkeypatch.setattr("sen2chain.jobs.deliver.objects.OBJECT_STORES", frozenset({"trouble"}))
+    monkeypatch.setattr("sen2chain.jobs.delivery.uploads.OBJECT_STORES", frozenset({"trouble"}))
     monkeypatch.setattr(Store, "told", told)
     (tmp_path / "to").mkdir()
     there, to = tmp_path / "to" / "a.csv", f"trouble://{tmp_path}/to"

@@ -22,7 +22,7 @@ from far_end import small_disk
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
 from sen2chain.jobs import BusyError, RunRecord, line, list_jobs
-from sen2chain.jobs.deliver import parse_destination, same_place
+from sen2chain.jobs.delivery import parse_destination, same_place
 from sen2chain.jobs.file import COLUMNS
 from sen2chain.store import locked
 
@@ -849,7 +849,7 @@ def test_a_registry_of_an_earlier_version_is_continued_without_its_secrets(home:
 def test_the_registry_is_not_waited_for_without_end(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen2chain.jobs.owners._PATIENCE", 0.1)
+    monkeypatch.setattr("sen2chain.jobs.delivery_registry._PATIENCE", 0.1)
     _folder(home / "logs")
     with locked(home / "logs"):
         record = _nightly("held", tmp_path / "parcels.gpkg", tmp_path / "far", 0)

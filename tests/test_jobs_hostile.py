@@ -36,7 +36,7 @@ from sen2chain import JobExtraction, demo
 from sen2chain.cli import main
 from sen2chain.errors import JobError, RequestError, Sen2ChainError
 from sen2chain.jobs import list_jobs
-from sen2chain.jobs.deliver import Bucket, deliver, hidden, parse_destination, same_place
+from sen2chain.jobs.delivery import Bucket, deliver, hidden, parse_destination, same_place
 from sen2chain.jobs.file import COLUMNS, JobFile
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from crontab_double import Machine
 from sen2chain.errors import RequestError, ScheduleError
 from sen2chain.jobs.schedule import JobCommand, Timing, crontab, scheduler, systemd
-from sen2chain.jobs.schedule.command import mark
+from sen2chain.jobs.schedule.job_command import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -396,7 +396,7 @@ def test_exactly_what_was_meant_arrives_from_a_crontab(shell: str, tmp_path: Pat
     command = saying(folder / "out\\", *words, program=str(python), word=NASTY)
     # What a shell's own limit allows; the length that cron allows has its test.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sen2chain.jobs.schedule.command._LONGEST", 1 << 16)
+        patch.setattr("sen2chain.jobs.schedule.job_command._LONGEST", 1 << 16)
         text = command.as_crontab()
     for joins in (True, False):
         done = subprocess.run(  # noqa: S603 - a shell of the system

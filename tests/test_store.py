@@ -29,8 +29,8 @@ import shapely
 from sen2chain.atomic import replacing
 from sen2chain.errors import DeliveryError, StoreError
 from sen2chain.grid import Grid
-from sen2chain.jobs.deliver import Folder
-from sen2chain.jobs.owners import Owners
+from sen2chain.jobs.delivery import Folder
+from sen2chain.jobs.delivery_registry import DeliveryRegistry
 from sen2chain.products import ProductId
 from sen2chain.reasons import Reason
 from sen2chain.rows import Batch
@@ -622,7 +622,7 @@ def test_what_lies_in_the_place_of_small_files_is_not_waited_for(tmp_path: Path)
     assert held_since(tmp_path) is None
     os.mkfifo(tmp_path / "destinations.json")
     with pytest.raises(DeliveryError, match="a pipe"):
-        Owners(tmp_path).is_new(Folder(tmp_path))
+        DeliveryRegistry(tmp_path).is_new(Folder(tmp_path))
     for text in ("[]", "{}", '{"since": 1}', "[" * 100_000):
         (tmp_path / ".lock-holder").unlink()
         (tmp_path / ".lock-holder").write_text(text)

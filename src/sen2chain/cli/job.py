@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.jobs import JobExtraction
-    from sen2chain.jobs.planned import Scheduled
     from sen2chain.jobs.record import Status
+    from sen2chain.jobs.schedule.job_schedule import ScheduleState
 
 _RUN_EXAMPLES = """
 \b
@@ -78,7 +78,7 @@ def new(name: str, library: str | None, **_: Any) -> None:
 def edit(name: str, library: str | None, **_: Any) -> None:
     """Open the file of job NAME in your editor (VISUAL, EDITOR), then check it."""
     from sen2chain import settings
-    from sen2chain.jobs.names import check_name, job_file
+    from sen2chain.jobs.job_names import check_name, job_file
 
     path = job_file(settings.paths(library).config, check_name(name))
     if not path.exists():
@@ -120,8 +120,8 @@ def list_(library: str | None, **_: Any) -> None:
     from sen2chain import settings
     from sen2chain.errors import JobError
     from sen2chain.jobs import JobExtraction, list_jobs
-    from sen2chain.jobs.names import job_file, logs_folder
-    from sen2chain.jobs.planned import Plan, scheduled_names
+    from sen2chain.jobs.job_names import job_file, logs_folder
+    from sen2chain.jobs.schedule.job_schedule import JobSchedule, scheduled_names
 
     rows, troubles = [], []
     chosen = absolute(library) if library else None
@@ -129,7 +129,7 @@ def list_(library: str | None, **_: Any) -> None:
         try:
             found = JobExtraction(name, library)
         except JobError as error:
-            planned = Plan(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
+            planned = JobSchedule(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
             rows.append([name, str(planned), planned.timing or "-", "-", "its file cannot be read", _when(planned)])
             troubles.append(str(error))
             continue
@@ -138,7 +138,7 @@ def list_(library: str | None, **_: Any) -> None:
         began = _local(last["started"]) if last else "-"
         rows.append([name, str(found.schedule), found.timing, began, result, _next(found)])
     for name in sorted({*scheduled_names()} - {row[0] for row in rows}):
-        planned = Plan(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
+        planned = JobSchedule(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
         if planned.status != "absent":  # as one of another home is
             rows.append([name, str(planned), planned.timing or "-", "-", "its file is gone", _when(planned)])
             troubles.append(
@@ -285,7 +285,7 @@ def _next(found: JobExtraction) -> str:
     return _when(found.schedule)
 
 
-def _when(planned: Scheduled) -> str:
+def _when(planned: ScheduleState) -> str:
     return f"{planned.next_run:%Y-%m-%d %H:%M}" if planned.next_run else "-"
 
 

@@ -1,17 +1,18 @@
-"""Recurring extraction: `JobExtraction`, and what it is made of.
+"""Recurring extraction: the job's file, its runs, its schedule, and the delivery of compiled files.
 
-`file` reads and changes the job's file as text, with the words of its `cells`, `template` writes the first one, and
-`edited` is the file as an object; `task` knows what it means. `run` runs all lines, `line` one of them, `record` keeps
-what was done, `outlook` says what would be. `schedule/` is when jobs run and `planned` the schedule of one; `deliver/`
-is where files are sent, and `owners` whose lie there. `names` are those of jobs, and `job` puts all together.
+A job is a text file with settings and a table; each line of the table names a layer, dates, indices and masks.
+`JobExtraction` is the public class. It reads and changes the file, checks it, runs it and schedules it.
 """
 
 from __future__ import annotations
 
-from sen2chain.jobs.job import JobExtraction
-from sen2chain.jobs.names import list_jobs
-from sen2chain.jobs.outlook import Outlook
+from sen2chain.jobs.dry_run import DryRun
+from sen2chain.jobs.job_extraction import JobExtraction
+from sen2chain.jobs.job_names import list_jobs
 from sen2chain.jobs.record import RunRecord
 from sen2chain.jobs.run import BusyError
 
-__all__ = ["BusyError", "JobExtraction", "Outlook", "RunRecord", "list_jobs"]
+Outlook = DryRun
+"""Former name of `DryRun`, kept for one release."""
+
+__all__ = ["BusyError", "DryRun", "JobExtraction", "Outlook", "RunRecord", "list_jobs"]

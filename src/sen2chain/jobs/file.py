@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import JobError, OutputError, RequestError, UnknownNameError
 from sen2chain.files import read_limited
-from sen2chain.jobs.deliver import hidden, looks_like_login
+from sen2chain.jobs.delivery import hidden, looks_like_login
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

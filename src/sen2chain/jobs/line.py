@@ -21,7 +21,7 @@ from sen2chain.errors import (
     StoreError,
 )
 from sen2chain.files import is_file
-from sen2chain.jobs.deliver import GoneError, Remote, deliver, same_place
+from sen2chain.jobs.delivery import GoneError, Remote, deliver, same_place
 from sen2chain.jobs.file import OPTIONAL
 from sen2chain.report import BROKEN, LACKING
 from sen2chain.store import COMPILED
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from sen2chain.jobs.deliver import Destination
-    from sen2chain.jobs.owners import Owners
+    from sen2chain.jobs.delivery import Destination
+    from sen2chain.jobs.delivery_registry import DeliveryRegistry
     from sen2chain.jobs.record import LineRecord, RunLog
     from sen2chain.jobs.task import Task
     from sen2chain.plan.request import Verify
@@ -66,7 +66,7 @@ class Setting:
     """Whether products' files are compared with their checksums before they are first extracted."""
     log: RunLog
     """Where steps are told."""
-    owners: Owners
+    owners: DeliveryRegistry
     """Whose files lie where, so that no layer overwrites another's."""
     out_of_reach: set[str] = field(default_factory=set)
     """Servers and other places that could not be reached during this run."""

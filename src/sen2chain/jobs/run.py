@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import check_folder
 from sen2chain.errors import JobError, OutputError, RequestError, StoreError
-from sen2chain.jobs.deliver import PAUSES
+from sen2chain.jobs.delivery import PAUSES
+from sen2chain.jobs.delivery_registry import DeliveryRegistry
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import LineRun, Setting
-from sen2chain.jobs.owners import Owners
 from sen2chain.jobs.record import LineRecord, RunLog, RunRecord, last_lines, one_line, places, prune, troubled_before
 from sen2chain.jobs.task import DEFAULTS, read_command, read_settings, read_task
 from sen2chain.progress import is_watched
@@ -178,7 +178,7 @@ class JobRun:
         setting = Setting(
             today=today, library=self._library, processors=settings.processors, time_limit=settings.delivery_timeout,
             pauses=self._pauses, quiet=self._quiet, safe=settings.folder_of_products(self._home),
-            verify=settings.verify, log=log, owners=Owners(self._folder.parent),
+            verify=settings.verify, log=log, owners=DeliveryRegistry(self._folder.parent),
         )  # fmt: skip
         runs = []
         for row in self._file.rows:

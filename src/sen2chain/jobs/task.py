@@ -15,7 +15,7 @@ from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError, quo
 from sen2chain.files import absolute, is_file, is_folder
 from sen2chain.indices import INDICES, Index, resolve_indices
 from sen2chain.jobs.cells import EARLIEST, Day, is_off, items, percentage, switch, whole_number
-from sen2chain.jobs.deliver import parse_destination
+from sen2chain.jobs.delivery import parse_destination
 from sen2chain.jobs.file import COLUMNS, DESTINATION, Problem, safe
 from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
 
-    from sen2chain.jobs.deliver import Destination
+    from sen2chain.jobs.delivery import Destination
     from sen2chain.jobs.file import JobFile, Row
 
 DEFAULTS = {

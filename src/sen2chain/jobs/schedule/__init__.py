@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from sen2chain.jobs.schedule import crontab, systemd
-from sen2chain.jobs.schedule.command import JobCommand, search_path
+from sen2chain.jobs.schedule.job_command import JobCommand, search_path
 from sen2chain.jobs.schedule.timing import Timing
 
 __all__ = ["JobCommand", "Scheduler", "Timing", "crontab", "scheduler", "search_path", "systemd"]

@@ -21,14 +21,14 @@ from sen2chain import settings
 from sen2chain.atomic import writing
 from sen2chain.errors import ScheduleError
 from sen2chain.files import is_file
-from sen2chain.jobs.names import is_name
-from sen2chain.jobs.schedule.command import mark
+from sen2chain.jobs.job_names import is_name
+from sen2chain.jobs.schedule.job_command import mark
 from sen2chain.store import file_lock, if_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sen2chain.jobs.schedule.command import JobCommand
+    from sen2chain.jobs.schedule.job_command import JobCommand
     from sen2chain.jobs.schedule.timing import Timing
 
 _PATIENCE = 60

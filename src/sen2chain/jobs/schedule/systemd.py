@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import ScheduleError
 from sen2chain.files import is_file
-from sen2chain.jobs.names import is_name
+from sen2chain.jobs.job_names import is_name
 
 if TYPE_CHECKING:
-    from sen2chain.jobs.schedule.command import JobCommand
+    from sen2chain.jobs.schedule.job_command import JobCommand
     from sen2chain.jobs.schedule.timing import Timing
 
 _PATIENCE = 60

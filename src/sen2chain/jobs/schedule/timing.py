@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from cronsim import CronSim, CronSimError
 
 from sen2chain.errors import ScheduleError
-from sen2chain.jobs.schedule.here import Here
+from sen2chain.jobs.schedule.time_zone import LocalZone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,13 +137,13 @@ class Timing:
         ScheduleError
             If that is more than fifty years away.
         """
-        start = (datetime.now(UTC) if after is None else after).astimezone(Here())
+        start = (datetime.now(UTC) if after is None else after).astimezone(LocalZone())
         begin = start.astimezone(UTC)
         for run in self._runs(start):
             # In the hour that comes twice, cronsim may name the first passage of a minute when the second has begun;
             # and a day whose midnight is missing begins with a time that never was.
             moment = run.astimezone(UTC)
-            if moment > begin and moment.astimezone(Here()).replace(tzinfo=None) == run.replace(tzinfo=None):
+            if moment > begin and moment.astimezone(LocalZone()).replace(tzinfo=None) == run.replace(tzinfo=None):
                 return moment.astimezone()
         raise ScheduleError(f"timing {self.text!r} cannot be used: it does not come within fifty years.")
 

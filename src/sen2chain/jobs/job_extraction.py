@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
 from sen2chain.files import absolute, is_folder
-from sen2chain.jobs.deliver import PAUSES
+from sen2chain.jobs.delivery import PAUSES
+from sen2chain.jobs.delivery_registry import DeliveryRegistry
+from sen2chain.jobs.dry_run import DryRun, dry_run
 from sen2chain.jobs.edited import EditedJob
 from sen2chain.jobs.file import COLUMNS, DESTINATION, KNOWN, first, safe
+from sen2chain.jobs.job_names import check_name, job_file, logs_folder
 from sen2chain.jobs.line import Setting
-from sen2chain.jobs.names import check_name, job_file, logs_folder
-from sen2chain.jobs.outlook import Outlook, outlook
-from sen2chain.jobs.owners import Owners
-from sen2chain.jobs.planned import Plan, Scheduled
 from sen2chain.jobs.record import RunLog, RunRecord, last_run, runs
 from sen2chain.jobs.run import JobRun
 from sen2chain.jobs.schedule import Timing
+from sen2chain.jobs.schedule.job_schedule import JobSchedule, ScheduleState
 from sen2chain.jobs.task import DEFAULTS, read_settings
 from sen2chain.progress import say
 from sen2chain.store import is_locked
@@ -69,8 +69,8 @@ class JobExtraction(EditedJob):
         return any(map(is_folder, (found.l2a, found.indices, found.cloudmasks)))
 
     @property
-    def _plan(self) -> Plan:
-        return Plan(self.name, self.logs_folder, self._library)
+    def _plan(self) -> JobSchedule:
+        return JobSchedule(self.name, self.logs_folder, self._library)
 
     @property
     def logs_folder(self) -> Path:
@@ -79,7 +79,7 @@ class JobExtraction(EditedJob):
 
     # ----------------------------------------------------------------------------------------------------------- runs
 
-    def check(self) -> Outlook:
+    def check(self) -> DryRun:
         """Say, line by line, what a run would do now, or what is wrong.
 
         Raises
@@ -92,9 +92,9 @@ class JobExtraction(EditedJob):
             safe=known.folder_of_products(self._paths.home) if known else None,
             verify=known.verify if known else "never",
             today=dt.datetime.now(dt.UTC).date(), library=self._library, processors=0, time_limit=0, pauses=(),
-            quiet=True, log=RunLog(None, lambda sentence: None), owners=Owners(self._paths.logs),  # noqa: ARG005
+            quiet=True, log=RunLog(None, lambda sentence: None), owners=DeliveryRegistry(self._paths.logs),  # noqa: ARG005
         )  # fmt: skip
-        found = outlook(self._saved(), self._paths.home, setting)
+        found = dry_run(self._saved(), self._paths.home, setting)
         held = any("://" in cell and "@" in cell for cell in (row.text(DESTINATION) for row in self._file.rows))
         if held and os.name == "posix" and self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
             found.notes.append(f"{self.path} has a login in it, and others may read it; call chmod 600 on it.")
@@ -223,7 +223,7 @@ class JobExtraction(EditedJob):
         return self._plan.status()
 
     @property
-    def schedule(self) -> Scheduled:
+    def schedule(self) -> ScheduleState:
         """What is known of the job's schedule; it does not raise where cron cannot be asked."""
         return self._plan.scheduled()
 

@@ -19,15 +19,15 @@ import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from sen2chain.errors import DeliveryError
-from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
-from sen2chain.jobs.deliver.complaints import understand
+from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience
+from sen2chain.jobs.delivery.rsync_errors import understand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import IO
 
-    from sen2chain.jobs.deliver.destination import Remote
+    from sen2chain.jobs.delivery.destination import Remote
 
 _SSH_OPTIONS = (
     "-o BatchMode=yes",  # nobody is there to type

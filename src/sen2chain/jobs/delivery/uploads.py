@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.atomic import is_abandoned, temporary_name
-from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
-from sen2chain.jobs.deliver.destination import OBJECT_STORES
+from sen2chain.jobs.delivery.destination import OBJECT_STORES
+from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sen2chain.jobs.deliver.destination import Bucket
+    from sen2chain.jobs.delivery.destination import Bucket
 
 _LASTING = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from sen2chain.atomic import replacing, sweep_temporary
 from sen2chain.errors import OutputError
 from sen2chain.files import is_folder
-from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience
+from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sen2chain.jobs.deliver.destination import Folder
+    from sen2chain.jobs.delivery.destination import Folder
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # Nanoseconds that file systems round times down to: local disks, Windows shares, old disks, memory cards.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.atomic import check_folder, replacing
 from sen2chain.errors import DeliveryError
 from sen2chain.files import is_folder, read_limited
-from sen2chain.jobs.deliver import Folder, registered, same_place
+from sen2chain.jobs.delivery import Folder, registered, same_place
 from sen2chain.store import ExtractionFolder, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sen2chain.jobs.deliver import Destination
+    from sen2chain.jobs.delivery import Destination
 
 _FILE = "destinations.json"
 _LARGEST = 64 << 20  # bytes of it
@@ -32,7 +32,7 @@ _PATIENCE = 60.0
 Entries = dict[str, dict[str, Any]]
 
 
-class Owners:
+class DeliveryRegistry:
     """The layers' folders whose files were sent, of all jobs of a home.
 
     Parameters
@@ -148,7 +148,7 @@ class Owners:
         destination, folder
             As for `claim`.
         marks
-            Name -> mark, see `sen2chain.jobs.deliver.deliver`.
+            Name -> mark, see `sen2chain.jobs.delivery.deliver`.
         gone
             Names of files that are here no more.
         """

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from sen2chain.errors import DeliveryError
 from sen2chain.files import absolute
-from sen2chain.jobs.deliver import folder, objects, remote
-from sen2chain.jobs.deliver.attempt import GoneError, IncompleteError, Patience, checked
-from sen2chain.jobs.deliver.destination import (
+from sen2chain.jobs.delivery import local_folder, rsync, uploads
+from sen2chain.jobs.delivery.destination import (
     Bucket,
     Destination,
     Folder,
@@ -26,6 +25,7 @@ from sen2chain.jobs.deliver.destination import (
     registered,
     same_place,
 )
+from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience, checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,11 +121,11 @@ def deliver(
     patience = Patience(time_limit, pauses, on_retry)
     match destination:
         case Remote():
-            sent = remote.send(root, names, destination, patience, is_new=is_new)
+            sent = rsync.send(root, names, destination, patience, is_new=is_new)
         case Folder():
-            sent = folder.send(root, names, destination, patience, is_new=is_new)
+            sent = local_folder.send(root, names, destination, patience, is_new=is_new)
         case Bucket():
-            sent = objects.send(root, names, destination, patience, is_new=is_new, marks={} if marks is None else marks)
+            sent = uploads.send(root, names, destination, patience, is_new=is_new, marks={} if marks is None else marks)
     return Delivered(destination, sent, len(names) - len(sent), time.monotonic() - start)
 
 
@@ -133,8 +133,8 @@ def ready(destination: Destination) -> str | None:
     """Say why nothing can be sent there from this machine; None if it can be tried. Connects to nothing."""
     match destination:
         case Remote():
-            return remote.missing_program()
+            return rsync.missing_program()
         case Bucket():
-            return objects.missing_package(destination)
+            return uploads.missing_package(destination)
         case Folder():
             return None

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import LibraryError
-from sen2chain.jobs.deliver import ready
+from sen2chain.jobs.delivery import ready
+from sen2chain.jobs.delivery_registry import place_of
 from sen2chain.jobs.file import first
 from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
-from sen2chain.jobs.owners import place_of
 from sen2chain.jobs.schedule import search_path
 from sen2chain.jobs.task import mask_notes, read_settings, read_task
 from sen2chain.progress import counted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class LineOutlook:
+class LineDryRun:
     """What one line would do."""
 
     line: int
@@ -49,14 +49,14 @@ class LineOutlook:
 
 
 @dataclass(slots=True)
-class Outlook:
+class DryRun:
     """What a job would do now."""
 
     of_file: list[str] = field(default_factory=list)
     """What is wrong with the file as a whole; no line is run then."""
     of_commands: list[str] = field(default_factory=list)
     """What is wrong with the commands after a run."""
-    lines: list[LineOutlook] = field(default_factory=list)
+    lines: list[LineDryRun] = field(default_factory=list)
     """The lines of the table."""
     notes: list[str] = field(default_factory=list)
     """Sentences on the job as a whole that are no errors."""
@@ -84,7 +84,7 @@ class Outlook:
     __repr__ = __str__
 
 
-def sentence(line: LineOutlook) -> str:
+def sentence(line: LineDryRun) -> str:
     """Say what a line would do."""
     asked = line.asked
     images, acquisitions = counted(line.images, "new image"), counted(line.acquisitions, "acquisition")
@@ -97,7 +97,7 @@ def sentence(line: LineOutlook) -> str:
     return f"{text}; sent to {asked['copy_server']}." if sent else f"{text}."
 
 
-def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
+def dry_run(file: JobFile, home: Path, setting: Setting) -> DryRun:
     """Read a job's file as a run would, and say what that would do.
 
     Parameters
@@ -109,12 +109,12 @@ def outlook(file: JobFile, home: Path, setting: Setting) -> Outlook:
     setting
         What all lines share.
     """
-    found = Outlook()
+    found = DryRun()
     settings, problems = read_settings(file)
     found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
     places: dict[str, Path] = {}
     for row in file.rows:
-        line = LineOutlook(row.line, row.shown("shapefile"), row.skipped)
+        line = LineDryRun(row.line, row.shown("shapefile"), row.skipped)
         found.lines.append(line)
         if row.skipped:
             continue
@@ -144,7 +144,7 @@ def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
             yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
-def _look(task: Task, row: Row, setting: Setting, line: LineOutlook, places: dict[str, Path]) -> None:
+def _look(task: Task, row: Row, setting: Setting, line: LineDryRun, places: dict[str, Path]) -> None:
     """Ask the layer and the archive; `places` are those where earlier lines send their files."""
     series = series_of(task, setting)
     line.features = len(series.layer)

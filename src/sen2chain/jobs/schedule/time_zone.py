@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 
 
-class Here(tzinfo):
+class LocalZone(tzinfo):
     """Local time, with the offset that holds at each moment."""
 
     def utcoffset(self, when: datetime | None, /) -> timedelta | None:

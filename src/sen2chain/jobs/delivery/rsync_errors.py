@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from sen2chain.jobs.deliver.destination import Remote
+    from sen2chain.jobs.delivery.destination import Remote
 
 _TAIL = 300
 # Lines that follow every failure and say nothing of its cause.

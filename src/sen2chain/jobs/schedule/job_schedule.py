@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
+class ScheduleState:
     """What is known of a job's schedule."""
 
     status: Literal["enabled", "disabled", "absent", "unknown"]
@@ -34,7 +34,7 @@ class Scheduled:
         return f"{self.status} ({self.by or self.remark})" if self.by or self.remark else self.status
 
 
-class Plan:
+class JobSchedule:
     """The schedule of a job.
 
     Parameters
@@ -141,19 +141,19 @@ class Plan:
         found = self._scheduler()
         return "absent" if found in self._of_others() else found.status(self._name)
 
-    def scheduled(self) -> Scheduled:
+    def scheduled(self) -> ScheduleState:
         """Return all that is known; it does not raise where cron cannot be asked."""
         try:
             found = self._scheduler()
             status, timing = self.status(), found.entry(self._name)
             if timing is None or status == "absent":
-                return Scheduled("absent")
+                return ScheduleState("absent")
             following = Timing.parse(timing).next_run() if status == "enabled" else None
             old = found is crontab and crontab.is_original(self._name)
         except ScheduleError as error:
-            return Scheduled("unknown", remark=str(error))
+            return ScheduleState("unknown", remark=str(error))
         by = "systemd" if found is systemd else "cron, by the original program" if old else "cron"
-        return Scheduled(status, by, timing, following)
+        return ScheduleState(status, by, timing, following)
 
     def _scheduler(self) -> Scheduler:
         """Return the one that knows the job, cron where none does."""
