@@ -240,7 +240,7 @@ def test_ctrl_c_is_one_sentence(update: list[str], monkeypatch: pytest.MonkeyPat
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sen2chain.timeseries.update.write_image", interrupted)
+    monkeypatch.setattr("sen2chain.timeseries.folder_update.write_image", interrupted)
     assert_fails(run(*update, *GOOD), "Interrupted. Files that are there are complete", 130)
 
 

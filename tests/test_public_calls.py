@@ -22,7 +22,7 @@ from sen2chain.extract import resolve_executor
 from sen2chain.plan import Request
 from sen2chain.smoothing import Smoother, smooth_original
 from sen2chain.timeseries.asked import CompileRequest
-from sen2chain.timeseries.smoothed import SmoothRequest
+from sen2chain.timeseries.smoothed_files import SmoothRequest
 from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ from sen2chain.store import (
     sweep,
     write_image,
 )
-from sen2chain.store.folder import product_of
+from sen2chain.store.extraction_folder import product_of
 from sen2chain.vectors import read_layer, same_features
 
 if TYPE_CHECKING:

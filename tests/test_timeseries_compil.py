@@ -31,7 +31,7 @@ from sen2chain.errors import (
     StoreError,
 )
 from sen2chain.store import ImageLedger, State, locked
-from sen2chain.timeseries import update
+from sen2chain.timeseries import folder_update
 
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 KINDS = ("all_data", "yearly", "monthly", "weekly", "daily")
@@ -457,7 +457,7 @@ def test_an_extraction_that_was_stopped_is_told(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sen2chain.timeseries.update.write_image", stopped)
+    monkeypatch.setattr("sen2chain.timeseries.folder_update.write_image", stopped)
     series = compil_of(archive, tmp_path / "extraction")
     with pytest.raises(KeyboardInterrupt):
         series.extract_data()
@@ -714,14 +714,14 @@ def test_two_runs_at_once_do_the_work_once(
     archive: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, results = threading.Event(), []
-    run = update.Update.run
+    run = folder_update.FolderUpdate.run
 
     def slowly(self: Any, **options: Any) -> Any:
         started.set()
         time.sleep(0.5)
         return run(self, **options)
 
-    monkeypatch.setattr(update.Update, "run", slowly)
+    monkeypatch.setattr(folder_update.FolderUpdate, "run", slowly)
     one, two = (compil_of(archive, tmp_path / "extraction") for _ in range(2))
     thread = threading.Thread(target=lambda: results.append(one.extract_data()))
     thread.start()

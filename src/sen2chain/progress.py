@@ -75,7 +75,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
 
 
 @contextlib.contextmanager
-def status(title: str, *, quiet: bool = False) -> Iterator[None]:
+def activity(title: str, *, quiet: bool = False) -> Iterator[None]:
     """Show on a terminal what is being done while it cannot be counted."""
     if quiet or not sys.stderr.isatty():
         yield

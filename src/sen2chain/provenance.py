@@ -123,7 +123,7 @@ _UNNAMED = "layer"  # the name of every GeoDataFrame without one
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedTable:
     """A table that is about to be written."""
 
     path: Path
@@ -156,7 +156,7 @@ class Replaced:
         return found
 
 
-def check_results(planned: Iterable[Planned]) -> Replaced:
+def check_results(planned: Iterable[PlannedTable]) -> Replaced:
     """Make sure that no result is replaced by one that was made otherwise; nothing is written.
 
     Parameters
@@ -210,7 +210,7 @@ def _listed(paths: Sequence[Path]) -> str:
     return f"{paths[0]}{others}"
 
 
-def _trouble(table: Planned, now: Mapping[str, Any], beside: object) -> str:
+def _trouble(table: PlannedTable, now: Mapping[str, Any], beside: object) -> str:
     """Say why a table must not be written; nothing where it may. `beside` is what its JSON holds."""
     if beside and not _is_provenance(beside):  # as a layer in GeoJSON
         name = table.path.with_suffix(".json").name

@@ -10,8 +10,8 @@ from click.core import ParameterSource
 from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli import show
+from sen2chain.cli.click_command import REAL, WHOLE, Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.cli.command import REAL, WHOLE, Command, fail
 from sen2chain.errors import EmptyResultError, RequestError
 from sen2chain.progress import printable
 
@@ -285,7 +285,7 @@ def _check(options: Mapping[str, Any]) -> None:
             hint = " (--cover-max is the cloud cover of products)" if name == "covermax" else ""
             raise RequestError(f"{names[name]} belongs to {names[other]}; add {names[other]}, or leave it out{hint}.")
     if options["smoothing"]:
-        from sen2chain.timeseries.smoothed import SmoothRequest
+        from sen2chain.timeseries.smoothed_files import SmoothRequest
 
         SmoothRequest(
             options["smoothing"], options["window_length"], options["polyorder"], options["covermax"],

@@ -9,7 +9,7 @@ import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
-from sen2chain.cli.command import WHOLE, Command
+from sen2chain.cli.click_command import WHOLE, Command
 from sen2chain.cli.show import finish, say_if_compiling, table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
-from sen2chain.cli.command import REAL, Command
+from sen2chain.cli.click_command import REAL, Command
 from sen2chain.cli.show import finish, notes, say_if_compiling
 from sen2chain.errors import EmptyResultError
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sen2chain.cli.click_command import fail
 from sen2chain.cli.codes import EXIT_INTERRUPTED, INTERRUPTED
-from sen2chain.cli.command import fail
 from sen2chain.cli.compiled import compile_, update
 from sen2chain.cli.demo import demo
 from sen2chain.cli.extract import extract

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain.cli import show
+from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_BUSY, EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE
-from sen2chain.cli.command import Command, fail
 from sen2chain.cli.options import together
 from sen2chain.files import absolute
 from sen2chain.progress import printable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sen2chain.cli.command import REAL, RENAMED, WHOLE
+from sen2chain.cli.click_command import REAL, RENAMED, WHOLE
 from sen2chain.errors import OutputError
 from sen2chain.files import absolute
 

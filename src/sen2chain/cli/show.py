@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sen2chain.cli.click_command import fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.cli.command import fail
 from sen2chain.progress import printable
 from sen2chain.reasons import Reason
 from sen2chain.report import remarks

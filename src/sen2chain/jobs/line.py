@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from sen2chain.jobs.record import LineRecord, RunLog
     from sen2chain.jobs.task import Task
     from sen2chain.plan.request import Verify
-    from sen2chain.timeseries.asked import Compiled
-    from sen2chain.timeseries.update import Extracted
+    from sen2chain.timeseries import Compiled, Extracted
 
 _COUNTS = ("images", "rows", "empty", "failed", "changed", "kept", "missing", "lost", "acquisitions")
 _EXAMPLES = 20

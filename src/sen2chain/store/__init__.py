@@ -1,13 +1,13 @@
 """Rows that stay: a folder for each layer, with one file per image and a ledger of what became of every image.
 
-`folder` knows names and places, `images` writes and reads the rows of one image, `ledger` says what became of all
+`extraction_folder` knows names and places, `images` writes and reads the rows of one image, `ledger` says what became of all
 images, `inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognition`
 finds the folder of a layer again, and `resume` decides what is still to do.
 """
 
 from __future__ import annotations
 
-from sen2chain.store.folder import COMPILED, ExtractionFolder, sweep
+from sen2chain.store.extraction_folder import COMPILED, ExtractionFolder, sweep
 from sen2chain.store.images import ImageFiles, RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import file_lock, held_since, if_left, is_locked, locked

@@ -19,7 +19,7 @@ from sen2chain.atomic import sync_all, sync_folders, temporary, writing
 from sen2chain.errors import OutputError, StoreError
 from sen2chain.export import csv_header, csv_lines, text_of
 from sen2chain.rows import Batch
-from sen2chain.store.folder import ExtractionFolder, product_of
+from sen2chain.store.extraction_folder import ExtractionFolder, product_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

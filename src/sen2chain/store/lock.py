@@ -25,7 +25,7 @@ from sen2chain.atomic import writing
 from sen2chain.errors import StoreError
 from sen2chain.files import read_limited
 from sen2chain.parallel import recorded_warnings
-from sen2chain.progress import status
+from sen2chain.progress import activity
 
 with recorded_warnings():  # its remark on systems without locks, which `file_lock` says itself
     import filelock
@@ -122,7 +122,7 @@ def locked(folder: Path, *, wait: float | None = None, quiet: bool = False) -> I
             holder = _holder_in_words(folder)
             logger.warning("Waiting for %s, which holds %s.", holder, folder)
             try:
-                with status(f"waiting for {holder}, which holds {folder}", quiet=quiet):
+                with activity(f"waiting for {holder}, which holds {folder}", quiet=quiet):
                     _acquire(lock, folder, wait)
             except filelock.Timeout:
                 raise StoreError(

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import LayerError, RequestError
 from sen2chain.files import read_limited
-from sen2chain.store.folder import ExtractionFolder
+from sen2chain.store.extraction_folder import ExtractionFolder
 from sen2chain.vectors import OUTSIDE, Summary, read_layer, same_features, same_shapes, stamp_of, summarize
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.plan import MaskKind, value_order
 from sen2chain.reasons import Reason
-from sen2chain.store.folder import product_of
+from sen2chain.store.extraction_folder import product_of
 from sen2chain.store.images import all_files, chosen
 from sen2chain.store.inputs import Inputs
 from sen2chain.store.ledger import Entry, State
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.grid import Grid
     from sen2chain.plan import Output, Request, Task
-    from sen2chain.store.folder import ExtractionFolder
+    from sen2chain.store.extraction_folder import ExtractionFolder
     from sen2chain.store.images import RawImage
     from sen2chain.store.ledger import ImageLedger
 

@@ -2,7 +2,7 @@
 
 from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.compil import TimeSeriesCompil
+from sen2chain.timeseries.folder_update import Extracted
 from sen2chain.timeseries.series import TimeSeries
-from sen2chain.timeseries.update import Extracted
 
 __all__ = ["Compiled", "Extracted", "TimeSeries", "TimeSeriesCompil"]

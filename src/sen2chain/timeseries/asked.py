@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 from sen2chain import periods
 from sen2chain.errors import RequestError, choice, items_of, truth
-from sen2chain.timeseries.smoothed import SmoothRequest
+from sen2chain.timeseries.smoothed_files import SmoothRequest
 
 if TYPE_CHECKING:
     import datetime as dt

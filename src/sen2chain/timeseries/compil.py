@@ -16,9 +16,9 @@ from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.asked import Compiled, CompileRequest
 from sen2chain.timeseries.compilation import Compilation
 from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
-from sen2chain.timeseries.keywords import suggesting
-from sen2chain.timeseries.place import Place
-from sen2chain.timeseries.update import Extracted, Update, look, report
+from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
+from sen2chain.timeseries.layer_folder import LayerFolder
+from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TimeSeriesCompil:
     >>> ts.compile_data(alldata=True, monthly=True)  # doctest: +SKIP
     """
 
-    @suggesting
+    @suggest_keywords
     def __init__(
         self,
         vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
@@ -165,7 +165,7 @@ class TimeSeriesCompil:
         if extraction is None or (isinstance(extraction, str) and not extraction):
             extraction = settings.paths(library).extraction
         root = absolute(extraction)
-        self._place = Place(root, self._engine, wait)
+        self._place = LayerFolder(root, self._engine, wait)
         self._ledger: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
 
@@ -185,7 +185,7 @@ class TimeSeriesCompil:
         """
         return self._engine.plan
 
-    @suggesting
+    @suggest_keywords
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
         """Extract what is new: images that the folder does not have, failed ones, and those whose files have changed.
 
@@ -220,7 +220,7 @@ class TimeSeriesCompil:
             result = look(self._engine)
         else:
             with self._place.held() if getstat else self._place.read() as (folder, ledger, engine):
-                run = Update(engine, folder, ledger, self._raw_format)
+                run = FolderUpdate(engine, folder, ledger, self._raw_format)
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._place.hint:
             result.notes.append(self._place.hint)
@@ -231,7 +231,7 @@ class TimeSeriesCompil:
             say(sentence, quiet=self._quiet)
         return result
 
-    @suggesting
+    @suggest_keywords
     def compile_data(
         self,
         alldata: bool = False,  # noqa: FBT001, FBT002  # the documented interface
@@ -339,7 +339,7 @@ class TimeSeriesCompil:
                 self._frames = found
         return {name: own_copy(frame) for name, frame in self._frames.items()}
 
-    @suggesting
+    @suggest_keywords
     def to_xarray(
         self,
         kind: str | None = None,
@@ -448,7 +448,7 @@ class TimeSeriesCompil:
             if not self._place.exists:
                 return self._engine.ledger()
             with self._place.read() as (folder, ledger, engine):
-                self._ledger = report(engine, folder, ledger)
+                self._ledger = folder_report(engine, folder, ledger)
         return self._ledger
 
     def __repr__(self) -> str:

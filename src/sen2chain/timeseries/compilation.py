@@ -17,17 +17,17 @@ from sen2chain.errors import RequestError, SmoothingError, TooShortError
 from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
-from sen2chain.progress import progress, status
-from sen2chain.provenance import Planned, Replaced, check_results, conditions, provenance
+from sen2chain.progress import activity, progress
+from sen2chain.provenance import PlannedTable, Replaced, check_results, conditions, provenance
 from sen2chain.reasons import Reason
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
 from sen2chain.store import State, list_images, read_image
 from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.engine import scaled_definitions
-from sen2chain.timeseries.smoothed import ORIGINAL, check_kind, stats_path, write_smoothed
+from sen2chain.timeseries.folder_update import is_lost
+from sen2chain.timeseries.smoothed_files import ORIGINAL, check_kind, stats_path, write_smoothed
 from sen2chain.timeseries.targets import Targets
-from sen2chain.timeseries.update import is_lost
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -164,8 +164,8 @@ class Compilation:
         stale, gone = [], []
         for step in steps:
             note = conditions(request, self._engine.layer, index=step.targets.index, mask=step.targets.mask)
-            stale += [Planned(target.path, note) for target in step.stale]
-            gone += [Planned(self._folder.root / name, note) for name in step.gone]
+            stale += [PlannedTable(target.path, note) for target in step.stale]
+            gone += [PlannedTable(self._folder.root / name, note) for name in step.gone]
         check_results(gone)
         # A file without a JSON is the original program's; its place says what it is.
         replaced, smooth = check_results(stale).unknown, self._asked.smooth
@@ -351,7 +351,7 @@ class Compilation:
         asked = self._asked.smooth
         assert asked is not None  # noqa: S101  # there are such targets only where it is
         attributes = self._layout.attributes
-        with status(f"smoothing {index}", quiet=self._engine.quiet):
+        with activity(f"smoothing {index}", quiet=self._engine.quiet):
             short, features = write_smoothed(
                 spool.tables(index, mask, target.days), target.path, index, asked, attributes, note
             )

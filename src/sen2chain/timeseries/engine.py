@@ -16,8 +16,8 @@ from sen2chain.export import write_csv
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
 from sen2chain.files import absolute
 from sen2chain.plan import make_plan, why_outside
-from sen2chain.progress import progress, status
-from sen2chain.provenance import Planned, conditions, has_rows
+from sen2chain.progress import activity, progress
+from sen2chain.provenance import PlannedTable, conditions, has_rows
 from sen2chain.reasons import Reason
 from sen2chain.report import COLUMNS, Report
 from sen2chain.spool import RowFormat, attribute_table
@@ -77,7 +77,7 @@ class Engine:
     def plan(self) -> ExtractionPlan:
         """What there is to do."""
         source = self.source
-        with status("looking for products", quiet=self.quiet):
+        with activity("looking for products", quiet=self.quiet):
             found = make_plan(self.request, source, self.layer, self.covers)
         self.covers.save()
         return found
@@ -259,7 +259,7 @@ def prepare(
         If the layer cannot be used.
     """
     quiet = truth("quiet", quiet)
-    with status("reading the layer", quiet=quiet):
+    with activity("reading the layer", quiet=quiet):
         polygons = read_layer(
             vectors_file, layer, name, field_names,
             cache=settings.cache_dir() / "layers", encoding=encoding, crs=crs,
@@ -273,9 +273,9 @@ def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     return frame.set_index("date")
 
 
-def planned_report(request: Request, layer: Layer, path: str | Path) -> Planned:
+def planned_report(request: Request, layer: Layer, path: str | Path) -> PlannedTable:
     """Return the file of a report, for `sen2chain.provenance.check_results`."""
-    return Planned(absolute(path), conditions(request, layer), lambda: COLUMNS)
+    return PlannedTable(absolute(path), conditions(request, layer), lambda: COLUMNS)
 
 
 def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any], *, overwrite: bool) -> Path:

@@ -20,12 +20,12 @@ from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
 from sen2chain.plan import Request
-from sen2chain.progress import status
-from sen2chain.provenance import Planned, check_results, conditions, has_rows, provenance
+from sen2chain.progress import activity
+from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.timeseries.engine import planned_report, prepare, scaled_definitions, to_frame, write_report
-from sen2chain.timeseries.keywords import suggesting
+from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class TimeSeries:
     >>> ts.to_csv("out")  # doctest: +SKIP
     """
 
-    @suggesting
+    @suggest_keywords
     def __init__(
         self,
         vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
@@ -307,7 +307,7 @@ class TimeSeries:
         """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
         return self._finished()[0].why_partly(self._engine.outputs)
 
-    @suggesting
+    @suggest_keywords
     def to_csv(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
 
@@ -336,12 +336,12 @@ class TimeSeries:
         """
         return self._write(out_path, ".csv", overwrite=overwrite)
 
-    @suggesting
+    @suggest_keywords
     def to_parquet(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write Parquet files, as `to_csv` does."""
         return self._write(out_path, ".parquet", overwrite=overwrite)
 
-    @suggesting
+    @suggest_keywords
     def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `to_csv`."""
         if not overwrite:
@@ -390,7 +390,7 @@ class TimeSeries:
             if not (overwrite or spool.rows(index, mask)) and has_rows(path):
                 kept.append(path)
                 continue
-            with status(f"writing {path.name}", quiet=self._quiet):
+            with activity(f"writing {path.name}", quiet=self._quiet):
                 write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
             files.append(path)
         if kept:
@@ -402,10 +402,10 @@ class TimeSeries:
             )
         return files
 
-    def _planned(self, folder: Path, suffix: str) -> list[Planned]:
+    def _planned(self, folder: Path, suffix: str) -> list[PlannedTable]:
         """Return the tables of a format, one for each of the engine's outputs."""
         return [
-            Planned(
+            PlannedTable(
                 folder / f"{self._stem(index, mask)}{suffix}",
                 conditions(self.request, self._engine.layer, index=index, mask=mask),
                 lambda: self._row_format().schema.names,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain import periods
 from sen2chain.store import CompiledFile
 from sen2chain.timeseries.asked import FORMATS
-from sen2chain.timeseries.smoothed import stats_path
+from sen2chain.timeseries.smoothed_files import stats_path
 
 if TYPE_CHECKING:
     import datetime as dt

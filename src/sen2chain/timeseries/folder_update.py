@@ -78,7 +78,7 @@ def _its(count: int) -> str:
     return "its" if count == 1 else "their"
 
 
-class Update:
+class FolderUpdate:
     """One call of `extract_data`, on a folder that is held.
 
     Parameters
@@ -220,7 +220,7 @@ def _why(counts: Mapping[str, int]) -> list[str]:
     return [f"{counted(count, 'image')} to be extracted: {why}." for why, count in counts.items() if again]
 
 
-def report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Report:
+def folder_report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Report:
     """Return what became of every image that is asked for, in the last run or an earlier one.
 
     Images whose products the archive does not have any more are among them.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sen2chain import settings
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import RequestError, StoreError
-from sen2chain.progress import status
+from sen2chain.progress import activity
 from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LONGEST = len("_S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000_.parquet") + 20
 
 
-class Place:
+class LayerFolder:
     """The folder of a layer for the rows of a request.
 
     Parameters
@@ -50,7 +50,7 @@ class Place:
         self._tag = tag_of(engine.request)
         self._layers = settings.cache_dir() / "layers"
         self._own: Layer | None = None
-        with status("looking for the layer's folder", quiet=engine.quiet):
+        with activity("looking for the layer's folder", quiet=engine.quiet):
             self._found = recognise(extraction, engine.layer, self._tag, self._layers)
         self._check_names()
 

@@ -31,7 +31,7 @@ _MEANT = {
 }  # fmt: skip
 
 
-def suggesting(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+def suggest_keywords(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
     """Decorate a function or method so that a keyword it does not have is answered with the one that is meant."""
     known = [
         name
