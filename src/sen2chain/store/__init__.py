@@ -1,8 +1,8 @@
-"""Rows that stay: a folder for each layer, with one file per image and a ledger of what became of every image.
+"""The rows that stay on disk: a folder for each layer, with one file per image and a ledger of all images.
 
-`extraction_folder` knows names and places, `images` writes and reads the rows of one image, `ledger` says what became of all
-images, `inputs` tells whether the files an image was made from have changed, `lock` keeps two runs apart, `recognition`
-finds the folder of a layer again, and `resume` decides what is still to do.
+`extraction_folder` builds and parses the names in the folder, `images` writes and reads the rows of one image, `ledger`
+keeps the state of all images, `inputs` detects changes of the files that images were made from, `lock` keeps two runs
+apart, `recognition` finds the folder of a layer again, and `resume` decides what is still to be extracted.
 """
 
 from __future__ import annotations
