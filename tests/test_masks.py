@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen2chain.errors import RequestError, UnknownNameError
-from sen2chain.masks import DISK11, DISK13, FAMILIES, SHORT, SQUARE5, Mask, dilate
+from sen2chain.masks import DISK11, DISK13, SHORT, SQUARE5, Mask, dilate, families
 from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def test_inputs_and_reach() -> None:
     assert found["CM004-CSH1-CMP1-CHP1-TCI1-ITER0"] == (("SCL",), 0)
     assert found["SCL-3-8-9-10-11-ITER1"] == (("SCL",), 2)
     assert found["OCM"] == ((), 0)
-    assert {Mask.parse(name).family for name in NAMES} == set(FAMILIES)
+    assert {Mask.parse(name).family for name in NAMES} == set(families())
 
 
 def test_a_stored_mask_must_have_exactly_these_parameters() -> None:

@@ -1,4 +1,4 @@
-"""A grid is CRS + transform + shape: what makes two rasters comparable pixel by pixel.
+"""Grids: CRS + transform + shape. Rasters of one grid can be compared pixel by pixel.
 
 Row 0 is the northern edge. Axis order is spelled out: shapes and windows are (rows, columns), points are (x, y).
 """
@@ -15,12 +15,10 @@ import numpy as np
 import pyproj
 
 from sen2chain.errors import GridMismatchError, RequestError
+from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-TILE_SIZE = 109800.0
-"""Edge of a Sentinel-2 tile in metres: 10980 pixels of 10 m."""
 
 
 class Bounds(NamedTuple):
@@ -46,7 +44,7 @@ class Grid:
     Raises
     ------
     GridMismatchError
-        If the raster is rotated or not north-up; such rasters are no Sentinel-2 products.
+        If the raster is rotated or not north-up, as no raster of a product is.
     """
 
     crs: str
@@ -87,7 +85,7 @@ class Grid:
         )
 
     def __str__(self) -> str:
-        """Say it as people do."""
+        """Describe the grid in words."""
         left, _, _, top = self.bounds
         crs = self.crs if self.crs.startswith("EPSG") else "another CRS"
         pixels = f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_xy[0]:g} m"
@@ -160,7 +158,6 @@ def turn(crs: str) -> float | None:
     return float(12 * steps[-1]) if parallel else None
 
 
-_TILE = re.compile(r"(\d{2})([C-HJ-NP-X])([A-HJ-NP-Z])([A-HJ-NP-V])")
 _COLUMN_SETS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")  # by zone modulo 3
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
@@ -168,21 +165,22 @@ _FALSE_NORTHING = 10_000_000
 
 
 @functools.cache
-def nominal_grid(tile: str) -> Grid:
-    """Compute the 10 m grid of a full tile from its MGRS name.
+def nominal_grid(tile: str, sensor: Sensor = SENTINEL2) -> Grid:
+    """Compute the grid of a full tile, with the finest pixels of its sensor, from the tile's MGRS name.
 
     It is a hint where to look: what an archive holds may be clipped, and its rasters say where they lie. The tile
-    starts at its 100 km square's north-west corner, moved outwards to a multiple of 60 m (in the south counted
-    from the equator), so that pixels of 10, 20 and 60 m share their edges.
+    starts at the north-west corner of its 100 km square, moved outwards to a multiple of a step (in the south counted
+    from the equator), so that the pixels of all bands share their edges: 60 m for Sentinel-2's of 10, 20 and 60 m.
 
     Raises
     ------
     RequestError
-        If the name is not that of an MGRS 100 km square.
+        If the name is not that of an MGRS 100 km square, or the tiles of the sensor are unknown.
     """
-    match = _TILE.fullmatch(tile)
+    tiling = sensor.tiling
+    match = re.fullmatch(tiling.pattern, tile) if tiling else None
     zone = int(match[1]) if match else 0
-    if match is None or not 1 <= zone <= 60 or match[3] not in _COLUMN_SETS[zone % 3]:
+    if tiling is None or match is None or not 1 <= zone <= 60 or match[3] not in _COLUMN_SETS[zone % 3]:
         raise RequestError(f"{tile!r} is not the name of an MGRS tile, like 40KCB.")
     easting = 100_000 * (_COLUMN_SETS[zone % 3].index(match[3]) + 1)
     row = _ROWS.index(match[4]) - (5 if zone % 2 == 0 else 0)
@@ -192,12 +190,13 @@ def nominal_grid(tile: str) -> Grid:
     # Row letters repeat every 2000 km; a latitude band is less than half of that high.
     northing = 100_000 * (row % 20)
     northing += 2_000_000 * round((middle - northing - 50_000) / 2_000_000)
-    left = easting // 60 * 60
-    top = northing + 100_000
-    top = _FALSE_NORTHING - (_FALSE_NORTHING - top) // 60 * 60 if south else math.ceil(top / 60) * 60
-    size = round(TILE_SIZE / 10)
+    step, top = tiling.step, northing + 100_000
+    left = easting // step * step
+    top = _FALSE_NORTHING - (_FALSE_NORTHING - top) // step * step if south else math.ceil(top / step) * step
+    pixel = float(sensor.finest)
+    size = round(tiling.edge / pixel)
     return Grid(
         f"EPSG:{32700 + zone if south else 32600 + zone}",
-        (10.0, 0.0, float(left), 0.0, -10.0, float(top)),
+        (pixel, 0.0, float(left), 0.0, -pixel, float(top)),
         (size, size),
     )

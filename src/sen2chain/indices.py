@@ -1,8 +1,7 @@
-"""Radiometric indices: the table of the twelve, and the place where a user's own formula enters.
+"""Radiometric indices: the table of twelve, and the formulas of users.
 
-A value is ``formula(reflectances) * 10000``, rounded half to even, stored as int16 with 32767 for no data. The
-statistics are made of these stored values, so that a value computed from bands and one read back from a lossless
-file of it are the same value.
+A stored value is ``formula(reflectances) * 10000``, rounded half to even, as int16 with 32767 for no data. Statistics
+are computed from stored values, so that bands and a lossless raster of the index give the same rows.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 
 from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of, quoted
 from sen2chain.parallel import recorded_warnings
+from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +32,6 @@ NODATA = 32767
 """Stored value of a pixel without data."""
 LOWEST, HIGHEST = -32768, 32766
 """Stored values saturate here."""
-
-BANDS_10M = ("B02", "B03", "B04", "B08")
-BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
-BANDS = (*BANDS_10M, *BANDS_20M)
-
-# DNs that are no measurement: no data and saturated.
-DN_NODATA, DN_SATURATED = 0, 65535
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Floats]]] = {
     "sqrt": (1, np.sqrt),
@@ -70,10 +63,12 @@ class Index:
     name
         Letters and digits, as it stands in file names.
     formula
-        Numbers, the bands B02 B03 B04 B05 B06 B07 B08 B8A B11 B12, ``+ - * / **``, parentheses, and ``sqrt exp log
-        abs min max``. It is parsed, never executed as Python.
+        Numbers, the bands of the sensor (B02 B03 B04 B05 B06 B07 B08 B8A B11 B12), ``+ - * / **``, parentheses, and
+        ``sqrt exp log abs min max``. It is parsed, never executed as Python.
     title
-        What the index is called in full; only for people.
+        Full name of the index; only for people.
+    sensor
+        The sensor whose bands the formula names, by default Sentinel-2. Two indices of one name and formula are equal.
 
     Raises
     ------
@@ -89,15 +84,16 @@ class Index:
     name: str
     formula: str
     title: str = field(default="", compare=False)
+    sensor: Sensor = field(default=SENTINEL2, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise RequestError(f"{quoted(self.name)} cannot name an index; use letters and digits, as in SAVI.")
-        _parse(self.name, self.formula)
+        _parse(self.name, self.formula, self.sensor)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``NAME=formula``, or the name of one of the twelve.
+    def parse(cls, text: str, sensor: Sensor = SENTINEL2) -> Self:
+        """Read ``NAME=formula`` with bands of `sensor`, or the name of one of the twelve, which are Sentinel-2's.
 
         Raises
         ------
@@ -106,7 +102,7 @@ class Index:
         """
         name, equals, formula = text.partition("=")
         if equals:
-            return cls(name.strip(), formula.strip())
+            return cls(name.strip(), formula.strip(), sensor=sensor)
         known = INDICES.get(text.strip().upper())
         if known is None:
             raise UnknownNameError("index", text, (*INDICES, "or your own as NAME=formula of bands"))
@@ -115,7 +111,7 @@ class Index:
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands the formula needs, in the order of their wavelength."""
-        return _bands_of(self.name, self.formula)
+        return _bands_of(self.name, self.formula, self.sensor)
 
     def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
         """Compute stored values.
@@ -132,7 +128,7 @@ class Index:
             int16 of that shape: index times 10000, half to even, saturating at -32768 and 32766; 32767 where a band
             has no data or the formula is undefined.
         """
-        tree = _parse(self.name, self.formula)
+        tree = _parse(self.name, self.formula, self.sensor)
         with np.errstate(all="ignore"):
             bands = [reflectances[band] for band in self.bands]
             bad = np.isnan(bands[0])
@@ -143,16 +139,21 @@ class Index:
             return np.where(bad | ~np.isfinite(value), NODATA, scaled).astype(np.int16)
 
 
-def reflectance(dn: npt.NDArray[np.generic], offset: float, quantification: float) -> Floats:
+def reflectance(
+    dn: npt.NDArray[np.generic], offset: float, quantification: float, sensor: Sensor = SENTINEL2
+) -> Floats:
     """Turn digital numbers into surface reflectance, float64.
 
     ``(DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE`` (Sentinel-2 Products Specification Document), negative values
-    counting as 0; NaN where DN is 0 (no data), 65535 (saturated) or already NaN.
+    counting as 0; NaN where DN is the sensor's no-data value (0), its saturated one (65535) or already NaN.
     """
     values = np.asarray(dn, dtype=np.float64)
     out = (values + offset) / quantification
     np.maximum(out, 0.0, out=out)
-    out[(values == DN_NODATA) | (values == DN_SATURATED)] = np.nan
+    unknown = values == sensor.nodata
+    if sensor.saturated is not None:
+        unknown |= values == sensor.saturated
+    out[unknown] = np.nan
     return out
 
 
@@ -186,56 +187,59 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
     return tuple(found.values())
 
 
-def _wavelength_order(band: str) -> float:
-    return 8.5 if band == "B8A" else float(band[1:])
-
-
 @functools.cache  # asked for each product of an archive
-def _bands_of(name: str, formula: str) -> tuple[str, ...]:
-    used = {node.id for node in ast.walk(_parse(name, formula)) if isinstance(node, ast.Name)}
-    return tuple(sorted(used & set(BANDS), key=_wavelength_order))
+def _bands_of(name: str, formula: str, sensor: Sensor) -> tuple[str, ...]:
+    used = {node.id for node in ast.walk(_parse(name, formula, sensor)) if isinstance(node, ast.Name)}
+    return tuple(band.name for band in sensor.served if band.name in used)
 
 
-def _parse(name: str, formula: str) -> ast.Expression:
+def _allowed(sensor: Sensor) -> tuple[str, ...]:
+    """Names of the bands that a formula may use, those of the finest pixels first."""
+    return tuple(band.name for band in sorted(sensor.served, key=lambda band: band.resolution))
+
+
+def _parse(name: str, formula: str, sensor: Sensor) -> ast.Expression:
     """Parse a formula and make sure that it holds nothing but arithmetic on bands."""
     if not isinstance(formula, str) or not formula.strip() or len(formula) > _MAX_FORMULA:
         raise FormulaError(f"The formula of {name} must be a text of 1 to {_MAX_FORMULA} characters.")
-    return _parsed(name, formula)
+    return _parsed(name, formula, sensor)
 
 
 # Kept, so that parsing happens when an index is made and never in the threads of a run.
 @functools.lru_cache(maxsize=256)
-def _parsed(name: str, formula: str) -> ast.Expression:
+def _parsed(name: str, formula: str, sensor: Sensor) -> ast.Expression:
     try:
         with recorded_warnings():  # Python's remarks on odd spelling are not for users of a formula
             tree = ast.parse(formula.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise FormulaError(f"The formula of {name} cannot be read: {formula!r}.") from None
-    _check(name, tree.body)
-    if not any(isinstance(node, ast.Name) and node.id in BANDS for node in ast.walk(tree)):
-        raise FormulaError(f"The formula of {name} uses no band; allowed: {', '.join(BANDS)}.")
+    _check(name, tree.body, sensor)
+    bands = _allowed(sensor)
+    if not any(isinstance(node, ast.Name) and node.id in bands for node in ast.walk(tree)):
+        raise FormulaError(f"The formula of {name} uses no band; allowed: {', '.join(bands)}.")
     return tree
 
 
-def _check(name: str, node: ast.expr) -> None:
+def _check(name: str, node: ast.expr, sensor: Sensor) -> None:
     """Raise `FormulaError` for anything that is not arithmetic."""
     match node:
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            _check(name, left)
-            _check(name, right)
+            _check(name, left, sensor)
+            _check(name, right, sensor)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            _check(name, operand)
+            _check(name, operand, sensor)
         case ast.Call(func=ast.Name(id=function), args=args, keywords=[]) if function in _FUNCTIONS:
             wanted = _FUNCTIONS[function][0]
             if len(args) != wanted:
                 raise FormulaError(f"In the formula of {name}, {function} takes {wanted} argument(s).")
             for argument in args:
-                _check(name, argument)
+                _check(name, argument, sensor)
         case ast.Name(id=band):
-            if band not in BANDS:
+            if sensor.band(band) is None:
+                grids = " or ".join(f"{metres} m" for metres in sorted({b.resolution for b in sensor.served}))
                 raise FormulaError(
-                    f"The formula of {name} uses {band}, which is no band on the 10 m or 20 m grid; "
-                    f"allowed: {', '.join(BANDS)}."
+                    f"The formula of {name} uses {band}, which is not a band on the {grids} grid; "
+                    f"allowed: {', '.join(_allowed(sensor))}."
                 )
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool) and abs(value) < 1e100:
             pass

@@ -1,18 +1,20 @@
-"""Cloud masks: one frozen value per mask, its rule, its reach, and the one place its name is written and parsed.
+"""Cloud masks: one frozen value per mask, with its rule, its reach and its name.
 
-A mask is computed on the 20 m grid from SCL, CLDPRB and B11; OCM is only ever read, and ``none`` masks nothing. In
-every array True means masked. The kernels are given as rows of set pixels, centred.
+Masks are computed on the grid of their inputs: of Sentinel-2, SCL, CLDPRB and B11 on the 20 m grid. OCM is only read
+from stored rasters, and ``none`` masks nothing. Any quality raster of a sensor with classes or bits is a family of
+masks too. In arrays True means masked. Kernels are numbers of set pixels per row, centred.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from sen2chain.errors import RequestError, UnknownNameError, choice, shown, truth, whole_number
+from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,39 +22,28 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.products import ProductId
+    from sen2chain.sensor import QualityRaster
 
     Bools = npt.NDArray[np.bool_]
 
 NO_MASK = "none"
 """The mask that masks nothing."""
 
-FAMILIES = ("CM001", "CM002", "CM003", "CM004", "OCM", "SCL", NO_MASK)
+SCL_CLASSES = SENTINEL2.classes
+
+# The families of Sentinel-2 with rules of their own.
+_NAMED = ("CM001", "CM002", "CM003", "CM004", "OCM")
 
 SQUARE5 = (3, 5, 5, 5, 3)
 DISK11 = (3, 7, 9, 9, 11, 11, 11, 9, 9, 7, 3)
 DISK13 = (3, 7, 9, 11, 11, 13, 13, 13, 11, 11, 9, 7, 3)
-
-SCL_CLASSES = (
-    "no data",
-    "saturated or defective",
-    "dark",
-    "cloud shadow",
-    "vegetation",
-    "bare",
-    "water",
-    "unclassified",
-    "cloud, medium probability",
-    "cloud, high probability",
-    "thin cirrus",
-    "snow or ice",
-)
 
 # The switches of CM004 in the order of its name, and the SCL class each adds.
 _SWITCHES = (("CSH", 3), ("CMP", 8), ("CHP", 9), ("TCI", 10))
 _CASE = re.IGNORECASE | re.ASCII
 _CM003 = re.compile(r"CM003-PRB([0-9]{1,3})-ITER([0-9]{1,4})", _CASE)
 _CM004 = re.compile(r"CM004-CSH([01])-CMP([01])-CHP([01])-TCI([01])-ITER([0-9]{1,4})", _CASE)
-_SCL = re.compile(r"SCL((?:-[0-9]{1,2})+)-ITER([0-9]{1,4})", _CASE)
+_CLASSES = re.compile(r"([A-Z][A-Z0-9_]*)((?:-[0-9]{1,2})+)-ITER([0-9]{1,4})", _CASE)
 _OCM = re.compile(r"OCM_v[0-9]{1,4}(?:_[0-9]{1,4})*", _CASE)
 
 SHORT = {
@@ -70,24 +61,41 @@ _FORMS = (*SHORT, *(full for name, full in SHORT.items() if full != name), "SCL-
 _OFFSET_BASELINE = 400
 
 
+def families(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
+    """Names of the families of masks that a sensor has: those with rules of their own, quality rasters, ``none``."""
+    rasters = (raster.name for raster in sensor.quality if raster.kind != "percent")
+    return (*(_NAMED if sensor == SENTINEL2 else ()), *rasters, NO_MASK)
+
+
+def forms(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
+    """Names of masks that show how those of a sensor are written, for messages."""
+    return _FORMS if sensor == SENTINEL2 else tuple(_example(sensor, family) for family in families(sensor))
+
+
+def _example(sensor: Sensor, family: str) -> str:
+    return family if sensor.quality_raster(family) is None else f"{family}-0-ITER0"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Mask:
     """One cloud mask with all its parameters.
 
-    Build it with `parse` or `from_keywords`; the fields check themselves.
+    Build it with `parse` or `from_keywords`; the fields check themselves. Two masks of one name are equal.
     """
 
     family: str
-    """``CM001``, ``CM002``, ``CM003``, ``CM004``, ``OCM``, ``SCL`` or ``none``."""
+    """``CM001``, ``CM002``, ``CM003``, ``CM004``, ``OCM``, ``SCL`` or ``none``; of another sensor, a quality raster."""
     probability: int | None = None
     """CM003: CLDPRB at and above this percentage is masked."""
     classes: tuple[int, ...] = ()
-    """CM004 and SCL: the SCL classes that are masked, ascending."""
+    """CM004, SCL and other quality rasters: the classes or bits that are masked, ascending."""
     iterations: int = 0
-    """CM003, CM004, SCL: how often the masked area grows by `SQUARE5`."""
+    """CM003, CM004, SCL and other quality rasters: how often the masked area grows by `SQUARE5`."""
+    sensor: Sensor = field(default=SENTINEL2, compare=False, repr=False, kw_only=True)
+    """The sensor whose quality rasters it is computed from."""
 
     def __post_init__(self) -> None:
-        choice("cloud mask", self.family, FAMILIES)
+        choice("cloud mask", self.family, families(self.sensor))
         probability, iterations = _checked_numbers(0 if self.probability is None else self.probability, self.iterations)
         object.__setattr__(self, "iterations", iterations)
         if self.probability is not None:
@@ -96,41 +104,68 @@ class Mask:
             raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
         if self.family in {"CM001", "CM002", "OCM", NO_MASK} and (self.classes or self.iterations):
             raise RequestError(f"{self.family} has no classes and no iterations.")
-        classes = tuple(c for c in range(12) if c in self.classes) if isinstance(self.classes, tuple) else ()
-        if self.classes != classes:
-            raise RequestError(
-                f"SCL classes are {shown(self.classes)}; allowed: a tuple of different numbers from 0 to 11, ascending."
-            )
-        object.__setattr__(self, "classes", classes)
+        self._check_classes()
         if self.family == "CM004" and not set(self.classes) <= {c for _, c in _SWITCHES}:
             raise RequestError(f"CM004 masks SCL classes 3, 8, 9 and 10 only, not {self.classes}; use SCL-...-ITER1.")
-        if self.family == "SCL" and not self.classes:
-            raise RequestError("The SCL mask needs at least one class, as in SCL-3-8-9-10-11-ITER1.")
+        if self._raster is not None and not self.classes:
+            example = "SCL-3-8-9-10-11-ITER1" if self.sensor == SENTINEL2 else _example(self.sensor, self.family)
+            raise RequestError(f"The {self.family} mask needs at least one class, as in {example}.")
+
+    @property
+    def _raster(self) -> QualityRaster | None:
+        """The quality raster that the family is named after."""
+        return self.sensor.quality_raster(self.family)
+
+    def _check_classes(self) -> None:
+        """Make sure that the classes or bits exist; they become plain whole numbers."""
+        raster = self._raster or self.sensor.quality_raster(self.sensor.classification)
+        numbers = range(0 if raster is None else len(raster.labels))
+        classes = tuple(c for c in numbers if c in self.classes) if isinstance(self.classes, tuple) else ()
+        if self.classes != classes:
+            what = f"{raster.name} {raster.kind}" if raster else "The classes"
+            raise RequestError(
+                f"{what} are {shown(self.classes)}; allowed: a tuple of different numbers from 0 to "
+                f"{numbers.stop - 1}, ascending."
+            )
+        object.__setattr__(self, "classes", classes)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, sensor: Sensor = SENTINEL2) -> Self:
         """Read a mask's full name, which is the suffix of its file, or a short one of `SHORT`; case does not matter.
+
+        Parameters
+        ----------
+        text
+            The name. ``<raster>-<class>-...-ITER<n>`` names any quality raster of the sensor with classes or bits.
+        sensor
+            The sensor whose masks are meant; those of `SHORT`, ``none`` aside, are Sentinel-2's.
 
         Raises
         ------
         RequestError
-            If the text is no such name; the message lists the forms.
+            If the text is not such a name; the message lists the forms.
         """
         if not isinstance(text, str):
-            raise UnknownNameError("cloud mask", text, _FORMS)
-        text = _short(text) or text
-        if match := _CM003.fullmatch(text):
-            return cls("CM003", probability=int(match[1]), iterations=int(match[2]))
-        if match := _CM004.fullmatch(text):
-            classes = tuple(c for (_, c), on in zip(_SWITCHES, match.groups(), strict=False) if on == "1")
-            return cls("CM004", classes=classes, iterations=int(match[5]))
-        if match := _SCL.fullmatch(text):
-            return cls("SCL", classes=tuple(int(c) for c in match[1][1:].split("-")), iterations=int(match[2]))
-        if _OCM.fullmatch(text):
-            return cls("OCM")
-        if text in SHORT.values():
-            return cls(text[:5])
-        raise UnknownNameError("cloud mask", text, _FORMS)
+            raise UnknownNameError("cloud mask", text, forms(sensor))
+        given, text = text, _short(text) or text
+        if text == NO_MASK:
+            return cls(NO_MASK, sensor=sensor)
+        if match := _CLASSES.fullmatch(text):
+            for raster in sensor.quality:
+                if raster.kind != "percent" and raster.name.upper() == match[1].upper():
+                    numbers = tuple(int(c) for c in match[2][1:].split("-"))
+                    return cls(raster.name, classes=numbers, iterations=int(match[3]), sensor=sensor)
+        if sensor == SENTINEL2:
+            if match := _CM003.fullmatch(text):
+                return cls("CM003", probability=int(match[1]), iterations=int(match[2]))
+            if match := _CM004.fullmatch(text):
+                classes = tuple(c for (_, c), on in zip(_SWITCHES, match.groups(), strict=False) if on == "1")
+                return cls("CM004", classes=classes, iterations=int(match[5]))
+            if _OCM.fullmatch(text):
+                return cls("OCM")
+            if text in SHORT.values():
+                return cls(text[:5])
+        raise UnknownNameError("cloud mask", given, forms(sensor))
 
     @classmethod
     def from_keywords(
@@ -142,22 +177,24 @@ class Mask:
         cld_med_prob: bool = True,  # noqa: FBT001, FBT002
         cld_hi_prob: bool = True,  # noqa: FBT001, FBT002
         thin_cir: bool = True,  # noqa: FBT001, FBT002
+        *,
+        sensor: Sensor = SENTINEL2,
     ) -> Self:
         """Build a mask from the documented keywords; `cm_version` may also be a full name.
 
         The keywords complete CM003 and CM004, whose short names mean nothing else here. A keyword that the chosen mask
-        does not know has no effect, as users of Sen2Chain expect, but has to be valid.
+        does not know has no effect, as users of Sen2Chain expect, but has to be valid. `sensor` is that of `parse`.
         """
         probability, iterations = _checked_numbers(probability, iterations)
         given = {"cld_shad": cld_shad, "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir}
         switches = [truth(name, value) for name, value in given.items()]
-        family = cm_version.upper() if isinstance(cm_version, str) else ""
+        family = cm_version.upper() if isinstance(cm_version, str) and sensor == SENTINEL2 else ""
         if family == "CM003":
             return cls("CM003", probability=probability, iterations=iterations)
         if family == "CM004":
             classes = tuple(c for (_, c), on in zip(_SWITCHES, switches, strict=True) if on)
             return cls("CM004", classes=classes, iterations=iterations)
-        return cls.parse(cm_version)
+        return cls.parse(cm_version, sensor)
 
     @property
     def name(self) -> str:
@@ -169,8 +206,8 @@ class Mask:
         if self.family == "CM004":
             switches = "-".join(f"{switch}{int(c in self.classes)}" for switch, c in _SWITCHES)
             return f"CM004-{switches}-ITER{self.iterations}"
-        if self.family == "SCL":
-            return f"SCL-{'-'.join(map(str, self.classes))}-ITER{self.iterations}"
+        if self._raster is not None:
+            return f"{self.family}-{'-'.join(map(str, self.classes))}-ITER{self.iterations}"
         return self.family
 
     def __str__(self) -> str:
@@ -178,18 +215,24 @@ class Mask:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the 20 m rasters it is computed from; empty for OCM, which is only read, and for ``none``."""
+        """Names of the rasters it is computed from, of one grid; empty for OCM, which is only read, and ``none``."""
+        if self._raster is not None:
+            return (self.family,)
         return {
             "CM001": ("CLDPRB",),
             "CM002": ("CLDPRB", "B11"),
             "CM003": ("CLDPRB",),
             "CM004": ("SCL",),
-            "SCL": ("SCL",),
         }.get(self.family, ())
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Those of `inputs` that are bands, whose reflectance it needs."""
+        return tuple(name for name in self.inputs if self.sensor.band(name))
+
+    @property
     def reach(self) -> int:
-        """How many 20 m pixels away an input can change the mask."""
+        """Largest distance at which an input can change the mask, in pixels of the inputs (20 m for Sentinel-2)."""
         return {"CM001": 6, "CM002": 12}.get(self.family, 2 * self.iterations)
 
     def stored(self, product: ProductId, suffixes: Iterable[str]) -> str | None:
@@ -217,8 +260,8 @@ class Mask:
         Parameters
         ----------
         rasters
-            One (rows, cols) array for each of `inputs`: SCL classes, CLDPRB percent, B11 as reflectance with NaN
-            where there is no data (no reflectance is not a dark one).
+            One (rows, cols) array for each of `inputs`: classes (uint8), bits, CLDPRB percent, B11 as reflectance with
+            NaN where there is no data (no reflectance is not a dark one).
 
         Returns
         -------
@@ -234,10 +277,13 @@ class Mask:
             return dilate(cloud & ~dark, DISK13)
         if self.family == "CM003":
             cloud = np.asarray(rasters["CLDPRB"]) >= self.probability
-        elif self.family in {"CM004", "SCL"}:
+        elif self._raster is not None and self._raster.kind == "bits":
+            bits = np.asarray(rasters[self.family])
+            cloud = (bits & bits.dtype.type(sum(1 << bit for bit in self.classes))) != 0
+        elif self.inputs:
             lookup = np.zeros(256, dtype=bool)
             lookup[list(self.classes)] = True
-            cloud = lookup[np.asarray(rasters["SCL"], dtype=np.uint8)]
+            cloud = lookup[np.asarray(rasters[self.inputs[0]], dtype=np.uint8)]
         else:
             raise RequestError(f"{self.name} is not computed: OCM is only read, and none masks nothing.")
         for _ in range(self.iterations):

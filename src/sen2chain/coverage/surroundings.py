@@ -12,7 +12,8 @@ import numpy as np
 import pyproj
 import shapely
 
-from sen2chain.grid import TILE_SIZE, Bounds, Grid, turn
+from sen2chain.grid import Bounds, Grid, turn
+from sen2chain.sensor import MGRS_TILES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -122,7 +123,7 @@ def cut_in_layer_crs(geometries: Geometries, crs: str, grid: Grid, margin: float
 def _surroundings(grid: Grid) -> Bounds:
     """Box of some tile widths around a grid."""
     left, bottom, right, top = grid.bounds
-    return _grown(grid.bounds, _SURROUNDINGS * max(right - left, top - bottom, TILE_SIZE))
+    return _grown(grid.bounds, _SURROUNDINGS * max(right - left, top - bottom, MGRS_TILES.edge))
 
 
 def _beyond(geometries: Geometries, box: Bounds) -> Bools:

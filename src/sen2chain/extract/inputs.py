@@ -11,7 +11,7 @@ import numpy as np
 from sen2chain.archive import Manifest
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.extract.strips import spans
-from sen2chain.indices import BANDS_10M, NODATA, SCALE, reflectance
+from sen2chain.indices import NODATA, SCALE, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
@@ -98,14 +98,17 @@ def ten_metre_grid(task: Task, files: Files) -> Grid | None:
     None means that no value raster of the product can be opened.
     """
     grids: dict[str, Grid] = {}
+    sensor = task.product.sensor
+    finest = float(sensor.finest)
     for output in task.outputs:
         for role, location in (output.value.rasters if output.value else {}).items():
             try:
                 grid = files.open(location).grid
             except RasterError:
                 continue
-            is_coarse = output.value is not None and output.value.kind is ValueKind.BANDS and role not in BANDS_10M
-            grids[location] = grid.refined(10.0) if is_coarse and grid.pixel_xy[0] > 15 else grid
+            from_band = output.value is not None and output.value.kind is ValueKind.BANDS
+            is_coarse = from_band and not sensor.is_finest(role) and grid.pixel_xy[0] > 1.5 * finest
+            grids[location] = grid.refined(finest) if is_coarse else grid
     if not grids:
         return None
     # Rasters of 10 m know the grid best; a refined 20 m one counts only where there is no other.
@@ -209,7 +212,7 @@ class Coarse:
             return raster.grid, ((*w, image[w] > 0) for w in self._touched_windows(raster))  # type: ignore[operator]
         images: dict[str, Image] = {}
         for name, location in source.rasters.items():
-            images[name] = self.image(location, np.uint16 if name == "B11" else np.uint8)
+            images[name] = self.image(location, np.dtype(mask.sensor.dtype_of(name)).type)
         first = self.raster(source.rasters[mask.inputs[0]])
         if any(image.shape != first.grid.shape for image in images.values()):
             where = ", ".join(source.rasters.values())
@@ -235,8 +238,9 @@ def _compute(
     top, left = max(rows.start - mask.reach, 0), max(columns.start - mask.reach, 0)
     outer = slice(top, rows.stop + mask.reach), slice(left, columns.stop + mask.reach)
     window: dict[str, Image] = {name: image[outer] for name, image in images.items()}
-    if "B11" in window and metadata is not None:
-        window["B11"] = reflectance(window["B11"], metadata.offsets["B11"], metadata.quantification)
+    if metadata is not None:
+        offsets, quantification = metadata.offsets, metadata.quantification
+        window |= {b: reflectance(window[b], offsets[b], quantification, mask.sensor) for b in mask.bands}
     inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
     return mask.compute(window)[inner]
 
