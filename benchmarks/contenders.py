@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
 from sen2chain import TimeSeries
-from sen2chain.extract.strips import spans
+from sen2chain.acquisition.strips import spans
 from sen2chain.parallel import workers
 from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
 
@@ -116,7 +116,7 @@ def _touched(path: Path, archive: Archive, layer: Path) -> Any:
         _known[layer] = planned.plan.tiles[0], planned._engine.coverages()  # noqa: SLF001  # our own
     tile, coverages = _known[layer]
     with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].rasters[0])) as fine:
-        return coverages.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)
+        return coverages.layouts.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)
 
 
 # ---------------------------------------------------------------------------------------------------------------- peers

@@ -43,6 +43,7 @@ MODULES_IN_ORDER = (
     "rasters",
     "archive",
     "plan",
+    "acquisition",
     "extract",
     "report",
     "select",

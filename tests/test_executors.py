@@ -29,11 +29,10 @@ from numba.core.errors import NumbaError, TypingError
 from sen2chain import Mask, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import ExecutorError, LayerError, RequestError, UnknownNameError, UnreadableError
-from sen2chain.extract import Coverages, RowRules, cluster, execute, executors, resolve_executor
-from sen2chain.extract import task as task_module
+from sen2chain.extract import Coverages, RowRules, cluster, execute, executors, extraction, resolve_executor
 from sen2chain.extract.cluster import Cluster, Job
 from sen2chain.extract.executors import Serial, Threads
-from sen2chain.extract.task import TaskResult
+from sen2chain.extract.extraction import TaskResult
 from sen2chain.parallel import ahead, closed, in_threads
 from sen2chain.reasons import Reason
 
@@ -222,7 +221,7 @@ def test_a_task_that_fails_thrice_is_reported_like_any_other_reason(
     want = list(Serial().run(tasks, coverages, RowRules()))
     broken = (*tasks[:2], odd(tasks[2]), *tasks[3:])
     tried = []
-    extract = task_module.extract
+    extract = extraction.extract
 
     def counted(task: Task, *others: Any) -> TaskResult:
         tried.append(task.product)
@@ -242,7 +241,7 @@ def test_a_product_that_once_failed_is_tried_again(
 ) -> None:
     tasks, coverages = prepared(season, tmp_path)
     want = list(Serial().run(tasks[:3], coverages, RowRules()))
-    extract, failures = task_module.extract, iter([True, True, False])
+    extract, failures = extraction.extract, iter([True, True, False])
 
     def flaky(task: Task, *others: Any) -> TaskResult:
         if task is tasks[1] and next(failures):

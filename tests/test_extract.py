@@ -24,8 +24,7 @@ from sen2chain import demo
 from sen2chain.archive import open_library
 from sen2chain.archive.memory import MemorySource
 from sen2chain.demo import files
-from sen2chain.extract import Coverages, RowRules, execute, resolve_executor
-from sen2chain.extract import task as task_module
+from sen2chain.extract import Coverages, RowRules, execute, extraction, resolve_executor
 from sen2chain.indices import INDICES, NODATA
 from sen2chain.masks import Mask
 from sen2chain.plan import Request, Task, make_plan, plan_task
@@ -1047,8 +1046,8 @@ def test_features_taken_in_pieces_give_the_same_rows(
         return [dict(batch.columns) for result in results for batch in result.batches]
 
     whole = rows()
-    monkeypatch.setattr("sen2chain.extract.strips.LARGE", size)
-    monkeypatch.setattr("sen2chain.extract.task._AT_ONCE", max(size // 3, 1))
+    monkeypatch.setattr("sen2chain.acquisition.strips.LARGE", size)
+    monkeypatch.setattr("sen2chain.extract.extraction._AT_ONCE", max(size // 3, 1))
     pieces = rows()
     assert sum(len(one["fid"]) for one in whole) > 3
     for one, other in zip(whole, pieces, strict=True):
@@ -1075,9 +1074,9 @@ def test_a_tile_with_one_product_does_not_hold_back_the_others(noise: Archive, m
 
     def counted(task: Task, *rest: Any) -> Any:
         made.append(task)
-        return task_module.extract(task, *rest)
+        return extraction.extract(task, *rest)
 
-    monkeypatch.setattr("sen2chain.extract.run._PATIENCE", 3)
+    monkeypatch.setattr("sen2chain.extract.execution._PATIENCE", 3)
     monkeypatch.setattr("sen2chain.extract.executors.extract", counted)
     results = execute(tasks, Coverages(Layer.of(noise.geometries, f"EPSG:{EPSG}")), RowRules())
     assert next(results).task == tasks[0]

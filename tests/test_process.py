@@ -25,7 +25,7 @@ from rasterio._env import del_gdal_config, get_gdal_config, set_gdal_config
 
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo, rasters
 from sen2chain.cli import main
-from sen2chain.extract.task import extract
+from sen2chain.extract.extraction import extract
 from sen2chain.parallel import apart, in_threads, recorded_warnings
 from sen2chain.spool import Spool
 

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -71,6 +71,37 @@ def _limits() -> list[int]:
                 if text.isdecimal():  # otherwise "max"
                     found.append(int(text))
     return found
+
+
+class Memo:
+    """Values by key, each computed once; other threads that need it meanwhile wait for it.
+
+    Parameters
+    ----------
+    values
+        Where they are kept; change it while holding `lock` only.
+    """
+
+    def __init__(self, values: dict[Any, Any] | None = None) -> None:
+        self._values = {} if values is None else values
+        self._locks: dict[object, threading.Lock] = {}
+        self.lock = threading.Lock()
+
+    def once(self, key: object, make: Callable[[], R]) -> R:
+        """Return the value of a key; the first call computes it with `make`."""
+        with self.lock:
+            if key in self._values:
+                return cast("R", self._values[key])
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            with self.lock:
+                if key in self._values:
+                    return cast("R", self._values[key])
+            made = make()
+            with self.lock:
+                self._values[key] = made
+                self._locks.pop(key, None)
+            return made
 
 
 def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:

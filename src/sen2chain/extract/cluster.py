@@ -20,7 +20,7 @@ from sen2chain import settings
 from sen2chain.errors import ExecutorError, LayerError
 from sen2chain.extract.coverages import Coverages
 from sen2chain.extract.executors import ATTEMPTS, FATAL, failed_result, fatal
-from sen2chain.extract.task import extract
+from sen2chain.extract.extraction import extract
 from sen2chain.parallel import ahead
 from sen2chain.vectors import keep, load
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from sen2chain.coverage import PixelRule
-    from sen2chain.extract.rows import RowRules
-    from sen2chain.extract.task import TaskResult
+    from sen2chain.extract.batches import RowRules
+    from sen2chain.extract.extraction import TaskResult
     from sen2chain.plan import Task
 
 logger = logging.getLogger(__name__)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sen2chain import coverage
-from sen2chain.extract.strips import Strips
+from sen2chain.acquisition import Layouts
+from sen2chain.parallel import Memo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
-    from sen2chain.coverage import Coverage, PixelPlan, PixelRule
+    from sen2chain.coverage import Coverage, PixelRule
     from sen2chain.grid import Grid
     from sen2chain.vectors import Layer
 
@@ -46,13 +44,12 @@ class Coverages:
     ) -> None:
         self.layer, self.buffer, self.folder = layer, buffer, folder
         self.rule: PixelRule = rule
+        self.layouts = Layouts()
+        """Touched blocks and reading order of the plans, shared as they are."""
         self._kept: OrderedDict[object, Coverage] = OrderedDict()
-        # What follows from a plan lives as long as the plan.
-        self._derived: weakref.WeakKeyDictionary[PixelPlan, dict[object, Any]] = weakref.WeakKeyDictionary()
-        self._locks: dict[object, threading.Lock] = {}
+        self._memo = Memo(self._kept)
         # The 10 m and the 20 m grid of a tile follow each other.
         self._projected: dict[object, npt.NDArray[np.object_]] = {}
-        self._lock = threading.Lock()
 
     def get(self, grid: Grid, tile: str, rule: PixelRule | None = None) -> Coverage:
         """Return the coverage of a grid, from memory, disk, or computed and then saved."""
@@ -72,47 +69,11 @@ class Coverages:
                     coverage.save(found, name, self.folder)
             return found
 
-        found: Coverage = self._once(self._kept, key, make)
-        with self._lock:
+        found = self._memo.once(key, make)
+        with self._memo.lock:
             self._kept[key] = found
             self._kept.move_to_end(key)
             if self.folder:
                 while len(self._kept) > 2 and sum(c.nbytes for c in self._kept.values()) > _BYTES:
                     self._kept.popitem(last=False)
         return found
-
-    def strips(self, plan: PixelPlan, height: int) -> Strips:
-        """Return a plan in strips of a height."""
-        result: Strips = self._once(self._of(plan), ("strips", height), lambda: Strips.of(plan, height))
-        return result
-
-    def touched(
-        self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0
-    ) -> npt.NDArray[np.bool_]:
-        """Return the blocks of a raster that a plan touches, see `sen2chain.coverage.touched_blocks`."""
-        result: npt.NDArray[np.bool_] = self._once(
-            self._of(plan),
-            (raster, block_shape, margin),
-            lambda: coverage.touched_blocks(plan, raster, block_shape, margin),
-        )
-        return result
-
-    def _of(self, plan: PixelPlan) -> dict[object, Any]:
-        with self._lock:
-            return self._derived.setdefault(plan, {})
-
-    def _once(self, kept: Any, key: object, make: Callable[[], object]) -> Any:
-        """Make a value the first time it is asked for; other threads that want it wait for it."""
-        with self._lock:
-            if key in kept:
-                return kept[key]
-            lock = self._locks.setdefault((id(kept), key), threading.Lock())
-        with lock:
-            with self._lock:
-                if key in kept:
-                    return kept[key]
-            made = make()
-            with self._lock:
-                kept[key] = made
-                self._locks.pop((id(kept), key), None)
-            return made

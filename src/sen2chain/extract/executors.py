@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.errors import ExecutorError
-from sen2chain.extract.rows import failed_batch
-from sen2chain.extract.task import TaskResult, extract
+from sen2chain.extract.batches import failed_batch
+from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.jit import CompilationError
 from sen2chain.parallel import apart, in_threads
 from sen2chain.reasons import Reason
@@ -18,8 +18,8 @@ from sen2chain.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
-    from sen2chain.extract.rows import RowRules
     from sen2chain.plan import Task
 
 logger = logging.getLogger(__name__)

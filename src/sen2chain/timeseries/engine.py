@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sen2chain.extract import Executor
-    from sen2chain.extract.task import TaskResult
+    from sen2chain.extract.extraction import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import ExtractionPlan, Request, Task
     from sen2chain.products import Source

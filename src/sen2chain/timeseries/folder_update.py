@@ -17,7 +17,7 @@ from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_im
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sen2chain.extract.task import TaskResult
+    from sen2chain.extract.extraction import TaskResult
     from sen2chain.plan import Request, Task
     from sen2chain.store import ExtractionFolder, ImageLedger, Work
     from sen2chain.store.images import RawFormat

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from sen2chain.extract.task import TaskResult
+    from sen2chain.extract.extraction import TaskResult
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
     from sen2chain.products import Source

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from sen2chain.acquisition.open_rasters import Files, ten_metre_grid
 from sen2chain.errors import (
     ExecutorError,
     GridMismatchError,
@@ -21,9 +22,8 @@ from sen2chain.errors import (
     shown,
     whole_number,
 )
+from sen2chain.extract.batches import RowRules, failed_batch
 from sen2chain.extract.executors import Executor, Serial, Threads, as_text
-from sen2chain.extract.inputs import Files, ten_metre_grid
-from sen2chain.extract.rows import RowRules, failed_batch
 from sen2chain.parallel import MOST_WORKERS, apart, closed, workers
 from sen2chain.rasters import environment
 from sen2chain.reasons import Reason
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from sen2chain.extract.coverages import Coverages
-    from sen2chain.extract.task import TaskResult
+    from sen2chain.extract.extraction import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import Task
 

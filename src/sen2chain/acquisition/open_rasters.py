@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.acquisition.strips import spans
 from sen2chain.archive import Manifest
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.extract.strips import spans
 from sen2chain.indices import NODATA, SCALE, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.acquisition.layouts import Layouts
     from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
-    from sen2chain.extract.coverages import Coverages
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource, Task
@@ -129,12 +129,12 @@ class Coarse:
         The task's rasters and its 10 m grid.
     plan
         The pixel plan on that grid.
-    coverages
+    layouts
         Remembers which blocks are touched.
     """
 
-    def __init__(self, files: Files, grid: Grid, plan: PixelPlan, coverages: Coverages) -> None:
-        self._files, self._grid, self._plan, self._coverages = files, grid, plan, coverages
+    def __init__(self, files: Files, grid: Grid, plan: PixelPlan, layouts: Layouts) -> None:
+        self._files, self._grid, self._plan, self._layouts = files, grid, plan, layouts
         self._margin: dict[str, int] = {}
         self._extra: dict[str, PixelPlan] = {}
         self._images: dict[str, Image] = {}
@@ -178,9 +178,9 @@ class Coarse:
         if location not in self._images:
             raster = self.raster(location)
             check_type(raster, dtype)
-            touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape, self._margin[location])
+            touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape, self._margin[location])
             if location in self._extra:
-                touched = touched | self._coverages.touched(self._extra[location], raster.grid, raster.block_shape)
+                touched = touched | self._layouts.touched(self._extra[location], raster.grid, raster.block_shape)
             image = np.zeros(raster.grid.shape, raster.dtype)
             try:
                 for r, a, b in spans(touched, 0, touched.shape[0]):
@@ -225,7 +225,7 @@ class Coarse:
     def _touched_windows(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
         """Rows and columns of the stretches of blocks where the plan has pixels."""
         high, wide = raster.block_shape
-        touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape)
+        touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
         rows, columns = raster.grid.shape
         for r, a, b in spans(touched, 0, touched.shape[0]):
             yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sen2chain.acquisition.open_rasters import check_scale, check_type, nodata_of, read_blocks
+from sen2chain.acquisition.strips import spans
 from sen2chain.errors import RasterError, UnreadableError
-from sen2chain.extract.inputs import check_scale, check_type, nodata_of, read_blocks
-from sen2chain.extract.strips import spans
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.zonal import gather
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.acquisition.layouts import Layouts
+    from sen2chain.acquisition.open_rasters import Coarse, Files
+    from sen2chain.acquisition.strips import Runs
     from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
-    from sen2chain.extract.coverages import Coverages
-    from sen2chain.extract.inputs import Coarse, Files
-    from sen2chain.extract.strips import Runs
     from sen2chain.grid import Grid
     from sen2chain.plan import Output
 
@@ -67,7 +67,7 @@ class ValueRasters:
         The task's rasters and its 10 m grid.
     coarse
         Decodes those on other grids.
-    plan, coverages
+    plan, layouts
         The pixels of the features, and which blocks they touch.
     metadata
         Offsets, where anything is computed from bands.
@@ -79,11 +79,11 @@ class ValueRasters:
         grid: Grid,
         coarse: Coarse,
         plan: PixelPlan,
-        coverages: Coverages,
+        layouts: Layouts,
         metadata: ProductMetadata | None,
     ) -> None:
         self._files, self._grid, self._coarse = files, grid, coarse
-        self._plan, self._coverages, self._metadata = plan, coverages, metadata
+        self._plan, self._layouts, self._metadata = plan, layouts, metadata
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._strips: dict[str, Array] = {}
@@ -141,7 +141,7 @@ class ValueRasters:
                 continue
             raster = self._files.open(location)
             high = raster.block_shape[0]
-            touched = self._coverages.touched(self._plan, raster.grid, raster.block_shape)
+            touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
             # One array serves all strips, since only pixels of touched blocks are taken from it.
             if location not in self._strips:
                 self._strips[location] = np.empty((height, self._grid.shape[1]), raster.dtype)

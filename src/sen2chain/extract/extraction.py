@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sen2chain.acquisition.mask_bits import MaskPlanes
+from sen2chain.acquisition.open_rasters import Coarse, Files, ten_metre_grid
+from sen2chain.acquisition.values import Buffer, ValueRasters, locations, value_key
 from sen2chain.archive import read_metadata
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.extract.inputs import Coarse, Files, ten_metre_grid
-from sen2chain.extract.planes import MaskPlanes
-from sen2chain.extract.rows import Extracted, failed_batch, make_batch
-from sen2chain.extract.values import Buffer, ValueRasters, locations, value_key
+from sen2chain.extract.batches import Extracted, failed_batch, make_batch
 from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
@@ -28,11 +28,11 @@ from sen2chain.zonal.statistics import scl_columns
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from sen2chain.acquisition.strips import Group, Runs
     from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import Coverage
+    from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
-    from sen2chain.extract.rows import RowRules
-    from sen2chain.extract.strips import Group, Runs
     from sen2chain.grid import Grid
     from sen2chain.plan import Output, Task
     from sen2chain.rows import Batch
@@ -156,9 +156,9 @@ class _Extraction:
         return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 
     def _extract(self, grid: Grid, coverage: Coverage, metadata: ProductMetadata | None) -> None:
-        self.coverage = coverage
-        coarse = Coarse(self.files, grid, coverage.plan, self.coverages)
-        self.values = ValueRasters(self.files, grid, coarse, coverage.plan, self.coverages, metadata)
+        self.coverage, layouts = coverage, self.coverages.layouts
+        coarse = Coarse(self.files, grid, coverage.plan, layouts)
+        self.values = ValueRasters(self.files, grid, coarse, coverage.plan, layouts, metadata)
         self.planes = MaskPlanes(grid)
         # First every raster is announced, so that each is decoded once for all its uses.
         self.values.announce(output for _, output in self._alive())
@@ -229,7 +229,7 @@ class _Extraction:
     def _stream(self) -> None:
         """Read the 10 m rasters strip by strip, and reduce each group of features when it is complete."""
         height = self.values.strip_height()
-        strips = self.coverages.strips(self.coverage.plan, height)
+        strips = self.coverages.layouts.strips(self.coverage.plan, height)
         runs_of: dict[int, list[Runs]] = {}
         for part in strips.parts:
             runs_of.setdefault(part.group, []).append(part)

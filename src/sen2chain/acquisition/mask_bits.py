@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.acquisition.open_rasters import Coarse
     from sen2chain.archive import ProductMetadata
-    from sen2chain.extract.inputs import Coarse
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource

@@ -1,0 +1,42 @@
+"""Touched blocks and reading order of pixel plans: computed once for each plan, shared by all threads."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from sen2chain import coverage
+from sen2chain.acquisition.strips import Strips
+from sen2chain.parallel import Memo
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from sen2chain.coverage import PixelPlan
+    from sen2chain.grid import Grid
+
+
+class Layouts:
+    """What follows from a pixel plan and the blocks of rasters; kept as long as the plan."""
+
+    def __init__(self) -> None:
+        self._of_plan: weakref.WeakKeyDictionary[PixelPlan, Memo] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def strips(self, plan: PixelPlan, height: int) -> Strips:
+        """Return the reading order of a plan for strips of `height` rows."""
+        return self._memo(plan).once(("strips", height), lambda: Strips.of(plan, height))
+
+    def touched(
+        self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0
+    ) -> npt.NDArray[np.bool_]:
+        """Return the blocks of a raster that a plan touches, see `sen2chain.coverage.touched_blocks`."""
+        return self._memo(plan).once(
+            (raster, block_shape, margin), lambda: coverage.touched_blocks(plan, raster, block_shape, margin)
+        )
+
+    def _memo(self, plan: PixelPlan) -> Memo:
+        with self._lock:
+            return self._of_plan.setdefault(plan, Memo())
