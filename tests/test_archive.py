@@ -12,8 +12,10 @@ import pytest
 import rasterio
 from affine import Affine
 
-from sen2chain.archive import SafeFolder, Tree, open_library, read_metadata
+from sen2chain.archive import SafeFolder, Tree, open_library
 from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.metadata import read_metadata
+from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.safe import scan_safe
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.products import Acquisition, ProductId, Source
@@ -452,9 +454,9 @@ def test_an_acquisition_is_the_union_of_the_parts(tmp_path: Path) -> None:
     assert set(first.bands) == BANDS
     assert ".SAFE/" in first.bands["SCL"]
     assert ".SAFE/" in first.bands["CLDPRB"]
-    assert first.metadata is not None
+    assert first.details.has_radiometry
 
-    assert second.metadata is None
+    assert not second.details.has_radiometry
     assert set(second.bands) == {"SCL", "CLDPRB"}
     assert set(second.masks) == {"CM001", "CM002-B11", "CM003-PRB1-ITER5", "OCM_v1_8_1"}
     assert second.masks["CM001"].endswith("_CM001.tif")
@@ -566,7 +568,7 @@ def test_folder_goes_before_zip_and_zip_helps_an_empty_folder(tmp_path: Path) ->
 def test_an_empty_safe_is_an_acquisition_without_parts(tmp_path: Path) -> None:
     (tmp_path / "L2A" / TILE / f"{FIRST}.SAFE").mkdir(parents=True)
     (only,) = tree(tmp_path).acquisitions(TILE)
-    assert only == Acquisition(ProductId.parse(FIRST))
+    assert only == Acquisition(ProductId.parse(FIRST), ProductDetails(ProductId.parse(FIRST)))
 
 
 def test_links_are_followed_and_broken_ones_reported(tmp_path: Path) -> None:
@@ -909,7 +911,7 @@ def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
     assert set(only.bands) == BANDS
     assert len(source.skipped()) == 4
     with pytest.raises(UnreadableError, match="a pipe, a socket or a device"):
-        read_metadata(only.metadata or "")
+        only.details.radiometry()
     with pytest.raises(UnreadableError, match="a pipe, a socket or a device"):
         read_metadata("/dev/zero")
     config = tmp_path / "library" / "config"

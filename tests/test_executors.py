@@ -199,7 +199,7 @@ def test_workers_may_come_later(season: demo.DemoArchive, tmp_path: Path) -> Non
 
 def odd(task: Task) -> Task:
     """Give a task that fails in a way nobody foresees."""
-    return replace(task, metadata=5)  # type: ignore[arg-type]
+    return replace(task, details=5)  # type: ignore[arg-type]
 
 
 def assert_one_failed(results: list[TaskResult], want: list[TaskResult], position: int) -> None:

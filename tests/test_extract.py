@@ -23,6 +23,7 @@ import oracle
 from sen2chain import demo
 from sen2chain.archive import open_library
 from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.product_details import ProductDetails
 from sen2chain.demo import files
 from sen2chain.extract import Coverages, RowRules, execute, extraction, resolve_executor
 from sen2chain.indices import INDICES, NODATA
@@ -135,7 +136,7 @@ def made(folder: Path, day: str = "20220403", size: int = 60, baseline: int = 40
     bands["CLDPRB"] = write(folder / "CLDPRB.tif", cldprb, 20, **place)
     metadata = folder / "MTD_MSIL2A.xml"
     metadata.write_text(files.metadata(product, {9: 0.1}))
-    return Acquisition(product, str(metadata), bands)
+    return Acquisition(product, ProductDetails(product, str(metadata)), bands)
 
 
 @pytest.fixture(scope="session")
@@ -635,7 +636,8 @@ def test_metadata_that_cannot_be_read_fails_what_is_computed(noise: Archive, tmp
     stored = write(tmp_path / "ndvi.tif", np.full((60, 60), 5000, np.int16), nodata=NODATA)
     broken = tmp_path / "MTD_MSIL2A.xml"
     broken.write_text("<cut")
-    changed = replace(acquisition, metadata=str(broken), indices={"NDVI": (stored,)})
+    details = ProductDetails(acquisition.id, str(broken))
+    changed = replace(acquisition, details=details, indices={"NDVI": (stored,)})
     got = run([changed], noise.geometries, indices=["NDVI", "BIBG"])
     assert got.of("NDVI").rows > 10
     assert (got.rows("NDVI")["mean"] == 5000).all()

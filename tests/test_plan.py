@@ -13,13 +13,14 @@ import shapely
 from affine import Affine
 
 from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.product_details import ProductDetails
 from sen2chain.demo import files
 from sen2chain.errors import FormulaError, RequestError, Sen2ChainError, UnknownNameError
 from sen2chain.grid import nominal_grid
 from sen2chain.indices import INDICES, Index
 from sen2chain.masks import Mask
 from sen2chain.plan import MaskKind, Request, ValueKind, make_plan, plan_task, resolve_sources, why_outside
-from sen2chain.products import Acquisition, ProductId
+from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry
 from sen2chain.reasons import Reason
 from sen2chain.vectors import Layer
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CM004 = Mask.parse("CM004-CSH1-CMP1-CHP1-TCI1-ITER1")
 NDVI = INDICES["NDVI"]
+OFFSETS = KnownDetails(Radiometry(10000.0, {"B04": -1000.0, "B08": -1000.0, "B11": -1000.0}))
 BANDS = {"B04": "b04.jp2", "B08": "b08.jp2"}
 
 
@@ -52,7 +54,7 @@ def sources(*, tif: bool, jp2: bool, masked: bool, bands: bool, metadata: bool, 
     """Give an acquisition that holds what is true."""
     return Acquisition(
         product(),
-        metadata="MTD.xml" if metadata else None,
+        OFFSETS if metadata else KnownDetails(),
         bands=(BANDS if bands else {}) | ({"SCL": "scl.jp2"} if scl else {}),
         masks={CM004.name: "cm004.jp2"} if stored_mask else {},
         indices={"NDVI": ("ndvi.tif",) * tif + ("ndvi.jp2",) * jp2} if tif or jp2 else {},
@@ -138,7 +140,7 @@ def test_a_users_index_is_never_read_from_stored_rasters(prefer: Any) -> None:
     without = resolve_sources(Acquisition(product(), **stored), own, CM004, prefer)
     assert without.reason is Reason.INDEX_INPUTS_MISSING
     assert "B04, B08" in without.detail
-    computed = resolve_sources(Acquisition(product(), "MTD.xml", BANDS, **stored), own, CM004, prefer)
+    computed = resolve_sources(Acquisition(product(), OFFSETS, BANDS, **stored), own, CM004, prefer)
     assert computed.value is not None
     assert (computed.value.kind, computed.value.rasters) == (ValueKind.BANDS, BANDS)
 
@@ -146,12 +148,17 @@ def test_a_users_index_is_never_read_from_stored_rasters(prefer: Any) -> None:
 def test_what_is_missing_is_named() -> None:
     scl = {"SCL": "scl.jp2"}
     cases = [
-        (Acquisition(product(), "MTD.xml", BANDS | scl), INDICES["NBR"], CM004, ["NBR", "band B12", "no NBR raster"]),
-        (Acquisition(product(), "MTD.xml", scl), INDICES["IRECI"], CM004, ["bands B04, B05, B06, B07"]),
-        (Acquisition(product(), None, BANDS | scl), NDVI, CM004, ["MTD_MSIL2A.xml"]),
-        (Acquisition(product(), "MTD.xml", BANDS), NDVI, CM004, [CM004.name, "SCL"]),
-        (Acquisition(product(), "MTD.xml", BANDS), NDVI, Mask.parse("CM002"), ["CM002-B11", "CLDPRB and B11"]),
-        (Acquisition(product(), "MTD.xml", BANDS | scl), NDVI, Mask.parse("OCM"), ["OCM", "cannot be computed"]),
+        (
+            Acquisition(product(), OFFSETS, BANDS | scl),
+            INDICES["NBR"],
+            CM004,
+            ["NBR", "band B12", "no NBR raster"],
+        ),
+        (Acquisition(product(), OFFSETS, scl), INDICES["IRECI"], CM004, ["bands B04, B05, B06, B07"]),
+        (Acquisition(product(), KnownDetails(), BANDS | scl), NDVI, CM004, ["MTD_MSIL2A.xml"]),
+        (Acquisition(product(), OFFSETS, BANDS), NDVI, CM004, [CM004.name, "SCL"]),
+        (Acquisition(product(), OFFSETS, BANDS), NDVI, Mask.parse("CM002"), ["CM002-B11", "CLDPRB and B11"]),
+        (Acquisition(product(), OFFSETS, BANDS | scl), NDVI, Mask.parse("OCM"), ["OCM", "cannot be computed"]),
     ]
     for acquisition, index, mask, words in cases:
         output = resolve_sources(acquisition, index, mask)
@@ -180,7 +187,7 @@ def test_a_stored_mask_must_hold_exactly_this_mask(
 ) -> None:
     masks = {suffix: f"{suffix}.jp2" for suffix in stored}
     bands = {**BANDS, "SCL": "scl", "CLDPRB": "cldprb", "B11": "b11"}
-    output = resolve_sources(Acquisition(product(baseline=baseline), "MTD.xml", bands, masks), NDVI, Mask.parse(mask))
+    output = resolve_sources(Acquisition(product(baseline=baseline), OFFSETS, bands, masks), NDVI, Mask.parse(mask))
     if chosen is not None:
         assert output.clouds is not None
         assert (output.clouds.kind, output.clouds.rasters) == (MaskKind.STORED, {"mask": f"{chosen}.jp2"})
@@ -196,8 +203,8 @@ def test_a_stored_mask_must_hold_exactly_this_mask(
 def test_cm002_needs_the_metadata_for_the_reflectance_of_b11() -> None:
     bands = {"CLDPRB": "cldprb", "B11": "b11"}
     stored = {"NDVI": ("ndvi.tif",)}
-    with_it = Acquisition(product(), "MTD.xml", bands, indices=stored)
-    without = Acquisition(product(), None, bands, indices=stored)
+    with_it = Acquisition(product(), OFFSETS, bands, indices=stored)
+    without = Acquisition(product(), KnownDetails(), bands, indices=stored)
     assert resolve_sources(with_it, NDVI, Mask.parse("CM002")).reason is None
     output = resolve_sources(without, NDVI, Mask.parse("CM002"))
     assert output.reason is Reason.MASK_INPUTS_MISSING
@@ -205,13 +212,13 @@ def test_cm002_needs_the_metadata_for_the_reflectance_of_b11() -> None:
 
 
 def test_a_task_holds_every_index_under_every_mask_and_scl_only_where_asked() -> None:
-    acquisition = Acquisition(product(), "MTD.xml", {**BANDS, "SCL": "scl", "CLDPRB": "cldprb"})
+    acquisition = Acquisition(product(), OFFSETS, {**BANDS, "SCL": "scl", "CLDPRB": "cldprb"})
     masks = (CM004, Mask.parse("CM001"))
     indices = (NDVI, INDICES["BIGR"], INDICES["NBR"])
     task = plan_task(acquisition, indices, masks)
     assert {(o.index, o.mask) for o in task.outputs} == set(itertools.product(indices, masks))
     assert len(task.outputs) == 6
-    assert (task.metadata, task.cldprb, task.scl) == ("MTD.xml", "cldprb", None)
+    assert (task.details, task.cldprb, task.scl) == (OFFSETS, "cldprb", None)
     assert plan_task(acquisition, indices, masks, needs_scl=True).scl == "scl"
 
 
@@ -274,12 +281,17 @@ def metadata(folder: Path, id_: ProductId, cover: float | None) -> str:
 def test_products_outside_the_cloud_cover_are_left_out_and_counted(tmp_path: Path) -> None:
     covers = {"20220401": 10.0, "20220402": 50.0, "20220403": 90.0, "20220404": None}
     found = [
-        Acquisition(product(day=day), metadata(tmp_path / day, product(day=day), cover))
+        Acquisition(
+            product(day=day), ProductDetails(product(day=day), metadata(tmp_path / day, product(day=day), cover))
+        )
         for day, cover in covers.items()
     ]
     broken = tmp_path / "broken.xml"
     broken.write_text("<no")
-    found += [Acquisition(product(day="20220405"), str(broken)), Acquisition(product(day="20220406"))]
+    found += [
+        Acquisition(product(day="20220405"), ProductDetails(product(day="20220405"), str(broken))),
+        Acquisition(product(day="20220406")),
+    ]
 
     def days(low: float, high: float) -> tuple[list[str], int]:
         plan = make_plan(request(cover_min=low, cover_max=high), MemorySource(found), square("31TGJ"))
@@ -398,7 +410,7 @@ def test_a_mask_that_lacks_its_input_names_those_that_would_work(
     bands: tuple[str, ...], stored: tuple[str, ...], mask: str, would: str
 ) -> None:
     rasters = {name: f"{name}.jp2" for name in ("B04", "B08", *bands)}
-    acquisition = Acquisition(product(), "MTD.xml", rasters, dict.fromkeys(stored, "m.tif"))
+    acquisition = Acquisition(product(), OFFSETS, rasters, dict.fromkeys(stored, "m.tif"))
     output = resolve_sources(acquisition, NDVI, Mask.parse(mask))
     assert output.reason is Reason.MASK_INPUTS_MISSING
     assert output.detail.endswith(f" Masks that would work: {would}.")

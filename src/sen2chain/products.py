@@ -1,16 +1,16 @@
-"""Products of an archive: their names, what an acquisition consists of, and the protocol of their sources."""
+"""Products of an archive: their names, the parts of an acquisition, and the protocols of a source and its details."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from sen2chain.errors import escaped
+from sen2chain.errors import UnreadableError, escaped
 from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sen2chain.reasons import Reason
 
@@ -55,17 +55,116 @@ class ProductId:
 
 
 @dataclass(frozen=True, slots=True)
-class Acquisition:
-    """One product and where its parts lie; nothing has been opened yet.
+class Radiometry:
+    """From digital numbers to surface reflectance: ``(DN + offsets[band]) / quantification``."""
 
-    All locations are texts that GDAL opens (``/vsizip/...`` for a zipped product). Whatever the archive lacks
-    is simply absent.
+    quantification: float
+    """DN per unit of reflectance."""
+    offsets: Mapping[str, float]
+    """Band name -> offset in DN; 0.0 for every band of a product without offsets."""
+
+
+class Details(Protocol):
+    """Facts about one product that its source knows beside the locations of rasters.
+
+    Details are small and can be pickled: they travel with a task to the worker that reads the product.
+    """
+
+    @property
+    def has_radiometry(self) -> bool:
+        """Whether `radiometry` can be asked for, so that bands can be turned into reflectance."""
+        ...
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether the product lists checksums of its files."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Role -> location of files that rows depend on beside rasters: ``metadata``."""
+        ...
+
+    def radiometry(self) -> Radiometry:
+        """Read the scale and the offsets of the digital numbers.
+
+        Raises
+        ------
+        UnreadableError
+            If they are missing, or cannot be read.
+        """
+        ...
+
+    def cloud_cover(self) -> float | None:
+        """Return the cloud cover in percent, None where it is not known or cannot be read."""
+        ...
+
+    def verifier(self) -> Callable[[str], None] | None:
+        """Return a function that compares the file at a location with its checksum; None without checksums.
+
+        The function raises `UnreadableError` where the file is not as it was delivered, or cannot be read. Files
+        without a checksum pass.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDetails:
+    """Details that are given as values, without any file; by default nothing is known."""
+
+    known_radiometry: Radiometry | None = None
+    """Scale and offsets; None where bands cannot be turned into reflectance."""
+    known_cloud_cover: float | None = None
+    """Cloud cover in percent."""
+
+    @property
+    def has_radiometry(self) -> bool:
+        """Whether scale and offsets were given."""
+        return self.known_radiometry is not None
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether there are checksums: no."""
+        return False
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Files that rows depend on beside rasters: none."""
+        return {}
+
+    def radiometry(self) -> Radiometry:
+        """Return the given scale and offsets.
+
+        Raises
+        ------
+        UnreadableError
+            If none were given.
+        """
+        if self.known_radiometry is None:
+            raise UnreadableError("The scale and the offsets of the product's digital numbers are not known.")
+        return self.known_radiometry
+
+    def cloud_cover(self) -> float | None:
+        """Return the given cloud cover."""
+        return self.known_cloud_cover
+
+    def verifier(self) -> None:
+        """Return None: there are no checksums."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """One product and the locations of its rasters; nothing has been opened yet.
+
+    All locations are texts that GDAL opens (``/vsizip/...`` for a zipped product). Parts that the archive lacks are
+    absent.
     """
 
     id: ProductId
     """The product."""
-    metadata: str | None = None
-    """Location of ``MTD_MSIL2A.xml``."""
+    details: Details = KnownDetails()
+    """Scale and offsets of the digital numbers, cloud cover, checksums."""
     bands: Mapping[str, str] = field(default_factory=dict)
     """``B02`` ... ``B12``, ``SCL``, ``CLDPRB`` -> location."""
     masks: Mapping[str, str] = field(default_factory=dict)
@@ -76,8 +175,6 @@ class Acquisition:
     """(index name, mask suffix) -> location of the masked raster."""
     remark: str = field(default="", compare=False)
     """Why the product's own folder gives no bands, or not all, a clause: that it is empty, that they are GeoTIFFs."""
-    manifest: str | None = field(default=None, compare=False)
-    """Location of ``manifest.safe``, the list of the product's files with their checksums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +214,8 @@ class Source(Protocol):
 
     def skipped(self) -> Sequence[Skipped]:
         """List what the calls so far found and could not use."""
+        ...
+
+    def save(self) -> None:
+        """Keep what was found out about products, so that a later run need not; where nothing is kept, do nothing."""
         ...

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.acquisition.open_rasters import Coarse
-    from sen2chain.archive import ProductMetadata
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource
+    from sen2chain.products import Radiometry
 
     Bytes = npt.NDArray[np.uint8]
     Nearest = tuple[Bytes, npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -52,7 +52,7 @@ class MaskPlanes:
         self._place: dict[str, tuple[int, int]] = {}
         self._failed: dict[str, RasterError] = {}
 
-    def make(self, mask: Mask, source: MaskSource, coarse: Coarse, metadata: ProductMetadata | None) -> None:
+    def make(self, mask: Mask, source: MaskSource, coarse: Coarse, radiometry: Radiometry | None) -> None:
         """Read or compute a mask, unless that has been done.
 
         Raises
@@ -69,7 +69,7 @@ class MaskPlanes:
                 # The only mask of most runs: nothing has to be copied.
                 self._place[mask.name] = (self._add(*stored, used=_BITS), 0xFF)
                 return
-            grid, windows = coarse.mask(mask, source, metadata)
+            grid, windows = coarse.mask(mask, source, radiometry)
         except RasterError as error:
             self._failed[mask.name] = error
             raise

@@ -9,24 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.acquisition.strips import spans
-from sen2chain.archive import Manifest
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.indices import NODATA, SCALE, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.rasters import Raster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import ExitStack
 
     import numpy.typing as npt
 
     from sen2chain.acquisition.layouts import Layouts
-    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource, Task
+    from sen2chain.products import Radiometry
 
     Image = npt.NDArray[np.generic]
     Bools = npt.NDArray[np.bool_]
@@ -43,13 +42,13 @@ class Files:
     ----------
     stack
         Closes them.
-    manifest
-        Location of the list of checksums that files are compared with; None compares nothing.
+    verifier
+        Compares a file with its checksum, see `sen2chain.products.Details.verifier`; None compares nothing.
     """
 
-    def __init__(self, stack: ExitStack, manifest: str | None = None) -> None:
+    def __init__(self, stack: ExitStack, verifier: Callable[[str], None] | None = None) -> None:
         self._stack = stack
-        self._manifest = None if manifest is None else Manifest(manifest)
+        self._verifier = verifier
         self._open: dict[str, Raster] = {}
         self._broken: dict[str, RasterError] = {}
 
@@ -80,8 +79,8 @@ class Files:
         UnreadableError
             If it is another.
         """
-        if self._manifest is not None:
-            self._manifest.check(location)
+        if self._verifier is not None:
+            self._verifier(location)
 
     def fail(self, location: str, error: RasterError) -> None:
         """Remember that a raster cannot be used any more."""
@@ -204,7 +203,7 @@ class Coarse:
             return None
         return self.raster(location).grid, image.view(np.uint8)
 
-    def mask(self, mask: Mask, source: MaskSource, metadata: ProductMetadata | None) -> tuple[Grid, Iterator[Window]]:
+    def mask(self, mask: Mask, source: MaskSource, radiometry: Radiometry | None) -> tuple[Grid, Iterator[Window]]:
         """Return the grid of a mask, and the mask in windows: True where masked, wherever the plan has pixels."""
         if "mask" in source.rasters:
             location = source.rasters["mask"]
@@ -218,7 +217,7 @@ class Coarse:
             where = ", ".join(source.rasters.values())
             raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
         return first.grid, (
-            (rows, columns, _compute(mask, images, rows, columns, metadata))
+            (rows, columns, _compute(mask, images, rows, columns, radiometry))
             for rows, columns in self._touched_windows(first)
         )
 
@@ -232,14 +231,14 @@ class Coarse:
 
 
 def _compute(
-    mask: Mask, images: Mapping[str, Image], rows: slice, columns: slice, metadata: ProductMetadata | None
+    mask: Mask, images: Mapping[str, Image], rows: slice, columns: slice, radiometry: Radiometry | None
 ) -> Bools:
     """Compute a mask in a window from its inputs within reach."""
     top, left = max(rows.start - mask.reach, 0), max(columns.start - mask.reach, 0)
     outer = slice(top, rows.stop + mask.reach), slice(left, columns.stop + mask.reach)
     window: dict[str, Image] = {name: image[outer] for name, image in images.items()}
-    if metadata is not None:
-        offsets, quantification = metadata.offsets, metadata.quantification
+    if radiometry is not None:
+        offsets, quantification = radiometry.offsets, radiometry.quantification
         window |= {b: reflectance(window[b], offsets[b], quantification, mask.sensor) for b in mask.bands}
     inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
     return mask.compute(window)[inner]

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from sen2chain.acquisition.layouts import Layouts
     from sen2chain.acquisition.open_rasters import Coarse, Files
     from sen2chain.acquisition.strips import Runs
-    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import PixelPlan
     from sen2chain.grid import Grid
     from sen2chain.plan import Output
+    from sen2chain.products import Radiometry
 
     Array = npt.NDArray[Any]
     Values = npt.NDArray[np.int16]
@@ -69,8 +69,8 @@ class ValueRasters:
         Decodes those on other grids.
     plan, layouts
         The pixels of the features, and which blocks they touch.
-    metadata
-        Offsets, where anything is computed from bands.
+    radiometry
+        Scale and offsets, where anything is computed from bands.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class ValueRasters:
         coarse: Coarse,
         plan: PixelPlan,
         layouts: Layouts,
-        metadata: ProductMetadata | None,
+        radiometry: Radiometry | None,
     ) -> None:
         self._files, self._grid, self._coarse = files, grid, coarse
-        self._plan, self._layouts, self._metadata = plan, layouts, metadata
+        self._plan, self._layouts, self._radiometry = plan, layouts, radiometry
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._strips: dict[str, Array] = {}
@@ -194,10 +194,10 @@ class ValueRasters:
                 raw = buffer.fine[key[1]]
                 nodata = nodata_of(self._files.open(key[1]))
                 values[key] = raw if nodata == NODATA else np.where(raw == nodata, np.int16(NODATA), raw)
-        if not computed or self._metadata is None:
+        if not computed or self._radiometry is None:
             return values
         dns = {band: self._digital_numbers(where, runs, size, buffer) for band, where in bands.items()}
-        offsets, quantification = self._metadata.offsets, self._metadata.quantification
+        offsets, quantification = self._radiometry.offsets, self._radiometry.quantification
         for a in range(0, size, _STRETCH):
             b = min(a + _STRETCH, size)
             surface = {band: reflectance(dn[a:b], offsets[band], quantification) for band, dn in dns.items()}

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from sen2chain import settings
 from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.contents import file_of
-from sen2chain.archive.manifest import Manifest
-from sen2chain.archive.metadata import ProductMetadata, read_metadata
+from sen2chain.archive.memory import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.tree import Tree
 from sen2chain.errors import LibraryError, RequestError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from sen2chain.products import Source
 
-__all__ = ["Covers", "Manifest", "ProductMetadata", "SafeFolder", "Tree", "file_of", "open_library", "read_metadata"]
+__all__ = ["MemorySource", "SafeFolder", "Tree", "file_of", "open_library"]
 
 
 def open_library(library: str | Path | None = None, safe: str | Path | None = None) -> Source:
@@ -42,7 +41,7 @@ def open_library(library: str | Path | None = None, safe: str | Path | None = No
     if safe is not None:
         if library is not None:
             raise RequestError("Both a library and a folder of SAFE products were given; pass one of them.")
-        return SafeFolder(safe)
+        return SafeFolder(safe, Covers(settings.cache_dir() / "covers"))
     paths = settings.paths(library)
     folders = (paths.l2a, paths.indices, paths.cloudmasks)
     if not any(map(is_folder, folders)):
@@ -50,4 +49,4 @@ def open_library(library: str | Path | None = None, safe: str | Path | None = No
             f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
             f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",
         )
-    return Tree(paths)
+    return Tree(paths, Covers(settings.cache_dir() / "covers"))

@@ -50,6 +50,9 @@ class MemorySource:
         """List what the source was told it could not use."""
         return self._skipped
 
+    def save(self) -> None:
+        """Do nothing: there is nothing to keep."""
+
 
 if TYPE_CHECKING:
     _confirmed: Source = MemorySource(())

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
 from sen2chain.archive.contents import READ_ERRORS, read_whole, why
 from sen2chain.errors import RequestError, UnreadableError
-from sen2chain.products import ProductId
+from sen2chain.products import ProductId, Radiometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +35,7 @@ _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16
 
 @dataclass(frozen=True, slots=True)
 class ProductMetadata:
-    """Radiometry and cloud cover of one product.
-
-    Surface reflectance is ``(DN + offsets[band]) / quantification``.
-    """
+    """Radiometry and cloud cover of one product."""
 
     quantification: float
     """``BOA_QUANTIFICATION_VALUE``, DN per unit of reflectance."""
@@ -46,6 +43,11 @@ class ProductMetadata:
     """Band name -> ``BOA_ADD_OFFSET`` in DN; 0.0 for every band of a product from before baseline 04.00."""
     cloud_cover: float | None
     """``Cloud_Coverage_Assessment`` in percent; None where the product does not say."""
+
+    @property
+    def radiometry(self) -> Radiometry:
+        """Scale and offsets of the digital numbers."""
+        return Radiometry(self.quantification, self.offsets)
 
 
 def read_metadata(location: str, product: ProductId | None = None) -> ProductMetadata:

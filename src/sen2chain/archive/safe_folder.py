@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.safe import is_zip_name, scan_best
 from sen2chain.archive.search import find_products, in_order, is_zip, sensed_within
 from sen2chain.errors import LibraryError
@@ -25,6 +27,8 @@ class SafeFolder:
     ----------
     path
         The folder, or a single product, plain or zipped.
+    covers
+        Cloud cover of products that is known already.
 
     Raises
     ------
@@ -32,8 +36,8 @@ class SafeFolder:
         If there is nothing of that kind at `path`.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = absolute(path)
+    def __init__(self, path: str | Path, covers: Covers | None = None) -> None:
+        self._path, self._covers = absolute(path), covers or Covers(None)
         if not (is_folder(self._path) or (is_file(self._path) and is_zip_name(self._path.name))):
             hint = "pass a folder of SAFE products"
             if is_zip(self._path):
@@ -65,14 +69,17 @@ class SafeFolder:
             if product.tile == tile and sensed_within(product, first, last):
                 parts = scan_best(product, candidates, "", self._skipped)
                 if parts is not None:
-                    listed.append(
-                        Acquisition(product, parts.metadata, parts.bands, remark=parts.remark, manifest=parts.manifest)
-                    )
+                    details = ProductDetails(product, parts.metadata, parts.manifest, self._covers)
+                    listed.append(Acquisition(product, details, parts.bands, remark=parts.remark))
         return listed
 
     def skipped(self) -> Sequence[Skipped]:
         """List what the calls so far found and could not use."""
         return in_order(self._skipped)
+
+    def save(self) -> None:
+        """Keep the cloud cover of products that was read."""
+        self._covers.save()
 
     def _products(self) -> dict[ProductId, list[str]]:
         if self._found is None:

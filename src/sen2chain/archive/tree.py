@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.safe import listing, scan_best
 from sen2chain.archive.search import find_products, identify, in_order, sensed_within
 from sen2chain.errors import LibraryError
 from sen2chain.files import is_folder
-from sen2chain.products import Acquisition, ProductId, Skipped
+from sen2chain.products import Acquisition, KnownDetails, ProductId, Skipped
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
+    from sen2chain.products import Details
     from sen2chain.settings import Paths
 
 _TILE = re.compile(r"[0-9]{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
@@ -36,18 +39,15 @@ _SUFFIXES = (".tif", ".jp2")
 class _Parts:
     """What was found of one product so far; an `Acquisition` in the making."""
 
-    metadata: str | None = None
+    details: Details = field(default_factory=KnownDetails)
     bands: dict[str, str] = field(default_factory=dict)
     masks: dict[str, str] = field(default_factory=dict)
     indices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     masked: dict[tuple[str, str], str] = field(default_factory=dict)
     remark: str = ""
-    manifest: str | None = None
 
     def acquisition(self, product: ProductId) -> Acquisition:
-        return Acquisition(
-            product, self.metadata, self.bands, self.masks, self.indices, self.masked, self.remark, self.manifest
-        )
+        return Acquisition(product, self.details, self.bands, self.masks, self.indices, self.masked, self.remark)
 
 
 class Tree:
@@ -57,10 +57,12 @@ class Tree:
     ----------
     paths
         Where its parts are.
+    covers
+        Cloud cover of products that is known already.
     """
 
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+    def __init__(self, paths: Paths, covers: Covers | None = None) -> None:
+        self._paths, self._covers = paths, covers or Covers(None)
         self._skipped: set[Skipped] = set()
         self._outside: dict[str, list[tuple[ProductId, str]]] | None = None
 
@@ -100,6 +102,10 @@ class Tree:
         """List what the calls so far found and could not use."""
         return in_order(self._skipped)
 
+    def save(self) -> None:
+        """Keep the cloud cover of products that was read."""
+        self._covers.save()
+
     def _add_safes(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
     ) -> None:
@@ -112,7 +118,8 @@ class Tree:
         for product, copies in candidates.items():
             safe = scan_best(product, copies, tile, self._skipped)
             if safe is not None:
-                found[product] = _Parts(safe.metadata, dict(safe.bands), remark=safe.remark, manifest=safe.manifest)
+                details = ProductDetails(product, safe.metadata, safe.manifest, self._covers)
+                found[product] = _Parts(details, dict(safe.bands), remark=safe.remark)
 
     def _add_masks(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None

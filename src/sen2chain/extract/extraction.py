@@ -15,7 +15,6 @@ import numpy as np
 from sen2chain.acquisition.mask_bits import MaskPlanes
 from sen2chain.acquisition.open_rasters import Coarse, Files, ten_metre_grid
 from sen2chain.acquisition.values import Buffer, ValueRasters, locations, value_key
-from sen2chain.archive import read_metadata
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.extract.batches import Extracted, failed_batch, make_batch
 from sen2chain.masks import SCL_CLASSES
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.acquisition.strips import Group, Runs
-    from sen2chain.archive import ProductMetadata
     from sen2chain.coverage import Coverage
     from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
     from sen2chain.grid import Grid
     from sen2chain.plan import Output, Task
+    from sen2chain.products import Radiometry
     from sen2chain.rows import Batch
 
     Array = npt.NDArray[Any]
@@ -64,7 +63,8 @@ def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
     Whatever is wrong with a file ends as a reason of the outputs that need it; the others are complete.
     """
     with environment(), ExitStack() as stack:
-        return _Extraction(task, coverages, rules, Files(stack, task.manifest if task.verify else None)).run()
+        files = Files(stack, task.details.verifier() if task.verify else None)
+        return _Extraction(task, coverages, rules, files).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -101,13 +101,13 @@ class _Extraction:
 
     def run(self) -> TaskResult:
         task = self.task
-        metadata = self._read_metadata()
+        radiometry = self._read_radiometry()
         grid = ten_metre_grid(task, self.files)
         coverage = None
         if grid is not None:
             coverage = self.coverages.get(grid, task.product.tile)
             if len(coverage.plan.row) and self._alive():
-                self._extract(grid, coverage, metadata)
+                self._extract(grid, coverage, radiometry)
         self._alive()  # whatever failed last
         batches = tuple(
             self._failed(i)
@@ -117,8 +117,8 @@ class _Extraction:
         )
         return TaskResult(task, grid, batches)
 
-    def _read_metadata(self) -> ProductMetadata | None:
-        """Read offsets if anything is computed from bands."""
+    def _read_radiometry(self) -> Radiometry | None:
+        """Read scale and offsets if anything is computed from bands."""
         needing = [
             i
             for i, o in enumerate(self.task.outputs)
@@ -128,8 +128,9 @@ class _Extraction:
         if not needing:
             return None
         try:
-            self.files.verify(self.task.metadata or "")
-            return read_metadata(self.task.metadata or "", self.task.product)
+            for location in self.task.details.inputs.values():
+                self.files.verify(location)
+            return self.task.details.radiometry()
         except UnreadableError as error:
             self.failures |= dict.fromkeys(needing, error)
             return None
@@ -155,10 +156,10 @@ class _Extraction:
             detail = str(error)
         return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 
-    def _extract(self, grid: Grid, coverage: Coverage, metadata: ProductMetadata | None) -> None:
+    def _extract(self, grid: Grid, coverage: Coverage, radiometry: Radiometry | None) -> None:
         self.coverage, layouts = coverage, self.coverages.layouts
         coarse = Coarse(self.files, grid, coverage.plan, layouts)
-        self.values = ValueRasters(self.files, grid, coarse, coverage.plan, layouts, metadata)
+        self.values = ValueRasters(self.files, grid, coarse, coverage.plan, layouts, radiometry)
         self.planes = MaskPlanes(grid)
         # First every raster is announced, so that each is decoded once for all its uses.
         self.values.announce(output for _, output in self._alive())
@@ -172,7 +173,7 @@ class _Extraction:
         for i, output in self._alive():
             if output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}:
                 try:
-                    self.planes.make(output.mask, output.clouds, coarse, metadata)
+                    self.planes.make(output.mask, output.clouds, coarse, radiometry)
                 except RasterError as error:
                     self.failures[i] = error
         self.cldprb = self._average_cldprb(coarse, cldprb_coverage)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyproj
 
-from sen2chain.archive import Covers
 from sen2chain.coverage import near
 from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
@@ -39,7 +38,7 @@ class ExtractionPlan:
     """Products left out because of their cloud cover."""
 
 
-def make_plan(request: Request, source: Source, layer: Layer, covers: Covers | None = None) -> ExtractionPlan:
+def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
     """Find the acquisitions that matter and decide what serves them.
 
     Parameters
@@ -50,15 +49,12 @@ def make_plan(request: Request, source: Source, layer: Layer, covers: Covers | N
         Where products come from.
     layer
         The layer, to know which tiles to look at.
-    covers
-        Cloud cover of products that is known already.
     """
-    covers = covers or Covers(None)
     tiles, far = _tiles_of(source, layer, request.buffer)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last):
-            if not _within_cover(acquisition, request, covers):
+            if not _within_cover(acquisition, request):
                 outside_cover += 1
                 continue
             tasks.append(
@@ -158,9 +154,9 @@ def _grid(location: str) -> Grid:
         return raster.grid
 
 
-def _within_cover(acquisition: Acquisition, request: Request, covers: Covers) -> bool:
+def _within_cover(acquisition: Acquisition, request: Request) -> bool:
     """Whether a product's cloud cover is within the limits; products without a figure are kept."""
     if request.cover_min <= 0 and request.cover_max >= 100:
         return True
-    cover = covers.of(acquisition.metadata, acquisition.id)
+    cover = acquisition.details.cloud_cover()
     return cover is None or request.cover_min <= cover <= request.cover_max

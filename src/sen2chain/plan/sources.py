@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sen2chain.indices import Index
-    from sen2chain.products import Acquisition, ProductId
+    from sen2chain.products import Acquisition, Details, ProductId
 
 Preference = Literal["stored", "masked"]
 
@@ -86,21 +86,19 @@ class Task:
 
     product: ProductId
     outputs: tuple[Output, ...]
-    metadata: str | None = None
-    """Location of the metadata, for offsets."""
+    details: Details
+    """Scale and offsets of the digital numbers, cloud cover, checksums."""
     cldprb: str | None = None
     """Location of the cloud probability, for the column of that name."""
     scl: str | None = None
     """Location of the scene classification, where its class shares are asked for."""
     verify: bool = False
-    """Whether the product's files are compared with its manifest."""
-    manifest: str | None = None
-    """Location of ``manifest.safe``."""
+    """Whether the product's files are compared with its checksums."""
 
     @property
     def cannot_be_verified(self) -> bool:
-        """Whether the files of the product are to be compared with a manifest that it lacks."""
-        return self.verify and self.manifest is None and self.metadata is not None
+        """Whether the files of the product are to be compared with checksums, and it lists none."""
+        return self.verify and self.details.has_radiometry and not self.details.has_checksums
 
 
 def plan_task(
@@ -117,11 +115,10 @@ def plan_task(
     return Task(
         acquisition.id,
         outputs,
-        acquisition.metadata,
+        acquisition.details,
         acquisition.bands.get("CLDPRB"),
         acquisition.bands.get("SCL") if needs_scl else None,
         verify,
-        acquisition.manifest,
     )
 
 
@@ -159,7 +156,7 @@ def value_order(prefer: Preference | None = None) -> tuple[ValueKind, ...]:
 
 def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[ValueKind, ValueSource]:
     choices: dict[ValueKind, ValueSource] = {}
-    if all(band in acquisition.bands for band in index.bands) and acquisition.metadata:
+    if all(band in acquisition.bands for band in index.bands) and acquisition.details.has_radiometry:
         choices[ValueKind.BANDS] = ValueSource(ValueKind.BANDS, {b: acquisition.bands[b] for b in index.bands})
     if index.name not in INDICES:
         return choices  # a stored raster of a user's index may have been made with another formula
@@ -187,7 +184,7 @@ def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
     inputs = mask.inputs
     if not inputs or any(name not in acquisition.bands for name in inputs):
         return None
-    if "B11" in inputs and not acquisition.metadata:
+    if "B11" in inputs and not acquisition.details.has_radiometry:
         return None
     return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name)
 

@@ -242,7 +242,7 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
     places: Mapping[str, str] = {
         **{f"value {role}": where for role, where in (output.value.rasters if output.value else {}).items()},
         **{f"mask {role}": where for role, where in (output.clouds.rasters if output.clouds else {}).items()},
-        "metadata": task.metadata or "",
+        **task.details.inputs,
         "cldprb": task.cldprb or "",
         "scl": task.scl or "",
     }

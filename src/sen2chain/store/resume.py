@@ -16,7 +16,7 @@ from sen2chain.store.inputs import Inputs
 from sen2chain.store.ledger import Entry, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sen2chain.grid import Grid
@@ -72,7 +72,6 @@ def what_is_new(
     *,
     force: bool = False,
     redo_old: bool = False,
-    cover: Callable[[Task], float | None],
     features: int,
     only_look: bool = False,
 ) -> Work:
@@ -96,8 +95,6 @@ def what_is_new(
         Extract everything again.
     redo_old
         Extract what the original program wrote again.
-    cover
-        Gives the cloud cover of a product.
     features
         Number of features of the layer.
     only_look
@@ -119,11 +116,11 @@ def what_is_new(
                 continue
             now = judge.refreshed(task, output, entry)
             if now is None:
-                now = _nothing_to_read(task, output, work.inputs, cover(task), features)
+                now = _nothing_to_read(task, output, work.inputs, task.details.cloud_cover(), features)
                 work.missing.setdefault(name[:2], []).append(output.detail)
             else:
                 work.kept += 1
-            if now.cover is None and (found_cover := cover(task)) is not None:
+            if now.cover is None and (found_cover := task.details.cloud_cover()) is not None:
                 now = replace(now, cover=found_cover)
             if now != entry:
                 work.known.append(now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import settings
-from sen2chain.archive import Covers, open_library
+from sen2chain.archive import open_library
 from sen2chain.errors import EmptyResultError, LibraryError, truth
 from sen2chain.export import write_csv
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
@@ -78,14 +78,9 @@ class Engine:
         """What there is to do."""
         source = self.source
         with activity("looking for products", quiet=self.quiet):
-            found = make_plan(self.request, source, self.layer, self.covers)
-        self.covers.save()
+            found = make_plan(self.request, source, self.layer)
+        source.save()
         return found
-
-    @cached_property
-    def covers(self) -> Covers:
-        """Cloud cover of products, kept from run to run."""
-        return Covers(settings.cache_dir() / "covers")
 
     def forget_archive(self) -> None:
         """Look at the archive again when it is next asked for."""
@@ -95,9 +90,7 @@ class Engine:
     def on(self, layer: Layer) -> Engine:
         """Return the same on another copy of the layer."""
         other = replace(self, layer=layer)
-        other.__dict__.update(
-            {name: self.__dict__[name] for name in ("source", "plan", "covers") if name in self.__dict__}
-        )
+        other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
         return other
 
     def run(

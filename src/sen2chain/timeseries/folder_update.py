@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sen2chain.extract.extraction import TaskResult
-    from sen2chain.plan import Request, Task
+    from sen2chain.plan import Request
     from sen2chain.store import ExtractionFolder, ImageLedger, Work
     from sen2chain.store.images import RawFormat
     from sen2chain.timeseries.engine import Engine
@@ -112,7 +112,7 @@ class FolderUpdate:
         done.notes += ledger.notes
         work = what_is_new(
             engine.plan.tasks, self._folder, ledger, engine.request,
-            force=force, redo_old=redo_old, cover=self._cover_of, features=len(engine.layer), only_look=only_look,
+            force=force, redo_old=redo_old, features=len(engine.layer), only_look=only_look,
         )  # fmt: skip
         gone = self._out_of_reach()
         lost = [entry for entry in gone if is_lost(entry, self._folder)]
@@ -144,13 +144,9 @@ class FolderUpdate:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()
-        engine.covers.save()
+        engine.source.save()
         self._tell_of_lossy_rows()
         return done
-
-    def _cover_of(self, task: Task) -> float | None:
-        """Return the cloud cover of a product, where its metadata tell."""
-        return self._engine.covers.of(task.metadata, task.product)
 
     def _out_of_reach(self) -> list[Entry]:
         """Return images in the range of dates asked for whose products the archive does not have any more."""
@@ -165,7 +161,7 @@ class FolderUpdate:
     def _store(self, result: TaskResult, work: Work, files: ImageFiles) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
         entries, gone = [], []
-        cover, done = self._cover_of(result.task), self._done
+        cover, done = result.task.details.cloud_cover(), self._done
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
             entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
             if entry.state is State.DONE:

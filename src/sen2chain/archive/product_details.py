@@ -1,0 +1,74 @@
+"""Details of a product on disk, read from its metadata and its manifest when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.manifest import Manifest
+from sen2chain.archive.metadata import read_metadata
+from sen2chain.errors import UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sen2chain.products import Details, ProductId, Radiometry
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDetails:
+    """Details of a product as ESA delivers it, see `sen2chain.products.Details`."""
+
+    product: ProductId
+    """The product, whose metadata they must be."""
+    metadata: str | None = None
+    """Location of ``MTD_MSIL2A.xml``."""
+    manifest: str | None = field(default=None, compare=False)
+    """Location of ``manifest.safe``, the list of the product's files with their checksums."""
+    covers: Covers = field(default_factory=lambda: Covers(None), compare=False, repr=False)
+    """Cloud cover that is known already; it does not travel to workers."""
+
+    @property
+    def has_radiometry(self) -> bool:
+        """Whether there are metadata."""
+        return self.metadata is not None
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether there is a manifest."""
+        return self.manifest is not None
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """The metadata, where there are some."""
+        return {} if self.metadata is None else {"metadata": self.metadata}
+
+    def radiometry(self) -> Radiometry:
+        """Read scale and offsets from the metadata, anew each time: the file may be replaced.
+
+        Raises
+        ------
+        UnreadableError
+            See `sen2chain.archive.metadata.read_metadata`.
+        """
+        if self.metadata is None:
+            raise UnreadableError(f"{self.product} has no metadata, so its digital numbers are unclear.")
+        return read_metadata(self.metadata, self.product).radiometry
+
+    def cloud_cover(self) -> float | None:
+        """Return the cloud cover in percent; None where the metadata do not say it or cannot be read."""
+        return self.covers.of(self.metadata, self.product)
+
+    def verifier(self) -> Callable[[str], None] | None:
+        """Return the comparison with the manifest, which is read when the first file is compared."""
+        return None if self.manifest is None else Manifest(self.manifest).check
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ProductDetails, (self.product, self.metadata, self.manifest)
+
+
+if TYPE_CHECKING:
+
+    def _confirmed(details: ProductDetails) -> Details:
+        return details
