@@ -3,10 +3,12 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import pyproj
 import pytest
 import shapely
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize as gdal_rasterize
 
+from sen2chain import cache
 from sen2chain.coverage import PLANNED, REASONS, Coverage, PixelPlan, coverage_key, load, near, prepare, rasterize, save
 from sen2chain.errors import UnknownNameError
 from sen2chain.grid import Grid, nominal_grid
@@ -415,8 +418,23 @@ SHAPES = objects(*(shape for shape, _ in LAYER))
 EXPECTED = [reason for _, reason in LAYER]
 
 
-def states(coverage: Coverage) -> list[Reason | None]:
-    return [None if code == PLANNED else REASONS[code] for code in coverage.state]
+def states(coverage: Coverage, shapes: Array = SHAPES) -> list[Reason | None]:
+    """Reason of every feature of a layer, None where it has pixels; those that are only counted must be so many."""
+    found = [None if code == PLANNED else REASONS[code] for code in coverage.state]
+    near = dict(zip(coverage.fid.tolist(), found, strict=True))
+    nowhere = [
+        Reason.NULL_GEOMETRY if shape is None else Reason.EMPTY_GEOMETRY if shape.is_empty else Reason.OUTSIDE_TILE
+        for shape in shapes
+    ]
+    assert coverage.elsewhere == Counter(reason for i, reason in enumerate(nowhere) if i not in near)
+    return [near.get(i, reason) for i, reason in enumerate(nowhere)]
+
+
+def sizes(coverage: Coverage, shapes: Array = SHAPES) -> Array:
+    """Pixels of every feature of a layer on the unbounded grid, 0 for those that do not meet the tile."""
+    found = np.zeros(len(shapes))
+    found[coverage.fid] = coverage.plan.total
+    return found
 
 
 def test_every_feature_has_pixels_or_its_reason() -> None:
@@ -430,9 +448,42 @@ def test_every_feature_has_pixels_or_its_reason() -> None:
         (position,) = np.flatnonzero(coverage.fid == i)
         alone = rasterize(objects(SHAPES[i]), CLIP)
         np.testing.assert_array_equal(image(coverage.plan, int(position)), image(alone))
-        assert coverage.touched[i] == alone.total[0]
-    assert coverage.touched[[1, 2, 4, 5, 7, 11]].tolist() == [0] * 6
-    assert coverage.touched[3] == rasterize(objects(SHAPES[3]), CLIP).total[0] > 0
+        assert sizes(coverage)[i] == alone.total[0]
+    assert sizes(coverage)[[1, 2, 4, 5, 7, 11]].tolist() == [0] * 6
+    assert sizes(coverage)[3] == rasterize(objects(SHAPES[3]), CLIP).total[0] > 0
+
+
+@given(
+    st.lists(st.sampled_from(range(len(LAYER))), max_size=12),
+    st.sampled_from([None, -10.0, 30.0]),
+    st.sampled_from(["center", "weighted"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_reasons_are_those_of_every_feature_alone(chosen: list[int], buffer: float | None, rule: Any) -> None:
+    shapes = objects(*(SHAPES[i] for i in chosen))
+    options: dict[str, Any] = {"tile": TILE, "rule": rule, "buffer": buffer}
+    coverage = prepare(shapes, CLIP.crs, CLIP, **options)
+    alone: Counter[Reason] = Counter()
+    for i in range(len(shapes)):
+        alone.update(prepare(shapes[i : i + 1], CLIP.crs, CLIP, **options).reasons())
+    assert coverage.reasons() == alone
+    assert list(coverage.reasons()) == [reason for reason in REASONS if reason in alone]
+    assert len(np.unique(coverage.plan.feature)) + sum(alone.values()) == len(shapes)
+    assert coverage.reasons(np.full(len(coverage.fid), PLANNED, np.int8)) == coverage.elsewhere
+
+
+def test_nothing_is_as_long_as_the_layer(tmp_path: Path) -> None:
+    nowhere = np.array([box(-60000, 100), None, shapely.Polygon()] * 20_000, dtype=object)
+    sizes_of = []
+    layers: list[Array] = [SHAPES, np.concatenate([nowhere, SHAPES])]
+    for shapes in layers:
+        coverage = prepare(shapes, CLIP.crs, CLIP, tile=TILE)
+        save(coverage, str(len(shapes)), tmp_path)
+        lengths = {name: None if array is None else len(array) for name, array in arrays(coverage).items()}
+        assert len(coverage.state) == len(coverage.fid) == len(coverage.plan.total) < len(SHAPES)
+        sizes_of.append((lengths, coverage.nbytes, (tmp_path / f"{len(shapes)}.arrow").stat().st_size))
+        assert sum(coverage.elsewhere.values()) + len(coverage.fid) == len(shapes)
+    assert sizes_of[0] == sizes_of[1]
 
 
 @pytest.mark.parametrize("rule", ["all_touched", "weighted"])
@@ -443,7 +494,7 @@ def test_other_rules_miss_no_small_feature(rule: Any) -> None:
 
 def test_without_a_tile_what_is_outside_the_raster_is_outside_the_tile() -> None:
     for tile in ("", "nonsense", "33TUM"):  # 33TUM lies in another zone
-        assert states(prepare(SHAPES[3:4], CLIP.crs, CLIP, tile=tile)) == [Reason.OUTSIDE_TILE]
+        assert states(prepare(SHAPES[3:4], CLIP.crs, CLIP, tile=tile), SHAPES[3:4]) == [Reason.OUTSIDE_TILE]
 
 
 def test_buffer() -> None:
@@ -451,13 +502,13 @@ def test_buffer() -> None:
     same = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=0.0)
     shrunk = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=-10)
     gone, null, outside = Reason.BUFFERED_AWAY, Reason.NULL_GEOMETRY, Reason.OUTSIDE_RASTER
-    assert states(same) == [None, None, None, None, null, outside]
-    assert states(shrunk) == [Reason.NO_PIXEL, gone, gone, gone, null, outside] or shrunk.touched[0] == 1
-    assert [states(shrunk)[i] for i in (1, 2, 3, 4, 5)] == [gone, gone, gone, null, outside]
+    assert states(same, shapes) == [None, None, None, None, null, outside]
+    assert states(shrunk, shapes) == [Reason.NO_PIXEL, gone, gone, gone, null, outside] or sizes(shrunk, shapes)[0] == 1
+    assert [states(shrunk, shapes)[i] for i in (1, 2, 3, 4, 5)] == [gone, gone, gone, null, outside]
     wide = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30)
-    assert states(wide) == [None, None, None, None, null, None]
+    assert states(wide, shapes) == [None, None, None, None, null, None]
     np.testing.assert_array_equal(image(wide.plan, 2), gdal(shapely.buffer(SHAPES[9], 30), CLIP))
-    assert prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30).touched[2] == pytest.approx(np.pi * 9, abs=4)
+    assert sizes(wide, shapes)[2] == pytest.approx(np.pi * 9, abs=4)
 
 
 def reproject(shapes: Array, source: str, target: str) -> Array:
@@ -474,11 +525,11 @@ def test_a_layer_in_several_crs_has_the_same_pixels(crs: str, rule: Any) -> None
     shapes[[0, 3, 6, 8, 12, 13]] = None
     here = prepare(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
     there = prepare(reproject(shapes, CLIP.crs, crs), crs, CLIP, tile=TILE, rule=rule)
-    assert states(here) == states(there)
+    assert states(here, shapes) == states(there, shapes)
     assert here.fid.tolist() == there.fid.tolist()
     for i in range(len(here.fid)):
         np.testing.assert_allclose(image(here.plan, i), image(there.plan, i), rtol=0, atol=1e-4)
-    np.testing.assert_allclose(here.touched, there.touched, rtol=1e-4)
+    np.testing.assert_allclose(sizes(here, shapes), sizes(there, shapes), rtol=1e-4)
 
 
 def test_the_input_is_left_alone() -> None:
@@ -501,10 +552,10 @@ def test_a_tile_across_the_antimeridian(tile: str) -> None:
     shapes = objects(at(179.98, 179.99), at(-179.99, -179.98), parts, at(-170, -169.9), at(10, 10.1), at(178, 178.1))
     coverage = prepare(shapes, "EPSG:4326", g, tile=tile)
     out = Reason.OUTSIDE_TILE
-    assert states(coverage) == [None, None, None, out, out, out]
+    assert states(coverage, shapes) == [None, None, None, out, out, out]
     cosine = np.cos(np.radians(latitude))
     for i, width in ((0, 0.01), (1, 0.01), (2, 0.02)):
-        assert coverage.touched[i] == pytest.approx(width * 0.01 * 11132**2 * cosine, rel=0.02)
+        assert sizes(coverage, shapes)[i] == pytest.approx(width * 0.01 * 11132**2 * cosine, rel=0.02)
     assert near(shapely.bounds(shapes), "EPSG:4326", g).tolist() == [True, True, True, False, False, False]
 
 
@@ -528,25 +579,26 @@ def test_world_projections_meet_tiles_at_180_degrees(tile: str, crs: str) -> Non
     out = Reason.OUTSIDE_TILE
     for buffer in (None, 20.0):
         here = prepare(shapes, "EPSG:4326", g, buffer=buffer)
-        assert states(here) == [None, None, None, out, out]
+        assert states(here, shapes) == [None, None, None, out, out]
         found = prepare(reproject(shapes, "EPSG:4326", crs), crs, g, buffer=buffer)
-        assert states(found) == states(here)
-        np.testing.assert_allclose(found.touched, here.touched, rtol=0.02)
+        assert states(found, shapes) == states(here, shapes)
+        np.testing.assert_allclose(sizes(found, shapes), sizes(here, shapes), rtol=0.02)
         assert near(shapely.bounds(reproject(shapes, "EPSG:4326", crs)), crs, g).tolist()[:3] == [True] * 3
 
 
 def test_longitudes_beyond_180_are_understood() -> None:
     g = nominal_grid("01KAB")
     shapes = objects(shapely.box(179.99, -16.8, 180.01, -16.79), shapely.box(180.01, -16.8, 180.02, -16.79))
-    assert states(prepare(shapes, "EPSG:4326", g, tile="01KAB")) == [None, None]
+    assert states(prepare(shapes, "EPSG:4326", g, tile="01KAB"), shapes) == [None, None]
 
 
 @pytest.mark.parametrize(
     "bounds", [(-10, 35, 30, 60), (-80, -60, 98, 80), (-180, 0, 180, 90), (-180, -90, 180, 90)], ids=str
 )
 def test_a_feature_as_large_as_the_world_covers_the_raster(bounds: tuple[float, float, float, float]) -> None:
-    coverage = prepare(objects(shapely.box(*bounds)), "EPSG:4326", CLIP, tile=TILE)
-    assert states(coverage) == [None]
+    shapes = objects(shapely.box(*bounds))
+    coverage = prepare(shapes, "EPSG:4326", CLIP, tile=TILE)
+    assert states(coverage, shapes) == [None]
     assert image(coverage.plan).all()
 
 
@@ -566,7 +618,7 @@ def test_features_are_cut_five_tile_widths_beyond_the_raster(far: float, rule: A
         shapely.box(x + 600, -far, far, far),  # shares the raster's edge
     )
     found = prepare(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
-    assert states(found) == [None, None, Reason.OUTSIDE_RASTER, None, None, Reason.OUTSIDE_RASTER]
+    assert states(found, shapes) == [None, None, Reason.OUTSIDE_RASTER, None, None, Reason.OUTSIDE_RASTER]
     width, height = (600 + 2 * reach) / 10, (400 + 2 * reach) / 10
     strip = (600 + reach - 102) / 10 * 10
     alone = rasterize(shapes[3:4], CLIP, rule).total[0]
@@ -575,7 +627,7 @@ def test_features_are_cut_five_tile_widths_beyond_the_raster(far: float, rule: A
         expected[1] = np.ceil((600 + reach - 102) / 10) * 11
     if rule == "center":
         expected[1] = np.round((600 + reach - 102) / 10) * 10
-    np.testing.assert_allclose(found.touched, expected, rtol=0, atol=0.1)
+    np.testing.assert_allclose(sizes(found, shapes), expected, rtol=0, atol=0.1)
     assert image(found.plan, 0).all()
     assert found.plan.nbytes < 20_000
     ys, xs = np.indices(CLIP.shape) * 10 + 5
@@ -593,9 +645,9 @@ def test_far_lines_and_points_are_cut_too(far: float) -> None:
         shapely.Point(x + far, y + far),
     )
     found = prepare(shapes, CLIP.crs, CLIP, tile=TILE)
-    assert states(found) == [None, None, None, Reason.OUTSIDE_TILE]
+    assert states(found, shapes) == [None, None, None, Reason.OUTSIDE_TILE]
     expected = [(600 + reach) / 10, (400 + reach) / 10 + 1, 2, 0]
-    np.testing.assert_allclose(found.touched, expected, rtol=0, atol=2)
+    np.testing.assert_allclose(sizes(found, shapes), expected, rtol=0, atol=2)
     assert [cells(found.plan, i) for i in (0, 2)] == [{(0, c) for c in range(60)}, {(0, 0)}]
     assert cells(found.plan, 1) == {(0, 0), *((r, 1) for r in range(40))}
 
@@ -606,10 +658,10 @@ def test_a_buffer_neither_loses_nor_moves_the_cut(crs: str, buffer: float) -> No
     reach = 5 * 109800.0
     shapes = objects(shapely.box(-1e9, -1e9, 1e9, 1e9), shapely.box(5e8, 5e8, 1e9, 1e9))
     found = prepare(shapes, crs, CLIP, tile=TILE, buffer=buffer)
-    assert states(found) == [None, Reason.OUTSIDE_TILE]
+    assert states(found, shapes) == [None, Reason.OUTSIDE_TILE]
     assert image(found.plan, 0).all()
     exact = (600 + 2 * reach) * (400 + 2 * reach) / 100
-    assert found.touched[0] == pytest.approx(exact, rel=1e-9 if crs == CLIP.crs else 0.1)
+    assert sizes(found, shapes)[0] == pytest.approx(exact, rel=1e-9 if crs == CLIP.crs else 0.1)
 
 
 def test_a_long_line_is_burnt_where_it_is_as_in_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -633,8 +685,8 @@ def test_a_long_line_is_burnt_where_it_is_as_in_one_window(monkeypatch: pytest.M
 
 def test_near_is_generous_and_leaves_out_nothing() -> None:
     found = near(shapely.bounds(SHAPES), CLIP.crs, CLIP)
-    planned = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE).state == PLANNED
-    assert (found | ~planned).all()
+    planned = [reason is None for reason in states(prepare(SHAPES, CLIP.crs, CLIP, tile=TILE))]
+    assert found[planned].all()
     assert not found[[1, 2, 4, 5, 11]].any()
 
 
@@ -643,11 +695,12 @@ def test_near_is_generous_and_leaves_out_nothing() -> None:
 
 def arrays(coverage: Coverage) -> dict[str, Array | None]:
     plan = {f.name: getattr(coverage.plan, f.name) for f in dataclasses.fields(coverage.plan) if f.name != "grid"}
-    return plan | {"fid": coverage.fid, "state": coverage.state, "touched": coverage.touched}
+    return plan | {"fid": coverage.fid, "state": coverage.state}
 
 
 def assert_same(one: Coverage, two: Coverage) -> None:
     assert one.plan.grid == two.plan.grid
+    assert one.elsewhere == two.elsewhere
     for name, array in arrays(one).items():
         other = arrays(two)[name]
         if array is None or other is None:
@@ -683,6 +736,20 @@ def test_a_corrupt_saved_coverage_is_none_or_the_same(tmp_path: Path) -> None:
     assert_same(found, coverage)
 
 
+def test_a_file_of_a_former_form_is_none(tmp_path: Path) -> None:
+    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE)
+    save(coverage, "key", tmp_path)
+    table = cache.load(tmp_path / "key.arrow")
+    assert table is not None
+    # Until format 4, state and size were those of every feature of the layer.
+    per_feature: dict[str, Array] = {"state": np.zeros(len(SHAPES), np.int8), "touched": np.zeros(len(SHAPES))}
+    former = table.drop_columns(["state", "elsewhere"])
+    for name, values in per_feature.items():
+        former = former.append_column(name, pa.LargeListArray.from_arrays([0, len(values)], pa.array(values)))
+    cache.save(tmp_path / "key.arrow", former)
+    assert load("key", CLIP, tmp_path) is None
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     save(prepare(SHAPES[:1], CLIP.crs, CLIP), "key", tmp_path / "file")
@@ -713,6 +780,9 @@ def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None
             keys.append(key())
     with monkeypatch.context() as patch:
         patch.setattr(PREPARE, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
+        keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(PREPARE, "REASONS", REASONS[:-1])
         keys.append(key())
     monkeypatch.setattr(PREPARE, "_FORMAT", 99)
     keys.append(key())

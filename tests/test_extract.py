@@ -998,6 +998,35 @@ def test_keep_empty_has_a_row_for_every_feature(noise: Archive) -> None:
     assert told == [*[Reason.INDEX_INPUTS_MISSING] * (len(layer) - 2), Reason.NULL_GEOMETRY, Reason.EMPTY_GEOMETRY]
 
 
+@pytest.mark.parametrize("keep_empty", [False, True])
+@pytest.mark.parametrize("pixels", ["center", "weighted"])
+def test_features_elsewhere_change_nothing_but_their_own_rows(noise: Archive, pixels: str, *, keep_empty: bool) -> None:
+    far = shapely.box(LEFT - 60_000, TOP - 100, LEFT - 59_000, TOP)
+    elsewhere = np.array([far, None, shapely.Polygon()] * 500, dtype=object)
+    why = [Reason.OUTSIDE_TILE, Reason.NULL_GEOMETRY, Reason.EMPTY_GEOMETRY] * 500
+    options: dict[str, Any] = {
+        "indices": ["NDVI", "NBR"], "pixels": pixels, "keep_empty": keep_empty, "buffer": -12.0, "min_valid": 0.9,
+        "stats": ["scl_fractions"],
+    }  # fmt: skip
+    few = run(noise.acquisitions, noise.geometries, **options)
+    many = run(noise.acquisitions, np.concatenate([elsewhere, noise.geometries]), **options)
+    assert few.of().reasons.keys() & {Reason.BUFFERED_AWAY, Reason.MIN_VALID}
+    for one, other in zip(few.batches, many.batches, strict=True):
+        rows, more = numbers(one), numbers(other)
+        own = more[more["fid"] >= len(elsewhere)]
+        same(own.assign(fid=own["fid"] - len(elsewhere)), rows) if len(rows) else None
+        others = more[more["fid"] < len(elsewhere)]
+        assert len(others) == len(elsewhere) * keep_empty
+        assert len(more) == len(rows) + len(others)
+        failed = {Reason.INDEX_INPUTS_MISSING} & one.reasons.keys()
+        added = [next(iter(failed), reason) if reason is Reason.OUTSIDE_TILE else reason for reason in why]
+        assert other.reasons == Counter(one.reasons) + Counter(added)
+        if keep_empty:
+            assert [list(Reason)[code] for code in others["reason"]] == added
+            assert (others[["count", "nodata", "nbcld"]] == 0).all(axis=None)
+            assert others[["cldprb", "mean", "std"]].isna().all(axis=None)
+
+
 @pytest.mark.parametrize("pixels", ["center", "weighted"])
 def test_histogram_adds_up_to_count_and_class_shares_to_one(noise: Archive, pixels: str) -> None:
     got = run(

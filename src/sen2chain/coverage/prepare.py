@@ -31,6 +31,8 @@ from sen2chain.parallel import in_threads, workers
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     Geometries = npt.NDArray[np.object_]
@@ -38,40 +40,66 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 # Raise it when the meaning of a saved coverage changes.
-_FORMAT = 4
+_FORMAT = 5
 # Fewer features than this are not worth a thread.
 _FEATURES_PER_THREAD = 2000
 _RUNS = ("feature", "row", "column", "length", "total")
 _WEIGHTS = ("head", "tail", "weights")
+_NEEDED = {*_RUNS, "fid", "state", "elsewhere"}
 
 PLANNED = -1
-"""State of a feature that has pixels; any other state is the position of its `Reason`."""
+"""State of a feature that has pixels; any other state is the position of its `Reason` in `REASONS`."""
 REASONS = tuple(Reason)
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coverage:
-    """The pixels of a layer's features on one grid."""
+    """The pixels of a layer's features on one grid.
+
+    Its arrays are as long as the features that meet the tile, however large the layer is. The other features are
+    counted by reason: they have no geometry, an empty one, or lie outside the tile.
+    """
 
     plan: PixelPlan
     """Pixels of the features in `fid`, in that order."""
     fid: npt.NDArray[np.int64]
-    """Positions in the layer of the features that meet the raster, ascending, those without a pixel included."""
+    """(features,) Positions in the layer, ascending, of the features that meet the tile, those without a pixel
+    included, and of features near it of which nothing is left to become pixels."""
     state: Codes
-    """Per feature of the layer: `PLANNED`, or the position of a reason in `REASONS`."""
-    touched: npt.NDArray[np.float64]
-    """Per feature of the layer: pixels on the unbounded grid; 0 for those that were not projected."""
+    """(features,) `PLANNED`, or the position of a reason in `REASONS`."""
+    elsewhere: Mapping[Reason, int]
+    """Number of features of the layer that are not in `fid`, by reason; reasons of none are left out."""
 
     @property
     def nbytes(self) -> int:
         """Memory of its arrays."""
-        return self.plan.nbytes + self.fid.nbytes + self.state.nbytes + self.touched.nbytes
+        return self.plan.nbytes + self.fid.nbytes + self.state.nbytes
 
-    def reasons(self) -> dict[Reason, int]:
-        """How many features of the layer have no pixels, by reason."""
-        codes, counts = np.unique(self.state[self.state != PLANNED], return_counts=True)
-        return {REASONS[c]: int(n) for c, n in zip(codes, counts, strict=True)}
+    def reasons(self, state: Codes | None = None) -> dict[Reason, int]:
+        """Count the features of the layer that have no pixels, by reason.
+
+        Parameters
+        ----------
+        state
+            (features,) codes to count instead of `state`, those of features without values in an acquisition.
+        """
+        counts = count_reasons(self.state if state is None else state)
+        for reason, n in self.elsewhere.items():
+            counts[reason] = counts.get(reason, 0) + n
+        return {reason: counts[reason] for reason in REASONS if reason in counts}
+
+
+def count_reasons(state: Codes) -> dict[Reason, int]:
+    """Count codes by reason.
+
+    Parameters
+    ----------
+    state
+        (features,) `PLANNED`, which is not counted, or positions of reasons in `REASONS`.
+    """
+    counts = np.bincount(state[state != PLANNED], minlength=len(REASONS)).tolist()
+    return {reason: n for reason, n in zip(REASONS, counts, strict=True) if n}
 
 
 def prepare(
@@ -104,15 +132,11 @@ def prepare(
         Geometries of this layer in the grid's CRS that a call leaves for the next one, on a grid of another resolution
         on the same ground, which takes them out.
     """
-    state = np.full(len(geometries), PLANNED, np.int8)
     missing = shapely.is_missing(geometries)
     empty = shapely.is_empty(geometries) & ~missing
-    state[missing], state[empty] = _CODE[Reason.NULL_GEOMETRY], _CODE[Reason.EMPTY_GEOMETRY]
-
     nominal = _nominal_bounds(tile, grid)
     near = near_boxes(shapely.bounds(geometries), crs, grid, (grid.bounds, nominal), abs(buffer or 0.0))
-    near &= state == PLANNED
-    state[(state == PLANNED) & ~near] = _CODE[Reason.OUTSIDE_TILE]
+    near &= ~(missing | empty)
     candidates = np.flatnonzero(near)
     # Features do not depend on each other, and all that is slow here lets other threads run.
     parts = np.array_split(candidates, max(1, min(workers(), len(candidates) // _FEATURES_PER_THREAD)))
@@ -127,13 +151,12 @@ def prepare(
         return _place(shapes, grid, nominal, rule, buffer)
 
     pieces = list(in_threads(place, parts, len(parts)))
-    for part, (codes, _, _) in zip(parts, pieces, strict=True):
-        state[part] = codes
-    fid = np.concatenate([part[measured] for part, (_, measured, _) in zip(parts, pieces, strict=True)])
+    fid = np.concatenate([part[kept] for part, (_, kept, _) in zip(parts, pieces, strict=True)])
+    state = np.concatenate([codes for codes, _, _ in pieces])
     plan = join([plan for _, _, plan in pieces])
-    touched = np.zeros(len(geometries))
-    touched[fid] = plan.total
-    return Coverage(plan, fid, state, touched)
+    elsewhere = {Reason.NULL_GEOMETRY: int(missing.sum()), Reason.EMPTY_GEOMETRY: int(empty.sum())}
+    elsewhere[Reason.OUTSIDE_TILE] = len(geometries) - len(fid) - sum(elsewhere.values())
+    return Coverage(plan, fid, state, {reason: n for reason, n in elsewhere.items() if n})
 
 
 def _place(
@@ -143,10 +166,10 @@ def _place(
 
     Returns
     -------
-    state : int8 (features,)
-        `PLANNED`, or the position of a reason.
-    measured : bool (features,)
-        Which features meet the tile, so that they have a size.
+    state : int8 (kept,)
+        `PLANNED`, or the position of a reason, of the features that are kept.
+    kept : bool (features,)
+        Which features meet the tile, or have another reason than lying outside.
     plan
         Pixels of these.
     """
@@ -167,14 +190,14 @@ def _place(
     lost = ~in_raster & (state == PLANNED)
     state[lost] = outside[lost]
     # Features in the tile but outside a clipped raster still have a size on the unbounded grid.
-    measured = in_raster | (state == _CODE[Reason.OUTSIDE_RASTER])
-    plan = rasterize(shapes[measured], grid, rule)
-    places = np.flatnonzero(measured)
-    has_pixels = np.zeros(len(places), dtype=bool)
+    kept = state != _CODE[Reason.OUTSIDE_TILE]
+    state, in_raster = state[kept], in_raster[kept]
+    plan = rasterize(shapes[kept], grid, rule)
+    has_pixels = np.zeros(len(state), dtype=bool)
     has_pixels[plan.feature] = True
-    state[places[in_raster[measured] & (plan.total == 0)]] = _CODE[Reason.NO_PIXEL]
-    state[places[(plan.total > 0) & ~has_pixels]] = _CODE[Reason.OUTSIDE_RASTER]
-    return state, measured, plan
+    state[in_raster & (plan.total == 0)] = _CODE[Reason.NO_PIXEL]
+    state[(plan.total > 0) & ~has_pixels] = _CODE[Reason.OUTSIDE_RASTER]
+    return state, kept, plan
 
 
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
@@ -212,7 +235,8 @@ def coverage_key(
 ) -> str:
     """Name under which a coverage is saved: everything it depends on, the versions of the libraries included."""
     versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__, gdal_version]
-    parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0, versions, _shift_grids()]
+    parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0]
+    parts += [versions, REASONS, _shift_grids()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -230,7 +254,8 @@ def save(coverage: Coverage, key: str, folder: Path) -> None:
     """Keep a coverage for later runs and other processes; what cannot be written only costs them its time."""
     plan = coverage.plan
     arrays = {name: getattr(plan, name) for name in (*_RUNS, *_WEIGHTS)}
-    arrays |= {"fid": coverage.fid, "state": coverage.state, "touched": coverage.touched}
+    elsewhere = np.array([coverage.elsewhere.get(reason, 0) for reason in REASONS], np.int64)
+    arrays |= {"fid": coverage.fid, "state": coverage.state, "elsewhere": elsewhere}
     table = pa.table({
         name: pa.LargeListArray.from_arrays([0, len(values)], pa.array(values))
         for name, values in arrays.items() if values is not None
@@ -241,9 +266,10 @@ def save(coverage: Coverage, key: str, folder: Path) -> None:
 def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
     """Return a saved coverage, or None when there is none that can be read."""
     table = cache.load(folder / f"{key}.arrow")
-    if table is None:
+    if table is None or not _NEEDED.issubset(table.column_names):
         return None
     # Kernels are compiled for arrays that may be written, so the mapped ones are copied, which takes milliseconds.
     arrays = {n: table[n].chunk(0).values.to_numpy(zero_copy_only=False, writable=True) for n in table.column_names}
     plan = PixelPlan(grid, *(arrays[name] for name in _RUNS), *(arrays.get(name) for name in _WEIGHTS))
-    return Coverage(plan, arrays["fid"], arrays["state"], arrays["touched"])
+    elsewhere = {reason: n for reason, n in zip(REASONS, arrays["elsewhere"].tolist(), strict=True) if n}
+    return Coverage(plan, arrays["fid"], arrays["state"], elsewhere)

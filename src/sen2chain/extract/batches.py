@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.coverage import PLANNED, REASONS
+from sen2chain.coverage import REASONS
 from sen2chain.indices import SCALE
 from sen2chain.plan import MaskKind
 from sen2chain.reasons import Reason
@@ -47,24 +47,24 @@ class RowRules:
 
 
 @dataclass(slots=True, eq=False)
-class Extracted:
+class OutputStatistics:
     """Statistics of one output as groups of features become complete."""
 
-    fids: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    """Positions in the layer, group by group."""
+    features: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """Positions in the coverage, group by group."""
     found: list[Mapping[str, Floats]] = field(default_factory=list)
     """Column -> values, group by group."""
 
-    def add(self, fid: npt.NDArray[np.int64], found: Mapping[str, Floats]) -> None:
+    def add(self, features: npt.NDArray[np.int64], found: Mapping[str, Floats]) -> None:
         """Take the statistics of a group."""
-        self.fids.append(fid)
+        self.features.append(features)
         self.found.append(found)
 
     def joined(self) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:
-        """Return all groups as one table, by fid."""
-        fid = np.concatenate(self.fids)
-        order = np.argsort(fid)
-        return fid[order], {name: np.concatenate([f[name] for f in self.found])[order] for name in self.found[0]}
+        """Return all groups as one table: positions in the coverage, ascending, and column -> values."""
+        features = np.concatenate(self.features)
+        order = np.argsort(features)
+        return features[order], {name: np.concatenate([f[name] for f in self.found])[order] for name in self.found[0]}
 
 
 def filename(product: ProductId, output: Output) -> str:
@@ -74,28 +74,50 @@ def filename(product: ProductId, output: Output) -> str:
 
 
 def make_batch(
-    product: ProductId, output: Output, coverage: Coverage, extracted: Extracted | None, rules: RowRules, note: str
+    product: ProductId,
+    output: Output,
+    coverage: Coverage,
+    statistics: OutputStatistics | None,
+    layer: Layer,
+    rules: RowRules,
+    note: str,
 ) -> Batch:
-    """Turn the statistics of an output into rows, and count the features that have none."""
+    """Turn the statistics of an output into rows, and count the features that have none.
+
+    Parameters
+    ----------
+    product, output
+        What the rows are of.
+    coverage
+        The layer's pixels on the product's grid.
+    statistics
+        What was found; None where no pixel was read.
+    layer
+        The layer, of which only the length matters unless every feature gets a row.
+    rules
+        What becomes a row.
+    note
+        One sentence on what is missing.
+    """
     state = coverage.state.copy()
     names = ("nbcld", "cldprb", *rules.statistics.columns)
-    if extracted is None or not extracted.fids:
-        fid, found = np.zeros(0, np.int64), {name: np.zeros(0) for name in ("count", "invalid", "outside", *names)}
+    if statistics is None or not statistics.features:
+        features, found = np.zeros(0, np.int64), {n: np.zeros(0) for n in ("count", "invalid", "outside", *names)}
     else:
-        fid, found = extracted.joined()
+        features, found = statistics.joined()
     count, nbcld = found["count"], found["nbcld"]
     nodata = found["invalid"] + found["outside"]
     whole = count + nodata
-    code = np.full(len(fid), HAS_VALUES, np.int8)
+    code = np.full(len(features), HAS_VALUES, np.int8)
     # 55 of 100 pixels are a share of 0.55, whatever the last digit of the product is.
     code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
-    state[fid] = code
-    columns: dict[str, npt.NDArray[np.generic]] = {"fid": fid, "count": count, "nodata": nodata}
+    state[features] = code
+    columns: dict[str, npt.NDArray[np.generic]] = {"fid": coverage.fid[features], "count": count, "nodata": nodata}
     columns |= {name: _scaled(name, found[name], rules) for name in names}
     columns["reason"] = code
     if rules.keep_empty:
-        columns = _with_empty(columns, coverage, state)
+        columns = _with_empty(columns, coverage, state, layer)
     else:
         kept = code == HAS_VALUES
         columns = {name: values[kept] for name, values in columns.items()}
@@ -105,33 +127,42 @@ def make_batch(
     sources = _sources(output)
     return Batch(
         output.index.name, output.mask.name, product, filename(product, output), columns,
-        _counted(state), *sources, note,
+        coverage.reasons(state), *sources, note,
     )  # fmt: skip
 
 
 def _with_empty(
-    columns: dict[str, npt.NDArray[np.generic]], coverage: Coverage, state: Codes
+    columns: dict[str, npt.NDArray[np.generic]], coverage: Coverage, state: Codes, layer: Layer
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Add a row for each feature that has none; its statistics are empty, its pixels all without data."""
-    every: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(len(state))}
+    """Add a row for each feature of the layer that has none; its statistics are empty, its pixels all without data."""
+    n = len(layer)
+    codes = _every_code(layer, Reason.OUTSIDE_TILE)
+    codes[coverage.fid] = state
+    every: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(n)}
     fid = columns["fid"].astype(np.int64)
     for name, values in columns.items():
         if name in {"fid", "reason"}:
             continue
-        full = np.full(len(state), np.nan)
-        if name in {"count", "nbcld"}:
-            full[:] = 0.0
-        elif name == "nodata":
-            full[:] = coverage.touched
+        full = np.full(n, 0.0 if name in {"count", "nodata", "nbcld"} else np.nan)
+        if name == "nodata":
+            full[coverage.fid] = coverage.plan.total
         full[fid] = values
         every[name] = full
     # Statistics below min_valid are not published.
-    below = state == _CODE[Reason.MIN_VALID]
+    below = codes == _CODE[Reason.MIN_VALID]
     for name, values in every.items():
         if name not in {"fid", "count", "nodata", "nbcld", "cldprb"}:
             values[below] = np.nan
-    every["reason"] = state
+    every["reason"] = codes
     return every
+
+
+def _every_code(layer: Layer, reason: Reason) -> Codes:
+    """Code of every feature of a layer, (features,): that of its geometry where this is the cause, else `reason`."""
+    codes = np.full(len(layer), _CODE[reason], np.int8)
+    codes[list(layer.null)] = _CODE[Reason.NULL_GEOMETRY]
+    codes[list(layer.empty)] = _CODE[Reason.EMPTY_GEOMETRY]
+    return codes
 
 
 def failed_batch(
@@ -143,23 +174,17 @@ def failed_batch(
     rules: RowRules,
 ) -> Batch:
     """Report an output that gave nothing: every feature has the reason, but for those without a geometry."""
-    state = np.full(len(layer), _CODE[reason], np.int8)
-    state[list(layer.null)] = _CODE[Reason.NULL_GEOMETRY]
-    state[list(layer.empty)] = _CODE[Reason.EMPTY_GEOMETRY]
     n = len(layer) if rules.keep_empty else 0
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(n)}
     columns |= {name: np.zeros(n, np.int64) for name in ("count", "nodata", "nbcld")}
     columns |= {name: np.full(n, np.nan) for name in ("cldprb", *rules.statistics.columns)}
-    columns["reason"] = state[:n]
-    name = filename(product, output)
+    columns["reason"] = _every_code(layer, reason) if rules.keep_empty else np.zeros(0, np.int8)
+    counts = {Reason.NULL_GEOMETRY: len(layer.null), Reason.EMPTY_GEOMETRY: len(layer.empty)}
+    counts[reason] = len(layer) - sum(counts.values())
     return Batch(
-        output.index.name, output.mask.name, product, name, columns, _counted(state), *_sources(output), detail
-    )
-
-
-def _counted(state: Codes) -> dict[Reason, int]:
-    codes, counts = np.unique(state[state != PLANNED], return_counts=True)
-    return {REASONS[c]: int(n) for c, n in zip(codes, counts, strict=True)}
+        output.index.name, output.mask.name, product, filename(product, output), columns,
+        {reason: n for reason, n in counts.items() if n}, *_sources(output), detail,
+    )  # fmt: skip
 
 
 def _sources(output: Output) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from sen2chain.acquisition.mask_bits import MaskPlanes
 from sen2chain.acquisition.open_rasters import Coarse, Files, ten_metre_grid
 from sen2chain.acquisition.values import Buffer, ValueRasters, locations, value_key
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.extract.batches import Extracted, failed_batch, make_batch
+from sen2chain.extract.batches import OutputStatistics, failed_batch, make_batch
 from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
@@ -95,7 +95,7 @@ class _Extraction:
     def __init__(self, task: Task, coverages: Coverages, rules: RowRules, files: Files) -> None:
         self.task, self.coverages, self.rules, self.files = task, coverages, rules, files
         self.failures: dict[int, RasterError] = {}
-        self.results: dict[int, Extracted] = {}
+        self.results: dict[int, OutputStatistics] = {}
         self.notes: list[str] = []
         self.large: dict[int, _Large] = {}
 
@@ -112,7 +112,15 @@ class _Extraction:
         batches = tuple(
             self._failed(i)
             if coverage is None or output.reason or i in self.failures
-            else make_batch(task.product, output, coverage, self.results.pop(i, None), self.rules, " ".join(self.notes))
+            else make_batch(
+                task.product,
+                output,
+                coverage,
+                self.results.pop(i, None),
+                self.coverages.layer,
+                self.rules,
+                " ".join(self.notes),
+            )
             for i, output in enumerate(task.outputs)
         )
         return TaskResult(task, grid, batches)
@@ -197,8 +205,8 @@ class _Extraction:
         return coverage
 
     def _average_cldprb(self, coarse: Coarse, coverage: Coverage | None) -> Floats:
-        """Average the cloud probability of every feature over its 20 m pixels; NaN where it has none."""
-        mean = np.full(len(self.coverages.layer), np.nan)
+        """Average the cloud probability of the features of the 10 m coverage over their 20 m pixels; NaN without."""
+        mean = np.full(len(self.coverage.fid), np.nan)
         if coverage is None or self.task.cldprb is None:
             return mean
         try:
@@ -209,7 +217,8 @@ class _Extraction:
         plan, n = coverage.plan, len(coverage.fid)
         total, count = np.zeros((2, n), np.int64)
         gather.add_up(image, plan.feature, plan.row, plan.column, plan.length, total, count)
-        mean[coverage.fid] = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+        _, own, other = np.intersect1d(self.coverage.fid, coverage.fid, assume_unique=True, return_indices=True)
+        mean[own] = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)[other]
         return mean
 
     def _read_scl(self, coarse: Coarse, grid: Grid) -> tuple[Array, Array, Array] | None:
@@ -270,18 +279,17 @@ class _Extraction:
             offsets = group.offsets[first : last + 1] - begin
             features = group.features[first:last]
             pixels = self._measure([r.between(begin, end) for r in runs], int(end - begin), stretch)
-            fid = self.coverage.fid[features]
-            shared = {"outside": self._outside(features, offsets, stretch.weights), "cldprb": self.cldprb[fid]}
+            shared = {"outside": self._outside(features, offsets, stretch.weights), "cldprb": self.cldprb[features]}
             shared |= self._class_shares(pixels, offsets, stretch.weights)
             for i, (value, cloud, bit) in pixels.outputs.items():
                 found = self.rules.statistics.reduce(value, cloud, bit, offsets, stretch.weights)
-                self._keep(i, fid, found | shared)
+                self._keep(i, features, found | shared)
             first = last
 
-    def _keep(self, i: int, fid: Array, found: dict[str, Floats]) -> None:
+    def _keep(self, i: int, features: Array, found: dict[str, Floats]) -> None:
         """Keep what becomes a column of an output's rows."""
         columns = ("count", "invalid", "outside", "nbcld", "cldprb", *self.rules.statistics.columns)
-        self.results.setdefault(i, Extracted()).add(fid, {name: found[name] for name in columns})
+        self.results.setdefault(i, OutputStatistics()).add(features, {name: found[name] for name in columns})
 
     def _tally(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
         """Count the collected pixels of a piece of a very large feature by value."""
@@ -307,12 +315,11 @@ class _Extraction:
         for feature, whole in self.large.items():
             features = np.array([feature])
             total = self.coverage.plan.total[features]
-            fid = self.coverage.fid[features]
-            shared = {"outside": _without_rounding(total - whole.inside, total), "cldprb": self.cldprb[fid]}
+            shared = {"outside": _without_rounding(total - whole.inside, total), "cldprb": self.cldprb[features]}
             if self.rules.statistics.needs_scl:
                 shared |= _as_shares(whole.classes[None, :] if self.scl else None, 1)
             for i, tally in whole.tallies.items():
-                self._keep(i, fid, tally.reduce(self.rules.statistics) | shared)
+                self._keep(i, features, tally.reduce(self.rules.statistics) | shared)
 
     def _measure(self, runs: list[tuple[Array, Array, Array, Array]], size: int, buffer: Buffer) -> _Pixels:
         """Give values, clouds and classes of every output at collected pixels."""
