@@ -217,6 +217,8 @@ class EsaNaming:
 
     example: str = "S2A_MSIL2A_20210107T062459_N0214_R091_T40KCB_20210107T084533"
     """A name, for messages."""
+    beginning: str = "S2"
+    """The first letters of all names."""
 
     def read(self, text: str) -> NameParts:
         """Read a product name, with or without ``.SAFE`` or ``.zip`` behind it, in capitals or not.
@@ -403,11 +405,15 @@ class SafeLayout:
 
     def documented(self, band: str, product: Named | None) -> str | None:
         """Return the file name that ESA gives a raster of a product; None where it depends on an unknown product."""
-        if band == "CLDPRB":
+        if self.has_two_names(band):
             return "MSK_CLDPRB_20m.jp2"
         if product is None:
             return None
         return f"T{product.tile}_{product.sensing.strftime(SENSING_FORMAT)}{self.ending(band)}"
+
+    def has_two_names(self, band: str) -> bool:
+        """Whether a product may have a raster twice, under two names."""
+        return band == "CLDPRB"
 
     def ending(self, band: str) -> str:
         """Return what the file name of a raster ends in, as ``_B02_10m.jp2``."""
@@ -419,7 +425,7 @@ class SafeLayout:
         return None if match is None else (match["tile"].upper(), match["time"].upper())
 
     def quality(self, name: str) -> str | None:
-        """Return the quality raster that a file outside of a SAFE folder is, as its name says; None for others."""
+        """Return the quality raster that a file kept from a deleted SAFE folder holds; None for other files."""
         if name == "MSK_CLDPRB_20m.jp2":
             return "CLDPRB"
         return "SCL" if name.endswith("_SCL_20m.jp2") else None

@@ -11,18 +11,15 @@ from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 from sen2chain.archive.contents import READ_ERRORS, read_whole, why
 from sen2chain.errors import RequestError, UnreadableError
 from sen2chain.products import ProductId, Radiometry
+from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""Band names in the order of the metadata's ``band_id``."""
-
-# Surface reflectance has no cirrus band, and 60 m bands are not served: an offset may be lacking for those.
-# Offsets exist from this baseline on. Products that users made themselves with Sen2Cor call their baseline 99.99; they
-# hold the list where they have offsets.
-_FIRST_WITH_OFFSETS, _LOCAL = 4.0, 99.0
-_SERVED = frozenset(BAND_IDS) - {"B01", "B09", "B10"}
+_BANDS = tuple(band.name for band in SENTINEL2.bands)
+"""By the metadata's ``band_id``."""
+# An offset may be lacking for the others: surface reflectance has no cirrus band, and 60 m bands are not read.
+_SERVED = frozenset(band.name for band in SENTINEL2.served)
 
 _ONCE = ("BOA_QUANTIFICATION_VALUE", "PROCESSING_BASELINE", "PRODUCT_URI", "Cloud_Coverage_Assessment")
 _FORMER = {"L2A_BOA_QUANTIFICATION_VALUE": "BOA_QUANTIFICATION_VALUE", "PRODUCT_URI_2A": "PRODUCT_URI"}
@@ -89,19 +86,15 @@ def _no_offsets(values: Mapping[str, str], product: ProductId | None, location: 
     """Return offsets of 0, where the baseline says that there are none, and the product's name agrees."""
     baseline = _number(values.get("PROCESSING_BASELINE"))
     named = None if product is None else product.baseline / 100
-    if baseline is not None and named is not None and _has_offsets(baseline) != _has_offsets(named):
+    if baseline is not None and named is not None and SENTINEL2.has_offsets(baseline) != SENTINEL2.has_offsets(named):
         raise UnreadableError(
             f"The metadata {location} has no BOA_ADD_OFFSET, and it is unclear whether the DNs have offsets: "
             f"PROCESSING_BASELINE is {baseline:05.2f}, and the product is called {product}."
         )
-    if baseline is None or _has_offsets(baseline):
+    if baseline is None or SENTINEL2.has_offsets(baseline):
         has = "no PROCESSING_BASELINE" if baseline is None else f"baseline {baseline:05.2f}"
         raise UnreadableError(f"The metadata {location} has {has} and no BOA_ADD_OFFSET, so its DNs are unclear.")
-    return dict.fromkeys(BAND_IDS, 0.0)
-
-
-def _has_offsets(baseline: float) -> bool:
-    return _FIRST_WITH_OFFSETS <= baseline < _LOCAL
+    return dict.fromkeys(_BANDS, 0.0)
 
 
 def _named(values: Mapping[str, str]) -> ProductId | None:
@@ -173,7 +166,7 @@ def _collect(root: ET.Element, location: str) -> tuple[dict[str, str], dict[str,
         band, offset = element.get("band_id", ""), _number(text)
         if not re.fullmatch("[0-9]|1[0-2]", band) or offset is None or abs(offset) > _LARGEST_OFFSET:
             raise UnreadableError(f"The metadata {location} has a BOA_ADD_OFFSET {text!r} for band_id {band!r}.")
-        name = BAND_IDS[int(band)]
+        name = _BANDS[int(band)]
         if offsets.setdefault(name, offset) != offset:
             raise UnreadableError(
                 f"The metadata {location} has two values of BOA_ADD_OFFSET for {name}, {offsets[name]:g} and "

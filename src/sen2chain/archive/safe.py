@@ -15,35 +15,12 @@ from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.files import is_folder, open_regular
 from sen2chain.products import ProductId, Skipped
 from sen2chain.reasons import Reason
+from sen2chain.sensor import SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_RESOLUTION = dict.fromkeys(("B02", "B03", "B04", "B08"), "10") | dict.fromkeys(
-    ("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), "20"
-)
-
-# Names that begin with a dot are leavings of file managers ("._T32TPS_..._B02_10m.jp2"), not rasters.
-_RASTER = re.compile(
-    r"GRANULE/(?P<granule>[^/]+)/(?:"
-    r"IMG_DATA/R(?P<metres>10|20)m/[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m"
-    r"|QI_DATA/(?P<cloud>MSK_CLDPRB|[^/.][^/]*_CLD)_20m"
-    r")\.(?P<suffix>jp2|tiff?)",
-    re.IGNORECASE,
-)
-# ESA's names of bands begin with the tile and the sensing time of their product.
-_STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<time>[0-9]{8}T[0-9]{6})_", re.IGNORECASE)
-# What an unfinished download or a copy of a raster is called.
-_LIKE_RASTER = re.compile(
-    r"GRANULE/[^/]+/IMG_DATA/R(?P<metres>10|20)m/"
-    r"(?P<name>[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m(?!\.tiff?\Z)[^/]*)(?<!\.aux\.xml)",
-    re.IGNORECASE,
-)
-METADATA = "MTD_MSIL2A.xml"
-"""Name of the file that says what a product is."""
-MANIFEST = "manifest.safe"
-"""Name of the file that lists a product's files with their checksums."""
-_ROOT = re.compile(rf"(?P<root>(?:[^/]+/)*)(?:GRANULE/.*|{re.escape(METADATA)})", re.DOTALL)
+_ROOT = re.compile(rf"(?P<root>(?:[^/]+/)*)(?:GRANULE/.*|{re.escape(SAFE.metadata)})", re.DOTALL)
 
 _MAX_IN_ZIP = 100_000  # files; a product has about a hundred
 _NESTED = 2  # folders of a product's name inside each other, as some programs unpack it
@@ -96,27 +73,22 @@ def scan_safe(path: str | Path, product: ProductId | None = None) -> SafeParts:
     granules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     others, odd = set(), {}
     for name in sorted(files):
-        match = _RASTER.fullmatch(name)
-        if match is None:
-            like = _LIKE_RASTER.fullmatch(name)
-            if like and _RESOLUTION.get(like["band"].upper()) == like["metres"]:
-                odd[like["band"].upper()] = like["name"]
-            continue
-        # Some baselines have the probability under both names; the newer one is the documented one.
-        band = "CLDPRB" if match["cloud"] else match["band"].upper()
-        if match["cloud"] or _RESOLUTION.get(band) == match["metres"]:
-            if match["suffix"].lower() == "jp2":
-                granules[match["granule"]][band].append(name)
-            else:
-                others.add(match["suffix"])
+        raster = SAFE.raster(name)
+        if raster is None:
+            if (alike := SAFE.misnamed(name)) is not None:
+                odd[alike[0]] = alike[1]
+        elif raster.suffix.lower() == "jp2":
+            granules[raster.granule][raster.band].append(name)
+        else:
+            others.add(raster.suffix)
     granule, left_out = _choose_granule(path, granules)
     bands = {band: files[_choose_file(path, band, names, product)] for band, names in granules.get(granule, {}).items()}
     _check_names(path, bands.values())
     remark = _why_no_band(path, files, others) if others or not bands else ""
     for band, name in odd.items():
         if band not in bands:
-            remark = f"{name} in {path.name} is not called as a raster, which ends in _{band}_{_RESOLUTION[band]}m.jp2"
-    return SafeParts(files.get(METADATA), files.get(MANIFEST), bands, remark, left_out)
+            remark = f"{name} in {path.name} is not called as a raster, which ends in {SAFE.ending(band)}"
+    return SafeParts(files.get(SAFE.metadata), files.get(SAFE.manifest), bands, remark, left_out)
 
 
 def _choose_granule(path: Path, granules: Mapping[str, Mapping[str, object]]) -> tuple[str, str]:
@@ -138,14 +110,10 @@ def _choose_file(path: Path, band: str, names: Sequence[str], product: ProductId
     """Choose the file of a band: the only one, or the one that is called as ESA calls it."""
     if len(names) == 1:
         return names[0]
-    if band == "CLDPRB":
-        documented = [name for name in names if name.endswith("/MSK_CLDPRB_20m.jp2")]
-        return documented[0] if documented else names[0]
-    if product is not None:
-        own = f"T{product.tile}_{product.sensing:%Y%m%dT%H%M%S}_{band}_{_RESOLUTION[band]}m.jp2"
-        exact = [name for name in names if name.rpartition("/")[2] == own]
-        if exact:
-            return exact[0]
+    own = SAFE.documented(band, product)
+    exact = [name for name in names if name.rpartition("/")[2] == own]
+    if exact or SAFE.has_two_names(band):
+        return exact[0] if exact else names[0]
     first, second = (name.rpartition("/")[2] for name in names[:2])
     raise UnreadableError(
         f"The product {path} has two files of {band}, {first} and {second}; remove the one that does not belong to it."
@@ -163,10 +131,9 @@ def _check_names(path: Path, rasters: Iterable[str]) -> None:
     first, begun = "", None
     for raster in rasters:
         name = raster.rpartition("/")[2]
-        match = _STAMPED.match(name)
-        if match is None:
+        stamp = SAFE.stamp(name)
+        if stamp is None:
             continue
-        stamp = match["tile"].upper(), match["time"].upper()
         if begun is not None and stamp != begun:
             raise UnreadableError(
                 f"The product {path} has {first} and {name}, which are of two products; remove the one that does not "
@@ -182,7 +149,7 @@ def _why_no_band(path: Path, files: Mapping[str, str], suffixes: Iterable[str]) 
         return f"the bands of {path.name} are .{suffix} files, and only .jp2 files as ESA delivers them are read"
     if not any(name.partition("/")[0] == "GRANULE" for name in files):
         return f"{path.name} has no folder GRANULE with rasters"
-    return f"GRANULE in {path.name} has no rasters in IMG_DATA/R10m and R20m"
+    return f"GRANULE in {path.name} has no rasters in {SAFE.images}"
 
 
 def _in_folder(safe: Path) -> dict[str, str]:
@@ -191,7 +158,7 @@ def _in_folder(safe: Path) -> dict[str, str]:
         raise NotADirectoryError("it is not a folder")
     top = scan(safe)
     for _ in range(_NESTED):
-        if {METADATA, "GRANULE"} & {entry.name for entry in top}:
+        if {SAFE.metadata, "GRANULE"} & {entry.name for entry in top}:
             break
         inner = [entry for entry in top if is_folder(entry)]
         # Beside the product there may be what a Mac adds, and other leavings.
@@ -204,7 +171,7 @@ def _in_folder(safe: Path) -> dict[str, str]:
     if "GRANULE" not in files:
         return files
     for granule in scan(files["GRANULE"]):
-        for folder in ("IMG_DATA/R10m", "IMG_DATA/R20m", "QI_DATA"):
+        for folder in SAFE.folders:
             inside = f"GRANULE/{granule.name}/{folder}/"
             files |= {inside + entry.name: entry.path for entry in scan(Path(granule.path, folder))}
     return files

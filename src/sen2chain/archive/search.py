@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from sen2chain.archive.contents import READ_ERRORS
 from sen2chain.archive.metadata import read_product_id
 from sen2chain.archive.safe import (
-    MANIFEST,
-    METADATA,
     file_names,
     is_zip_name,
     listing,
@@ -27,6 +25,7 @@ from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.files import is_file, is_folder, open_regular
 from sen2chain.products import ProductId, Skipped
 from sen2chain.reasons import Reason
+from sen2chain.sensor import ESA_NAMING, SAFE
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,7 +43,6 @@ _OTHER_PARTS = {"INDICES", "CLOUDMASKS", "EXTRACTION", "TEMP"}
 _UNFINISHED = re.compile(
     r"\.(part|partial|incomplete|unfinished|tmp|temp|download|crdownload|filepart|aria2)\d*\Z", re.IGNORECASE
 )
-_LIKE_PRODUCT = re.compile(r"S2[A-Z]_|S2_|MSIL[12]|SENTINEL-?2|\.SAFE", re.IGNORECASE)
 _OTHER_ARCHIVE = re.compile(r"\.(tar|tgz|tbz2?|txz|7z|rar|(tar\.)?(gz|bz2|xz|zst|z))\Z", re.IGNORECASE)
 
 
@@ -100,7 +98,7 @@ class _Walk:
             yield self._skip(path, Reason.UNREADABLE, str(error))
             return
         names = {entry.name for entry in entries}
-        if METADATA in names or "GRANULE" in names:
+        if SAFE.metadata in names or "GRANULE" in names:
             yield self._odd_product(path, names)
             return
         self._looked_at += len(entries)
@@ -117,7 +115,7 @@ class _Walk:
         name, path = entry.name, entry.path
         named = identify(name, self._tile)
         plain = entry.is_dir(follow_symlinks=False)  # which costs no look at the disk
-        if _UNFINISHED.search(name) and (plain or _LIKE_PRODUCT.search(name)):
+        if _UNFINISHED.search(name) and (plain or ESA_NAMING.resembles(name)):
             text = f"'{name}' is an unfinished download; finish or remove it."
             yield self._skip(path, Reason.UNSUPPORTED_NAME, text)
         elif isinstance(named, ProductId) and _has_suffix(name):
@@ -128,13 +126,13 @@ class _Walk:
             for found in self.folder(path, depth + 1):
                 inside = True
                 yield found
-            if not inside and _LIKE_PRODUCT.search(name):
+            if not inside and ESA_NAMING.resembles(name):
                 yield self._no_product(named, path)
         elif is_zip_name(name):
             yield from self.zip_file(name, path)
-        elif name != MANIFEST and name.lower().endswith(".safe"):
+        elif name != SAFE.manifest and name.lower().endswith(".safe"):
             yield (named, path) if isinstance(named, Skipped) else self._file(path)
-        elif _named_like_product(name) or (_OTHER_ARCHIVE.search(name) and _LIKE_PRODUCT.search(name)):
+        elif _named_like_product(name) or (_OTHER_ARCHIVE.search(name) and ESA_NAMING.resembles(name)):
             yield self._file(path)
 
     def zip_file(self, name: str, path: str) -> Iterator[Found]:
@@ -145,24 +143,26 @@ class _Walk:
         try:
             with open_regular(path) as file, zipfile.ZipFile(file) as opened:
                 roots = roots_in_zip(file_names(opened))
-            inside = {product_of_root(root) or read_product_id(f"/vsizip/{path}/{root}{METADATA}") for root in roots}
+            inside = {
+                product_of_root(root) or read_product_id(f"/vsizip/{path}/{root}{SAFE.metadata}") for root in roots
+            }
         except (*READ_ERRORS, UnreadableError) as error:
             inside, cause = set(), f" {error}"
         if len(inside) == 1:
             yield self._of_tile(inside.pop(), name), path
-        elif _LIKE_PRODUCT.search(name):  # another zip file may be anything
+        elif ESA_NAMING.resembles(name):  # another zip file may be anything
             yield self._skip(path, named.reason, f"{named.detail}{cause}")
 
     def _odd_product(self, path: str, names: set[str]) -> Found:
         """Say what a product is whose folder has not the name of a SAFE folder."""
         name = Path(path).name
         named = identify(name, self._tile)
-        if isinstance(named, ProductId) or METADATA not in names:
-            if isinstance(named, Skipped) and "MTD_MSIL1C.xml" in names:
+        if isinstance(named, ProductId) or SAFE.metadata not in names:
+            if isinstance(named, Skipped) and SAFE.metadata_level_1c in names:
                 return self._skip(path, named.reason, f"'{name}' is a Level-1C product; only L2A is read.")
             return named, path
         try:
-            return self._of_tile(read_product_id(os.path.join(path, METADATA)), name), path  # noqa: PTH118
+            return self._of_tile(read_product_id(os.path.join(path, SAFE.metadata)), name), path  # noqa: PTH118
         except UnreadableError as error:
             return self._skip(path, named.reason, f"{named.detail} {error}")
 
@@ -170,7 +170,7 @@ class _Walk:
         """Say why a folder that is called like a product is none."""
         if isinstance(named, Skipped):
             return named, path
-        text = f"'{Path(path).name}' has neither {METADATA} nor a folder GRANULE, so it is not a product."
+        text = f"'{Path(path).name}' has neither {SAFE.metadata} nor a folder GRANULE, so it is not a product."
         return self._skip(path, Reason.UNSUPPORTED_NAME, text)
 
     def _file(self, path: str) -> Found:
@@ -233,7 +233,7 @@ def identify(name: str, tile: str) -> ProductId | Skipped:
     try:
         return of_tile(ProductId.parse(name), name, tile)
     except RequestError as error:
-        detail = f"'{name}' is a Level-1C product; only L2A is read." if "MSIL1C" in name else str(error)
+        detail = f"'{name}' is a Level-1C product; only L2A is read." if ESA_NAMING.is_level_1c(name) else str(error)
         return Skipped(name, tile, Reason.UNSUPPORTED_NAME, detail)
 
 

@@ -18,6 +18,7 @@ from sen2chain.errors import LibraryError
 from sen2chain.files import is_folder
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Skipped
 from sen2chain.reasons import Reason
+from sen2chain.sensor import ESA_NAMING, MGRS_TILES, SAFE
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sen2chain.products import Details
     from sen2chain.settings import Paths
 
-_TILE = re.compile(r"[0-9]{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+_TILE = re.compile(MGRS_TILES.pattern)
 
 # Parts of a mask's name are joined by "-", except the version of OCM. "QL" ends the names of quicklooks.
 _MASK = re.compile(r"(?!QL$)[A-Z][A-Z0-9]*(-[A-Z0-9]+)*|OCM_v[0-9]+(_[0-9]+)*")
@@ -129,7 +130,7 @@ class Tree:
             masks = {
                 mask: places[0] for mask, places in _rasters(files, f"{product}_").items() if _MASK.fullmatch(mask)
             }
-            side = {band: files[name] for name in sorted(files) if (band := _side_product(name))}
+            side = {band: files[name] for name in sorted(files) if (band := SAFE.quality(name))}
             if masks or side:
                 parts = found.setdefault(product, _Parts())
                 parts.masks = masks
@@ -191,7 +192,7 @@ class Tree:
                 yield from find_products(root / tile, tile)
             return
         for entry in listing(root / tile):
-            if entry.name.startswith("S2") and is_folder(entry):
+            if entry.name.startswith(ESA_NAMING.beginning) and is_folder(entry):
                 yield identify(entry.name, tile), entry.path
 
     def _files(self, folder: str, tile: str) -> dict[str, str]:
@@ -212,10 +213,3 @@ def _rasters(files: Mapping[str, str], prefix: str) -> dict[str, tuple[str, ...]
                 rest = name[len(prefix) : -len(suffix)]
                 found[rest] = (*found.get(rest, ()), path)
     return found
-
-
-def _side_product(name: str) -> str | None:
-    """Band that a raster kept from a deleted SAFE stands for."""
-    if name == "MSK_CLDPRB_20m.jp2":
-        return "CLDPRB"
-    return "SCL" if name.endswith("_SCL_20m.jp2") else None

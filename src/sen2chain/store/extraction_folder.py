@@ -12,9 +12,9 @@ from sen2chain.atomic import is_temporary, sweep_temporary
 from sen2chain.errors import RequestError
 from sen2chain.files import is_folder
 from sen2chain.products import ProductId
+from sen2chain.sensor import SENTINEL2
 
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
-_PRODUCT = re.compile(r"(?<=_)S2[A-Z]_MSIL2A_\d{8}T\d{6}_N\d{4}_R\d{3}_T\w{5}_\d{8}T\d{6}(?=_)", re.ASCII)
 _RAW_SUFFIXES = (".parquet", ".csv")
 
 _RAW = "raw_data"
@@ -102,8 +102,8 @@ def product_of(file_name: str) -> ProductId | None:
     """Return the product that a raw file's name tells, or None where the name is no raw file's."""
     if not file_name.endswith(_RAW_SUFFIXES) or file_name.startswith("._") or is_temporary(file_name):
         return None
-    found = _PRODUCT.findall(f"_{file_name}")
+    found = SENTINEL2.naming.find(file_name)  # the last one: a stem may hold a product's name too
     try:
-        return ProductId.parse(found[-1]) if found else None  # a stem may hold a product's name too
+        return ProductId.parse(found) if found else None
     except RequestError:
         return None
