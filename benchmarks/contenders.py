@@ -19,9 +19,8 @@ from rasterio.windows import Window
 
 from benchmarks.archive import INDEX, MASK, NODATA, read_in_utm
 from sen2chain import TimeSeries
-from sen2chain.acquisition.strips import spans
 from sen2chain.parallel import workers
-from sen2chain.rasters import GDAL_OPTIONS, Raster, environment
+from sen2chain.rasters import GDAL_OPTIONS, Raster, environment, spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1078,7 +1078,7 @@ def test_features_taken_in_pieces_give_the_same_rows(
 
     whole = rows()
     monkeypatch.setattr("sen2chain.acquisition.strips.LARGE", size)
-    monkeypatch.setattr("sen2chain.extract.extraction._AT_ONCE", max(size // 3, 1))
+    monkeypatch.setattr("sen2chain.acquisition.reader.AT_ONCE", max(size // 3, 1))
     pieces = rows()
     assert sum(len(one["fid"]) for one in whole) > 3
     for one, other in zip(whole, pieces, strict=True):

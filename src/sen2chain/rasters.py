@@ -127,7 +127,7 @@ class Raster:
         """Type of its values."""
         rows, columns = self._dataset.block_shapes[0]
         self.block_shape: tuple[int, int] = (min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1]))
-        """(rows, columns) of the blocks GDAL decodes."""
+        """(rows, columns) of a block, the unit of decoding: its pixels are decoded together. Today a block of GDAL."""
         self.nodata: float | None = self._dataset.nodata
         self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
@@ -184,6 +184,30 @@ class Raster:
                             counts.blocks[self.location, i, j] += 1
         return data
 
+    def read_blocks(self, touched: npt.NDArray[np.bool_], rows: tuple[int, int], out: npt.NDArray[np.generic]) -> None:
+        """Decode the marked blocks of some rows, each once.
+
+        Parameters
+        ----------
+        touched
+            (block rows, block columns) of the whole raster, True for the blocks to decode.
+        rows
+            First and one past the last; edges of blocks, or of the raster.
+        out
+            (rows, columns of the raster) of `dtype` to decode into; pixels of other blocks stay as they are.
+
+        Raises
+        ------
+        UnreadableError
+            If a block cannot be decoded.
+        """
+        high, wide = self.block_shape
+        first, last = rows
+        for i, a, b in spans(touched, first // high, -(-last // high)):
+            inner = i * high, min((i + 1) * high, last)
+            columns = a * wide, min(b * wide, self.grid.shape[1])
+            self.read(inner, columns, out[inner[0] - first : inner[1] - first, columns[0] : columns[1]])
+
     def close(self) -> None:
         """Close the dataset."""
         self._dataset.close()
@@ -195,6 +219,28 @@ class Raster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def spans(touched: npt.NDArray[np.bool_], first: int, last: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the stretches of neighbouring touched blocks, row by row.
+
+    Parameters
+    ----------
+    touched
+        (block rows, block columns), True for touched blocks.
+    first, last
+        First block row and one past the last.
+
+    Yields
+    ------
+    tuple
+        (block row, first block column, one past the last).
+    """
+    for r in range(first, last):
+        edges = np.diff(touched[r].astype(np.int8), prepend=0, append=0)
+        yield from (
+            (r, int(a), int(b)) for a, b in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
+        )
 
 
 def _open(location: str) -> rasterio.DatasetReader:

@@ -1,12 +1,39 @@
-"""Read the pixels of an acquisition: each raster is opened once, and each block of it that is needed is decoded once.
+"""Pixels of one acquisition: each raster is opened once, and each block of it that is needed is decoded once.
 
-`open_rasters` opens the rasters of one acquisition and decodes those on coarser grids, `values` reads the rasters on
-the 10 m grid in strips and computes index values, `mask_bits` holds cloud masks as bits, `strips` orders a pixel plan
-for reading, and `layouts` keeps what follows from a plan.
+`layers` are what can be read, and the rasters they come from. `reader` collects the pixels of a plan from them, with
+the help of `open_rasters`, `coarse_rasters` and `mask_bits` (decoded first and kept) and `values` (read in strips).
+`strips` is the reading order of a plan; `layouts` keeps it, and the blocks that a plan touches. `windows` reads
+rectangles and whole rasters.
 """
 
 from __future__ import annotations
 
+from sen2chain.acquisition.layers import (
+    DigitalNumbers,
+    IndexValues,
+    LayerSources,
+    MaskLayer,
+    PixelLayer,
+    Quality,
+    Reflectance,
+    index_key,
+)
 from sen2chain.acquisition.layouts import Layouts
+from sen2chain.acquisition.open_rasters import OpenRasters, finest_grid
+from sen2chain.acquisition.reader import AcquisitionReader, Pixels
 
-__all__ = ["Layouts"]
+__all__ = [
+    "AcquisitionReader",
+    "DigitalNumbers",
+    "IndexValues",
+    "LayerSources",
+    "Layouts",
+    "MaskLayer",
+    "OpenRasters",
+    "PixelLayer",
+    "Pixels",
+    "Quality",
+    "Reflectance",
+    "finest_grid",
+    "index_key",
+]

@@ -25,9 +25,11 @@ class Layouts:
         self._of_plan: weakref.WeakKeyDictionary[PixelPlan, Memo] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def strips(self, plan: PixelPlan, height: int) -> Strips:
-        """Return the reading order of a plan for strips of `height` rows."""
-        return self._memo(plan).once(("strips", height), lambda: Strips.of(plan, height))
+    def strips(self, plan: PixelPlan, height: int, *, in_pieces: bool = True) -> Strips:
+        """Return the reading order of a plan for strips of `height` rows, see `Strips.of`."""
+        return self._memo(plan).once(
+            ("strips", height, in_pieces), lambda: Strips.of(plan, height, in_pieces=in_pieces)
+        )
 
     def touched(
         self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0

@@ -1,4 +1,4 @@
-"""The masks of one task as bits: each mask is made once and looked up under every pixel of every feature."""
+"""Cloud masks of one acquisition as bits: each mask is computed once and looked up under every collected pixel."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.errors import RasterError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from sen2chain.acquisition.open_rasters import Coarse
+    from sen2chain.acquisition.coarse_rasters import CoarseRasters
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource
@@ -37,48 +35,39 @@ class _Plane:
     used: int = 0
 
 
-class MaskPlanes:
-    """The masks of a task.
+class MaskBits:
+    """Masks of an acquisition, up to eight in one raster of bytes (a plane).
 
     Parameters
     ----------
     grid
-        The 10 m grid on which they are looked up, by nearest neighbour.
+        The grid on which masks are looked up, by nearest neighbour.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._planes: list[_Plane] = []
         self._place: dict[str, tuple[int, int]] = {}
-        self._failed: dict[str, RasterError] = {}
 
-    def make(self, mask: Mask, source: MaskSource, coarse: Coarse, radiometry: Radiometry | None) -> None:
-        """Read or compute a mask, unless that has been done.
+    def make(self, mask: Mask, source: MaskSource, coarse: CoarseRasters, radiometry: Radiometry | None) -> None:
+        """Read or compute a mask.
 
         Raises
         ------
         RasterError
-            If one of its rasters cannot be used, also when asked again.
+            If one of its rasters cannot be used.
         """
-        if mask.name in self._failed:
-            raise self._failed[mask.name]
-        if mask.name in self._place:
+        if not self._planes and (stored := coarse.stored(source)) is not None:
+            # The only mask of most runs: nothing has to be copied.
+            self._place[mask.name] = (self._add(*stored, used=_BITS), 0xFF)
             return
-        try:
-            if not self._planes and (stored := coarse.stored(source)) is not None:
-                # The only mask of most runs: nothing has to be copied.
-                self._place[mask.name] = (self._add(*stored, used=_BITS), 0xFF)
-                return
-            grid, windows = coarse.mask(mask, source, radiometry)
-        except RasterError as error:
-            self._failed[mask.name] = error
-            raise
+        grid, stretches = coarse.mask(mask, source, radiometry)
         p = next((k for k, plane in enumerate(self._planes) if plane.grid == grid and plane.used < _BITS), None)
         if p is None:
-            # Where no feature is, nothing is written, and untouched pages cost no memory.
+            # Nothing is written outside the pixels of the plan, and untouched pages cost no memory.
             p = self._add(grid, np.zeros(grid.shape, np.uint8))
         plane = self._planes[p]
-        for r, c, masked in windows:
+        for r, c, masked in stretches:
             plane.bits[r, c] |= masked.view(np.uint8) << np.uint8(plane.used)
         self._place[mask.name] = (p, 1 << plane.used)
         plane.used += 1
@@ -89,12 +78,19 @@ class MaskPlanes:
         return len(self._planes) - 1
 
     def look_up(self) -> list[Nearest]:
-        """Return the planes with the rows and columns in which the grid's pixels lie."""
+        """Return each plane with the rows and columns of it in which the pixels of the grid lie."""
         return [(plane.bits, plane.rows, plane.columns) for plane in self._planes]
 
-    def cloud(self, mask: Mask, collected: Sequence[Bytes], size: int) -> tuple[Bytes, int]:
-        """Return the collected bits that hold a mask, and its bit; no bit is set for a mask that was not made."""
-        if mask.name not in self._place:
+    def cloud(self, name: str, collected: Sequence[Bytes], size: int) -> tuple[Bytes, int]:
+        """Return collected bits and the bit of a mask in them; no bit is set for a mask that was not made."""
+        if name not in self._place:
             return np.zeros(size, np.uint8), 1
-        p, bit = self._place[mask.name]
+        p, bit = self._place[name]
         return collected[p], bit
+
+    def image(self, name: str) -> tuple[Grid, Bytes, int] | None:
+        """Return the grid of a mask, its bits, and the bit of the mask in them; None for a mask that was not made."""
+        if name not in self._place:
+            return None
+        p, bit = self._place[name]
+        return self._planes[p].grid, self._planes[p].bits, bit

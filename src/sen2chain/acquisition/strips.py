@@ -1,9 +1,9 @@
-"""How a pixel plan is walked through: strip by strip, each block of a raster once.
+"""Reading order of a pixel plan: strip by strip, so that each block of a raster is decoded once.
 
-A strip is a band of rows high enough to hold whole blocks of every raster that is read. The pixels of a feature are
-collected in the buffer of its group; a group is all features whose last row lies in the same strip, so that it can be
-reduced, and its buffer given back, when that strip is done. A very large feature would hold a large buffer for long:
-each strip of it is a group of its own, a piece, whose values are only tallied.
+A strip is a range of rows that holds whole blocks of every raster that is read. The pixels of a feature are collected
+in the buffer of its group. A group is all features whose last row lies in the same strip: they are complete, and their
+buffer is freed, after that strip. A very large feature would need a large buffer for many strips; therefore each strip
+of it is a group of its own, a piece.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from sen2chain.coverage import PixelPlan
 
     Ints = npt.NDArray[np.int32]
     Starts = npt.NDArray[np.int64]
-    Bools = npt.NDArray[np.bool_]
 
 
 LARGE = 1 << 22
@@ -89,10 +86,10 @@ class Strips:
     """Groups by their number in the runs."""
 
     @classmethod
-    def of(cls, plan: PixelPlan, height: int) -> Self:
-        """Order a plan for strips of `height` rows."""
+    def of(cls, plan: PixelPlan, height: int, *, in_pieces: bool = True) -> Self:
+        """Order a plan for strips of `height` rows; `in_pieces` cuts features of more than `LARGE` pixels."""
         strip = (plan.row // height).astype(np.int64)
-        unit, feature_of = _units(plan, strip)
+        unit, feature_of = _units(plan, strip, LARGE if in_pieces else None)
         # Runs come ordered by feature and row, so those of a unit stand together.
         begins = np.flatnonzero(np.diff(unit, prepend=-1))
         present = unit[begins]
@@ -117,15 +114,15 @@ class Strips:
         return cls(height, _parts(plan, strip, group[unit], before + shift[unit]), groups)
 
 
-def _units(plan: PixelPlan, strip: Starts) -> tuple[Starts, Starts]:
-    """Tell what is collected together: a feature, or each piece of a large one.
+def _units(plan: PixelPlan, strip: Starts, large: int | None) -> tuple[Starts, Starts]:
+    """Find the units of collecting: a feature, or each piece of one with more than `large` pixels.
 
     Returns the unit of each run, and the feature of each unit: first all features, then the pieces.
     """
     unit = plan.feature.astype(np.int64)
     n_strips, n_features = int(strip.max(initial=0)) + 1, len(plan.total)
     feature_of = np.arange(n_features)
-    is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > LARGE
+    is_large = np.bincount(plan.feature, weights=plan.length, minlength=n_features) > (large or np.inf)
     if is_large.any():
         in_pieces = is_large[plan.feature]
         pieces, number = np.unique(unit[in_pieces] * n_strips + strip[in_pieces], return_inverse=True)
@@ -164,12 +161,3 @@ def _stable_order(numbers: Starts) -> npt.NDArray[np.intp]:
     """Sort whole numbers from 0 on, equal ones in their order; numpy is much faster where they fit in 16 bits."""
     small = numbers.max(initial=0) < 1 << 16
     return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
-
-
-def spans(touched: Bools, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-    """(block row, first block column, one past the last) of each stretch of touched blocks in rows first..last."""
-    for r in range(first, last):
-        edges = np.diff(touched[r].astype(np.int8), prepend=0, append=0)
-        yield from (
-            (r, int(a), int(b)) for a, b in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
-        )

@@ -1,4 +1,4 @@
-"""The index values of one task: 10 m rasters are read in strips, and formulas work on the pixels of features alone."""
+"""Values of an acquisition on its finest grid: read in strips; formulas work on collected pixels alone."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.acquisition.open_rasters import check_scale, check_type, nodata_of, read_blocks
-from sen2chain.acquisition.strips import spans
+from sen2chain.acquisition.open_rasters import check_scale, check_type, nodata_of
 from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from sen2chain.acquisition.coarse_rasters import CoarseRasters
+    from sen2chain.acquisition.layers import IndexKey, LayerSources
     from sen2chain.acquisition.layouts import Layouts
-    from sen2chain.acquisition.open_rasters import Coarse, Files
+    from sen2chain.acquisition.open_rasters import OpenRasters
     from sen2chain.acquisition.strips import Runs
     from sen2chain.coverage import PixelPlan
     from sen2chain.grid import Grid
-    from sen2chain.plan import Output
+    from sen2chain.indices import Index
+    from sen2chain.plan import ValueSource
     from sen2chain.products import Radiometry
+    from sen2chain.sensor import Sensor
 
     Array = npt.NDArray[Any]
     Values = npt.NDArray[np.int16]
@@ -34,20 +37,20 @@ if TYPE_CHECKING:
 
 # Formulas work on stretches of this many pixels, so that their steps stay in the processor's cache.
 _STRETCH = 1 << 15
-# Strips where no 10 m raster gives a height.
+# Strips where no raster of the finest grid gives a height.
 _HEIGHT = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Buffer:
-    """Collected pixels of one group of features."""
+    """Collected pixels of one group of features, or of a stretch of it."""
 
     fine: dict[str, Array] = field(default_factory=dict)
-    """Location of a 10 m raster -> its values."""
+    """Location of a raster on the finest grid -> its values."""
     nearest: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    """Bits of the masks, plane by plane, and after them SCL classes where they are asked for."""
+    """Bits of the masks, plane by plane, and after them the values of each quality raster."""
     weights: npt.NDArray[np.float32] | None = None
-    """Weights of the pixels, where they have some."""
+    """Weights of the pixels; None where each counts 1."""
 
     def between(self, first: int, last: int) -> Buffer:
         """Return a stretch of the pixels; nothing is copied."""
@@ -59,104 +62,128 @@ class Buffer:
 
 
 class ValueRasters:
-    """The rasters that index values come from.
+    """Rasters of the bands and indices of an acquisition.
 
     Parameters
     ----------
-    files, grid
-        The task's rasters and its 10 m grid.
+    rasters, grid
+        The open rasters, and the finest grid.
     coarse
-        Decodes those on other grids.
+        Decodes the rasters on other grids.
     plan, layouts
-        The pixels of the features, and which blocks they touch.
+        The pixels to collect, and the blocks that they touch.
+    sensor
+        The sensor of the acquisition.
     radiometry
-        Scale and offsets, where anything is computed from bands.
+        Scale and offsets, needed where reflectance or an index is computed from bands.
     """
 
     def __init__(
         self,
-        files: Files,
+        rasters: OpenRasters,
         grid: Grid,
-        coarse: Coarse,
+        coarse: CoarseRasters,
         plan: PixelPlan,
         layouts: Layouts,
+        sensor: Sensor,
         radiometry: Radiometry | None,
     ) -> None:
-        self._files, self._grid, self._coarse = files, grid, coarse
-        self._plan, self._layouts, self._radiometry = plan, layouts, radiometry
+        self._rasters, self._grid, self._coarse = rasters, grid, coarse
+        self._plan, self._layouts = plan, layouts
+        self._sensor, self._radiometry = sensor, radiometry
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._strips: dict[str, Array] = {}
 
-    def announce(self, outputs: Iterable[Output]) -> None:
-        """Sort the rasters of outputs into those on the 10 m grid and coarser ones."""
-        for output in outputs:
-            for location in locations(output):
-                if location in self._fine:
-                    continue
-                raster = self._files.open(location)
-                if raster.grid != self._grid:
-                    self._coarse.want(location, 1)
-                    continue
-                self._fine.append(location)
-                from_bands = output.value is not None and output.value.kind is ValueKind.BANDS
-                try:
-                    check_type(raster, np.uint16 if from_bands else np.int16)
-                    if not from_bands:
-                        check_scale(raster)
-                except UnreadableError as error:
-                    self._files.fail(location, error)
+    def announce(self, sources: LayerSources) -> None:
+        """Sort rasters into those on the finest grid and coarser ones; rasters that cannot be used are marked."""
+        for location, value in sources.values().items():
+            raster = self._rasters.open(location)
+            if raster.grid != self._grid:
+                self._coarse.want(location, 1)
+                continue
+            self._fine.append(location)
+            try:
+                check_type(raster, np.dtype(self._sensor.dtype).type if value.is_band else np.int16)
+                if not value.is_band:
+                    check_scale(raster)
+            except UnreadableError as error:
+                self._rasters.fail(location, error)
 
-    def decode_coarse(self, outputs: Iterable[Output]) -> None:
-        """Decode the coarser bands; rasters that fail are marked."""
-        for output in outputs:
-            for location in locations(output):
-                if location in self._fine or location in self._bilinear:
-                    continue
-                try:
-                    self._coarse.image(location, np.uint16)
-                    grid = self._coarse.raster(location).grid
-                except RasterError as error:
-                    self._files.fail(location, error)
-                    continue
-                rows, columns = self._grid.bilinear_in(grid, 0), self._grid.bilinear_in(grid, 1)
-                self._bilinear[location] = (rows.first, rows.share, columns.first, columns.share)
+    def decode_coarse(self, sources: LayerSources) -> None:
+        """Decode the coarser bands; rasters that cannot be decoded are marked."""
+        for location in sources.values():
+            if location in self._fine or location in self._bilinear:
+                continue
+            try:
+                self._coarse.image(location, np.uint16)
+                grid = self._coarse.raster(location).grid
+            except RasterError as error:
+                self._rasters.fail(location, error)
+                continue
+            rows, columns = self._grid.bilinear_in(grid, 0), self._grid.bilinear_in(grid, 1)
+            self._bilinear[location] = (rows.first, rows.share, columns.first, columns.share)
 
     @property
     def coarse_locations(self) -> list[str]:
-        """The coarser bands, which are needed until the end."""
+        """Locations of the coarser bands, which are needed until the last pixel is collected."""
         return list(self._bilinear)
 
     def strip_height(self) -> int:
-        """Rows of a strip that holds whole blocks of every 10 m raster."""
-        heights = [self._files.open(where).block_shape[0] for where in self._fine if not self._files.error(where)]
+        """Return the rows of a strip that holds whole blocks of every raster on the finest grid."""
+        heights = [self._rasters.open(where).block_shape[0] for where in self._fine if not self._rasters.error(where)]
         return min(math.lcm(*heights), self._grid.shape[0]) if heights else _HEIGHT
 
-    def read_strip(self, row0: int, height: int, wanted: set[str]) -> dict[str, Array]:
-        """Decode the touched blocks of the wanted 10 m rasters from a row on; rasters that fail are marked."""
+    def read_strip(self, row0: int, height: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """Decode the touched blocks of a strip; rasters that cannot be decoded are marked.
+
+        Parameters
+        ----------
+        row0, height
+            First row of the strip, and its rows.
+        wanted
+            Locations; those of coarser rasters are left out.
+
+        Returns
+        -------
+        dict
+            Location -> (rows, columns) of the strip, valid until the next strip is read. Untouched blocks hold
+            arbitrary values.
+        """
         images: dict[str, Array] = {}
         rows = min(height, self._grid.shape[0] - row0)
+        wanted = set(wanted)
         for location in self._fine:
             if location not in wanted:
                 continue
-            raster = self._files.open(location)
-            high = raster.block_shape[0]
+            raster = self._rasters.open(location)
             touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
             # One array serves all strips, since only pixels of touched blocks are taken from it.
             if location not in self._strips:
                 self._strips[location] = np.empty((height, self._grid.shape[1]), raster.dtype)
             image = self._strips[location][:rows]
             try:
-                for r, a, b in spans(touched, row0 // high, -(-(row0 + rows) // high)):
-                    read_blocks(raster, r, a, b, image, row0)
+                raster.read_blocks(touched, (row0, row0 + rows), image)
             except UnreadableError as error:
-                self._files.fail(location, error)
+                self._rasters.fail(location, error)
                 continue
             images[location] = image
         return images
 
     def collect(self, part: Runs, size: int, images: dict[str, Array], row0: int, buffer: Buffer) -> None:
-        """Copy the pixels of runs from a strip into their group's buffer."""
+        """Copy the pixels of runs from a strip into the buffer of their group.
+
+        Parameters
+        ----------
+        part
+            The runs.
+        size
+            Pixels of the group.
+        images, row0
+            The strip, as `read_strip` returns it, and its first row.
+        buffer
+            The buffer of the group.
+        """
         for location, image in images.items():
             if location not in buffer.fine:
                 buffer.fine[location] = np.empty(size, image.dtype)
@@ -169,44 +196,51 @@ class ValueRasters:
             buffer.weights = np.empty(size, np.float32)
         gather.take_weights(part.head, part.tail, part.own, self._plan.weights, part.length, part.start, buffer.weights)
 
-    def values(
-        self, outputs: Iterable[Output], runs: Sequence[Stretch], size: int, buffer: Buffer
-    ) -> dict[tuple[str, str], Values]:
-        """Make the stored values of every output at the collected pixels.
+    def index_values(
+        self,
+        indices: Mapping[IndexKey, tuple[Index, ValueSource]],
+        runs: Sequence[Stretch],
+        size: int,
+        buffer: Buffer,
+    ) -> dict[IndexKey, Values]:
+        """Compute the stored values of indices at the collected pixels.
 
         Returns
         -------
         dict
-            `value_key` of an output -> (pixels,) int16, 32767 for no data.
+            Key -> (pixels,) int16, 32767 for no data.
         """
-        values: dict[tuple[str, str], Values] = {}
+        values: dict[IndexKey, Values] = {}
         bands: dict[str, str] = {}
         computed = []
-        for output in outputs:
-            key = value_key(output)
-            if key in values or output.value is None:
-                continue
-            if output.value.kind is ValueKind.BANDS:
-                bands |= output.value.rasters
-                computed.append(output.index)
+        for key, (index, source) in indices.items():
+            if source.kind is ValueKind.BANDS:
+                bands |= source.rasters
+                computed.append(index)
                 values[key] = np.empty(size, np.int16)
             else:
                 raw = buffer.fine[key[1]]
-                nodata = nodata_of(self._files.open(key[1]))
+                nodata = self.nodata(key[1])
                 values[key] = raw if nodata == NODATA else np.where(raw == nodata, np.int16(NODATA), raw)
         if not computed or self._radiometry is None:
             return values
-        dns = {band: self._digital_numbers(where, runs, size, buffer) for band, where in bands.items()}
-        offsets, quantification = self._radiometry.offsets, self._radiometry.quantification
+        dns = {band: self.digital_numbers(where, runs, size, buffer) for band, where in bands.items()}
         for a in range(0, size, _STRETCH):
             b = min(a + _STRETCH, size)
-            surface = {band: reflectance(dn[a:b], offsets[band], quantification) for band, dn in dns.items()}
+            surface = {band: self.reflectance(band, dn[a:b]) for band, dn in dns.items()}
             for index in computed:
                 values[index.name, ""][a:b] = index.compute(surface)
         return values
 
-    def _digital_numbers(self, location: str, runs: Sequence[Stretch], size: int, buffer: Buffer) -> Array:
-        """Return the collected digital numbers of a band; those of a 20 m band are interpolated and float."""
+    def digital_numbers(self, location: str, runs: Sequence[Stretch], size: int, buffer: Buffer) -> Array:
+        """Return the collected digital numbers of a band.
+
+        Returns
+        -------
+        numpy.ndarray
+            (pixels,) as stored. Those of a coarser band are float64, interpolated (bilinear, from centre to centre),
+            NaN where a number that contributes is not a measurement.
+        """
         if location not in self._bilinear:
             return buffer.fine[location]
         out = np.empty(size)
@@ -216,30 +250,11 @@ class ValueRasters:
             gather.take_bilinear(image, *maps, *r, out)
         return out
 
-    def removed_by_mask(
-        self, output: Output, values: Values, cloud: Array, bit: int, buffer: Buffer
-    ) -> tuple[Values, Array]:
-        """Tell what the mask removed from a masked index: where the unmasked raster, or else the mask, says so.
+    def reflectance(self, band: str, dn: Array) -> npt.NDArray[np.float64]:
+        """Turn digital numbers of a band into surface reflectance, see `sen2chain.indices.reflectance`."""
+        assert self._radiometry is not None  # noqa: S101  # whoever asks for reflectance has given it
+        return reflectance(dn, self._radiometry.offsets[band], self._radiometry.quantification, self._sensor)
 
-        Returns
-        -------
-        values, cloud
-            As the kernels take them: a removed pixel has some value, and bit 1 set.
-        """
-        gone = values == NODATA
-        location = output.value.rasters.get("unmasked") if output.value else None
-        if location is None:
-            removed = gone & ((cloud & bit) > 0)
-        else:
-            removed = gone & (buffer.fine[location] != nodata_of(self._files.open(location)))
-        return np.where(removed, np.int16(0), values), removed.astype(np.uint8)
-
-
-def locations(output: Output) -> list[str]:
-    """Return the rasters that the values of an output need."""
-    return list(output.value.rasters.values()) if output.value else []
-
-
-def value_key(output: Output) -> tuple[str, str]:
-    """Tell apart two sources of one index in a task: a masked raster is another one for each mask."""
-    return output.index.name, output.value.rasters.get("value", "") if output.value else ""
+    def nodata(self, location: str) -> int:
+        """Return the no-data value of a raster of index values."""
+        return nodata_of(self._rasters.open(location))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from sen2chain.acquisition.open_rasters import Files, ten_metre_grid
+from sen2chain.acquisition import LayerSources, OpenRasters, finest_grid
 from sen2chain.errors import (
     ExecutorError,
     GridMismatchError,
@@ -220,7 +220,7 @@ def _one_grid_per_tile(
 
 def _grid(task: Task) -> Grid | None:
     with environment(), ExitStack() as stack:
-        return ten_metre_grid(task, Files(stack))
+        return finest_grid(OpenRasters(stack), LayerSources.of_outputs(task.outputs, task.product.sensor))
 
 
 def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: RowRules) -> TaskResult:

@@ -1,8 +1,4 @@
-"""One task: one acquisition, every index and mask asked of it, each raster opened and each block read once.
-
-20 m rasters are decoded first and kept for the task; 10 m rasters stream by in strips. Of each, only the pixels of
-features are collected, side by side per feature; formulas, masks and statistics then work on those alone.
-"""
+"""Zonal statistics of one acquisition: its collected pixels become rows and reasons of every index under every mask."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.acquisition.mask_bits import MaskPlanes
-from sen2chain.acquisition.open_rasters import Coarse, Files, ten_metre_grid
-from sen2chain.acquisition.values import Buffer, ValueRasters, locations, value_key
+from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.extract.batches import OutputStatistics, failed_batch, make_batch
+from sen2chain.indices import NODATA
 from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
@@ -27,25 +22,27 @@ from sen2chain.zonal.statistics import scl_columns
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sen2chain.acquisition.strips import Group, Runs
+    from sen2chain.acquisition import Pixels
     from sen2chain.coverage import Coverage
     from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
     from sen2chain.grid import Grid
-    from sen2chain.plan import Output, Task
+    from sen2chain.plan import Output, Task, ValueSource
     from sen2chain.products import Radiometry
     from sen2chain.rows import Batch
 
     Array = npt.NDArray[Any]
+    Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
+    Measured = tuple[npt.NDArray[np.int16], Bytes, int]
 
-# Pixels whose values are held at once; formulas and masks of more would take much memory for nothing.
-_AT_ONCE = 1 << 20
+_CLASSES = "SCL"
+"""The quality raster whose class shares are a statistic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskResult:
-    """What a task gave."""
+    """Result of one task."""
 
     task: Task
     """The task."""
@@ -54,32 +51,22 @@ class TaskResult:
     batches: tuple[Batch, ...]
     """One for each output of the task, in that order."""
     error: BaseException | None = None
-    """What made the whole task fail each time it was tried."""
+    """The error with which the whole task failed each time it was tried; None where it ran."""
 
 
 def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
     """Run one task in this thread.
 
-    Whatever is wrong with a file ends as a reason of the outputs that need it; the others are complete.
+    An error of a raster becomes the reason of the outputs that need it; the other outputs are complete.
     """
     with environment(), ExitStack() as stack:
-        files = Files(stack, task.details.verifier() if task.verify else None)
-        return _Extraction(task, coverages, rules, files).run()
-
-
-@dataclass(slots=True, eq=False)
-class _Pixels:
-    """What lies under collected pixels."""
-
-    outputs: dict[int, tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], int]] = field(default_factory=dict)
-    """Position of an output in the task -> values, bits of masks, and the bit of its mask."""
-    classes: npt.NDArray[np.uint8] | None = None
-    """SCL classes, where they are asked for."""
+        rasters = OpenRasters(stack, task.details.verifier() if task.verify else None)
+        return _Extraction(task, coverages, rules, rasters).run()
 
 
 @dataclass(slots=True, eq=False)
 class _Large:
-    """What is known so far of a very large feature."""
+    """Counts of a very large feature, piece by piece."""
 
     tallies: dict[int, Tally] = field(default_factory=dict)
     """Position of an output in the task -> its pixels by value."""
@@ -92,7 +79,7 @@ class _Large:
 class _Extraction:
     """The state of one task while it runs."""
 
-    def __init__(self, task: Task, coverages: Coverages, rules: RowRules, files: Files) -> None:
+    def __init__(self, task: Task, coverages: Coverages, rules: RowRules, files: OpenRasters) -> None:
         self.task, self.coverages, self.rules, self.files = task, coverages, rules, files
         self.failures: dict[int, RasterError] = {}
         self.results: dict[int, OutputStatistics] = {}
@@ -102,7 +89,7 @@ class _Extraction:
     def run(self) -> TaskResult:
         task = self.task
         radiometry = self._read_radiometry()
-        grid = ten_metre_grid(task, self.files)
+        grid = finest_grid(self.files, LayerSources.of_outputs(task.outputs, task.product.sensor))
         coverage = None
         if grid is not None:
             coverage = self.coverages.get(grid, task.product.tile)
@@ -147,7 +134,7 @@ class _Extraction:
         """Return the outputs that can still be made; those that need a broken raster fail here."""
         alive = []
         for i, output in enumerate(self.task.outputs):
-            needs = locations(output) + (list(output.clouds.rasters.values()) if output.clouds else [])
+            needs = [where for s in (output.value, output.clouds) if s is not None for where in s.rasters.values()]
             error = next((e for where in needs if (e := self.files.error(where)) is not None), None)
             if error is not None:
                 self.failures.setdefault(i, error)
@@ -165,52 +152,52 @@ class _Extraction:
         return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 
     def _extract(self, grid: Grid, coverage: Coverage, radiometry: Radiometry | None) -> None:
-        self.coverage, layouts = coverage, self.coverages.layouts
-        coarse = Coarse(self.files, grid, coverage.plan, layouts)
-        self.values = ValueRasters(self.files, grid, coarse, coverage.plan, layouts, radiometry)
-        self.planes = MaskPlanes(grid)
-        # First every raster is announced, so that each is decoded once for all its uses.
-        self.values.announce(output for _, output in self._alive())
-        for _, output in self._alive():
-            for location in output.clouds.rasters.values() if output.clouds else ():
-                coarse.want(location, output.mask.reach)
-        cldprb_coverage = self._announce_cldprb(coarse)
-        if self.task.scl:
-            coarse.want(self.task.scl, 0)
-        self.values.decode_coarse(output for _, output in self._alive())
+        self.coverage = coverage
+        layouts = self.coverages.layouts
+        self.reader = AcquisitionReader(self.files, grid, coverage.plan, layouts, self._needed(), radiometry)
+        cldprb_coverage = self._announce_cldprb()
+        self.reader.decode()
         for i, output in self._alive():
-            if output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}:
-                try:
-                    self.planes.make(output.mask, output.clouds, coarse, radiometry)
-                except RasterError as error:
-                    self.failures[i] = error
-        self.cldprb = self._average_cldprb(coarse, cldprb_coverage)
-        self.scl = self._read_scl(coarse, grid)
-        self.nearest = self.planes.look_up() + ([self.scl] if self.scl else [])
-        coarse.forget_but(self.values.coarse_locations)
-        self._stream()
+            needs_mask = output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}
+            if needs_mask and (error := self.reader.mask_errors.get(output.mask.name)) is not None:
+                self.failures[i] = error
+        self.cldprb = self._average_cldprb(cldprb_coverage)
+        self.has_classes = self._has_classes()
+        self.reader.sources = self._needed()
+        for pixels in self.reader.pixels():
+            if pixels.is_piece:
+                self._tally(pixels)
+            else:
+                self._reduce(pixels)
+            self.reader.sources = self._needed()
+        self._finish_tallies()
 
-    def _announce_cldprb(self, coarse: Coarse) -> Coverage | None:
+    def _needed(self) -> LayerSources:
+        """Return the rasters of the outputs that can still be made."""
+        quality = {_CLASSES: self.task.scl} if self.task.scl else {}
+        return LayerSources.of_outputs((o for _, o in self._alive()), self.task.product.sensor, quality)
+
+    def _announce_cldprb(self) -> Coverage | None:
         """Announce the cloud probability with the plan of its own 20 m pixels."""
         if self.task.cldprb is None:
             self.notes.append("cldprb is empty: the archive lacks MSK_CLDPRB_20m.")
             return None
         try:
-            raster = coarse.raster(self.task.cldprb)
+            raster = self.reader.coarse.raster(self.task.cldprb)
         except RasterError as error:
             self.notes.append(f"cldprb is empty: {error}")
             return None
         coverage = self.coverages.get(raster.grid, self.task.product.tile, "center")
-        coarse.want(self.task.cldprb, 0, coverage.plan)
+        self.reader.coarse.want(self.task.cldprb, 0, coverage.plan)
         return coverage
 
-    def _average_cldprb(self, coarse: Coarse, coverage: Coverage | None) -> Floats:
+    def _average_cldprb(self, coverage: Coverage | None) -> Floats:
         """Average the cloud probability of the features of the 10 m coverage over their 20 m pixels; NaN without."""
         mean = np.full(len(self.coverage.fid), np.nan)
         if coverage is None or self.task.cldprb is None:
             return mean
         try:
-            image: Array = coarse.image(self.task.cldprb, np.uint8)
+            image: Array = self.reader.coarse.image(self.task.cldprb, np.uint8)
         except RasterError as error:
             self.notes.append(f"cldprb is empty: {error}")
             return mean
@@ -221,94 +208,42 @@ class _Extraction:
         mean[own] = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)[other]
         return mean
 
-    def _read_scl(self, coarse: Coarse, grid: Grid) -> tuple[Array, Array, Array] | None:
-        """Decode the scene classification where its class shares are asked for."""
+    def _has_classes(self) -> bool:
+        """Whether the scene classification is there, where its class shares are asked for."""
         if not self.rules.statistics.needs_scl:
-            return None
+            return False
         if self.task.scl is None:
             self.notes.append("SCL shares are empty: the archive lacks SCL.")
-            return None
-        try:
-            image = coarse.image(self.task.scl, np.uint8)
-        except RasterError as error:
+            return False
+        if (error := self.reader.quality_errors.get(_CLASSES)) is not None:
             self.notes.append(f"SCL shares are empty: {error}")
-            return None
-        scl = coarse.raster(self.task.scl).grid
-        return image, grid.nearest_in(scl, 0), grid.nearest_in(scl, 1)
+            return False
+        return True
 
-    def _stream(self) -> None:
-        """Read the 10 m rasters strip by strip, and reduce each group of features when it is complete."""
-        height = self.values.strip_height()
-        strips = self.coverages.layouts.strips(self.coverage.plan, height)
-        runs_of: dict[int, list[Runs]] = {}
-        for part in strips.parts:
-            runs_of.setdefault(part.group, []).append(part)
-        buffers: dict[int, Buffer] = {}
-        strip = -1
-        images: dict[str, Array] = {}
-        for i, part in enumerate(strips.parts):
-            if part.strip != strip:
-                strip = part.strip
-                wanted = {where for _, output in self._alive() for where in locations(output)}
-                images = self.values.read_strip(strip * height, height, wanted)
-            group = strips.groups[part.group]
-            buffer = buffers.setdefault(part.group, Buffer())
-            self.values.collect(part, group.size, images, strip * height, buffer)
-            self._collect_nearest(part, group.size, buffer)
-            if group.is_piece:
-                self._tally(group, [part], buffers.pop(part.group))
-            elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
-                self._reduce(group, runs_of[part.group], buffers.pop(part.group))
-        self._finish_tallies()
-
-    def _collect_nearest(self, part: Runs, size: int, buffer: Buffer) -> None:
-        """Look up masks and classes under the pixels of runs."""
-        if not buffer.nearest:
-            buffer.nearest = [np.empty(size, np.uint8) for _ in self.nearest]
-        for (image, rows, columns), out in zip(self.nearest, buffer.nearest, strict=True):
-            gather.take_nearest(image, rows, columns, part.row, part.column, part.length, part.start, out)
-
-    def _reduce(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
-        """Turn the collected pixels of a group into statistics of every output, some features at a time."""
-        first = 0
-        while first < len(group.features):
-            begin = group.offsets[first]
-            last = max(int(np.searchsorted(group.offsets, begin + _AT_ONCE, side="right")) - 1, first + 1)
-            end = group.offsets[last]
-            stretch = buffer.between(begin, end)
-            offsets = group.offsets[first : last + 1] - begin
-            features = group.features[first:last]
-            pixels = self._measure([r.between(begin, end) for r in runs], int(end - begin), stretch)
-            shared = {"outside": self._outside(features, offsets, stretch.weights), "cldprb": self.cldprb[features]}
-            shared |= self._class_shares(pixels, offsets, stretch.weights)
-            for i, (value, cloud, bit) in pixels.outputs.items():
-                found = self.rules.statistics.reduce(value, cloud, bit, offsets, stretch.weights)
-                self._keep(i, features, found | shared)
-            first = last
+    def _reduce(self, pixels: Pixels) -> None:
+        """Turn the collected pixels of features into statistics of every output."""
+        shared = {"outside": self._outside(pixels), "cldprb": self.cldprb[pixels.features]}
+        shared |= self._class_shares(pixels)
+        for i, (value, cloud, bit) in self._measure(pixels).items():
+            found = self.rules.statistics.reduce(value, cloud, bit, pixels.offsets, pixels.weights)
+            self._keep(i, pixels.features, found | shared)
 
     def _keep(self, i: int, features: Array, found: dict[str, Floats]) -> None:
         """Keep what becomes a column of an output's rows."""
         columns = ("count", "invalid", "outside", "nbcld", "cldprb", *self.rules.statistics.columns)
         self.results.setdefault(i, OutputStatistics()).add(features, {name: found[name] for name in columns})
 
-    def _tally(self, group: Group, runs: list[Runs], buffer: Buffer) -> None:
+    def _tally(self, pixels: Pixels) -> None:
         """Count the collected pixels of a piece of a very large feature by value."""
-        (feature,) = group.features.tolist()
-        starts = runs[0].start
-        first = 0
-        while first < len(starts):
-            last = max(int(np.searchsorted(starts, starts[first] + _AT_ONCE)), first + 1)
-            begin, end = int(starts[first]), int(starts[last]) if last < len(starts) else group.size
-            stretch = buffer.between(begin, end)
-            pixels = self._measure([r.between(begin, end) for r in runs], end - begin, stretch)
-            whole = self.large.setdefault(feature, _Large())
-            whole.inside += end - begin if stretch.weights is None else float(stretch.weights.sum(dtype=np.float64))
-            if pixels.classes is not None:
-                whole.classes += _count_classes(pixels.classes, np.array([0, end - begin]), stretch.weights)[0]
-            for i, (value, cloud, bit) in pixels.outputs.items():
-                tally = whole.tallies.setdefault(i, Tally(weighted=stretch.weights is not None))
-                tally.add(value, cloud, bit, stretch.weights)
-            first = last
+        (feature,) = pixels.features.tolist()
+        whole = self.large.setdefault(feature, _Large())
+        weights = pixels.weights
+        whole.inside += pixels.size if weights is None else float(weights.sum(dtype=np.float64))
+        if self.has_classes:
+            whole.classes += _count_classes(pixels)[0]
+        for i, (value, cloud, bit) in self._measure(pixels).items():
+            tally = whole.tallies.setdefault(i, Tally(weighted=weights is not None))
+            tally.add(value, cloud, bit, weights)
 
     def _finish_tallies(self) -> None:
         """Turn the tallies of very large features into statistics."""
@@ -317,44 +252,63 @@ class _Extraction:
             total = self.coverage.plan.total[features]
             shared = {"outside": _without_rounding(total - whole.inside, total), "cldprb": self.cldprb[features]}
             if self.rules.statistics.needs_scl:
-                shared |= _as_shares(whole.classes[None, :] if self.scl else None, 1)
+                shared |= _as_shares(whole.classes[None, :] if self.has_classes else None, 1)
             for i, tally in whole.tallies.items():
                 self._keep(i, features, tally.reduce(self.rules.statistics) | shared)
 
-    def _measure(self, runs: list[tuple[Array, Array, Array, Array]], size: int, buffer: Buffer) -> _Pixels:
-        """Give values, clouds and classes of every output at collected pixels."""
+    def _measure(self, pixels: Pixels) -> dict[int, Measured]:
+        """Return stored values, bits of masks and the bit of its mask for every output at collected pixels."""
         alive = self._alive()
-        values = self.values.values((output for _, output in alive), runs, size, buffer)
-        pixels = _Pixels(classes=buffer.nearest[-1] if self.scl else None)
+        values = pixels.index_values(dict.fromkeys(index_key(output) for _, output in alive))
+        found: dict[int, Measured] = {}
         for i, output in alive:
-            value = values[value_key(output)]
-            cloud, bit = self.planes.cloud(output.mask, buffer.nearest, size)
+            value, (cloud, bit) = values[index_key(output)], pixels.mask(output.mask.name)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
-                value, cloud = self.values.removed_by_mask(output, value, cloud, bit, buffer)
+                value, cloud = _removed_by_mask(output.value, pixels, value, cloud, bit)
                 bit = 1
-            pixels.outputs[i] = (value, cloud, bit)
-        return pixels
+            found[i] = (value, cloud, bit)
+        return found
 
-    def _outside(self, features: Array, offsets: Array, weights: npt.NDArray[np.float32] | None) -> Floats:
+    def _outside(self, pixels: Pixels) -> Floats:
         """Pixels (area) of each feature that lie outside the raster."""
-        total: Floats = self.coverage.plan.total[features]
+        total: Floats = self.coverage.plan.total[pixels.features]
+        offsets, weights = pixels.offsets, pixels.weights
         if weights is None:
             return total - np.diff(offsets)
         return _without_rounding(total - np.add.reduceat(weights.astype(np.float64), offsets[:-1]), total)
 
-    def _class_shares(
-        self, pixels: _Pixels, offsets: Array, weights: npt.NDArray[np.float32] | None
-    ) -> dict[str, Floats]:
+    def _class_shares(self, pixels: Pixels) -> dict[str, Floats]:
         """Shares of the SCL classes, where they are asked for."""
         if not self.rules.statistics.needs_scl:
             return {}
-        counts = None if pixels.classes is None else _count_classes(pixels.classes, offsets, weights)
-        return _as_shares(counts, len(offsets) - 1)
+        return _as_shares(_count_classes(pixels) if self.has_classes else None, len(pixels.offsets) - 1)
 
 
-def _count_classes(classes: Array, offsets: Array, weights: npt.NDArray[np.float32] | None) -> Floats:
-    own = np.zeros(0, np.float32) if weights is None else weights
-    return gather.class_sums(classes, offsets, own, len(SCL_CLASSES))
+def _removed_by_mask(
+    source: ValueSource, pixels: Pixels, values: npt.NDArray[np.int16], cloud: Bytes, bit: int
+) -> tuple[npt.NDArray[np.int16], Bytes]:
+    """Find the pixels that the mask removed from a masked index: those with a value in the unmasked raster.
+
+    Where there is no unmasked raster, they are those under the mask.
+
+    Returns
+    -------
+    values, cloud
+        As the kernels take them: a removed pixel has some value, and bit 1 set.
+    """
+    gone = values == NODATA
+    location = source.rasters.get("unmasked")
+    if location is None:
+        removed = gone & ((cloud & bit) > 0)
+    else:
+        unmasked, nodata = pixels.stored_values(location)
+        removed = gone & (unmasked != nodata)
+    return np.where(removed, np.int16(0), values), removed.astype(np.uint8)
+
+
+def _count_classes(pixels: Pixels) -> Floats:
+    own = np.zeros(0, np.float32) if pixels.weights is None else pixels.weights
+    return gather.class_sums(pixels.quality(_CLASSES), pixels.offsets, own, len(SCL_CLASSES))
 
 
 def _as_shares(counts: Floats | None, n_features: int) -> dict[str, Floats]:

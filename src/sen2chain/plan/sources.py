@@ -145,6 +145,20 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
     return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _why_no_value(acquisition, index))
 
 
+def resolve_mask(acquisition: Acquisition, mask: Mask) -> MaskSource:
+    """Choose what serves a mask of an acquisition: a stored raster of exactly this mask, else the inputs it needs.
+
+    Raises
+    ------
+    RequestError
+        If the acquisition has neither; the message names what is missing.
+    """
+    source = _mask_source(acquisition, mask)
+    if source is None:
+        raise RequestError(f"{acquisition.id}: {_why_no_mask(acquisition, mask)}")
+    return source
+
+
 def value_order(prefer: Preference | None = None) -> tuple[ValueKind, ...]:
     """Return the sources of values in the order in which they are taken."""
     return {

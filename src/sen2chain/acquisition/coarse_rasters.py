@@ -1,0 +1,169 @@
+"""Rasters on coarser grids than the finest one of their acquisition, and the masks computed from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sen2chain.acquisition.open_rasters import check_type
+from sen2chain.errors import GridMismatchError, UnreadableError
+from sen2chain.indices import reflectance
+from sen2chain.rasters import spans
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from sen2chain.acquisition.layouts import Layouts
+    from sen2chain.acquisition.open_rasters import OpenRasters
+    from sen2chain.coverage import PixelPlan
+    from sen2chain.grid import Grid
+    from sen2chain.masks import Mask
+    from sen2chain.plan import MaskSource
+    from sen2chain.products import Radiometry
+    from sen2chain.rasters import Raster
+
+    Image = npt.NDArray[np.generic]
+    Bools = npt.NDArray[np.bool_]
+    MaskedBlocks = tuple[slice, slice, Bools]
+
+
+class CoarseRasters:
+    """Rasters on other grids than the finest one, each decoded as a whole where a pixel plan needs it.
+
+    Parameters
+    ----------
+    rasters, grid
+        The open rasters of the acquisition, and its finest grid.
+    plan
+        The pixel plan on that grid.
+    layouts
+        Touched blocks of the plan.
+    """
+
+    def __init__(self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, layouts: Layouts) -> None:
+        self._rasters, self._grid, self._plan, self._layouts = rasters, grid, plan, layouts
+        self._margin: dict[str, int] = {}
+        self._extra: dict[str, PixelPlan] = {}
+        self._images: dict[str, Image] = {}
+
+    def want(self, location: str, margin: int, plan: PixelPlan | None = None) -> None:
+        """Announce the use of a raster, so that one decoding serves all its uses.
+
+        Parameters
+        ----------
+        location
+            The raster.
+        margin
+            Pixels of the raster around those of the plan that are needed too; the largest of all uses counts.
+        plan
+            A second plan, whose pixels are needed as well.
+        """
+        self._margin[location] = max(margin, self._margin.get(location, 0))
+        if plan is not None:
+            self._extra[location] = plan
+
+    def raster(self, location: str) -> Raster:
+        """Return the open raster, if it covers the ground of the finest grid.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be opened or lies elsewhere.
+        """
+        raster = self._rasters.open(location)
+        if not raster.grid.covers(self._grid):
+            error = GridMismatchError(f"{location} does not cover the 10 m rasters ({self._grid}): {raster.grid}.")
+            self._rasters.fail(location, error)
+            raise error
+        return raster
+
+    def image(self, location: str, dtype: type[np.generic] | None) -> Image:
+        """Decode a raster where it is needed; elsewhere the array is 0.
+
+        Parameters
+        ----------
+        location
+            A raster that has been announced by `want`.
+        dtype
+            The type it must have; None takes any.
+
+        Returns
+        -------
+        numpy.ndarray
+            (rows, columns) of the whole raster. Untouched parts cost no memory: they are pages nobody wrote.
+        """
+        if location not in self._images:
+            raster = self.raster(location)
+            check_type(raster, dtype)
+            touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape, self._margin[location])
+            if location in self._extra:
+                touched = touched | self._layouts.touched(self._extra[location], raster.grid, raster.block_shape)
+            image = np.zeros(raster.grid.shape, raster.dtype)
+            try:
+                raster.read_blocks(touched, (0, raster.grid.shape[0]), image)
+            except UnreadableError as error:
+                self._rasters.fail(location, error)
+                raise
+            self._images[location] = image
+        return self._images[location]
+
+    def forget_but(self, locations: Iterable[str]) -> None:
+        """Free the memory of all decoded rasters except some."""
+        kept = set(locations)
+        self._images = {where: image for where, image in self._images.items() if where in kept}
+
+    def stored(self, source: MaskSource) -> tuple[Grid, npt.NDArray[np.uint8]] | None:
+        """Return grid and values of a stored mask of bytes, not 0 where masked; None for any other mask."""
+        location = source.rasters.get("mask")
+        image = None if location is None else self.image(location, None)
+        if location is None or image is None or image.dtype != np.uint8:
+            return None
+        return self.raster(location).grid, image.view(np.uint8)
+
+    def mask(
+        self, mask: Mask, source: MaskSource, radiometry: Radiometry | None
+    ) -> tuple[Grid, Iterator[MaskedBlocks]]:
+        """Return the grid of a mask, and the mask itself in stretches of blocks, wherever the plan has pixels.
+
+        A stretch is (rows, columns, bool array of that shape, True where masked).
+        """
+        if "mask" in source.rasters:
+            location = source.rasters["mask"]
+            raster, image = self.raster(location), self.image(location, None)
+            return raster.grid, ((*w, image[w] > 0) for w in self._touched_stretches(raster))  # type: ignore[operator]
+        images: dict[str, Image] = {}
+        for name, location in source.rasters.items():
+            images[name] = self.image(location, np.dtype(mask.sensor.dtype_of(name)).type)
+        first = self.raster(source.rasters[mask.inputs[0]])
+        if any(image.shape != first.grid.shape for image in images.values()):
+            where = ", ".join(source.rasters.values())
+            raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
+        return first.grid, (
+            (rows, columns, _compute(mask, images, rows, columns, radiometry))
+            for rows, columns in self._touched_stretches(first)
+        )
+
+    def _touched_stretches(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
+        """Yield rows and columns of the stretches of blocks where the plan has pixels."""
+        high, wide = raster.block_shape
+        touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
+        rows, columns = raster.grid.shape
+        for r, a, b in spans(touched, 0, touched.shape[0]):
+            yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))
+
+
+def _compute(
+    mask: Mask, images: Mapping[str, Image], rows: slice, columns: slice, radiometry: Radiometry | None
+) -> Bools:
+    """Compute a mask in some rows and columns; its inputs count as far as the mask's reach."""
+    top, left = max(rows.start - mask.reach, 0), max(columns.start - mask.reach, 0)
+    outer = slice(top, rows.stop + mask.reach), slice(left, columns.stop + mask.reach)
+    window: dict[str, Image] = {name: image[outer] for name, image in images.items()}
+    if radiometry is not None:
+        offsets, quantification = radiometry.offsets, radiometry.quantification
+        window |= {b: reflectance(window[b], offsets[b], quantification, mask.sensor) for b in mask.bands}
+    inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+    return mask.compute(window)[inner]

@@ -1,0 +1,241 @@
+"""Reader of one acquisition: decodes what a pixel plan needs, and yields the collected pixels group by group.
+
+Coarser rasters are decoded first and kept; rasters on the finest grid are read in strips. Of each, only the pixels of
+the plan are collected, side by side per feature. Values, reflectance and masks are computed from these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sen2chain.acquisition.coarse_rasters import CoarseRasters
+from sen2chain.acquisition.mask_bits import MaskBits
+from sen2chain.acquisition.values import Buffer, ValueRasters
+from sen2chain.errors import RasterError
+from sen2chain.zonal import gather
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy.typing as npt
+
+    from sen2chain.acquisition.layers import IndexKey, LayerSources
+    from sen2chain.acquisition.layouts import Layouts
+    from sen2chain.acquisition.open_rasters import OpenRasters
+    from sen2chain.acquisition.strips import Group, Runs
+    from sen2chain.coverage import PixelPlan
+    from sen2chain.grid import Grid
+    from sen2chain.products import Radiometry
+
+    Array = npt.NDArray[Any]
+    Bytes = npt.NDArray[np.uint8]
+    Nearest = tuple[Array, npt.NDArray[np.int32], npt.NDArray[np.int32]]
+
+AT_ONCE = 1 << 20
+"""Pixels whose values are held at once, unless one feature has more."""
+
+
+@dataclass(slots=True, eq=False)
+class Pixels:
+    """Collected pixels of some features, or of a piece of a very large one."""
+
+    features: npt.NDArray[np.int64]
+    """Positions of the features in the plan."""
+    offsets: npt.NDArray[np.int64]
+    """``offsets[i]:offsets[i + 1]`` are the pixels of ``features[i]``."""
+    is_piece: bool
+    """Whether they are a part of one feature only, whose other pixels come before or after."""
+    _reader: AcquisitionReader
+    _runs: list[tuple[Array, Array, Array, Array]]
+    _buffer: Buffer
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(self.offsets[-1])
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32] | None:
+        """Share of each pixel's area inside its feature; None where each counts 1."""
+        return self._buffer.weights
+
+    def digital_numbers(self, band: str) -> Array:
+        """Return the digital numbers of a band, see `ValueRasters.digital_numbers`."""
+        location = self._reader.sources.bands[band]
+        return self._reader.value_rasters.digital_numbers(location, self._runs, self.size, self._buffer)
+
+    def reflectance(self, band: str) -> npt.NDArray[np.float64]:
+        """Return the surface reflectance of a band, NaN for no data."""
+        return self._reader.value_rasters.reflectance(band, self.digital_numbers(band))
+
+    def index_values(self, keys: Iterable[IndexKey]) -> dict[IndexKey, npt.NDArray[np.int16]]:
+        """Return the stored values of indices, 32767 for no data."""
+        indices = {key: self._reader.sources.indices[key] for key in keys}
+        return self._reader.value_rasters.index_values(indices, self._runs, self.size, self._buffer)
+
+    def stored_values(self, location: str) -> tuple[npt.NDArray[np.int16], int]:
+        """Return the values of a stored index raster as they are, and its no-data value."""
+        return self._buffer.fine[location], self._reader.value_rasters.nodata(location)
+
+    def mask(self, name: str) -> tuple[Bytes, int]:
+        """Return bits of masks, and the bit that is set where the named mask masks."""
+        return self._reader.mask_bits.cloud(name, self._buffer.nearest, self.size)
+
+    def quality(self, name: str) -> Bytes:
+        """Return the values of a quality raster."""
+        return self._buffer.nearest[self._reader.nearest_position(name)]
+
+
+class AcquisitionReader:
+    """Reads the layers of one acquisition at the pixels of a plan.
+
+    Call `decode`, then iterate over `pixels` once. Errors of rasters are kept, so that a broken raster costs only the
+    layers that need it: `rasters.error`, `mask_errors` and `quality_errors` tell them.
+
+    Parameters
+    ----------
+    rasters
+        The open rasters; those with an error are not read.
+    grid
+        The finest grid of the acquisition.
+    plan
+        The pixels to collect, on that grid.
+    layouts
+        Touched blocks and reading order of plans.
+    sources
+        The layers to read.
+    radiometry
+        Scale and offsets, needed where reflectance, an index or a mask is computed from bands.
+    """
+
+    def __init__(
+        self,
+        rasters: OpenRasters,
+        grid: Grid,
+        plan: PixelPlan,
+        layouts: Layouts,
+        sources: LayerSources,
+        radiometry: Radiometry | None,
+    ) -> None:
+        self.rasters, self.grid = rasters, grid
+        self.sources = sources
+        """The layers to read; those with a broken raster are dropped."""
+        self.mask_errors: dict[str, RasterError] = {}
+        """Mask name -> why it cannot be read or computed."""
+        self.quality_errors: dict[str, RasterError] = {}
+        """Quality raster -> why it cannot be read."""
+        self._plan, self._layouts, self._radiometry = plan, layouts, radiometry
+        self.coarse = CoarseRasters(rasters, grid, plan, layouts)
+        self.value_rasters = ValueRasters(rasters, grid, self.coarse, plan, layouts, sources.sensor, radiometry)
+        self.mask_bits = MaskBits(grid)
+        self._quality: dict[str, Nearest] = {}
+        self.value_rasters.announce(sources)
+        for mask, source in sources.masks.values():
+            for location in source.rasters.values():
+                self.coarse.want(location, mask.reach)
+        for location in sources.quality.values():
+            self.coarse.want(location, 0)
+
+    def decode(self) -> None:
+        """Decode the coarser rasters and compute the masks."""
+        self.value_rasters.decode_coarse(self.sources)
+        for name, (mask, source) in self.sources.masks.items():
+            try:
+                self.mask_bits.make(mask, source, self.coarse, self._radiometry)
+            except RasterError as error:
+                self.mask_errors[name] = error
+        for name, location in self.sources.quality.items():
+            try:
+                image = self.coarse.image(location, np.dtype(self.sources.sensor.dtype_of(name)).type)
+                grid = self.coarse.raster(location).grid
+            except RasterError as error:
+                self.quality_errors[name] = error
+                continue
+            self._quality[name] = (image, self.grid.nearest_in(grid, 0), self.grid.nearest_in(grid, 1))
+
+    def pixels(self, *, in_pieces: bool = True, nearest: bool = True) -> Iterator[Pixels]:
+        """Read the rasters strip by strip, and yield features when they are complete.
+
+        While it runs, `sources` may be replaced by fewer layers.
+
+        Parameters
+        ----------
+        in_pieces
+            Whether very large features come in pieces, so that they need no more memory than others.
+        nearest
+            Whether masks and quality rasters are collected too.
+
+        Yields
+        ------
+        Pixels
+            Features, each once (or in pieces), ordered by the strip of their last row.
+        """
+        self.coarse.forget_but(self.value_rasters.coarse_locations)
+        looked_up = [*self.mask_bits.look_up(), *self._quality.values()] if nearest else []
+        height = self.value_rasters.strip_height()
+        strips = self._layouts.strips(self._plan, height, in_pieces=in_pieces)
+        runs_of: dict[int, list[Runs]] = {}
+        for part in strips.parts:
+            runs_of.setdefault(part.group, []).append(part)
+        buffers: dict[int, Buffer] = {}
+        strip = -1
+        images: dict[str, Array] = {}
+        for i, part in enumerate(strips.parts):
+            if part.strip != strip:
+                strip = part.strip
+                self._drop_broken()
+                images = self.value_rasters.read_strip(strip * height, height, self.sources.values())
+            group = strips.groups[part.group]
+            buffer = buffers.setdefault(part.group, Buffer())
+            self.value_rasters.collect(part, group.size, images, strip * height, buffer)
+            _collect_nearest(looked_up, part, group.size, buffer)
+            if group.is_piece:
+                yield from self._piece(group, part, buffers.pop(part.group))
+            elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
+                yield from self._whole(group, runs_of[part.group], buffers.pop(part.group))
+
+    def _drop_broken(self) -> None:
+        """Leave out the layers of which a raster is broken."""
+        self.sources = self.sources.without(lambda location: self.rasters.error(location) is not None)
+
+    def _whole(self, group: Group, runs: list[Runs], buffer: Buffer) -> Iterator[Pixels]:
+        """Yield the features of a complete group, some at a time."""
+        first = 0
+        while first < len(group.features):
+            begin = group.offsets[first]
+            last = max(int(np.searchsorted(group.offsets, begin + AT_ONCE, side="right")) - 1, first + 1)
+            end = group.offsets[last]
+            offsets = group.offsets[first : last + 1] - begin
+            stretches = [r.between(begin, end) for r in runs]
+            yield Pixels(group.features[first:last], offsets, False, self, stretches, buffer.between(begin, end))  # noqa: FBT003
+            first = last
+
+    def _piece(self, group: Group, part: Runs, buffer: Buffer) -> Iterator[Pixels]:
+        """Yield a piece of a very large feature, some runs at a time."""
+        starts = part.start
+        first = 0
+        while first < len(starts):
+            last = max(int(np.searchsorted(starts, starts[first] + AT_ONCE)), first + 1)
+            begin, end = int(starts[first]), int(starts[last]) if last < len(starts) else group.size
+            offsets, stretch = np.array([0, end - begin]), part.between(begin, end)
+            yield Pixels(group.features, offsets, True, self, [stretch], buffer.between(begin, end))  # noqa: FBT003
+            first = last
+
+    def nearest_position(self, name: str) -> int:
+        """Return where the values of a quality raster stand among the collected planes."""
+        return len(self.mask_bits.look_up()) + list(self._quality).index(name)
+
+    def quality_image(self, name: str) -> tuple[Grid, Array]:
+        """Return grid and values of a decoded quality raster; values far from the plan's pixels are 0."""
+        return self.coarse.raster(self.sources.quality[name]).grid, self._quality[name][0]
+
+
+def _collect_nearest(looked_up: list[Nearest], part: Runs, size: int, buffer: Buffer) -> None:
+    """Look up masks and quality rasters under the pixels of runs."""
+    if not buffer.nearest:
+        buffer.nearest = [np.empty(size, np.uint8) for _ in looked_up]
+    for (image, rows, columns), out in zip(looked_up, buffer.nearest, strict=True):
+        gather.take_nearest(image, rows, columns, part.row, part.column, part.length, part.start, out)
