@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from sen2chain.errors import UnreadableError, escaped
 from sen2chain.sensor import SENTINEL2, Sensor
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sen2chain.reasons import Reason
+
+    Footprint = tuple[tuple[float, float], ...]
+    """Corners of an outline as (longitude, latitude) in degrees (WGS 84), the last equal to the first."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +55,35 @@ class ProductId:
 
     def __str__(self) -> str:
         return self.sensor.naming.write(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A rectangle that products are searched for in."""
+
+    bounds: tuple[float, float, float, float]
+    """Left, bottom, right, top, in units of `crs`; x is the longitude where that is geographic."""
+    crs: str
+    """Coordinate reference system, as ``EPSG:32632`` or WKT."""
+    margin: float = 0.0
+    """Metres that the rectangle grows by on each side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the rasters of a source are read."""
+
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """GDAL options beside those of `sen2chain.rasters.GDAL_OPTIONS`, as ``GDAL_HTTP_MAX_RETRY``."""
+    at_once: int | None = None
+    """Products that are read at once where the user does not say; None for as many as there are processors."""
+    file_systems: tuple[str, ...] = ()
+    """GDAL's virtual file systems that locations may begin with, as ``/vsimem/``; zip files and files on disk need
+    none."""
+
+
+LOCAL = Reading()
+"""How files on disk and in zip files are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +131,10 @@ class Details(Protocol):
         """Return the cloud cover in percent, None where it is not known or cannot be read."""
         ...
 
+    def footprint(self) -> Footprint | None:
+        """Return the outline of the data, None where it is not known or cannot be read."""
+        ...
+
     def verifier(self) -> Callable[[str], None] | None:
         """Return a function that compares the file at a location with its checksum; None without checksums.
 
@@ -116,6 +152,8 @@ class KnownDetails:
     """Scale and offsets; None where bands cannot be turned into reflectance."""
     known_cloud_cover: float | None = None
     """Cloud cover in percent."""
+    known_footprint: Footprint | None = None
+    """Outline of the data."""
 
     @property
     def has_radiometry(self) -> bool:
@@ -148,6 +186,10 @@ class KnownDetails:
         """Return the given cloud cover."""
         return self.known_cloud_cover
 
+    def footprint(self) -> Footprint | None:
+        """Return the given outline."""
+        return self.known_footprint
+
     def verifier(self) -> None:
         """Return None: there are no checksums."""
         return
@@ -175,6 +217,8 @@ class Acquisition:
     """(index name, mask suffix) -> location of the masked raster."""
     remark: str = field(default="", compare=False)
     """Why the product's own folder gives no bands, or not all, a clause: that it is empty, that they are GeoTIFFs."""
+    reading: Reading = field(default=LOCAL, compare=False)
+    """How the rasters are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,21 +239,33 @@ class Skipped:
             object.__setattr__(self, name, escaped(getattr(self, name)))
 
 
+@runtime_checkable
 class Source(Protocol):
-    """Where products come from: a folder tree, a folder of SAFE products, later a catalogue."""
+    """Where products come from: a folder tree, a folder of SAFE products, memory, or a catalogue.
+
+    Only sources know files, addresses and metadata; other modules pass locations on to GDAL.
+    """
 
     def describe(self) -> str:
         """Say in a few words what and where this is, for messages and the JSON beside results."""
         ...
 
-    def tiles(self) -> Sequence[str]:
-        """MGRS names of the tiles that have any product, sorted."""
+    @property
+    def reading(self) -> Reading:
+        """How its rasters are read; the `Acquisition.reading` of its products is the same."""
+        ...
+
+    def tiles(self, area: Area | None = None) -> Sequence[str]:
+        """MGRS names of the tiles that have any product, sorted; tiles away from `area` may be left out."""
         ...
 
     def acquisitions(
-        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None, area: Area | None = None
     ) -> Sequence[Acquisition]:
-        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id."""
+        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
+
+        Products that do not meet `area` may be left out.
+        """
         ...
 
     def skipped(self) -> Sequence[Skipped]:

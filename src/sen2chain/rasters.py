@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import threading
 from collections import Counter
@@ -18,12 +19,15 @@ from rasterio.windows import Window
 from sen2chain.errors import GridMismatchError, UnreadableError
 from sen2chain.files import open_regular
 from sen2chain.grid import Grid
+from sen2chain.products import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     import numpy.typing as npt
+
+    from sen2chain.products import Reading
 
 GDAL_OPTIONS: dict[str, str | int | bool] = {
     # Neither list the folder nor read side files: all we need of them, the no-data value of legacy indices, is a
@@ -59,6 +63,8 @@ class Counts:
     """(location, block row, block column) -> how often that block was read."""
 
 
+_file_systems: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("file_systems", default=("/vsizip/",))
+"""GDAL's virtual file systems that locations may begin with."""
 _lock = threading.Lock()
 _listeners: list[Counts] = []
 
@@ -77,16 +83,25 @@ def counting() -> Iterator[Counts]:
 
 
 @contextlib.contextmanager
-def environment() -> Iterator[None]:
-    """GDAL's options for reading; they hold for the thread that enters the context.
+def environment(reading: Reading = LOCAL) -> Iterator[None]:
+    """GDAL's options for reading, and what locations may begin with; both hold for the thread that enters the context.
 
     In the main thread, though, rasterio sets options for the whole process, and loses some of the caller's when they
     end: enter it in a thread of our own, see `sen2chain.parallel.apart`.
+
+    Parameters
+    ----------
+    reading
+        What the source of the rasters asks for; options of `GDAL_OPTIONS` cannot be changed.
     """
     # GDAL's remarks quote what files say, and rasterio's handler, which logs them, fails where it is not UTF-8; Python
     # then prints "Exception ignored" and a traceback. What makes a file unusable is raised without that handler, too.
-    with rasterio.Env(**GDAL_OPTIONS), catch_errors():
-        yield
+    token = _file_systems.set(("/vsizip/", *reading.file_systems))
+    try:
+        with rasterio.Env(**{**reading.options, **GDAL_OPTIONS}), catch_errors():
+            yield
+    finally:
+        _file_systems.reset(token)
 
 
 @functools.lru_cache(maxsize=64)
@@ -266,8 +281,8 @@ def _open(location: str) -> rasterio.DatasetReader:
 
 
 def _drivers(location: str) -> tuple[str, ...]:
-    """Return the driver of a file by its first bytes, whatever it is called; in a zip file, those to try."""
-    if location.startswith("/vsizip/"):
+    """Return the driver of a file by its first bytes, whatever it is called; beside files on disk, those to try."""
+    if location.startswith(_file_systems.get()):
         return (_TIFF, _JPEG_2000) if location.endswith(".tif") else (_JPEG_2000, _TIFF)
     try:
         with open_regular(location) as file:

@@ -12,22 +12,22 @@ from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.tree import Tree
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.files import is_folder
+from sen2chain.products import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sen2chain.products import Source
-
-__all__ = ["MemorySource", "SafeFolder", "Tree", "file_of", "open_library"]
+__all__ = ["MemorySource", "SafeFolder", "Tree", "file_of", "open_library", "reads_at_once"]
 
 
-def open_library(library: str | Path | None = None, safe: str | Path | None = None) -> Source:
+def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:
     """Open the archive that a run reads from.
 
     Parameters
     ----------
     library
-        A Sen2Chain tree, in any form `sen2chain.settings.paths` understands. By default the user's home.
+        A Sen2Chain tree, in any form `sen2chain.settings.paths` understands, or a source, which is returned as it is.
+        By default the tree in the user's home.
     safe
         A folder of SAFE products (or one product), instead of a tree.
 
@@ -42,6 +42,8 @@ def open_library(library: str | Path | None = None, safe: str | Path | None = No
         if library is not None:
             raise RequestError("Both a library and a folder of SAFE products were given; pass one of them.")
         return SafeFolder(safe, Covers(settings.cache_dir() / "covers"))
+    if isinstance(library, Source):
+        return library
     paths = settings.paths(library)
     folders = (paths.l2a, paths.indices, paths.cloudmasks)
     if not any(map(is_folder, folders)):
@@ -50,3 +52,14 @@ def open_library(library: str | Path | None = None, safe: str | Path | None = No
             f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",
         )
     return Tree(paths, Covers(settings.cache_dir() / "covers"))
+
+
+def reads_at_once(library: str | Path | Source | None) -> int | None:
+    """Return how many products a source wants read at once; None where it does not say.
+
+    Parameters
+    ----------
+    library
+        As for `open_library`.
+    """
+    return library.reading.at_once if isinstance(library, Source) else None

@@ -1,14 +1,25 @@
-"""A source that lists what it was given: for tests, and the smallest example of the Protocol."""
+"""A source of acquisitions that are held in memory: for tests, and for callers with a list of their own."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+
+from sen2chain.products import LOCAL
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Sequence
 
-    from sen2chain.products import Acquisition, Skipped, Source
+    from sen2chain.products import Acquisition, Area, Footprint, Reading, Skipped, Source
+
+    Box = tuple[float, float, float, float]
+
+_METRES_OF_A_DEGREE = 110_000.0  # of latitude, rounded down, so that margins are rather too wide
 
 
 class MemorySource:
@@ -17,33 +28,49 @@ class MemorySource:
     Parameters
     ----------
     acquisitions
-        What the source has, in any order.
+        What the source has, in any order. With `sen2chain.products.KnownDetails` no file besides rasters is read.
     skipped
         What it says it could not use.
+    reading
+        How the rasters are read; with other file systems of GDAL they need not lie on disk.
     """
 
-    def __init__(self, acquisitions: Iterable[Acquisition], skipped: Iterable[Skipped] = ()) -> None:
-        self._acquisitions = tuple(sorted(acquisitions, key=lambda acquisition: acquisition.id))
+    def __init__(
+        self, acquisitions: Iterable[Acquisition], skipped: Iterable[Skipped] = (), reading: Reading = LOCAL
+    ) -> None:
+        self._reading = reading
+        ordered = sorted(acquisitions, key=lambda acquisition: acquisition.id)
+        self._acquisitions = tuple(replace(acquisition, reading=reading) for acquisition in ordered)
         self._skipped = tuple(skipped)
+
+    @property
+    def reading(self) -> Reading:
+        """How the rasters are read."""
+        return self._reading
 
     def describe(self) -> str:
         """Say how many products there are."""
         return f"{len(self._acquisitions)} products in memory"
 
-    def tiles(self) -> Sequence[str]:
+    def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are known anyway
         """MGRS names of the tiles that have any product, sorted."""
         return sorted({acquisition.id.tile for acquisition in self._acquisitions})
 
     def acquisitions(
-        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None, area: Area | None = None
     ) -> Sequence[Acquisition]:
-        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id."""
+        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
+
+        Products whose footprint is known and does not meet `area` are left out.
+        """
+        box = None if area is None else _in_degrees(area)
         return [
             acquisition
             for acquisition in self._acquisitions
             if acquisition.id.tile == tile
             and (first is None or first <= acquisition.id.sensing.date())
             and (last is None or acquisition.id.sensing.date() <= last)
+            and _meets(acquisition.details.footprint(), box)
         ]
 
     def skipped(self) -> Sequence[Skipped]:
@@ -52,6 +79,30 @@ class MemorySource:
 
     def save(self) -> None:
         """Do nothing: there is nothing to keep."""
+
+
+def _in_degrees(area: Area) -> Box | None:
+    """Return the box of longitude and latitude around an area; None where it crosses 180 degrees or has none."""
+    to_degrees = pyproj.Transformer.from_crs(area.crs, "EPSG:4326", always_xy=True)
+    left, bottom, right, top = to_degrees.transform_bounds(*area.bounds)
+    if not np.isfinite([left, bottom, right, top]).all() or left > right:
+        return None
+    up = area.margin / _METRES_OF_A_DEGREE
+    aside = up / max(math.cos(math.radians(min(max(abs(bottom), abs(top)) + up, 89.0))), 1e-3)
+    return left - aside, bottom - up, right + aside, top + up
+
+
+def _meets(footprint: Footprint | None, box: Box | None) -> bool:
+    """Tell whether a footprint may meet a box; yes where one of them is not known or crosses 180 degrees."""
+    if footprint is None or box is None:
+        return True
+    longitude, latitude = np.array(footprint).T
+    left, bottom, right, top = box
+    if np.ptp(longitude) > 180:
+        return True
+    return bool(
+        longitude.min() <= right and longitude.max() >= left and latitude.min() <= top and latitude.max() >= bottom
+    )
 
 
 if TYPE_CHECKING:

@@ -16,12 +16,15 @@ from sen2chain.sensor import SENTINEL2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sen2chain.products import Footprint
+
 _BANDS = tuple(band.name for band in SENTINEL2.bands)
 """By the metadata's ``band_id``."""
 # An offset may be lacking for the others: surface reflectance has no cirrus band, and 60 m bands are not read.
 _SERVED = frozenset(band.name for band in SENTINEL2.served)
 
 _ONCE = ("BOA_QUANTIFICATION_VALUE", "PROCESSING_BASELINE", "PRODUCT_URI", "Cloud_Coverage_Assessment")
+_FOOTPRINT, _LONGEST_FOOTPRINT = "EXT_POS_LIST", 100_000  # characters
 _FORMER = {"L2A_BOA_QUANTIFICATION_VALUE": "BOA_QUANTIFICATION_VALUE", "PRODUCT_URI_2A": "PRODUCT_URI"}
 """Names of elements in the first baselines."""
 _LEAST_QUANTIFICATION, _LARGEST_QUANTIFICATION, _LARGEST_OFFSET = 1.0, 1e6, 1e4
@@ -40,6 +43,8 @@ class ProductMetadata:
     """Band name -> ``BOA_ADD_OFFSET`` in DN; 0.0 for every band of a product from before baseline 04.00."""
     cloud_cover: float | None
     """``Cloud_Coverage_Assessment`` in percent; None where the product does not say."""
+    footprint: Footprint | None = None
+    """``Product_Footprint``; None where the product does not say."""
 
     @property
     def radiometry(self) -> Radiometry:
@@ -79,7 +84,23 @@ def read_metadata(location: str, product: ProductId | None = None) -> ProductMet
         offsets = _no_offsets(values, said or product, location)
     elif missing := sorted(_SERVED - offsets.keys()):
         raise UnreadableError(f"The metadata {location} has no BOA_ADD_OFFSET for {', '.join(missing)}.")
-    return ProductMetadata(quantification, offsets, _number(values.get("Cloud_Coverage_Assessment")))
+    return ProductMetadata(
+        quantification,
+        offsets,
+        _number(values.get("Cloud_Coverage_Assessment")),
+        _footprint(values.get(_FOOTPRINT)),
+    )
+
+
+def _footprint(text: str | None) -> Footprint | None:
+    """Read ``lat lon lat lon ...``; None where it is not a closed outline."""
+    if text is None or len(text) > _LONGEST_FOOTPRINT:
+        return None
+    numbers = [_number(part) for part in text.split()]
+    degrees = [number for number in numbers if number is not None]
+    corners = tuple(zip(degrees[1::2], degrees[::2], strict=False))
+    whole = len(degrees) == len(numbers) and len(degrees) % 2 == 0 and len(corners) > 3 and corners[0] == corners[-1]
+    return corners if whole else None
 
 
 def _no_offsets(values: Mapping[str, str], product: ProductId | None, location: str) -> dict[str, float]:
@@ -161,6 +182,8 @@ def _collect(root: ET.Element, location: str) -> tuple[dict[str, str], dict[str,
         tag = _FORMER.get(tag, tag)
         if tag in _ONCE and not _same(values.setdefault(tag, text), text):
             raise UnreadableError(f"The metadata {location} has two values of {tag}, {values[tag]!r} and {text!r}.")
+        if tag == _FOOTPRINT:  # a footprint in several parts is not one outline
+            values[tag] = "" if tag in values else text
         if tag != "BOA_ADD_OFFSET":
             continue
         band, offset = element.get("band_id", ""), _number(text)

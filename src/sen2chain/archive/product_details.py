@@ -13,7 +13,7 @@ from sen2chain.errors import UnreadableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sen2chain.products import Details, ProductId, Radiometry
+    from sen2chain.products import Details, Footprint, ProductId, Radiometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,13 @@ class ProductDetails:
     def cloud_cover(self) -> float | None:
         """Return the cloud cover in percent; None where the metadata do not say it or cannot be read."""
         return self.covers.of(self.metadata, self.product)
+
+    def footprint(self) -> Footprint | None:
+        """Read the outline of the data from the metadata; None where they do not say it or cannot be read."""
+        try:
+            return read_metadata(self.metadata, self.product).footprint if self.metadata else None
+        except UnreadableError:
+            return None
 
     def verifier(self) -> Callable[[str], None] | None:
         """Return the comparison with the manifest, which is read when the first file is compared."""

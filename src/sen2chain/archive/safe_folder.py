@@ -10,12 +10,14 @@ from sen2chain.archive.safe import is_zip_name, scan_best
 from sen2chain.archive.search import find_products, in_order, is_zip, sensed_within
 from sen2chain.errors import LibraryError
 from sen2chain.files import absolute, is_file, is_folder
-from sen2chain.products import Acquisition, ProductId, Skipped
+from sen2chain.products import LOCAL, Acquisition, ProductId, Skipped
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Sequence
     from pathlib import Path
+
+    from sen2chain.products import Area, Reading
 
 
 class SafeFolder:
@@ -50,12 +52,21 @@ class SafeFolder:
         """Say where the products are."""
         return f"SAFE products in {self._path}"
 
-    def tiles(self) -> Sequence[str]:
+    @property
+    def reading(self) -> Reading:
+        """How its rasters are read: as files on disk."""
+        return LOCAL
+
+    def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are listed anyway
         """MGRS names of the tiles that have any product, sorted."""
         return sorted({product.tile for product in self._products()})
 
     def acquisitions(
-        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+        self,
+        tile: str,
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        area: Area | None = None,  # noqa: ARG002  # the footprint of a product is not known before it is opened
     ) -> Sequence[Acquisition]:
         """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
 

@@ -16,7 +16,7 @@ from sen2chain.archive.safe import listing, scan_best
 from sen2chain.archive.search import find_products, identify, in_order, sensed_within
 from sen2chain.errors import LibraryError
 from sen2chain.files import is_folder
-from sen2chain.products import Acquisition, KnownDetails, ProductId, Skipped
+from sen2chain.products import LOCAL, Acquisition, KnownDetails, ProductId, Skipped
 from sen2chain.reasons import Reason
 from sen2chain.sensor import ESA_NAMING, MGRS_TILES, SAFE
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sen2chain.products import Details
+    from sen2chain.products import Area, Details, Reading
     from sen2chain.settings import Paths
 
 _TILE = re.compile(MGRS_TILES.pattern)
@@ -71,7 +71,12 @@ class Tree:
         """Say where the archive is."""
         return f"Sen2Chain library {self._paths.home}"
 
-    def tiles(self) -> Sequence[str]:
+    @property
+    def reading(self) -> Reading:
+        """How its rasters are read: as files on disk."""
+        return LOCAL
+
+    def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are listed anyway
         """MGRS names of the tiles that have any product, sorted.
 
         Raises
@@ -84,7 +89,11 @@ class Tree:
         return sorted({tile for root, tile in places if self._has_product(root, tile)} | self._outside_tiles().keys())
 
     def acquisitions(
-        self, tile: str, first: dt.date | None = None, last: dt.date | None = None
+        self,
+        tile: str,
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        area: Area | None = None,  # noqa: ARG002  # the footprint of a product is not known before it is opened
     ) -> Sequence[Acquisition]:
         """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
 

@@ -46,7 +46,9 @@ _FIRST = 4
 _PATIENCE = 16
 
 
-def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | None = None) -> Executor:
+def resolve_executor(
+    executor: Any = None, multiproc: int = 0, scheduler: str | None = None, *, at_once: int | None = None
+) -> Executor:
     """Choose who runs tasks.
 
     Parameters
@@ -58,13 +60,17 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
         Number of threads, or of worker processes that Dask starts on this machine; 0 uses all processors.
     scheduler
         Address of a Dask scheduler.
+    at_once
+        Number of threads that suits the source where `multiproc` is 0; None for all processors.
 
     Raises
     ------
     RequestError
         If the choice is unknown or contradicts itself.
     """
-    count = workers(whole_number("multiproc", multiproc, 0, MOST_WORKERS, "0 for all processors, or numbers"))
+    asked = whole_number("multiproc", multiproc, 0, MOST_WORKERS, "0 for all processors, or numbers")
+    count = workers(asked)
+    threads = asked or at_once or count
     if scheduler is not None and not isinstance(scheduler, str):
         raise RequestError(f"scheduler is {shown(scheduler)}; pass an address, as tcp://10.0.0.1:8786.")
     if executor is None:
@@ -77,10 +83,10 @@ def resolve_executor(executor: Any = None, multiproc: int = 0, scheduler: str | 
         raise RequestError(
             f"A scheduler is given ({scheduler}), but executor is {quoted(executor)}; only dask takes one."
         )
-    if executor == "serial" or (executor == "threads" and count == 1):
+    if executor == "serial" or (executor == "threads" and threads == 1):
         return Serial()
     if executor == "threads":
-        return Threads(count)
+        return Threads(threads)
     from sen2chain.extract.cluster import Cluster  # noqa: PLC0415  # needed for a cluster only
 
     if executor == "dask":
@@ -219,7 +225,7 @@ def _one_grid_per_tile(
 
 
 def _grid(task: Task) -> Grid | None:
-    with environment(), ExitStack() as stack:
+    with environment(task.reading), ExitStack() as stack:
         return finest_grid(OpenRasters(stack), LayerSources.of_outputs(task.outputs, task.product.sensor))
 
 

@@ -59,7 +59,7 @@ def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
 
     An error of a raster becomes the reason of the outputs that need it; the other outputs are complete.
     """
-    with environment(), ExitStack() as stack:
+    with environment(task.reading), ExitStack() as stack:
         rasters = OpenRasters(stack, task.details.verifier() if task.verify else None)
         return _Extraction(task, coverages, rules, rasters).run()
 

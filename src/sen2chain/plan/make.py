@@ -14,13 +14,14 @@ from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.parallel import apart
 from sen2chain.plan.sources import Task, plan_task
+from sen2chain.products import Area
 from sen2chain.rasters import Raster, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sen2chain.plan.request import Request
-    from sen2chain.products import Acquisition, Source
+    from sen2chain.products import Acquisition, Reading, Source
     from sen2chain.vectors import Layer
 
 
@@ -50,10 +51,11 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
     layer
         The layer, to know which tiles to look at.
     """
-    tiles, far = _tiles_of(source, layer, request.buffer)
+    area = area_of(layer, request.buffer)
+    tiles, far = _tiles_of(source, layer, area, request.buffer)
     tasks, outside_cover = [], 0
     for tile in tiles:
-        for acquisition in source.acquisitions(tile, request.first, request.last):
+        for acquisition in source.acquisitions(tile, request.first, request.last, area):
             if not _within_cover(acquisition, request):
                 outside_cover += 1
                 continue
@@ -71,12 +73,31 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
     return ExtractionPlan(tuple(tasks), tiles, far, outside_cover)
 
 
-def _tiles_of(source: Source, layer: Layer, buffer: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def area_of(layer: Layer, buffer: float | None = None) -> Area | None:
+    """Return the rectangle around all features of a layer; None where none of them has a place.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    buffer
+        Metres by which its features grow or shrink.
+    """
+    placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
+    if not len(placed):
+        return None
+    (left, bottom), (right, top) = placed[:, :2].min(axis=0).tolist(), placed[:, 2:].max(axis=0).tolist()
+    return Area((left, bottom, right, top), layer.crs, max(buffer or 0.0, 0.0))
+
+
+def _tiles_of(
+    source: Source, layer: Layer, area: Area | None, buffer: float | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tiles whose nominal square is near a feature, and the others.
 
     The square is only a hint: where it leaves no tile at all, the rasters themselves are asked where they lie.
     """
-    tiles = tuple(source.tiles())
+    tiles = tuple(source.tiles(area))
 
     def is_near(grid: Grid) -> bool:
         return bool(near(layer.bounds, layer.crs, grid, buffer).any())
@@ -84,7 +105,9 @@ def _tiles_of(source: Source, layer: Layer, buffer: float | None) -> tuple[tuple
     close = [tile for tile in tiles if (grid := _nominal(tile)) is None or is_near(grid)]
     if not close and not np.isnan(layer.bounds).all():
         close = [
-            tile for tile in tiles if (grid := _real_grid(source.acquisitions(tile))) is not None and is_near(grid)
+            tile
+            for tile in tiles
+            if (grid := _real_grid(source.acquisitions(tile, area=area))) is not None and is_near(grid)
         ]
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
 
@@ -143,14 +166,14 @@ def _real_grid(acquisitions: Iterable[Acquisition]) -> Grid | None:
         locations = [*acquisition.bands.values(), *(p for ps in acquisition.indices.values() for p in ps)]
         for location in (*locations, *acquisition.masks.values(), *acquisition.masked.values()):
             try:
-                return apart(partial(_grid, location))
+                return apart(partial(_grid, location, acquisition.reading))
             except RasterError:
                 continue
     return None
 
 
-def _grid(location: str) -> Grid:
-    with environment(), Raster(location) as raster:
+def _grid(location: str, reading: Reading) -> Grid:
+    with environment(reading), Raster(location) as raster:
         return raster.grid
 
 

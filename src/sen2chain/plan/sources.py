@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RequestError
 from sen2chain.indices import INDICES
 from sen2chain.masks import NO_MASK, SHORT, Mask
+from sen2chain.products import LOCAL
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sen2chain.indices import Index
-    from sen2chain.products import Acquisition, Details, ProductId
+    from sen2chain.products import Acquisition, Details, ProductId, Reading
 
 Preference = Literal["stored", "masked"]
 
@@ -94,6 +95,8 @@ class Task:
     """Location of the scene classification, where its class shares are asked for."""
     verify: bool = False
     """Whether the product's files are compared with its checksums."""
+    reading: Reading = LOCAL
+    """How the rasters are read."""
 
     @property
     def cannot_be_verified(self) -> bool:
@@ -119,6 +122,7 @@ def plan_task(
         acquisition.bands.get("CLDPRB"),
         acquisition.bands.get("SCL") if needs_scl else None,
         verify,
+        acquisition.reading,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
+from sen2chain.archive import reads_at_once
 from sen2chain.errors import choice
 from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute
 from sen2chain.plan import Request, parse_date
+from sen2chain.products import Source
 from sen2chain.progress import say
 from sen2chain.provenance import check_results, provenance
 from sen2chain.store import State
@@ -65,7 +67,8 @@ class TimeSeriesCompil:
         As for `TimeSeries`. Other `buffer`, `pixels`, `stats` and `min_valid` have a folder of their own, whose name
         says so.
     extraction
-        Folder of all layers' folders; by default that of the library, or of the user's home.
+        Folder of all layers' folders; by default that of the library, or of the user's home (also for a source that is
+        an object).
     raw_format
         Of new files of rows: ``parquet``, or ``csv`` for the documented one. Both are read.
     wait
@@ -108,7 +111,7 @@ class TimeSeriesCompil:
         thin_cir: bool = True,  # noqa: FBT001, FBT002
         *,
         masks: Iterable[str | Mask] | str | Mask | None = None,
-        library: str | Path | None = None,
+        library: str | Path | Source | None = None,
         safe: str | Path | None = None,
         extraction: str | Path | None = None,
         layer: str | None = None,
@@ -150,7 +153,7 @@ class TimeSeriesCompil:
         self._all_indices = indices is None
         self._engine = prepare(
             self.request,
-            resolve_executor(executor, multiproc, scheduler),
+            resolve_executor(executor, multiproc, scheduler, at_once=reads_at_once(library)),
             vectors_file,
             layer=layer,
             name=name,
@@ -163,7 +166,7 @@ class TimeSeriesCompil:
         )
         self._raw_format, self._quiet = raw_format, self._engine.quiet
         if extraction is None or (isinstance(extraction, str) and not extraction):
-            extraction = settings.paths(library).extraction
+            extraction = settings.paths(None if isinstance(library, Source) else library).extraction
         root = absolute(extraction)
         self._place = LayerFolder(root, self._engine, wait)
         self._ledger: Report | None = None

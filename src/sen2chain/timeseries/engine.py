@@ -53,8 +53,8 @@ class Engine:
     """The polygons."""
     executor: Executor
     """Who does the work."""
-    library: str | Path | None = None
-    """A Sen2Chain library, None for that of the user's home."""
+    library: str | Path | Source | None = None
+    """A Sen2Chain library or a source, None for the library of the user's home."""
     safe: str | Path | None = None
     """A folder of SAFE products instead."""
     quiet: bool = False
@@ -238,7 +238,7 @@ def prepare(
     field_names: str | Sequence[str] | None,
     encoding: str | None,
     crs: Any,
-    library: str | Path | None,
+    library: str | Path | Source | None,
     safe: str | Path | None,
     quiet: bool,
 ) -> Engine:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import export
+from sen2chain.archive import reads_at_once
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
 from sen2chain.extract import resolve_executor
@@ -73,7 +74,8 @@ class TimeSeries:
     field_names
         An attribute of the layer that names features in plots.
     multiproc
-        Number of threads, or of worker processes with ``executor="dask"``: 0 uses all processors. Results do not depend
+        Number of threads, or of worker processes with ``executor="dask"``: 0 uses all processors (or as many threads as
+        suit the source). Results do not depend
         on it.
     getstat
         False only prepares; the run then has to be asked for by `run`.
@@ -85,7 +87,8 @@ class TimeSeries:
         Several cloud masks in one run, by full or short name, in any case; the keywords above complete CM003 and CM004.
         Results then have a ``mask`` column. ``none`` masks nothing.
     library
-        Folder of a Sen2Chain library; by default ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``.
+        Folder of a Sen2Chain library; by default ``$SEN2CHAIN_HOMEPATH/sen2chain_data`` or ``~/sen2chain_data``. Or an
+        object with the methods of `sen2chain.products.Source`, as `sen2chain.archive.MemorySource`.
     safe
         A folder of SAFE products, also zipped, instead of a library.
     layer
@@ -159,7 +162,7 @@ class TimeSeries:
         reproject: bool = True,  # noqa: ARG002, FBT001, FBT002
         *,
         masks: Iterable[str | Mask] | str | Mask | None = None,
-        library: str | Path | None = None,
+        library: str | Path | Source | None = None,
         safe: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
@@ -200,7 +203,7 @@ class TimeSeries:
         self.field_names = field_names
         self._engine = prepare(
             self.request,
-            resolve_executor(executor, multiproc, scheduler),
+            resolve_executor(executor, multiproc, scheduler, at_once=reads_at_once(library)),
             vectors_file,
             layer=layer,
             name=name,
