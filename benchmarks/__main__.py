@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import distributed
 
-from benchmarks import archive, contenders, start
+from benchmarks import archive, contenders, large_layer, start
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
@@ -196,7 +196,12 @@ def setup(report: Report, options: argparse.Namespace) -> None:
     start.measure(report, options.folder, options.tile)
 
 
-PARTS = {"peers": peers, "jp2": jpeg2000, "ways": ways, "setup": setup}
+def layers(report: Report, options: argparse.Namespace) -> None:
+    """Measure what features elsewhere cost, fewer of them where the tile is small."""
+    large_layer.measure(report, large_layer.LARGE * options.tile // FULL)
+
+
+PARTS = {"peers": peers, "jp2": jpeg2000, "ways": ways, "setup": setup, "layers": layers}
 
 if __name__ == "__main__":
     main()
