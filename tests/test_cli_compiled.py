@@ -321,7 +321,7 @@ def test_compile_needs_no_archive(compilation: list[str], tmp_path: Path, monkey
 def test_many_files_are_listed_only_when_asked_for(
     compilation: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen2chain.cli.compiled._MANY", 4)
+    monkeypatch.setattr("sen2chain.cli.compile._MANY", 4)
     brief = run(*compilation, "--daily", "--week", "iso", "--weekly")
     assert lines(brief)[1:] == [str(folder_in(tmp_path) / "compiled_data")]
     shutil.rmtree(folder_in(tmp_path) / "compiled_data")

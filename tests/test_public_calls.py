@@ -21,7 +21,7 @@ from sen2chain.errors import OutputError, RequestError, Sen2ChainError
 from sen2chain.extract import resolve_executor
 from sen2chain.plan import Request
 from sen2chain.smoothing import Smoother, smooth_original
-from sen2chain.timeseries.asked import CompileRequest
+from sen2chain.timeseries.compilation import CompileRequest
 from sen2chain.timeseries.smoothed_files import SmoothRequest
 from sen2chain.zonal import Statistics
 

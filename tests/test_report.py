@@ -23,16 +23,16 @@ def batch(rows: int, reasons: dict[Reason, int], error: str = "", mask: str = "C
 
 
 def test_a_line_says_all_of_one_output() -> None:
-    ledger = Report()
-    ledger.add(batch(7, {Reason.CLOUD: 2, Reason.SUPERSEDED: 1}, "a remark"))
-    (line,) = ledger.frame().to_dict("records")
+    report = Report()
+    report.add(batch(7, {Reason.CLOUD: 2, Reason.SUPERSEDED: 1}, "a remark"))
+    (line,) = report.frame().to_dict("records")
     assert list(line) == list(COLUMNS)
     assert [line[name] for name in HEAD] == [
         "NDVI", "CM001", "31TGJ", str(PRODUCT), PRODUCT.sensing, "bands", "computed from SCL", 7,
     ]  # fmt: skip
     assert {name: line[name] for name in COLUMNS[8:-1] if line[name]} == {"cloud": 2, "superseded": 1}
     assert line["error"] == "a remark"
-    assert ledger.rows == 7  # the empty row does not count
+    assert report.rows == 7  # the empty row does not count
 
 
 def test_columns_are_the_reasons_in_their_order() -> None:
@@ -44,11 +44,11 @@ def test_columns_are_the_reasons_in_their_order() -> None:
 
 
 def test_totals_add_up_over_lines() -> None:
-    ledger = Report()
-    ledger.add(batch(1, {Reason.CLOUD: 2}))
-    ledger.add(batch(2, {Reason.CLOUD: 3, Reason.NO_DATA: 1}))
-    assert dict(ledger.totals()) == {Reason.CLOUD: 5, Reason.NO_DATA: 1}
-    assert ledger.rows == 3
+    report = Report()
+    report.add(batch(1, {Reason.CLOUD: 2}))
+    report.add(batch(2, {Reason.CLOUD: 3, Reason.NO_DATA: 1}))
+    assert dict(report.totals()) == {Reason.CLOUD: 5, Reason.NO_DATA: 1}
+    assert report.rows == 3
 
 
 @pytest.mark.parametrize(
@@ -66,39 +66,39 @@ def test_damaged_is_what_the_archive_has_and_nobody_can_use(
     error: str,
     damaged: bool,  # noqa: FBT001  # a column of the table
 ) -> None:
-    ledger = Report()
-    ledger.add(batch(0, reasons, error))
-    assert ledger.has_damage is damaged
+    report = Report()
+    report.add(batch(0, reasons, error))
+    assert report.has_damage is damaged
 
 
 def test_things_without_a_product_have_a_line_of_their_own() -> None:
-    ledger = Report()
-    ledger.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")], 12)
-    ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 12})
-    frame = ledger.frame()
+    report = Report()
+    report.add_skipped([Skipped("S2A_USER_PRD.SAFE", "31TGJ", Reason.UNSUPPORTED_NAME, "No name.")], 12)
+    report.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 12})
+    frame = report.frame()
     assert frame["acquisition"].tolist() == ["S2A_USER_PRD.SAFE", ""]
     assert frame["tile"].tolist() == ["31TGJ", "40KCB"]
     assert frame["error"].tolist() == ["No name.", ""]
     assert frame["outside_tile"].tolist() == [0, 12]
     assert frame["unsupported_name"].tolist() == [12, 0]
-    assert Reason.UNSUPPORTED_NAME not in ledger.totals()
-    assert ledger.rows == 0
+    assert Reason.UNSUPPORTED_NAME not in report.totals()
+    assert report.rows == 0
 
 
 def test_the_main_cause_is_the_most_frequent_one_with_its_cure_or_error() -> None:
-    ledger = Report()
-    assert ledger.main_cause() == ""
-    ledger.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 100})
-    assert Reason.OUTSIDE_TILE.sentence in ledger.main_cause()
-    assert "CRS" in ledger.main_cause()
+    report = Report()
+    assert report.main_cause() == ""
+    report.add_far_tile("NDVI", "CM001", "40KCB", {Reason.OUTSIDE_TILE: 100})
+    assert Reason.OUTSIDE_TILE.sentence in report.main_cause()
+    assert "CRS" in report.main_cause()
     # What lies in another tile says nothing as soon as a feature was found in one.
-    ledger.add(batch(0, {Reason.CLOUD: 3}))
-    assert Reason.CLOUD.sentence in ledger.main_cause()
-    assert "(3 times)" in ledger.main_cause()
-    assert "another cloud mask" in ledger.main_cause()
-    ledger.add(batch(0, {Reason.UNREADABLE: 4}, "x.jp2 cannot be opened."))
-    assert Reason.UNREADABLE.sentence in ledger.main_cause()
-    assert ledger.main_cause().endswith("x.jp2 cannot be opened.")
+    report.add(batch(0, {Reason.CLOUD: 3}))
+    assert Reason.CLOUD.sentence in report.main_cause()
+    assert "(3 times)" in report.main_cause()
+    assert "another cloud mask" in report.main_cause()
+    report.add(batch(0, {Reason.UNREADABLE: 4}, "x.jp2 cannot be opened."))
+    assert Reason.UNREADABLE.sentence in report.main_cause()
+    assert report.main_cause().endswith("x.jp2 cannot be opened.")
 
 
 def test_the_room_is_light() -> None:
@@ -109,57 +109,57 @@ def test_the_room_is_light() -> None:
 
 @pytest.mark.parametrize(("reason", "damage"), [(Reason.UNSUPPORTED_NAME, False), (Reason.UNREADABLE, True)])
 def test_an_odd_name_is_no_damage_but_a_broken_zip_is(reason: Reason, damage: bool) -> None:  # noqa: FBT001
-    ledger = Report()
-    ledger.add_skipped([Skipped("S2A.zip", "31TGJ", reason, "A sentence.")], 12)
-    assert ledger.has_damage is damage
+    report = Report()
+    report.add_skipped([Skipped("S2A.zip", "31TGJ", reason, "A sentence.")], 12)
+    assert report.has_damage is damage
 
 
 CLDPRB = "cldprb is empty: the archive lacks MSK_CLDPRB_20m."
 
 
 def enter(
-    ledger: Report, orbit: int, reasons: dict[Reason, int], error: str, rows: int = 0, mask: str = "CM001"
+    report: Report, orbit: int, reasons: dict[Reason, int], error: str, rows: int = 0, mask: str = "CM001"
 ) -> None:
     product = replace(PRODUCT, orbit=orbit)
-    ledger.enter("NDVI", mask, product, value_source="", mask_source="", rows=rows, reasons=reasons, error=error)
+    report.enter("NDVI", mask, product, value_source="", mask_source="", rows=rows, reasons=reasons, error=error)
 
 
 def test_a_note_is_not_taken_for_a_cause() -> None:
-    ledger = Report()
+    report = Report()
     for orbit in (1, 2):
-        enter(ledger, orbit, {Reason.CLOUD: 4}, CLDPRB)
-    assert ledger.main_cause() == (
+        enter(report, orbit, {Reason.CLOUD: 4}, CLDPRB)
+    assert report.main_cause() == (
         "Most often, the cloud mask removed every valid pixel of the feature (8 times). "
         "Try a longer period or another cloud mask."
     )
-    enter(ledger, 3, {}, CLDPRB, rows=4)
-    assert ledger.why_partly([("NDVI", "CM001")]) == ""
-    assert ledger.why_partly([("NDVI", "CM001"), ("NBR", "CM001")]) == "NBR under CM001 gave no row."
+    enter(report, 3, {}, CLDPRB, rows=4)
+    assert report.why_partly([("NDVI", "CM001")]) == ""
+    assert report.why_partly([("NDVI", "CM001"), ("NBR", "CM001")]) == "NBR under CM001 gave no row."
     for orbit in (4, 5):
-        enter(ledger, orbit, {Reason.UNREADABLE: 4}, f"b{orbit}.jp2 cannot be read.")
-    enter(ledger, 5, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
-    assert ledger.why_partly([("NDVI", "CM001"), ("NDVI", "OCM")]) == (
+        enter(report, orbit, {Reason.UNREADABLE: 4}, f"b{orbit}.jp2 cannot be read.")
+    enter(report, 5, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
+    assert report.why_partly([("NDVI", "CM001"), ("NDVI", "OCM")]) == (
         "2 products could not be used: b4.jp2 cannot be read. NDVI under OCM gave no row. "
         "Most often, the archive has neither the mask nor the rasters to compute it (4 times). No OCM raster is stored."
     )
 
 
 def test_what_counts_as_damage_is_named_also_where_it_is_a_product_of_no_index() -> None:
-    ledger = Report()
-    enter(ledger, 1, {}, "", rows=4)
-    ledger.add_skipped([Skipped("S2A.SAFE", "31TGJ", Reason.UNREADABLE, "its metadata cannot be read")], 4)
-    assert ledger.has_damage
-    assert ledger.why_partly([("NDVI", "CM001")]) == "1 product could not be used: its metadata cannot be read."
+    report = Report()
+    enter(report, 1, {}, "", rows=4)
+    report.add_skipped([Skipped("S2A.SAFE", "31TGJ", Reason.UNREADABLE, "its metadata cannot be read")], 4)
+    assert report.has_damage
+    assert report.why_partly([("NDVI", "CM001")]) == "1 product could not be used: its metadata cannot be read."
 
 
 def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_first() -> None:
-    ledger = Report()
+    report = Report()
     for orbit in range(1, 8):
-        enter(ledger, orbit, {}, CLDPRB, rows=4)
-        enter(ledger, orbit, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
-    enter(ledger, 9, {Reason.UNREADABLE: 4}, "b9.jp2 cannot be read.")
-    enter(ledger, 10, {}, "cldprb is empty: c10.jp2 cannot be read.", rows=4)
-    assert remarks(ledger.frame()) == [
+        enter(report, orbit, {}, CLDPRB, rows=4)
+        enter(report, orbit, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
+    enter(report, 9, {Reason.UNREADABLE: 4}, "b9.jp2 cannot be read.")
+    enter(report, 10, {}, "cldprb is empty: c10.jp2 cannot be read.", rows=4)
+    assert remarks(report.frame()) == [
         f"7 products, as {replace(PRODUCT, orbit=1)}: No OCM raster is stored.",
         f"{replace(PRODUCT, orbit=9)}: b9.jp2 cannot be read.",
         "cldprb is empty for 7 products: the archive lacks MSK_CLDPRB_20m.",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.plan import Request
+    from sen2chain.report import Report
     from sen2chain.vectors import Layer
 
 _VERSIONS = ("sen2chain", "numpy", "rasterio", "shapely", "pyproj", "geopandas", "pyogrio", "numba", "pyarrow")
@@ -41,7 +42,7 @@ def provenance(
     request: Request,
     layer: Layer,
     archive: str,
-    lines: Sequence[Mapping[str, Any]],
+    report: Report,
     *,
     index: str | None = None,
     mask: str | None = None,
@@ -51,28 +52,24 @@ def provenance(
     Parameters
     ----------
     request, layer, archive
-        What was asked for, of which polygons and from where.
-    lines
-        Lines of the report that the rows come from.
+        The request, the polygons, and a sentence on the archive.
+    report
+        The lines about the images that the rows come from.
     index, mask
-        The index and the mask that the result is about; None is all of the request.
+        Names, where the result is of one index and mask; None is all of the request.
     """
-    reasons = {reason.value: sum(line[reason.value] for line in lines) for reason in Reason}
+    left_out = {reason.value: sum(report.counts[reason.value]) for reason in Reason}
+    columns = {**report.texts, **report.counts}
+    names = ("index", "mask", "acquisition", "value_source", "mask_source", "rows", "error")
+    lines = zip(*(columns[name] for name in names), strict=True)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": dict(_versions()),
         **conditions(request, layer, index=index, mask=mask),
         "archive": archive,
-        "rows": sum(line["rows"] for line in lines),
-        "left_out": {name: n for name, n in reasons.items() if n},
-        "products": [
-            {
-                key: line[key]
-                for key in ("index", "mask", "acquisition", "value_source", "mask_source", "rows", "error")
-                if line[key] != ""
-            }
-            for line in lines
-        ],
+        "rows": report.rows,
+        "left_out": {name: n for name, n in left_out.items() if n},
+        "products": [{k: v for k, v in zip(names, line, strict=True) if v != ""} for line in lines],
     }
 
 

@@ -1,16 +1,19 @@
-"""The report that people read: for each image its sources and rows, and why features have none."""
+"""The report that people read: the sources and rows of each image, and the reasons why features have no row."""
 
 from __future__ import annotations
 
+import itertools
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import datetime as dt
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -28,17 +31,28 @@ LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING)
 """Reasons of images that the archive lacks the inputs of."""
 
 
+_TEXTS = ("index", "mask", "tile", "acquisition", "value_source", "mask_source", "error")
+_COUNTS = ("rows", *(reason.value for reason in Reason))
+
+
 @dataclass(slots=True)
 class Report:
-    """What became of everything that was asked for."""
+    """The result of every requested image: one line for each index, mask, tile and acquisition, held as columns."""
 
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    """One for each (index, mask, tile, acquisition); keys are `COLUMNS`."""
     notes: list[str] = field(default_factory=list)
     """Sentences on the layer and the archive as a whole."""
+    texts: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in _TEXTS})
+    """Column -> its texts, (lines,): all of `COLUMNS` but the date and the counts."""
+    dates: list[dt.datetime | None] = field(default_factory=list)
+    """(lines,) sensing time; None in lines without an acquisition of a known name."""
+    counts: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in _COUNTS})
+    """Column -> its counts, (lines,) int64: rows, then features without a row by reason."""
+
+    def __len__(self) -> int:
+        return len(self.dates)
 
     def add(self, batch: Batch) -> None:
-        """Enter what an output gave."""
+        """Add the line of a batch."""
         self.enter(
             batch.index, batch.mask, batch.product,
             value_source=batch.value_source, mask_source=batch.mask_source,
@@ -57,61 +71,94 @@ class Report:
         reasons: Mapping[Reason, int],
         error: str,
     ) -> None:
-        """Enter what is known of an index under a mask of a product."""
-        self._line(
-            index, mask, product.tile, str(product), product.sensing, value_source, mask_source, rows, reasons, error
-        )
+        """Add the line of an index under a mask of a product."""
+        texts = (index, mask, product.tile, str(product), value_source, mask_source, error)
+        self._line(texts, product.sensing, rows, reasons)
 
     def add_skipped(self, skipped: Iterable[Skipped], features: int) -> None:
-        """Enter what the archive holds and nobody can use; it is no product of any index."""
+        """Add a line, without index and mask, for each product of the archive that cannot be used."""
         for item in skipped:
-            self._line("", "", item.tile, item.name, None, "", "", 0, {item.reason: features}, item.detail)
+            self._line(("", "", item.tile, item.name, "", "", item.detail), None, 0, {item.reason: features})
 
     def add_far_tile(self, index: str, mask: str, tile: str, reasons: Mapping[Reason, int]) -> None:
-        """Enter a tile that lies nowhere near the layer, once for all of its products."""
-        self._line(index, mask, tile, "", None, "", "", 0, reasons, "")
+        """Add one line for all products of a tile that does not touch the layer."""
+        self._line((index, mask, tile, "", "", "", ""), None, 0, reasons)
 
-    def _line(self, *values: Any) -> None:
-        *head, reasons, error = values
-        line = dict(zip(HEAD, head, strict=True))
-        line |= {reason.value: reasons.get(reason, 0) for reason in Reason}
-        self.lines.append({**line, "error": error})
+    def _line(self, texts: tuple[str, ...], date: dt.datetime | None, rows: int, reasons: Mapping[Reason, int]) -> None:
+        for name, text in zip(_TEXTS, texts, strict=True):
+            self.texts[name].append(text)
+        self.dates.append(date)
+        self.counts["rows"].append(rows)
+        for reason in Reason:
+            self.counts[reason.value].append(reasons.get(reason, 0))
+
+    def take(self, lines: Sequence[int]) -> Report:
+        """Return a report of some lines, by position, without the notes."""
+        return Report(
+            [],
+            {name: [column[i] for i in lines] for name, column in self.texts.items()},
+            [self.dates[i] for i in lines],
+            {name: array("q", [column[i] for i in lines]) for name, column in self.counts.items()},
+        )
+
+    def about(self, index: str | None, mask: str | None) -> Report:
+        """Return the lines of an index and a mask, None for all, and those of products that cannot be used."""
+        outputs = zip(self.texts["index"], self.texts["mask"], strict=True)
+        return self.take(
+            [
+                i
+                for i, (one, other) in enumerate(outputs)
+                if (index is None or one in {index, ""}) and (mask is None or other in {mask, ""})
+            ]
+        )
 
     @property
     def rows(self) -> int:
         """Rows with values."""
-        return sum(line["rows"] for line in self.lines)
+        return sum(self.counts["rows"])
 
     @property
     def has_damage(self) -> bool:
         """Whether a product could not be used although the archive has it."""
-        return any(line[reason.value] for line in self.lines for reason in BROKEN)
+        return any(any(self.counts[reason.value]) for reason in BROKEN)
+
+    def is_incomplete(self, outputs: Iterable[tuple[str, str]]) -> bool:
+        """Tell whether a product could not be used, or one of these pairs of index and mask has no row at all."""
+        lines = zip(self.texts["index"], self.texts["mask"], self.counts["rows"], strict=True)
+        given = {(index, mask) for index, mask, rows in lines if rows}
+        return self.has_damage or not set(outputs) <= given
 
     def totals(self) -> Counter[Reason]:
         """How often each reason left a feature out of a product."""
         counts: Counter[Reason] = Counter()
-        for line in self.lines:
-            for reason in Reason if line["index"] else ():
-                counts[reason] += line[reason.value]
+        for reason in Reason:
+            counts[reason] = sum(itertools.compress(self.counts[reason.value], self.texts["index"]))
         return +counts
 
     def frame(self) -> pd.DataFrame:
-        """Return the report as a table."""
+        """Return the report as a table of `COLUMNS`."""
         import pandas as pd  # noqa: PLC0415  # half a second, for a table that few runs need
 
-        return pd.DataFrame(self.lines, columns=list(COLUMNS))
+        if not len(self):
+            return pd.DataFrame(columns=list(COLUMNS))
+        columns = {**self.texts, "date": self.dates, **{name: list(column) for name, column in self.counts.items()}}
+        return pd.DataFrame({name: columns[name] for name in COLUMNS})
+
+    def _is_broken(self, line: int) -> bool:
+        return any(self.counts[reason.value][line] for reason in BROKEN)
 
     def skipped_cause(self) -> str:
-        """Say what keeps a product of the archive from being used, where there is such a one; damage comes first."""
-        lines = [line for line in self.lines if not line["index"] and line["error"]]
+        """Return the error of a product that cannot be used, damaged ones first; empty where all can be used."""
+        errors = self.texts["error"]
+        lines = [i for i, index in enumerate(self.texts["index"]) if errors[i] and not index]
         if not lines:
             return ""
-        line = max(lines, key=lambda line: any(line[reason.value] for reason in BROKEN))
+        line = max(lines, key=self._is_broken)
         others = f" The report names {len(lines) - 1} more." if len(lines) > 1 else ""
-        return f"{line['error']}{others}"
+        return f"{errors[line]}{others}"
 
     def main_cause(self) -> str:
-        """Say why nothing at all came out, and how to mend it; the most likely cause comes first."""
+        """Return the most frequent reason why there is no row, and how to mend it; empty where nothing was left out."""
         totals = self.totals()
         located = Counter({r: n for r, n in totals.items() if r not in {Reason.OUTSIDE_TILE, Reason.SUPERSEDED}})
         if not totals:
@@ -120,29 +167,32 @@ class Report:
         reason = max(located, key=lambda r: (located[r], r not in _NATURAL), default=Reason.OUTSIDE_TILE)
         # Of other reasons a line's error is only a note, as that cldprb is empty.
         explained = reason in {*BROKEN, *LACKING}
-        example = next((x["error"] for x in self.lines if explained and x[reason.value] and x["error"]), "")
+        errors = itertools.compress(self.texts["error"], self.counts[reason.value]) if explained else iter(())
+        example = next(filter(None, errors), "")
         sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
         skipped = "" if reason in BROKEN else self.skipped_cause()
         return " ".join(filter(None, (sentence, example or _MENDING.get(reason, ""), skipped)))
 
     def why_partly(self, outputs: Iterable[tuple[str, str]]) -> str:
-        """Say what keeps a run that gave rows from being complete, with an example; empty where nothing does.
+        """Return sentences on products that could not be used and on outputs without rows; empty where all went well.
 
         Parameters
         ----------
         outputs
-            Names of each index and each mask it was asked for.
+            Pairs of names, (index, mask), that were requested.
         """
         parts = []
-        broken = [line for line in self.lines if any(line[reason.value] for reason in BROKEN)]
+        texts = self.texts
+        broken = [i for i in range(len(self)) if self._is_broken(i)]
         if broken:
-            products = len({line["acquisition"] for line in broken})
-            example = next((line["error"] for line in broken if line["error"]), "see the report")
+            products = len({texts["acquisition"][i] for i in broken})
+            example = next((texts["error"][i] for i in broken if texts["error"][i]), "see the report")
             parts.append(f"{counted(products, 'product')} could not be used: {example.rstrip('.')}.")
-        for index, mask in outputs:
-            lines = [line for line in self.lines if (line["index"], line["mask"]) == (index, mask)]
-            if not any(line["rows"] for line in lines):
-                parts.append(f"{index} under {mask} gave no row. {Report(lines).main_cause()}".strip())
+        for output in outputs:
+            named = zip(texts["index"], texts["mask"], strict=True)
+            own = self.take([i for i, other in enumerate(named) if other == output])
+            if not own.rows:
+                parts.append(f"{output[0]} under {output[1]} gave no row. {own.main_cause()}".strip())
         return " ".join(parts[:_PARTS])
 
 
@@ -151,7 +201,7 @@ _PARTS = 3
 
 
 def remarks(report: pd.DataFrame) -> list[str]:
-    """Return what a report says of products, what could not be used first, each sentence once with its products.
+    """Return the errors and remarks of a report, errors first, each sentence once with its product or their number.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing c
 extracted, compiled or sent, 5 another run of the job is going on, 130 interrupted.
 
 `run` is the program: it starts at once and loads the rest where an interruption is already understood. `group` has the
-commands: `extract`, `compiled`, `job` and `demo`. `click_command` turns errors into sentences and exit `codes`,
-`options` has every option that commands share, and `show` prints.
+commands, each in a module of its name: `extract`, `update`, `compile`, `job` and `demo`. `click_command` turns errors
+into sentences and exit `codes`, `options` has every option that commands share, and `show` prints.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ import click
 
 from sen2chain.cli.click_command import fail
 from sen2chain.cli.codes import EXIT_INTERRUPTED, INTERRUPTED
-from sen2chain.cli.compiled import compile_, update
+from sen2chain.cli.compile import compile_
 from sen2chain.cli.demo import demo
 from sen2chain.cli.extract import extract
 from sen2chain.cli.job import job
+from sen2chain.cli.update import update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The documented interface: `TimeSeries` in one go, `TimeSeriesCompil` in a folder that grows; one engine for both."""
 
-from sen2chain.timeseries.asked import Compiled
 from sen2chain.timeseries.compil import TimeSeriesCompil
+from sen2chain.timeseries.compilation import Compiled
 from sen2chain.timeseries.folder_update import Extracted
 from sen2chain.timeseries.series import TimeSeries
 

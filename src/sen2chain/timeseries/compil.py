@@ -9,14 +9,13 @@ from sen2chain.archive import reads_at_once
 from sen2chain.errors import choice
 from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute
-from sen2chain.plan import Request, parse_date
+from sen2chain.plan import Request
 from sen2chain.products import Source
 from sen2chain.progress import say
 from sen2chain.provenance import check_results, provenance
 from sen2chain.store import State
 from sen2chain.store.images import RawFormat
-from sen2chain.timeseries.asked import Compiled, CompileRequest
-from sen2chain.timeseries.compilation import Compilation
+from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
 from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
@@ -169,7 +168,7 @@ class TimeSeriesCompil:
             extraction = settings.paths(None if isinstance(library, Source) else library).extraction
         root = absolute(extraction)
         self._place = LayerFolder(root, self._engine, wait)
-        self._ledger: Report | None = None
+        self._report: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
 
     @property
@@ -228,8 +227,8 @@ class TimeSeriesCompil:
         if self._place.hint:
             result.notes.append(self._place.hint)
         if not plan.tasks:
-            result.notes.append(self._engine.why_nothing(self._engine.ledger()))
-        self._ledger = self._frames = None
+            result.notes.append(self._engine.why_nothing(self._engine.first_report()))
+        self._report = self._frames = None
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
@@ -299,22 +298,10 @@ class TimeSeriesCompil:
         StoreError
             If nothing was extracted, or a file of rows cannot be read.
         """
-        asked = CompileRequest.of(
-            flags={"all_data": alldata, "yearly": yearly, "monthly": monthly, "weekly": weekly, "daily": daily},
-            first=parse_date("datemin", datemin),
-            last=parse_date("datemax", datemax),
-            week=week,
-            formats=formats,
-            aggregate=aggregate,
-            smoothing=smoothing,
-            smooth={
-                "window_length": window_length, "polyorder": polyorder, "covermax": covermax,
-                "season_mean": season_mean, "reset": reset_smoothing,
-            },
-        )  # fmt: skip
+        wanted = CompileRequest.of(locals())
         self._place.check()
         with self._place.held() as (folder, ledger, engine):
-            result = Compilation(engine, folder, ledger, asked, only_known=self._all_indices).run(overwrite=overwrite)
+            result = Compilation(engine, folder, ledger, wanted, only_known=self._all_indices).run(overwrite=overwrite)
             result.remarks += ledger.notes
         for sentence in (*result.notes, *result.remarks, str(result)):
             say(sentence, quiet=self._quiet)
@@ -368,9 +355,9 @@ class TimeSeriesCompil:
         StoreError
             If nothing was extracted.
         """
-        asked = CompileRequest() if kind is None else CompileRequest.of_kind(kind, aggregate, week)
+        wanted = CompileRequest() if kind is None else CompileRequest.of_kind(kind, aggregate, week)
         with self._place.read() as (folder, ledger, engine):
-            return Compilation(engine, folder, ledger, asked).dataset(kind)
+            return Compilation(engine, folder, ledger, wanted).dataset(kind)
 
     @property
     def report(self) -> pd.DataFrame:
@@ -405,16 +392,14 @@ class TimeSeriesCompil:
     @property
     def incomplete(self) -> bool:
         """Whether an image could not be used, or an index gave nothing at all."""
-        report = self._reported()
-        given = {(line["index"], line["mask"]) for line in report.lines if line["rows"]}
-        return report.has_damage or not set(self._engine.outputs) <= given
+        return self._reported().is_incomplete(self._engine.outputs)
 
     def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `TimeSeries.to_csv`."""
         if not overwrite:
             self.check_report(path)
         found = self._reported()
-        note = provenance(self.request, self._engine.layer, self._engine.archive, found.lines)
+        note = provenance(self.request, self._engine.layer, self._engine.archive, found)
         return write_report(found.frame(), path, note, overwrite=overwrite)
 
     def check_report(self, path: str | Path) -> list[str]:
@@ -447,12 +432,12 @@ class TimeSeriesCompil:
         return self._reported().why_partly(self._engine.outputs)
 
     def _reported(self) -> Report:
-        if self._ledger is None:
+        if self._report is None:
             if not self._place.exists:
-                return self._engine.ledger()
+                return self._engine.first_report()
             with self._place.read() as (folder, ledger, engine):
-                self._ledger = folder_report(engine, folder, ledger)
-        return self._ledger
+                self._report = folder_report(engine, folder, ledger)
+        return self._report
 
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)

@@ -1,47 +1,294 @@
-"""From the raw rows in a layer's folder to compiled files: only those that would differ are written."""
+"""The compiled tables of a layer's folder: what is asked for, which files that makes, and writing those that differ.
+
+`CompileRequest` checks the keywords of `compile_data`. `Targets` derives from it and from the files of raw rows which
+compiled files there are to be, and compares them with the ledger. `Compilation` reads the raw rows of an index under a
+mask once and writes every file that would differ from the one on disk. `Compiled` is the result.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from sen2chain import periods
 from sen2chain.atomic import Together, check_folder
-from sen2chain.errors import RequestError, SmoothingError, TooShortError
+from sen2chain.errors import RequestError, SmoothingError, TooShortError, choice, items_of, truth
 from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
+from sen2chain.plan import parse_date
 from sen2chain.progress import activity, progress
 from sen2chain.provenance import PlannedTable, Replaced, check_results, conditions, provenance
 from sen2chain.reasons import Reason
+from sen2chain.report import Report
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
-from sen2chain.store import State, list_images, read_image
-from sen2chain.timeseries.asked import Compiled
+from sen2chain.store import CompiledFile, Entry, State, list_images, read_image
 from sen2chain.timeseries.engine import scaled_definitions
-from sen2chain.timeseries.folder_update import is_lost
-from sen2chain.timeseries.smoothed_files import ORIGINAL, check_kind, stats_path, write_smoothed
-from sen2chain.timeseries.targets import Targets
+from sen2chain.timeseries.folder_update import enter_image, is_lost
+from sen2chain.timeseries.smoothed_files import ORIGINAL, SmoothRequest, check_kind, stats_path, write_smoothed
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
 
     from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
-    from sen2chain.store import Entry, ExtractionFolder, ImageLedger, RawImage
-    from sen2chain.timeseries.asked import CompileRequest
+    from sen2chain.store import ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.engine import Engine
-    from sen2chain.timeseries.targets import Target
+
+FORMATS = ("csv", "parquet")
+"""Formats of compiled files."""
+
+# Raise it when the content of a compiled file changes its meaning.
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """The compiled files that are wanted."""
+
+    kinds: tuple[str, ...] = ()
+    """Some of `sen2chain.periods.KINDS`."""
+    custom: bool = False
+    """Whether a file of a range of dates is wanted."""
+    first: dt.date | None = None
+    """First date of the range, inclusive; None is open."""
+    last: dt.date | None = None
+    """Last date of the range, inclusive; None is open."""
+    week: periods.Week = "sunday"
+    """How weeks are counted."""
+    formats: tuple[str, ...] = ("csv",)
+    """``csv``, ``parquet``."""
+    aggregation: periods.Aggregation | None = None
+    """The aggregates of each period, in files of their own; None for none."""
+    smooth: SmoothRequest | None = None
+    """How the series of all dates, or of the range, are smoothed; None for not at all."""
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Self:
+        """Check the keywords of `TimeSeriesCompil.compile_data`; those that are missing have their defaults.
+
+        Raises
+        ------
+        RequestError
+            If no file is asked for, a value is not allowed, or two keywords do not go together.
+        """
+        first, last = (parse_date(name, keywords.get(name)) for name in ("datemin", "datemax"))
+        flags = {kind: "alldata" if kind == periods.ALL else kind for kind in periods.KINDS}
+        kinds = tuple(kind for kind, name in flags.items() if truth(name, keywords.get(name, False)))
+        custom = first is not None or last is not None
+        if not kinds and not custom:
+            raise RequestError(
+                "Nothing is to be compiled; "
+                "ask for alldata, yearly, monthly, weekly or daily, or pass datemin or datemax."
+            )
+        if first and last and first > last:
+            raise RequestError(f"datemin {first} is after datemax {last}; swap them.")
+        week, formats = keywords.get("week", "sunday"), keywords.get("formats", "csv")
+        choice("week", week, get_args(periods.Week))
+        named = (
+            [formats] if isinstance(formats, str) else items_of("formats", () if formats is None else formats, '"csv"')
+        )
+        for name in named:
+            choice("format", name, FORMATS)
+        chosen = tuple(dict.fromkeys(named))
+        if not chosen:
+            raise RequestError(f"No format is asked for; allowed: {', '.join(FORMATS)}.")
+        method = SmoothRequest.of(keywords)
+        if method is not None and periods.ALL not in kinds and not custom:
+            raise RequestError("Whole series are smoothed; ask for alldata=True, datemin or datemax with smoothing.")
+        aggregate = keywords.get("aggregate")
+        aggregation = None if aggregate is None else periods.Aggregation.of(aggregate)
+        return cls(kinds, custom, first, last, week, chosen, aggregation, method)
+
+    @classmethod
+    def of_kind(cls, kind: str, aggregate: str | Iterable[str] | None, week: periods.Week) -> Self:
+        """Ask for the aggregates of one kind of period.
+
+        Raises
+        ------
+        RequestError
+            If one of them is unknown.
+        """
+        choice("kind", kind, periods.KINDS)
+        if aggregate is None:
+            raise RequestError(f"No aggregate is asked for; allowed: {', '.join(periods.AGGREGATES)}.")
+        flag = "alldata" if kind == periods.ALL else kind
+        return cls.of({flag: True, "week": week, "aggregate": aggregate})
+
+    def is_within(self, day: dt.date) -> bool:
+        """Tell whether a day is in the range."""
+        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+
+
+@dataclass(slots=True)
+class Compiled:
+    """What a compilation did."""
+
+    files: list[Path] = field(default_factory=list)
+    """Files that were written."""
+    unchanged: list[Path] = field(default_factory=list)
+    """Files that are as they would be written."""
+    removed: list[Path] = field(default_factory=list)
+    """Files of periods that have no rows any more."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what was asked for and is not there."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences on what was written."""
+
+    def __str__(self) -> str:
+        text = f"{len(self.files)} file{'s' * (len(self.files) != 1)} written, {len(self.unchanged)} unchanged"
+        return f"{text}, {len(self.removed)} removed." if self.removed else f"{text}."
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One file to be."""
+
+    path: Path
+    """The file."""
+    kind: str
+    """What it compiles: one of `sen2chain.periods.KINDS`, or a range of dates."""
+    key: str
+    """The period; empty where all periods of the kind are in one file."""
+    images: tuple[RawImage, ...]
+    """The files of rows it is made from, by sensing time."""
+    content: Literal["rows", "aggregates", "smoothed"] = "rows"
+    """What is in it."""
+
+    @property
+    def days(self) -> set[dt.date]:
+        """The days of its rows."""
+        return {image.product.sensing.date() for image in self.images}
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The files of one index under one mask."""
+
+    folder: ExtractionFolder
+    """The layer's folder."""
+    request: CompileRequest
+    """The files that are wanted."""
+    cover: tuple[float, float]
+    """Smallest and largest cloud cover of products in percent, as they stand in names."""
+    columns: str
+    """Columns of the rows; with other columns it is another file."""
+    index: str
+    """Name of the index."""
+    mask: str
+    """Name of the mask."""
+
+    def of(self, images: Sequence[RawImage]) -> list[Target]:
+        """Return the files that all these images become, those by sensing time."""
+        request = self.request
+        targets = []
+        for kind in request.kinds:
+            groups: dict[str, list[RawImage]] = {}
+            for image in images:
+                groups.setdefault(periods.key_of(image.product.sensing.date(), kind, request.week), []).append(image)
+            targets += [target for key, group in groups.items() for target in self._files(kind, key, group)]
+            if request.aggregation and images:
+                targets += self._aggregates(kind, "", images)
+        within = [image for image in images if request.is_within(image.product.sensing.date())]
+        if request.custom and within:
+            first, last = within[0].product.sensing.date(), within[-1].product.sensing.date()
+            targets += self._files(periods.CUSTOM, f"{first}_{last}", within)
+            if request.aggregation:
+                targets += self._aggregates(periods.CUSTOM, f"{first}_{last}", within)
+        return targets
+
+    def _files(self, kind: str, key: str, images: Sequence[RawImage]) -> list[Target]:
+        """Return the files of a period, one for each format, and the smoothed one."""
+        request, stem, folder = self.request, self._stem(kind, key), self._folder(kind)
+        targets = [Target(folder / f"{stem}.{end}", kind, key, tuple(images)) for end in request.formats]
+        if request.smooth and kind in {periods.ALL, periods.CUSTOM}:
+            path = folder / f"{stem}{request.smooth.suffix}.csv"
+            targets.append(Target(path, kind, key, tuple(images), "smoothed"))
+        return targets
+
+    def _aggregates(self, kind: str, key: str, images: Sequence[RawImage]) -> list[Target]:
+        """Return the files of aggregates, each with all periods of a kind."""
+        names = self.request.aggregation.names if self.request.aggregation else ()
+        week = "_iso" if kind == "weekly" and self.request.week == "iso" else ""
+        stem, folder = f"{self._stem(kind, key)}{week}_{'-'.join(names)}", self._folder(kind)
+        paths = [folder / f"{stem}.{end}" for end in self.request.formats]
+        return [Target(path, kind, key, tuple(images), "aggregates") for path in paths]
+
+    def _stem(self, kind: str, key: str) -> str:
+        return periods.file_stem(self.folder.stem, self.cover, self.index, kind, key)
+
+    def _folder(self, kind: str) -> Path:
+        return self.folder.compiled(self.index, self.mask, kind)
+
+    def is_fresh(self, target: Target, known: Mapping[str, CompiledFile]) -> bool:
+        """Tell whether a file is there as it was written, from the same rows."""
+        record = known.get(self._name(target.path))
+        if record is None or record.made_from != self._made_from(target):
+            return False
+        if target.content == "smoothed" and self.request.smooth and self.request.smooth.reset_smoothing:
+            return False
+        beside = [target.path.with_suffix(".json")]
+        if target.content == "smoothed":
+            beside.append(stats_path(target.path))
+        if not all(path.exists() for path in beside):
+            return False
+        try:
+            facts = target.path.stat()
+        except OSError:
+            return False
+        return (facts.st_size, facts.st_mtime_ns) == (record.size, record.changed)
+
+    def without_rows(self, targets: Sequence[Target], known: Mapping[str, CompiledFile]) -> list[str]:
+        """Return the files, by their place in the folder, of periods that have no rows any more.
+
+        Their images were extracted again, and gave none. Files of ranges stay, whatever they hold.
+        """
+        # A file of a format that is not asked for this time stays as long as its period has rows.
+        stay = {self._name(target.path.with_suffix("")) for target in targets}
+        families = {
+            self._family(kind, content, end)
+            for kind in self.request.kinds
+            for end in FORMATS
+            # Without any row there is nothing to smooth and to aggregate either.
+            for content in (("rows",) if targets else ("rows", "aggregates", "smoothed"))
+        }
+        return [
+            name for name, record in known.items() if record.family in families and name.rpartition(".")[0] not in stay
+        ]
+
+    def record(self, target: Target) -> CompiledFile:
+        """Return what the ledger keeps of a file that was written."""
+        facts = target.path.stat()
+        family = self._family(target.kind, target.content, target.path.suffix[1:])
+        return CompiledFile(self._name(target.path), family, self._made_from(target), facts.st_size, facts.st_mtime_ns)
+
+    def _family(self, kind: str, content: str, end: str) -> str:
+        week = self.request.week if kind == "weekly" else ""
+        return f"{self.index} {self.mask} {kind} {week} {self.cover} {content} {end}"
+
+    def _made_from(self, target: Target) -> str:
+        """Return the identity of everything a file depends on."""
+        smooth = self.request.smooth.note() if self.request.smooth and target.content == "smoothed" else ""
+        week = self.request.week if target.kind == "weekly" else ""
+        digest = hashlib.sha256(f"{_VERSION} {self.columns} {target.kind} {week} {smooth}".encode())
+        for image in target.images:
+            digest.update(f"{image.path.name} {image.size} {image.changed}\n".encode())
+        return digest.hexdigest()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder.root).as_posix()
 
 
 class Compilation:
@@ -53,10 +300,10 @@ class Compilation:
         The request and the layer.
     folder, ledger
         The layer's folder and its ledger.
-    asked
-        Which files.
+    wanted
+        The files to compile.
     only_known
-        Whether outputs of which nothing was ever extracted are passed over without a word.
+        Whether to skip, without a note, an index under a mask that the ledger has no image of.
     """
 
     def __init__(
@@ -64,12 +311,12 @@ class Compilation:
         engine: Engine,
         folder: ExtractionFolder,
         ledger: ImageLedger,
-        asked: CompileRequest,
+        wanted: CompileRequest,
         *,
         only_known: bool = False,
     ) -> None:
         self._only_known = only_known
-        self._engine, self._folder, self._ledger, self._asked = engine, folder, ledger, asked
+        self._engine, self._folder, self._ledger, self._wanted = engine, folder, ledger, wanted
         self._layout = engine.row_format(with_completeness=True)
         self._errors: list[RequestError] = []
         self._of_other_formulas = 0
@@ -97,8 +344,8 @@ class Compilation:
         if not steps:
             result.notes.append("Nothing has been extracted yet; extract first.")
         for target in (target for step in steps for target in step.stale):
-            if target.content == "smoothed" and self._asked.smooth:
-                check_kind(target.path, self._asked.smooth)
+            if target.content == "smoothed" and self._wanted.smooth:
+                check_kind(target.path, self._wanted.smooth)
         if not overwrite:
             self._check(steps)
         for step in steps:
@@ -131,8 +378,8 @@ class Compilation:
                     f"{len(lost)} images of {index} under {mask} lost their file of rows, as {lost[0].file}; extract "
                     "again, while the archive has their products."
                 )
-            targets = Targets(self._folder, self._asked, cover, columns, index, mask)
-            wanted = targets.of(images)
+            targets = Targets(self._folder, self._wanted, cover, columns, index, mask)
+            files = targets.of(images)
             if self._of_other_formulas:
                 result.notes.append(
                     f"{self._of_other_formulas} images of {index} under {mask} were extracted with another formula and "
@@ -140,11 +387,11 @@ class Compilation:
                 )
             if not images:
                 result.notes.append(self._why_no_rows(index, mask, entries))
-            elif self._asked.custom and not any(target.kind == periods.CUSTOM for target in wanted):
-                asked = f"from {self._asked.first or 'the beginning'} to {self._asked.last or 'today'}"
-                result.notes.append(f"There are no rows of {index} under {mask} {asked}; check datemin and datemax.")
-            step = _Step(targets, gone=targets.without_rows(wanted, known), entries=entries)
-            for target in wanted:
+            elif self._wanted.custom and not any(target.kind == periods.CUSTOM for target in files):
+                dates = f"from {self._wanted.first or 'the beginning'} to {self._wanted.last or 'today'}"
+                result.notes.append(f"There are no rows of {index} under {mask} {dates}; check datemin and datemax.")
+            step = _Step(targets, gone=targets.without_rows(files, known), entries=entries)
+            for target in files:
                 if targets.is_fresh(target, known):
                     step.fresh.append(target.path)
                 else:
@@ -168,12 +415,12 @@ class Compilation:
             gone += [PlannedTable(self._folder.root / name, note) for name in step.gone]
         check_results(gone)
         # A file without a JSON is the original program's; its place says what it is.
-        replaced, smooth = check_results(stale).unknown, self._asked.smooth
+        replaced, smooth = check_results(stale).unknown, self._wanted.smooth
         continued = {
             target.path
             for step in steps
             for target in step.stale
-            if target.content == "smoothed" and smooth and smooth.method == ORIGINAL and not smooth.reset
+            if target.content == "smoothed" and smooth and smooth.method == ORIGINAL and not smooth.reset_smoothing
         }
         self._remarks += Replaced([], [path for path in replaced if path not in continued]).sentences()
 
@@ -244,12 +491,12 @@ class Compilation:
 
     def dataset(self, kind: str | None) -> xr.Dataset:
         """Return all rows as a cube, or one row per feature and period of a kind."""
-        engine, aggregation = self._engine, self._asked.aggregation
+        engine, aggregation = self._engine, self._wanted.aggregation
         found = {key: self.images(*key, self._ledger.entries(*key)) for key in engine.outputs}
         sensings = {image.product.sensing for images in found.values() for image in images}
         check_cube(
             features=len(engine.layer),
-            steps=len({periods.key_of(s.date(), kind, self._asked.week) for s in sensings} if kind else sensings),
+            steps=len({periods.key_of(s.date(), kind, self._wanted.week) for s in sensings} if kind else sensings),
             outputs=len(found),
             columns=len(aggregation.columns if aggregation else self._layout.own.names[2:]),
             instead='compile_data(..., formats="parquet")',
@@ -269,7 +516,7 @@ class Compilation:
             )
         definitions = aggregation.definitions if aggregation else scaled_definitions(engine.request)
         definitions.setdefault("completeness", {"long_name": "share of pixels seen, clouds included", "units": "1"})
-        note = provenance(replace(engine.request, first=None, last=None), engine.layer, engine.archive, [])
+        note = provenance(replace(engine.request, first=None, last=None), engine.layer, engine.archive, Report())
         return to_dataset(
             frames, geometry=engine.layer.geometry, crs=engine.layer.crs, attributes=engine.attributes,
             definitions=definitions, provenance=note, along="date" if kind is None else "period",
@@ -340,20 +587,20 @@ class Compilation:
             files.finish()
 
     def _write_aggregates(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
-        asked = self._asked
-        assert asked.aggregation is not None  # noqa: S101  # there are such targets only where it is
-        schema = asked.aggregation.schema(self._layout.attributes)
+        aggregation = self._wanted.aggregation
+        assert aggregation is not None  # noqa: S101  # there are such targets only where it is
+        schema = aggregation.schema(self._layout.attributes)
         tables = self.aggregates(spool, index, mask, target.kind, target.days, target.key)
         write = write_csv if target.path.suffix == ".csv" else write_parquet
-        write(tables, target.path, {**note, "columns": asked.aggregation.definitions}, schema)
+        write(tables, target.path, {**note, "columns": aggregation.definitions}, schema)
 
     def _write_smoothed(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
-        asked = self._asked.smooth
-        assert asked is not None  # noqa: S101  # there are such targets only where it is
+        smooth = self._wanted.smooth
+        assert smooth is not None  # noqa: S101  # there are such targets only where it is
         attributes = self._layout.attributes
         with activity(f"smoothing {index}", quiet=self._engine.quiet):
             short, features = write_smoothed(
-                spool.tables(index, mask, target.days), target.path, index, asked, attributes, note
+                spool.tables(index, mask, target.days), target.path, index, smooth, attributes, note
             )
         if short:
             self._remarks.append(
@@ -365,23 +612,26 @@ class Compilation:
         self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None, period: str = ""
     ) -> Iterator[pa.Table]:
         """Give one row per feature and period, a piece of the layer at a time."""
-        aggregation, attributes = self._asked.aggregation, self._layout.attributes
+        aggregation, attributes = self._wanted.aggregation, self._layout.attributes
         assert aggregation is not None  # noqa: S101
         for table in spool.tables(index, mask, days):
-            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._asked.week, period), preserve_index=False)
+            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._wanted.week, period), preserve_index=False)
             yield with_attributes(made, attributes).cast(aggregation.schema(attributes))
 
     def _provenance(
         self, index: str, mask: str, target: Target, entries: Mapping[str, Entry], superseded: int
     ) -> dict[str, Any]:
         engine = self._engine
-        lines = [_line(index, mask, image, entries.get(str(image.product))) for image in target.images]
+        report = Report()
+        for image in target.images:
+            entry = entries.get(str(image.product)) or Entry(index, mask, str(image.product), State.DONE)
+            enter_image(report, entry, image.product)
         request = replace(engine.request, first=None, last=None)  # all dates in the folder are compiled
-        note = provenance(request, engine.layer, engine.archive, lines, index=index, mask=mask)
-        asked = self._asked
+        note = provenance(request, engine.layer, engine.archive, report, index=index, mask=mask)
+        wanted = self._wanted
         note["compiled"] = {
-            "kind": target.kind, "period": target.key, "week": asked.week, "images": len(target.images),
-            "superseded_rows_of_this_run": superseded, "datemin": asked.first, "datemax": asked.last,
+            "kind": target.kind, "period": target.key, "week": wanted.week, "images": len(target.images),
+            "superseded_rows_of_this_run": superseded, "datemin": wanted.first, "datemax": wanted.last,
         }  # fmt: skip
         return note
 
@@ -430,13 +680,3 @@ class _Route:
 def _day(image: RawImage) -> int:
     """Return the day of an image, counted from 1970."""
     return image.product.sensing.date().toordinal() - 719163
-
-
-def _line(index: str, mask: str, image: RawImage, entry: Entry | None) -> dict[str, Any]:
-    """Return an image as the provenance lists it."""
-    reasons = {reason.value: entry.reasons.get(reason.value, 0) if entry else 0 for reason in Reason}
-    return {
-        "index": index, "mask": mask, "acquisition": str(image.product),
-        "value_source": entry.value_source if entry else "", "mask_source": entry.mask_source if entry else "",
-        "rows": entry.rows if entry else 0, "error": entry.error if entry else "", **reasons,
-    }  # fmt: skip

@@ -163,24 +163,24 @@ class Engine:
         """Attributes of the layer, those named like a statistic of this run with a prefix."""
         return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
 
-    def ledger(self) -> Report:
-        """Return the report so far: what is known of the layer and the archive before anything is read."""
-        ledger = Report()
+    def first_report(self) -> Report:
+        """Return the report before any raster is read: notes on the layer, unusable products and far tiles."""
+        report = Report()
         layer, plan = self.layer, self.plan
-        ledger.notes += layer.notes
+        report.notes += layer.notes
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
-                ledger.notes.append(of_features(fids, len(layer), f"are {what}"))
-        ledger.notes += filter(None, [datum_note(layer)])
+                report.notes.append(of_features(fids, len(layer), f"are {what}"))
+        report.notes += filter(None, [datum_note(layer)])
         if plan.outside_cover:
-            ledger.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
-        ledger.add_skipped(self.source.skipped(), len(layer))
+            report.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
+        report.add_skipped(self.source.skipped(), len(layer))
         nowhere = {Reason.NULL_GEOMETRY: len(layer.null), Reason.EMPTY_GEOMETRY: len(layer.empty)}
         elsewhere = {Reason.OUTSIDE_TILE: len(layer) - sum(nowhere.values())}
         for tile in plan.far_tiles:
             for index, mask in self.outputs:
-                ledger.add_far_tile(index, mask, tile, nowhere | elsewhere)
-        return ledger
+                report.add_far_tile(index, mask, tile, nowhere | elsewhere)
+        return report
 
     def unverified(self, tasks: Iterable[Task]) -> list[str]:
         """Say how many products that are to be verified cannot be, where there are such."""
@@ -204,15 +204,15 @@ class Engine:
             **options,
         )
 
-    def why_nothing(self, ledger: Report) -> str:
+    def why_nothing(self, report: Report) -> str:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
-        if ledger.rows:
+        if report.rows:
             return ""
         request, plan = self.request, self.plan
         first, last = request.first or "the beginning", request.last or "today"
         tiles = ", ".join(plan.tiles[:8]) + (", ..." if len(plan.tiles) > 8 else "")
         if not plan.tiles and not plan.far_tiles:
-            found = ledger.skipped_cause() or "Check --library or --safe."
+            found = report.skipped_cause() or "Check --library or --safe."
             return f"The archive ({self.source.describe()}) holds no usable product. {found}"
         if not plan.tiles:
             return why_outside(self.layer, plan.far_tiles)
@@ -223,9 +223,9 @@ class Engine:
                     f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
                 )
             sentence = f"The archive has no product of {tiles} from {first} to {last}"
-            skipped = ledger.skipped_cause()
+            skipped = report.skipped_cause()
             return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."
-        return ledger.main_cause()
+        return report.main_cause()
 
 
 def prepare(

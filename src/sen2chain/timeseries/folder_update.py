@@ -217,22 +217,24 @@ def _why(counts: Mapping[str, int]) -> list[str]:
 
 
 def folder_report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> Report:
-    """Return what became of every image that is asked for, in the last run or an earlier one.
+    """Return the report of every requested image, whether the last run extracted it or an earlier one.
 
-    Images whose products the archive does not have any more are among them.
+    Images whose products are not in the archive any more are included.
     """
     try:
-        made = engine.ledger()
+        report = engine.first_report()
     except LibraryError:
-        made = Report()
-    made.notes += ledger.notes
+        report = Report()
+    report.notes += ledger.notes
     for output in engine.outputs:
         for entry in _asked_for(engine.request, ledger.entries(*output).values()):
             if is_lost(entry, folder):
                 error = f"The file of its rows {entry.file} is gone; extract again while the archive has the product."
                 entry = replace(entry, rows=0, reasons={Reason.UNREADABLE: len(engine.layer)}, error=error)  # noqa: PLW2901
-            _enter(made, entry)
-    return made
+            if entry.state is State.ORIGINAL:
+                entry = replace(entry, value_source=_ORIGINAL)  # noqa: PLW2901
+            enter_image(report, entry, ProductId.parse(entry.product))
+    return report
 
 
 def _asked_for(request: Request, entries: Iterable[Entry]) -> list[Entry]:
@@ -247,12 +249,13 @@ def _asked_for(request: Request, entries: Iterable[Entry]) -> list[Entry]:
     return [entry for *_, entry in sorted(found, key=lambda item: item[:3])]
 
 
-def _enter(made: Report, entry: Entry) -> None:
-    made.enter(
+def enter_image(report: Report, entry: Entry, product: ProductId) -> None:
+    """Add the line of an image of the ledger to a report."""
+    report.enter(
         entry.index,
         entry.mask,
-        ProductId.parse(entry.product),
-        value_source=_ORIGINAL if entry.state is State.ORIGINAL else entry.value_source,
+        product,
+        value_source=entry.value_source,
         mask_source=entry.mask_source,
         rows=entry.rows,
         reasons={Reason(reason): count for reason, count in entry.reasons.items()},

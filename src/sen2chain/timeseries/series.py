@@ -217,7 +217,7 @@ class TimeSeries:
         self.source: Source = self._engine.source
         self.plan = self._engine.plan
         self._quiet, self._wants_stats = self._engine.quiet, truth("getstat", getstat)
-        self._ledger: Report | None = None
+        self._report: Report | None = None
         self._spool: Spool | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
         self._remarks: list[str] = []
@@ -232,33 +232,33 @@ class TimeSeries:
         ExecutorError
             If the cluster cannot be used.
         """
-        if self._ledger is not None:
+        if self._report is not None:
             return self
         engine = self._engine
-        ledger = engine.ledger()
-        ledger.notes += engine.unverified(self.plan.tasks)
+        report = engine.first_report()
+        report.notes += engine.unverified(self.plan.tasks)
         spool = Spool(self._row_format())
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
         with closed(engine.run(self.plan.tasks)) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 for batches in _by_output(together):
                     for batch in select(batches):
-                        ledger.add(batch)
+                        report.add(batch)
                         spool.add(batch)
-        ledger.notes += unsaved()
-        self._ledger, self._spool = ledger, spool
+        report.notes += unsaved()
+        self._report, self._spool = report, spool
         return self
 
     def _row_format(self) -> RowFormat:
         return self._engine.row_format(with_mask=len(self.request.masks) > 1, with_reason=self.request.keep_empty)
 
     def _finished(self) -> tuple[Report, Spool]:
-        if self._ledger is None and not self._wants_stats:
+        if self._report is None and not self._wants_stats:
             raise RequestError("Nothing has been extracted, as getstat=False says; call run() first.")
         self.run()
-        assert self._ledger is not None  # noqa: S101  # run made both
+        assert self._report is not None  # noqa: S101  # run made both
         assert self._spool is not None  # noqa: S101
-        return self._ledger, self._spool
+        return self._report, self._spool
 
     @property
     def layer(self) -> Layer:
@@ -298,9 +298,7 @@ class TimeSeries:
     @property
     def incomplete(self) -> bool:
         """Whether a product could not be used, or an index gave nothing at all."""
-        ledger = self._finished()[0]
-        given = {(line["index"], line["mask"]) for line in ledger.lines if line["rows"]}
-        return ledger.has_damage or not set(self._engine.outputs) <= given
+        return self._finished()[0].is_incomplete(self._engine.outputs)
 
     def why_nothing(self) -> str:
         """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
@@ -481,18 +479,13 @@ class TimeSeries:
 
     def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
         """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
-        ledger = self._finished()[0]
-        lines = [
-            line
-            for line in ledger.lines
-            if (index is None or line["index"] in {index, ""}) and (mask is None or line["mask"] in {mask, ""})
-        ]
-        return provenance(self.request, self._engine.layer, self.source.describe(), lines, index=index, mask=mask)
+        report = self._finished()[0].about(index, mask)
+        return provenance(self.request, self._engine.layer, self.source.describe(), report, index=index, mask=mask)
 
     def __repr__(self) -> str:
         what = ", ".join(index.name for index in self.request.indices)
         masks = ", ".join(mask.name for mask in self.request.masks)
-        state = f"{self._ledger.rows} rows" if self._ledger else "not run"
+        state = f"{self._report.rows} rows" if self._report is not None else "not run"
         return (
             f"TimeSeries({self._engine.layer.name}: {len(self._engine.layer)} features; {what}; {masks}; "
             f"{len(self.plan.tasks)} acquisitions; {state})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import pyarrow as pa
@@ -41,7 +41,7 @@ class SmoothRequest:
     covermax: float = 75.0
     season_mean: bool = False
     """Of the original's way: fill long gaps with the mean of other years."""
-    reset: bool = False
+    reset_smoothing: bool = False
     """Begin anew, instead of continuing or keeping a series that was smoothed the original's way."""
 
     def __post_init__(self) -> None:
@@ -49,17 +49,19 @@ class SmoothRequest:
         checked = self.smoother()
         for name in ("window_length", "polyorder", "covermax"):
             object.__setattr__(self, name, getattr(checked, name))
-        for name in ("season_mean", "reset"):
-            object.__setattr__(self, name, truth(name if name != "reset" else "reset_smoothing", getattr(self, name)))
+        for name in ("season_mean", "reset_smoothing"):
+            object.__setattr__(self, name, truth(name, getattr(self, name)))
         if self.season_mean and self.method != ORIGINAL:
             raise RequestError(f"season_mean belongs to smoothing='original'; leave it out with {self.method!r}.")
 
     @classmethod
-    def of(cls, smoothing: bool | str, **options: Any) -> SmoothRequest | None:  # noqa: FBT001  # the documented interface
-        """Read the documented parameter: False is none, True the first of our methods, or a method's name."""
+    def of(cls, keywords: Mapping[str, Any]) -> Self | None:
+        """Check the keywords of `TimeSeriesCompil.compile_data` about smoothing; None where it is not asked for."""
+        smoothing = keywords.get("smoothing")
         if smoothing is None or (isinstance(smoothing, str | bool) and not smoothing):
             return None
-        return cls(METHODS[0] if smoothing is True else shown(smoothing), **options)
+        method = METHODS[0] if smoothing is True else shown(smoothing)
+        return cls(method, **{f.name: keywords[f.name] for f in fields(cls) if f.name in keywords})
 
     def smoother(self) -> Smoother:
         """Return the method that does the work, where it is ours."""
@@ -73,7 +75,7 @@ class SmoothRequest:
 
     def note(self) -> dict[str, Any]:
         """Return the parameters for the JSON beside the files."""
-        note = {name: getattr(self, name) for name in self.__slots__ if name != "reset"}
+        note = {name: getattr(self, name) for name in self.__slots__ if name != "reset_smoothing"}
         return note | {"covermax": float(self.covermax)}
 
 
@@ -86,7 +88,7 @@ def write_smoothed(
     tables: Iterable[pa.Table],
     path: Path,
     index: str,
-    asked: SmoothRequest,
+    request: SmoothRequest,
     attributes: pa.Table,
     note: Mapping[str, Any],
 ) -> tuple[int, int]:
@@ -100,8 +102,8 @@ def write_smoothed(
         The file of smoothed rows.
     index
         Name of the index.
-    asked
-        How.
+    request
+        The method and its parameters.
     attributes
         Attributes of the layer by fid.
     note
@@ -118,17 +120,17 @@ def write_smoothed(
         If all series are too short.
     """
     with Together() as files:
-        if asked.method == ORIGINAL:
-            short, features = _original(files, tables, path, index, asked)
+        if request.method == ORIGINAL:
+            short, features = _original(files, tables, path, index, request)
         else:
-            short, features = _ours(files, tables, path, index, asked, attributes)
-        for place, content in beside(path, {**note, "smoothing": asked.note()}).items():
+            short, features = _ours(files, tables, path, index, request, attributes)
+        for place, content in beside(path, {**note, "smoothing": request.note()}).items():
             files.append(place, content)
         files.finish()
     return short, features
 
 
-def check_kind(path: Path, asked: SmoothRequest) -> None:
+def check_kind(path: Path, request: SmoothRequest) -> None:
     """Make sure that a series that was smoothed the other way is not lost.
 
     Raises
@@ -136,7 +138,7 @@ def check_kind(path: Path, asked: SmoothRequest) -> None:
     RequestError
         If the file holds one.
     """
-    if path.exists() and not asked.reset and _is_original(path) != (asked.method == ORIGINAL):
+    if path.exists() and not request.reset_smoothing and _is_original(path) != (request.method == ORIGINAL):
         what, way = ("the original's way", ORIGINAL) if _is_original(path) else ("our way", METHODS[0])
         raise RequestError(
             f"{path} was smoothed {what}; go on with smoothing={way!r}, or pass reset_smoothing=True to replace it."
@@ -150,19 +152,19 @@ def _is_original(path: Path) -> bool:
 
 
 def _original(
-    files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest
+    files: Together, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest
 ) -> tuple[int, int]:
     rows = pa.concat_tables(tables).to_pandas()
     rows = rows.rename(columns={name: f"attr_{name}" for name in _ADDED & set(rows.columns)})
-    published = read_published(path) if path.exists() and not asked.reset else None
+    published = read_published(path) if path.exists() and not request.reset_smoothing else None
     made = smooth_original(
         rows,
         index=index,
         published=published,
-        covermax=asked.covermax,
-        window_length=asked.window_length,
-        polyorder=asked.polyorder,
-        season_mean=asked.season_mean,
+        covermax=request.covermax,
+        window_length=request.window_length,
+        polyorder=request.polyorder,
+        season_mean=request.season_mean,
     )
     files.append(path, to_csv_text(made.smoothed).encode())
     files.append(stats_path(path), to_csv_text(made.stats).encode())
@@ -171,9 +173,9 @@ def _original(
 
 
 def _ours(
-    files: Together, tables: Iterable[pa.Table], path: Path, index: str, asked: SmoothRequest, attributes: pa.Table
+    files: Together, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest, attributes: pa.Table
 ) -> tuple[int, int]:
-    smoother = asked.smoother()
+    smoother = request.smoother()
     stats: list[pd.DataFrame] = []
     header = False
     with closed(in_threads(lambda table: smoother(table.to_pandas(), index), tables, workers())) as pieces:

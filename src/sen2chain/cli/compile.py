@@ -1,4 +1,4 @@
-"""`sen2chain update` and `sen2chain compile`: a folder for each layer that grows with the archive."""
+"""`sen2chain compile`: make tables of the rows in the folder of a layer."""
 
 from __future__ import annotations
 
@@ -7,33 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sen2chain import atomic
 from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.click_command import REAL, WHOLE, Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.errors import EmptyResultError, RequestError
+from sen2chain.cli.update import IF_INTERRUPTED, series_of
+from sen2chain.errors import RequestError
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sen2chain.timeseries import TimeSeriesCompil
-
-_UPDATE_EXAMPLES = """
-\b
-Examples:
-  sen2chain update parcels.gpkg --index NDVI
-  sen2chain update parcels.gpkg --index NDVI --index NBR --from 2022-01-01 --dry-run
-  sen2chain update parcels.shp --safe ~/downloads --extraction ~/series --index NDVI --pixels weighted
-  sen2chain update parcels.gpkg --index NDVI --quiet --wait 3600      every night, from cron
-
-\b
-Exit codes: 0 done, also when nothing was new, 1 error, 2 an option that cannot be used, 3 there are no rows at all,
-4 a part could not be extracted.
-"""
-
-_COMPILE_EXAMPLES = """
+_EXAMPLES = """
 \b
 Examples:
   sen2chain compile parcels.gpkg --index NDVI --all --monthly
@@ -47,8 +32,6 @@ Exit codes: 0 done, also when nothing has changed, 1 error, 2 an option that can
 compile, 4 an index or a mask has no rows.
 """
 
-_GOES_ON = "Files that are there are complete; the next run goes on from them."
-_FORMER = {"CM003": 1}  # dilations of a short name in former versions
 _MANY = 20
 _KINDS = ("alldata", "yearly", "monthly", "weekly", "daily")
 _OF_COMPILATION = (
@@ -60,81 +43,7 @@ _BELONGS = {
 }  # fmt: skip
 
 
-@click.command(cls=Command, epilog=_UPDATE_EXAMPLES, interrupted=_GOES_ON)
-@shared.layer_file
-@shared.indices("all twelve")
-@shared.sensing_dates
-@shared.masks
-@shared.archive
-@shared.extraction
-@click.option(
-    "--raw-format",
-    type=click.Choice(["parquet", "csv"]),
-    default="parquet",
-    show_default=True,
-    help="Format of the files of rows, one for each image; csv is that of the original program.",
-)
-@click.option("--force", is_flag=True, help="Extract every image again.")
-@click.option("--redo-old", is_flag=True, help="Extract again what the original program wrote.")
-@click.option("--dry-run", is_flag=True, help="Say what is new, and extract nothing.")
-@shared.layer_name
-@shared.pixels
-@shared.cover
-@shared.prefer
-@shared.verify
-@shared.executor
-@shared.report
-@shared.overwrite
-@shared.common(shared.EVERY_ACQUISITION)
-def update(layer_file: str, **options: Any) -> None:
-    """Extract what is new into the folder of LAYER.
-
-    The first run extracts everything, each later one only images that have come, have changed or have failed before.
-    The folder lies in the extraction folder and is found again by the outlines, whatever the file is called.
-    `sen2chain compile` makes tables of what is in it. LAYER is a file of polygons as for `sen2chain extract`.
-    """
-    file = shared.report_file(options["report"])
-    show.say_if_compiling(quiet=options["quiet"])
-    series, meanings = _series(layer_file, options)
-    if file is not None:
-        # What cannot be written is told before the work starts.
-        if not options["overwrite"]:
-            series.check_report(file)
-        atomic.check_folder(file.parent)
-    done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
-    if options["dry_run"]:
-        if not options["quiet"]:
-            show.notes(meanings)
-            show.result([*done.notes, str(done)])
-        if not (done.asked or done.kept):
-            fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
-        return
-    kept = ""
-    if file is not None:
-        try:
-            series.report_to_csv(file, overwrite=options["overwrite"])
-        except EmptyResultError as error:
-            kept = str(error)
-    partly = series.incomplete
-    if not options["quiet"]:
-        show.notes(meanings)
-        # A nightly run that found nothing new is short, unless something is missing.
-        in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
-        if in_full:
-            show.notes(note for note in series.notes if note not in done.notes)
-        show.result([*done.notes, str(done)])
-        if in_full:
-            show.summary(series.report, verbose=options["verbose"])
-        click.echo(printable(str(series.folder)))
-    # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
-    if not series.has_rows or not series.plan.tiles:
-        why = series.why_nothing() or next(reversed(done.notes), "")
-        fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
-    if done.lost or done.changed or kept or (partly and series.rows):
-        fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
-
-
-@click.command("compile", cls=Command, epilog=_COMPILE_EXAMPLES, interrupted=_GOES_ON)
+@click.command("compile", cls=Command, epilog=_EXAMPLES, interrupted=IF_INTERRUPTED)
 @shared.layer_file
 @shared.indices("those of the twelve that were extracted")
 @shared.masks
@@ -215,7 +124,7 @@ def compile_(layer_file: str, **options: Any) -> None:
     they are the same as for the update.
     """
     _check(options)
-    series, meanings = _series(layer_file, options)
+    series, meanings = series_of(layer_file, options)
     if not series.folder.is_dir():
         fail(
             f"Nothing was compiled. {series.folder} does not exist; run sen2chain update first, with the same options.",
@@ -237,30 +146,6 @@ def compile_(layer_file: str, **options: Any) -> None:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:
         fail(f"A part could not be compiled. {done.notes[0]}", EXIT_PARTLY)
-
-
-def _series(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
-    """Make the series, and say which names of masks meant another one to these commands in former versions.
-
-    A folder that has rows of what a name meant then goes on with them.
-    """
-    from sen2chain.timeseries import TimeSeriesCompil
-
-    asked = shared.of_series(options)
-    series, told = TimeSeriesCompil(layer_file, **asked), []
-    masks = []
-    for name, now, before in zip(
-        options["masks"], asked["masks"], shared.masks_of(options, iterations=_FORMER), strict=False
-    ):
-        stays = now != before and series.has_rows_under(before)
-        masks.append(before if stays else now)
-        if stays:
-            told.append(f"{name} is {before} here, since the folder has rows of it; write {now} for that mask.")
-        elif now != before:
-            told.append(f"{name} is {now}; in former versions of this command it was {before} (--iterations 1).")
-    if masks and masks != asked["masks"]:
-        series = TimeSeriesCompil(layer_file, **{**asked, "masks": masks})
-    return series, told
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -287,7 +172,4 @@ def _check(options: Mapping[str, Any]) -> None:
     if options["smoothing"]:
         from sen2chain.timeseries.smoothed_files import SmoothRequest
 
-        SmoothRequest(
-            options["smoothing"], options["window_length"], options["polyorder"], options["covermax"],
-            season_mean=options["season_mean"], reset=options["reset_smoothing"],
-        )  # fmt: skip
+        SmoothRequest.of(options)

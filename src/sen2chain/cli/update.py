@@ -1,0 +1,135 @@
+"""`sen2chain update`: extract what is new into the folder of a layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sen2chain import atomic
+from sen2chain.cli import options as shared
+from sen2chain.cli import show
+from sen2chain.cli.click_command import Command, fail
+from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
+from sen2chain.errors import EmptyResultError
+from sen2chain.progress import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sen2chain.timeseries import TimeSeriesCompil
+
+_EXAMPLES = """
+\b
+Examples:
+  sen2chain update parcels.gpkg --index NDVI
+  sen2chain update parcels.gpkg --index NDVI --index NBR --from 2022-01-01 --dry-run
+  sen2chain update parcels.shp --safe ~/downloads --extraction ~/series --index NDVI --pixels weighted
+  sen2chain update parcels.gpkg --index NDVI --quiet --wait 3600      every night, from cron
+
+\b
+Exit codes: 0 done, also when nothing was new, 1 error, 2 an option that cannot be used, 3 there are no rows at all,
+4 a part could not be extracted.
+"""
+
+IF_INTERRUPTED = "Files that are there are complete; the next run goes on from them."
+"""What an interruption of a command on a layer's folder leaves."""
+_FORMER = {"CM003": 1}  # dilations of a short name in former versions
+
+
+@click.command(cls=Command, epilog=_EXAMPLES, interrupted=IF_INTERRUPTED)
+@shared.layer_file
+@shared.indices("all twelve")
+@shared.sensing_dates
+@shared.masks
+@shared.archive
+@shared.extraction
+@click.option(
+    "--raw-format",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Format of the files of rows, one for each image; csv is that of the original program.",
+)
+@click.option("--force", is_flag=True, help="Extract every image again.")
+@click.option("--redo-old", is_flag=True, help="Extract again what the original program wrote.")
+@click.option("--dry-run", is_flag=True, help="Say what is new, and extract nothing.")
+@shared.layer_name
+@shared.pixels
+@shared.cover
+@shared.prefer
+@shared.verify
+@shared.executor
+@shared.report
+@shared.overwrite
+@shared.common(shared.EVERY_ACQUISITION)
+def update(layer_file: str, **options: Any) -> None:
+    """Extract what is new into the folder of LAYER.
+
+    The first run extracts everything, each later one only images that have come, have changed or have failed before.
+    The folder lies in the extraction folder and is found again by the outlines, whatever the file is called.
+    `sen2chain compile` makes tables of what is in it. LAYER is a file of polygons as for `sen2chain extract`.
+    """
+    file = shared.report_file(options["report"])
+    show.say_if_compiling(quiet=options["quiet"])
+    series, meanings = series_of(layer_file, options)
+    if file is not None:
+        # What cannot be written is told before the work starts.
+        if not options["overwrite"]:
+            series.check_report(file)
+        atomic.check_folder(file.parent)
+    done = series.extract_data(not options["dry_run"], options["force"], redo_old=options["redo_old"])
+    if options["dry_run"]:
+        if not options["quiet"]:
+            show.notes(meanings)
+            show.result([*done.notes, str(done)])
+        if not (done.asked or done.kept):
+            fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
+        return
+    kept = ""
+    if file is not None:
+        try:
+            series.report_to_csv(file, overwrite=options["overwrite"])
+        except EmptyResultError as error:
+            kept = str(error)
+    partly = series.incomplete
+    if not options["quiet"]:
+        show.notes(meanings)
+        # A nightly run that found nothing new is short, unless something is missing.
+        in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
+        if in_full:
+            show.notes(note for note in series.notes if note not in done.notes)
+        show.result([*done.notes, str(done)])
+        if in_full:
+            show.summary(series.report, verbose=options["verbose"])
+        click.echo(printable(str(series.folder)))
+    # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
+    if not series.has_rows or not series.plan.tiles:
+        why = series.why_nothing() or next(reversed(done.notes), "")
+        fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
+    if done.lost or done.changed or kept or (partly and series.rows):
+        fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
+
+
+def series_of(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
+    """Make the series, and say which names of masks meant another one to these commands in former versions.
+
+    A folder that has rows of what a name meant then goes on with them.
+    """
+    from sen2chain.timeseries import TimeSeriesCompil
+
+    asked = shared.of_series(options)
+    series, told = TimeSeriesCompil(layer_file, **asked), []
+    masks = []
+    for name, now, before in zip(
+        options["masks"], asked["masks"], shared.masks_of(options, iterations=_FORMER), strict=False
+    ):
+        stays = now != before and series.has_rows_under(before)
+        masks.append(before if stays else now)
+        if stays:
+            told.append(f"{name} is {before} here, since the folder has rows of it; write {now} for that mask.")
+        elif now != before:
+            told.append(f"{name} is {now}; in former versions of this command it was {before} (--iterations 1).")
+    if masks and masks != asked["masks"]:
+        series = TimeSeriesCompil(layer_file, **{**asked, "masks": masks})
+    return series, told
