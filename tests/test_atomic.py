@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sen2chain import atomic
-from sen2chain.atomic import Together, check_folder, is_abandoned, is_temporary, replacing, temporary, temporary_name
+from sen2chain.atomic import FileGroup, check_folder, is_abandoned, is_temporary, replacing, temporary, temporary_name
 from sen2chain.errors import OutputError
 
 
@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_files_written_piece_by_piece_appear_together(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.csv" for n in range(3)]
-    with Together() as files:
+    with FileGroup(tmp_path) as files:
         for piece in (b"1", memoryview(b"2"), b"3"):
             for path in paths:
                 files.append(path, piece)
@@ -52,7 +52,7 @@ def test_files_written_piece_by_piece_appear_together(tmp_path: Path) -> None:
         assert len(names(tmp_path)) == 3
         files.finish()
     assert [path.read_bytes() for path in paths] == [b"123"] * 3
-    with Together() as files:
+    with FileGroup(tmp_path) as files:
         files.append(paths[0], b"other")
     assert paths[0].read_bytes() == b"123"
     assert names(tmp_path) == ["0.csv", "1.csv", "2.csv"]
@@ -62,9 +62,9 @@ def test_more_files_than_may_be_open_at_once(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from sen2chain.atomic import Together
+from sen2chain.atomic import FileGroup
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-with Together() as files:
+with FileGroup(Path(sys.argv[1])) as files:
     for piece in range(2):
         for n in range(400):
             files.append(Path(sys.argv[1]) / f"{n}.csv", b"x")
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: py
     path = tmp_path / "a.csv"
 
     def fail() -> None:
-        with Together() as files:
+        with FileGroup(tmp_path) as files:
             files.append(path, b"1")
             if step == "finish":
                 monkeypatch.setattr(atomic, "sync", full)

@@ -1,4 +1,4 @@
-"""Files of rows are on the disk before the book tells of them, at the price of one sync for an acquisition."""
+"""Files of rows are on the disk before the ledger records them, at the price of one sync for an acquisition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from sen2chain import TimeSeriesCompil, atomic, demo
+from sen2chain.atomic import FileGroup
 from sen2chain.errors import OutputError
-from sen2chain.store import ImageFiles, ImageLedger
+from sen2chain.store import ImageLedger
 
 
 def images(folder: Path, count: int) -> list[Path]:
@@ -21,9 +22,9 @@ def images(folder: Path, count: int) -> list[Path]:
 
 
 def write(folder: Path, paths: list[Path], content: bytes = b"rows") -> None:
-    with ImageFiles(folder) as files:
+    with FileGroup(folder) as files:
         for path in paths:
-            files.add(path, content)
+            files.append(path, content)
         files.finish()
 
 
@@ -97,9 +98,9 @@ def test_contents_are_on_the_disk_before_names_and_names_of_replaced_files_befor
 
     monkeypatch.setattr(atomic, "_sync_disk", sync)
     monkeypatch.setattr(Path, "replace", named)
-    with ImageFiles(tmp_path) as files:
+    with FileGroup(tmp_path) as files:
         for path in paths:
-            files.add(path, b"other")
+            files.append(path, b"other")
         assert seen == []
         files.finish()
         assert seen == ["sync", "name", "name", "sync"]
@@ -131,7 +132,7 @@ def test_an_update_syncs_once_for_each_acquisition(tmp_path: Path, monkeypatch: 
     before = disk.files
     done = series.extract_data()
     assert done.images > 3 * done.acquisitions > 0
-    assert seen == list(range(1, done.acquisitions + 1))  # before the book tells of the acquisition
+    assert seen == list(range(1, done.acquisitions + 1))  # before the ledger records the acquisition
     assert disk.disks == done.acquisitions + 1
     assert disk.files - before < 10  # the folder and the layer in it
     assert series.extract_data(force=True).images == done.images

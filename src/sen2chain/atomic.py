@@ -79,14 +79,26 @@ def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterato
             leftover.unlink(missing_ok=True)
 
 
-class Together:
-    """Files that are written piece by piece and take their names together, when all are complete.
+class FileGroup:
+    """Files on one disk that take their names together, when all are complete.
 
-    Used as a context: leaving it without `finish` leaves no file. No file is kept open, so there may be thousands.
+    Used as a context, with `finish` for each group: leaving the context without it leaves no file. No file is kept
+    open, so there may be thousands.
+
+    Contents are on the disk before files take their names, in one step for all files of a group. Names that replace a
+    former file are on the disk when `finish` returns, names of new files when the context ends. (A new file whose name
+    is lost in a power cut is missing, and what is missing is made again.)
+
+    Parameters
+    ----------
+    root
+        A folder that all files are in, at any depth.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self._parts: dict[Path, Path] = {}
+        self._folders: set[Path] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -94,40 +106,43 @@ class Together:
     def __exit__(self, *error: object) -> None:
         for part in self._parts.values():
             part.unlink(missing_ok=True)
+        # The first error is the one to tell.
+        with contextlib.suppress(OutputError) if error[0] else contextlib.nullcontext(), writing(self._root):
+            sync_folders(self._root, self._folders)
 
     def append(self, path: Path, content: bytes | memoryview) -> None:
-        """Add to the end of a file.
+        """Add to the end of a file, which is begun with its folder where there is none.
 
         Raises
         ------
         OutputError
             If the disk is full or the folder cannot be written.
         """
-        if path not in self._parts:
-            self._parts[path] = temporary(path)
-        with writing(path), self._parts[path].open("ab") as file:
-            file.write(content)
+        with writing(path):
+            if path not in self._parts:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._parts[path] = temporary(path)
+            with self._parts[path].open("ab") as file:
+                file.write(content)
 
     def finish(self) -> None:
-        """Give all files their names.
+        """Give all files of the group their names; what is appended afterwards begins another group.
 
         Raises
         ------
         OutputError
             If a file cannot be written; those that took their names before it are complete.
         """
-        folders: dict[Path, list[Path]] = {}
-        for path in self._parts:
-            folders.setdefault(path.parent, []).append(path)
-        for folder, paths in folders.items():
-            with writing(paths[0]):
-                sync_all(folder, [self._parts[path] for path in paths])
+        with writing(next(iter(self._parts), self._root)):
+            sync_all(self._root, [*self._parts.values()])
+        replaced: set[Path] = set()
         for path, part in self._parts.items():
+            (replaced if path.exists() else self._folders).add(path.parent)
             with writing(path):
                 part.replace(path)
-        for folder in folders:
-            sync_folder(folder)
         self._parts.clear()
+        with writing(self._root):
+            sync_folders(self._root, replaced)
 
 
 def temporary(path: Path) -> Path:

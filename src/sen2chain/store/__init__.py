@@ -8,7 +8,7 @@ apart, `recognition` finds the folder of a layer again, and `resume` decides wha
 from __future__ import annotations
 
 from sen2chain.store.extraction_folder import COMPILED, ExtractionFolder, sweep
-from sen2chain.store.images import ImageFiles, RawImage, list_images, read_image, write_image
+from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import file_lock, held_since, if_left, is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
@@ -20,7 +20,6 @@ __all__ = [
     "CompiledFile",
     "Entry",
     "ExtractionFolder",
-    "ImageFiles",
     "ImageLedger",
     "RawImage",
     "Recognised",

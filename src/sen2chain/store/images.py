@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from sen2chain.atomic import sync_all, sync_folders, temporary, writing
-from sen2chain.errors import OutputError, StoreError
+from sen2chain.atomic import FileGroup
+from sen2chain.errors import StoreError
 from sen2chain.export import csv_header, csv_lines, text_of
 from sen2chain.rows import Batch
 from sen2chain.store.extraction_folder import ExtractionFolder, product_of
@@ -92,74 +91,12 @@ def all_files(folder: ExtractionFolder, index: str, mask: str) -> list[RawImage]
     return found
 
 
-class ImageFiles:
-    """Files of rows as a run writes them, those of one acquisition together.
-
-    Used as a context. Contents are on the disk before files take their names, in one step for all files of an
-    acquisition; names that replace a former file are on the disk when `finish` returns, and those of new files when
-    the context ends. (A new file whose name a power cut takes back is missing, and what is missing is made again.)
-
-    Parameters
-    ----------
-    root
-        The layer's folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._parts: dict[Path, Path] = {}
-        self._folders: set[Path] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for part in self._parts.values():
-            part.unlink(missing_ok=True)
-        # The first error is the one to tell.
-        with contextlib.suppress(OutputError) if error[0] else contextlib.nullcontext(), writing(self._root):
-            sync_folders(self._root, self._folders)
-
-    def add(self, path: Path, content: bytes | memoryview) -> None:
-        """Write a file under another name.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._parts[path] = temporary(path)
-            with part.open("xb") as file:
-                file.write(content)
-
-    def finish(self) -> None:
-        """Give all files that were added their names.
-
-        Raises
-        ------
-        OutputError
-            If a file cannot be written; those that took their names before it are complete.
-        """
-        with writing(next(iter(self._parts), self._root)):
-            sync_all(self._root, [*self._parts.values()])
-        replaced: set[Path] = set()
-        for path, part in self._parts.items():
-            (replaced if path.exists() else self._folders).add(path.parent)
-            with writing(path):
-                part.replace(path)
-        self._parts.clear()
-        with writing(self._root):
-            sync_folders(self._root, replaced)
-
-
 def write_image(
     batch: Batch,
     folder: ExtractionFolder,
     layout: RowFormat,
     raw_format: RawFormat,
-    files: ImageFiles | None = None,
+    files: FileGroup | None = None,
 ) -> RawImage:
     """Write the rows of an image; a file of the same image is replaced.
 
@@ -174,7 +111,7 @@ def write_image(
     raw_format
         ``parquet`` or ``csv``.
     files
-        The files of the run, whose `ImageFiles.finish` is still to be called; None writes this one at once.
+        The files of the run, whose `FileGroup.finish` is still to be called; None writes this one at once.
 
     Returns
     -------
@@ -197,10 +134,10 @@ def write_image(
         own = table.select(table.schema.names[: len(table.schema) - layout.attributes.num_columns])
         pq.write_table(own, content, compression="zstd")
     if files is not None:
-        files.add(path, content.getbuffer())
+        files.append(path, content.getbuffer())
         return RawImage(path, batch.product, content.getbuffer().nbytes, 0)
-    with ImageFiles(folder.root) as alone:
-        alone.add(path, content.getbuffer())
+    with FileGroup(folder.root) as alone:
+        alone.append(path, content.getbuffer())
         alone.finish()
     facts = path.stat()
     return RawImage(path, batch.product, facts.st_size, facts.st_mtime_ns)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from sen2chain import periods
-from sen2chain.atomic import Together, check_folder
+from sen2chain.atomic import FileGroup, check_folder
 from sen2chain.errors import RequestError, SmoothingError, TooShortError, choice, items_of, truth
 from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
 from sen2chain.indices import INDICES
@@ -572,7 +572,7 @@ class Compilation:
             (piece,) = table.combine_chunks().to_batches()
             return piece.column("date").cast(pa.int64()).to_numpy() // 86400, csv_lines(piece)
 
-        with Together() as files:
+        with FileGroup(self._folder.root) as files:
             for target in notes:
                 files.append(target.path, csv_header(spool.schema))
             tables = spool.tables(index, mask, days)

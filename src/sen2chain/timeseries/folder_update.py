@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sen2chain.atomic import FileGroup
 from sen2chain.errors import LibraryError
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
@@ -12,7 +13,7 @@ from sen2chain.products import ProductId
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
-from sen2chain.store import NEW, Entry, ImageFiles, State, what_is_new, write_image
+from sen2chain.store import NEW, Entry, State, what_is_new, write_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -140,7 +141,7 @@ class FolderUpdate:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
             results = engine.run(work.tasks, grids, inputs=work.inputs)
-            with closed(results), ImageFiles(self._folder.root) as files:
+            with closed(results), FileGroup(self._folder.root) as files:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()
@@ -158,7 +159,7 @@ class FolderUpdate:
             if entry.key not in planned and entry.state in {State.DONE, State.EMPTY, State.ORIGINAL}
         ]
 
-    def _store(self, result: TaskResult, work: Work, files: ImageFiles) -> None:
+    def _store(self, result: TaskResult, work: Work, files: FileGroup) -> None:
         """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
         entries, gone = [], []
         cover, done = result.task.details.cloud_cover(), self._done

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import pyarrow as pa
 
-from sen2chain.atomic import Together
+from sen2chain.atomic import FileGroup
 from sen2chain.errors import RequestError, choice, shown, truth
 from sen2chain.export import beside, csv_header, csv_lines, text_of
 from sen2chain.parallel import closed, in_threads, workers
@@ -119,7 +119,7 @@ def write_smoothed(
     RequestError
         If all series are too short.
     """
-    with Together() as files:
+    with FileGroup(path.parent) as files:
         if request.method == ORIGINAL:
             short, features = _original(files, tables, path, index, request)
         else:
@@ -152,7 +152,7 @@ def _is_original(path: Path) -> bool:
 
 
 def _original(
-    files: Together, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest
+    files: FileGroup, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest
 ) -> tuple[int, int]:
     rows = pa.concat_tables(tables).to_pandas()
     rows = rows.rename(columns={name: f"attr_{name}" for name in _ADDED & set(rows.columns)})
@@ -173,7 +173,7 @@ def _original(
 
 
 def _ours(
-    files: Together, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest, attributes: pa.Table
+    files: FileGroup, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest, attributes: pa.Table
 ) -> tuple[int, int]:
     smoother = request.smoother()
     stats: list[pd.DataFrame] = []
