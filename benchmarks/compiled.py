@@ -150,9 +150,9 @@ def _nothing_new(options: argparse.Namespace) -> None:
     extraction = options.folder / "nothing"
     shutil.rmtree(extraction, ignore_errors=True)
     series = _series(options, list(INDICES), extraction)
-    layer_in_folder = make_folder(series._place._found, series.layer, series._place._layers)  # noqa: SLF001  # our own
+    layer_in_folder = make_folder(series._folder._found, series.layer, series._folder._layers)  # noqa: SLF001  # our own
     assert len(layer_in_folder) == options.polygons  # noqa: S101
-    folder, inputs, entries = series._place.folder, Inputs(), []  # noqa: SLF001
+    folder, inputs, entries = series._folder.folder, Inputs(), []  # noqa: SLF001
     for task in series.plan.tasks:
         for output in task.outputs:
             path = folder.raw_file(
@@ -196,8 +196,8 @@ def _fill(options: argparse.Namespace, dates: int) -> None:
     rng = np.random.default_rng(1)
     options.acquisitions = max(dates, options.acquisitions)
     series = _series(options, ["NDVI"], options.folder / "rows")
-    make_folder(series._place._found, series.layer, series._place._layers)  # noqa: SLF001
-    folder, layout = series._place.folder, series._engine.row_format()  # noqa: SLF001
+    make_folder(series._folder._found, series.layer, series._folder._layers)  # noqa: SLF001
+    folder, layout = series._folder.folder, series._engine.row_format()  # noqa: SLF001
     n = options.polygons
     fid = np.arange(n)
     for product in products(dates):
@@ -235,7 +235,7 @@ def _one(options: argparse.Namespace) -> None:
 
 def _ours(options: argparse.Namespace, dates: int, **asked: Any) -> float:
     series = _series(options, ["NDVI"], options.folder / "rows")
-    folder = series._place.folder  # noqa: SLF001
+    folder = series._folder.folder  # noqa: SLF001
     shutil.rmtree(folder.root / "compiled_data", ignore_errors=True)
     raw = folder.raw("NDVI", MASK)
     assert len(list(raw.glob("*.parquet"))) == dates, raw  # noqa: S101
@@ -248,7 +248,7 @@ def _duckdb(options: argparse.Namespace, dates: int) -> float:
     import duckdb  # noqa: PLC0415  # only whoever compares needs it
 
     series = _series(options, ["NDVI"], options.folder / "rows")
-    folder = series._place.folder  # noqa: SLF001
+    folder = series._folder.folder  # noqa: SLF001
     raw = folder.raw("NDVI", MASK)
     out = options.folder / "duckdb"
     shutil.rmtree(out, ignore_errors=True)

@@ -20,12 +20,15 @@ import pyarrow.parquet as pq
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import RequestError
 from sen2chain.parallel import closed, in_threads, memory, workers
+from sen2chain.vectors import to_pandas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import xarray as xr
+
+    from sen2chain.zonal import Statistics
 
 _ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 _ROWS_PER_GROUP = 1 << 18  # row group of a Parquet file: large enough to compress, small enough to stay in memory
@@ -189,6 +192,38 @@ def to_dataset(
         },
         attrs={"sen2chain": to_json(provenance)},
     ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+
+
+def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
+    """Join tables of rows into one frame, indexed by their column `date`.
+
+    Parameters
+    ----------
+    tables
+        Rows in their final order.
+    schema
+        The columns, for the case that there is no table.
+    """
+    frame: pd.DataFrame = to_pandas(pa.concat_tables(tables) if tables else schema.empty_table())
+    return frame.set_index("date")
+
+
+def column_definitions(statistics: Statistics, *, in_index_units: bool) -> dict[str, dict[str, str]]:
+    """Return the long name and the unit of each column of numbers, as xarray's attributes.
+
+    Parameters
+    ----------
+    statistics
+        The columns of statistics.
+    in_index_units
+        Whether values are in index units (0.72), not times 10000.
+    """
+    definitions = {}
+    for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
+        power = statistics.power(column) if column != "cldprb" else 0
+        units = "percent" if column == "cldprb" else "1" if in_index_units or not power else f"1e{-4 * power}"
+        definitions[column] = {"long_name": statistics.define(column), "units": units}
+    return definitions
 
 
 def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str) -> None:

@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.archive import reads_at_once
 from sen2chain.errors import choice
-from sen2chain.extract import resolve_executor
+from sen2chain.export import to_frame
 from sen2chain.files import absolute
-from sen2chain.plan import Request
 from sen2chain.products import Source
 from sen2chain.progress import say
-from sen2chain.provenance import check_results, provenance
 from sen2chain.store import State
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
-from sen2chain.timeseries.engine import planned_report, prepare, to_frame, write_report
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
+from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
-from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -35,10 +31,9 @@ if TYPE_CHECKING:
     from sen2chain.masks import Mask
     from sen2chain.plan import ExtractionPlan
     from sen2chain.report import Report
-    from sen2chain.vectors import Layer
 
 
-class TimeSeriesCompil:
+class TimeSeriesCompil(LayerSeries):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters
@@ -129,52 +124,18 @@ class TimeSeriesCompil:
         wait: float | None = None,
         quiet: bool = False,
     ) -> None:
-        self.request = Request.build(
-            indices=indices,
-            masks=masks,
-            keywords={
-                "cm_version": cm_version, "probability": probability, "iterations": iterations, "cld_shad": cld_shad,
-                "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir,
-            },
-            date_min=date_min,
-            date_max=date_max,
-            stats=stats,
-            cover_min=cover_min,
-            cover_max=cover_max,
-            pixels=pixels,
-            buffer=buffer,
-            min_valid=min_valid,
-            prefer=prefer,
-            verify=verify,
-        )  # fmt: skip
         choice("raw format", raw_format, get_args(RawFormat))
-        self.field_names = field_names
-        self._all_indices = indices is None
-        self._engine = prepare(
-            self.request,
-            resolve_executor(executor, multiproc, scheduler, at_once=reads_at_once(library)),
-            vectors_file,
-            layer=layer,
-            name=name,
-            field_names=field_names,
-            encoding=encoding,
-            crs=crs,
-            library=library,
-            safe=safe,
-            quiet=quiet,
-        )
-        self._raw_format, self._quiet = raw_format, self._engine.quiet
+        super().__init__(locals())
+        self._raw_format, self._all_indices = raw_format, indices is None
         if extraction is None or (isinstance(extraction, str) and not extraction):
             extraction = settings.paths(None if isinstance(library, Source) else library).extraction
-        root = absolute(extraction)
-        self._place = LayerFolder(root, self._engine, wait)
+        self._folder = LayerFolder(absolute(extraction), self._engine, wait)
         self._report: Report | None = None
-        self._frames: dict[str, pd.DataFrame] | None = None
 
     @property
     def folder(self) -> Path:
         """The layer's folder; the first extraction makes it."""
-        return self._place.folder.root
+        return self._folder.folder.root
 
     @property
     def plan(self) -> ExtractionPlan:
@@ -218,14 +179,14 @@ class TimeSeriesCompil:
         """
         self._engine.forget_archive()  # which may have grown since
         plan = self.plan  # without an archive no folder is begun
-        if not getstat and not self._place.exists:
+        if not getstat and not self._folder.exists:
             result = look(self._engine)
         else:
-            with self._place.held() if getstat else self._place.read() as (folder, ledger, engine):
+            with self._folder.held() if getstat else self._folder.read() as (folder, ledger, engine):
                 run = FolderUpdate(engine, folder, ledger, self._raw_format)
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
-        if self._place.hint:
-            result.notes.append(self._place.hint)
+        if self._folder.hint:
+            result.notes.append(self._folder.hint)
         if not plan.tasks:
             result.notes.append(self._engine.why_nothing(self._engine.first_report()))
         self._report = self._frames = None
@@ -299,35 +260,23 @@ class TimeSeriesCompil:
             If nothing was extracted, or a file of rows cannot be read.
         """
         wanted = CompileRequest.of(locals())
-        self._place.check()
-        with self._place.held() as (folder, ledger, engine):
+        self._folder.check()
+        with self._folder.held() as (folder, ledger, engine):
             result = Compilation(engine, folder, ledger, wanted, only_known=self._all_indices).run(overwrite=overwrite)
             result.remarks += ledger.notes
         for sentence in (*result.notes, *result.remarks, str(result)):
             say(sentence, quiet=self._quiet)
         return result
 
-    @property
-    def layer(self) -> Layer:
-        """The polygons; a copy, which can be changed without changing results."""
-        return self._engine.layer.handed_out()
-
-    @property
-    def data(self) -> dict[str, pd.DataFrame]:
-        """Index -> compiled rows of all dates by feature, then date, indexed by date; numbers are numbers.
-
-        Each call gives frames of their own: changing one changes no other, and no result.
-        """
-        if self._frames is None:
-            with self._place.read() as (folder, ledger, engine):
-                compilation = Compilation(engine, folder, ledger, CompileRequest())
-                found = {}
-                for index in self.request.indices:
-                    masks, several = self.request.masks, len(self.request.masks) > 1
-                    parts = [compilation.table(index.name, mask.name, with_mask=several) for mask in masks]
-                    found[index.name] = to_frame(parts, parts[0].schema)
-                self._frames = found
-        return {name: own_copy(frame) for name, frame in self._frames.items()}
+    def _read_frames(self) -> dict[str, pd.DataFrame]:
+        with self._folder.read() as (folder, ledger, engine):
+            compilation = Compilation(engine, folder, ledger, CompileRequest())
+            found = {}
+            for index in self.request.indices:
+                masks, several = self.request.masks, len(self.request.masks) > 1
+                parts = [compilation.table(index.name, mask.name, with_mask=several) for mask in masks]
+                found[index.name] = to_frame(parts, parts[0].schema)
+        return found
 
     @suggest_keywords
     def to_xarray(
@@ -356,91 +305,36 @@ class TimeSeriesCompil:
             If nothing was extracted.
         """
         wanted = CompileRequest() if kind is None else CompileRequest.of_kind(kind, aggregate, week)
-        with self._place.read() as (folder, ledger, engine):
+        with self._folder.read() as (folder, ledger, engine):
             return Compilation(engine, folder, ledger, wanted).dataset(kind)
-
-    @property
-    def report(self) -> pd.DataFrame:
-        """One line per index, mask, tile and acquisition: sources, rows, and features left out by reason."""
-        return self._reported().frame()
 
     @property
     def notes(self) -> list[str]:
         """Sentences on the layer, the archive and the folder as a whole."""
-        hint = [self._place.hint] if self._place.hint else []
+        hint = [self._folder.hint] if self._folder.hint else []
         return [*hint, *self._reported().notes]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows of the images asked for."""
-        return self._reported().rows
 
     @property
     def has_rows(self) -> bool:
         """Whether the folder has rows of what was asked for, of whatever date."""
-        if not self._place.exists:
+        if not self._folder.exists:
             return False
-        with self._place.read() as (_, ledger, engine):
+        with self._folder.read() as (_, ledger, engine):
             counts = [ledger.count(*output) for output in engine.outputs]
         return any(count[state] for count in counts for state in (State.DONE, State.ORIGINAL))
 
     def has_rows_under(self, mask: Mask) -> bool:
         """Tell whether the folder has files of rows of any index under a mask, whether it is asked for or not."""
-        folder = self._place.folder
+        folder = self._folder.folder
         return any(path for index in folder.indices() for path in folder.raw(index, mask.name).glob("*"))
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether an image could not be used, or an index gave nothing at all."""
-        return self._reported().is_incomplete(self._engine.outputs)
-
-    def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `TimeSeries.to_csv`."""
-        if not overwrite:
-            self.check_report(path)
-        found = self._reported()
-        note = provenance(self.request, self._engine.layer, self._engine.archive, found)
-        return write_report(found.frame(), path, note, overwrite=overwrite)
-
-    def check_report(self, path: str | Path) -> list[str]:
-        """Make sure, before any work starts, that a report replaces no other file.
-
-        Returns
-        -------
-        list
-            A sentence on the report that it replaces.
-
-        Raises
-        ------
-        OutputError
-            If a file is there that was made in another way.
-        """
-        return check_results([planned_report(self.request, self._engine.layer, path)]).sentences()
-
-    def why_nothing(self) -> str:
-        """Say the one most likely cause why there is no row, and how to mend it; empty where there are rows.
-
-        Raises
-        ------
-        LibraryError
-            If there is no archive.
-        """
-        return self._engine.why_nothing(self._reported())
-
-    def why_partly(self) -> str:
-        """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
-        return self._reported().why_partly(self._engine.outputs)
 
     def _reported(self) -> Report:
         if self._report is None:
-            if not self._place.exists:
+            if not self._folder.exists:
                 return self._engine.first_report()
-            with self._place.read() as (folder, ledger, engine):
+            with self._folder.read() as (folder, ledger, engine):
                 self._report = folder_report(engine, folder, ledger)
         return self._report
 
     def __repr__(self) -> str:
-        what = ", ".join(index.name for index in self.request.indices)
-        masks = ", ".join(mask.name for mask in self.request.masks)
-        layer = self._engine.layer
-        return f"TimeSeriesCompil({layer.name}: {len(layer)} features; {what}; {masks}; {self.folder})"
+        return f"TimeSeriesCompil({self._in_words()}; {self.folder})"

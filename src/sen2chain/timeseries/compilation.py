@@ -31,7 +31,6 @@ from sen2chain.report import Report
 from sen2chain.select import select
 from sen2chain.spool import Spool, with_attributes
 from sen2chain.store import CompiledFile, Entry, State, list_images, read_image
-from sen2chain.timeseries.engine import scaled_definitions
 from sen2chain.timeseries.folder_update import enter_image, is_lost
 from sen2chain.timeseries.smoothed_files import ORIGINAL, SmoothRequest, check_kind, stats_path, write_smoothed
 
@@ -514,7 +513,7 @@ class Compilation:
                 .select(["period", "fid", *aggregation.columns])
                 .to_pandas()
             )
-        definitions = aggregation.definitions if aggregation else scaled_definitions(engine.request)
+        definitions = aggregation.definitions if aggregation else engine.definitions
         definitions.setdefault("completeness", {"long_name": "share of pixels seen, clouds included", "units": "1"})
         note = provenance(replace(engine.request, first=None, last=None), engine.layer, engine.archive, Report())
         return to_dataset(

@@ -1,35 +1,30 @@
-"""What both classes share: everything between the checked request and the rows of one acquisition after the other."""
+"""The engine of both classes: a checked request, a layer and an archive, and the rows of each acquisition in order."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.archive import open_library
-from sen2chain.errors import EmptyResultError, LibraryError, truth
-from sen2chain.export import write_csv
+from sen2chain.errors import LibraryError
+from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
-from sen2chain.files import absolute
 from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import activity, progress
-from sen2chain.provenance import PlannedTable, conditions, has_rows
 from sen2chain.reasons import Reason
-from sen2chain.report import COLUMNS, Report
+from sen2chain.report import Report
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
-from sen2chain.vectors import datum_note, of_features, read_layer, to_pandas
+from sen2chain.vectors import datum_note, of_features
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    import geopandas as gpd
     import pandas as pd
 
     from sen2chain.extract import Executor
@@ -44,15 +39,15 @@ if TYPE_CHECKING:
 class Engine:
     """A request on a layer and an archive, ready to run.
 
-    The archive is looked at when it is first asked for, so that compiling needs none.
+    The archive is opened when it is first needed, so that compiling needs none.
     """
 
     request: Request
-    """What is asked for."""
+    """Indices, masks, dates and row rules."""
     layer: Layer
     """The polygons."""
     executor: Executor
-    """Who does the work."""
+    """How tasks are run: one by one, in threads or on a Dask cluster."""
     library: str | Path | Source | None = None
     """A Sen2Chain library or a source, None for the library of the user's home."""
     safe: str | Path | None = None
@@ -62,12 +57,12 @@ class Engine:
 
     @cached_property
     def source(self) -> Source:
-        """Where products come from."""
+        """The source of products."""
         return open_library(self.library, self.safe)
 
     @property
     def archive(self) -> str:
-        """Where products come from, in words."""
+        """The source of products in words."""
         try:
             return self.source.describe()
         except LibraryError:
@@ -75,7 +70,7 @@ class Engine:
 
     @cached_property
     def plan(self) -> ExtractionPlan:
-        """What there is to do."""
+        """All requested acquisitions as tasks."""
         source = self.source
         with activity("looking for products", quiet=self.quiet):
             found = make_plan(self.request, source, self.layer)
@@ -83,12 +78,12 @@ class Engine:
         return found
 
     def forget_archive(self) -> None:
-        """Look at the archive again when it is next asked for."""
+        """Open the archive again when it is next needed."""
         for name in ("source", "plan"):
             self.__dict__.pop(name, None)
 
     def on(self, layer: Layer) -> Engine:
-        """Return the same on another copy of the layer."""
+        """Return an engine of the same request on another copy of the layer."""
         other = replace(self, layer=layer)
         other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
         return other
@@ -114,7 +109,7 @@ class Engine:
         title
             What the progress bar says.
         inputs
-            Where it is kept what the files were that rows came from; None where nobody asks later.
+            Keeps the identities of the files that rows come from; None where they are not needed later.
         """
         files = inputs or Inputs()
         results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note)
@@ -144,7 +139,7 @@ class Engine:
 
     @property
     def rules(self) -> RowRules:
-        """What becomes a row."""
+        """Which features become rows, with which columns."""
         request = self.request
         return RowRules(
             request.statistics,
@@ -162,6 +157,11 @@ class Engine:
     def attributes(self) -> pd.DataFrame:
         """Attributes of the layer, those named like a statistic of this run with a prefix."""
         return self.layer.attributes.rename(columns={c: f"attr_{c}" for c in self.request.statistics.columns})
+
+    @property
+    def definitions(self) -> dict[str, dict[str, str]]:
+        """Long name and unit of each column of numbers."""
+        return column_definitions(self.request.statistics, in_index_units=self.request.units == "index")
 
     def first_report(self) -> Report:
         """Return the report before any raster is read: notes on the layer, unusable products and far tiles."""
@@ -183,7 +183,7 @@ class Engine:
         return report
 
     def unverified(self, tasks: Iterable[Task]) -> list[str]:
-        """Say how many products that are to be verified cannot be, where there are such."""
+        """Return a sentence on the products that have no checksums to compare; an empty list where all have."""
         count = sum(task.cannot_be_verified for task in tasks)
         what = "product has" if count == 1 else "products have"
         return [f"{count} {what} no manifest.safe, so checksums could not be compared."] if count else []
@@ -205,7 +205,7 @@ class Engine:
         )
 
     def why_nothing(self, report: Report) -> str:
-        """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
+        """Return the most likely cause why there is no row, and how to mend it; empty where there are rows."""
         if report.rows:
             return ""
         request, plan = self.request, self.plan
@@ -226,75 +226,3 @@ class Engine:
             skipped = report.skipped_cause()
             return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."
         return report.main_cause()
-
-
-def prepare(
-    request: Request,
-    executor: Executor,
-    vectors_file: str | Path | gpd.GeoDataFrame | gpd.GeoSeries,
-    *,
-    layer: str | None,
-    name: str | None,
-    field_names: str | Sequence[str] | None,
-    encoding: str | None,
-    crs: Any,
-    library: str | Path | Source | None,
-    safe: str | Path | None,
-    quiet: bool,
-) -> Engine:
-    """Read the layer; the parameters are those of `TimeSeries`.
-
-    Raises
-    ------
-    RequestError
-        If a parameter cannot be used.
-    LayerError
-        If the layer cannot be used.
-    """
-    quiet = truth("quiet", quiet)
-    with activity("reading the layer", quiet=quiet):
-        polygons = read_layer(
-            vectors_file, layer, name, field_names,
-            cache=settings.cache_dir() / "layers", encoding=encoding, crs=crs,
-        )  # fmt: skip
-    return Engine(request, polygons, executor, library, safe, quiet)
-
-
-def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
-    """Join tables of rows into one frame indexed by date."""
-    frame: pd.DataFrame = to_pandas(pa.concat_tables(tables) if tables else schema.empty_table())
-    return frame.set_index("date")
-
-
-def planned_report(request: Request, layer: Layer, path: str | Path) -> PlannedTable:
-    """Return the file of a report, for `sen2chain.provenance.check_results`."""
-    return PlannedTable(absolute(path), conditions(request, layer), lambda: COLUMNS)
-
-
-def write_report(report: pd.DataFrame, path: str | Path, note: Mapping[str, Any], *, overwrite: bool) -> Path:
-    """Write a report as one CSV file, with a JSON beside it.
-
-    Raises
-    ------
-    EmptyResultError
-        If it has no line, and the file that is there has, unless that is to be overwritten.
-    """
-    file = absolute(path)
-    if not (overwrite or len(report)) and has_rows(file):
-        raise EmptyResultError(
-            f"{file} has rows and is kept, since this run's report has none; overwrite=True (--overwrite) replaces it."
-        )
-    write_csv([pa.Table.from_pandas(report, preserve_index=False)], file, note)
-    return file
-
-
-def scaled_definitions(request: Request) -> dict[str, Any]:
-    """Return the long name and the unit of each column of numbers, as xarray's attributes."""
-    statistics = request.statistics
-    in_index_units = request.units == "index"
-    definitions = {}
-    for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
-        power = statistics.power(column) if column != "cldprb" else 0
-        units = "percent" if column == "cldprb" else "1" if in_index_units or not power else f"1e{-4 * power}"
-        definitions[column] = {"long_name": statistics.define(column), "units": units}
-    return definitions

@@ -13,21 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import export
-from sen2chain.archive import reads_at_once
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
-from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
-from sen2chain.plan import Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
 from sen2chain.select import select
 from sen2chain.spool import Spool
-from sen2chain.timeseries.engine import planned_report, prepare, scaled_definitions, to_frame, write_report
+from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
-from sen2chain.vectors import own_copy
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -45,7 +41,6 @@ if TYPE_CHECKING:
     from sen2chain.report import Report
     from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
-    from sen2chain.vectors import Layer
 
 
 _OF_FILES = {
@@ -55,7 +50,7 @@ _OF_FILES = {
 """Suffixes that people give to a file of results; a folder's name may hold any other dot."""
 
 
-class TimeSeries:
+class TimeSeries(LayerSeries):
     """Statistics of masked radiometric indices per polygon and date.
 
     Nothing is read from rasters until the first output (or `run`) asks for it.
@@ -75,8 +70,7 @@ class TimeSeries:
         An attribute of the layer that names features in plots.
     multiproc
         Number of threads, or of worker processes with ``executor="dask"``: 0 uses all processors (or as many threads as
-        suit the source). Results do not depend
-        on it.
+        suit the source). Results do not depend on it.
     getstat
         False only prepares; the run then has to be asked for by `run`.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
@@ -159,7 +153,7 @@ class TimeSeries:
         cld_med_prob: bool = True,  # noqa: FBT001, FBT002
         cld_hi_prob: bool = True,  # noqa: FBT001, FBT002
         thin_cir: bool = True,  # noqa: FBT001, FBT002
-        reproject: bool = True,  # noqa: ARG002, FBT001, FBT002
+        reproject: bool = True,  # noqa: FBT001, FBT002
         *,
         masks: Iterable[str | Mask] | str | Mask | None = None,
         library: str | Path | Source | None = None,
@@ -180,47 +174,12 @@ class TimeSeries:
         scheduler: str | None = None,
         quiet: bool = False,
     ) -> None:
-        self.request = Request.build(
-            indices=indices,
-            masks=masks,
-            keywords={
-                "cm_version": cm_version, "probability": probability, "iterations": iterations, "cld_shad": cld_shad,
-                "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir,
-            },
-            date_min=date_min,
-            date_max=date_max,
-            stats=stats,
-            cover_min=cover_min,
-            cover_max=cover_max,
-            pixels=pixels,
-            buffer=buffer,
-            min_valid=min_valid,
-            units=units,
-            keep_empty=keep_empty,
-            prefer=prefer,
-            verify=verify,
-        )  # fmt: skip
-        self.field_names = field_names
-        self._engine = prepare(
-            self.request,
-            resolve_executor(executor, multiproc, scheduler, at_once=reads_at_once(library)),
-            vectors_file,
-            layer=layer,
-            name=name,
-            field_names=field_names,
-            encoding=encoding,
-            crs=crs,
-            library=library,
-            safe=safe,
-            quiet=quiet,
-        )
+        super().__init__(locals())
         self.source: Source = self._engine.source
         self.plan = self._engine.plan
-        self._quiet, self._wants_stats = self._engine.quiet, truth("getstat", getstat)
+        self._wants_stats = truth("getstat", getstat)
         self._report: Report | None = None
         self._spool: Spool | None = None
-        self._frames: dict[str, pd.DataFrame] | None = None
-        self._remarks: list[str] = []
 
     def run(self) -> TimeSeries:
         """Extract. A second call does nothing.
@@ -260,53 +219,21 @@ class TimeSeries:
         assert self._spool is not None  # noqa: S101
         return self._report, self._spool
 
-    @property
-    def layer(self) -> Layer:
-        """The polygons; a copy, which can be changed without changing results."""
-        return self._engine.layer.handed_out()
+    def _reported(self) -> Report:
+        return self._finished()[0]
 
-    @property
-    def data(self) -> dict[str, pd.DataFrame]:
-        """Index -> rows by feature, then date, indexed by date; in the documented columns.
-
-        Each call gives frames of their own: changing one changes no other, and no result.
-        """
+    def _read_frames(self) -> dict[str, pd.DataFrame]:
         spool = self._finished()[1]
-        if self._frames is None:
-            found = {}
-            for index in self.request.indices:
-                tables = [t for mask in self.request.masks for t in spool.tables(index.name, mask.name)]
-                found[index.name] = to_frame(tables, spool.schema)
-            self._frames = found
-        return {name: own_copy(frame) for name, frame in self._frames.items()}
-
-    @property
-    def report(self) -> pd.DataFrame:
-        """One line per index, mask, tile and acquisition: sources, rows, and features left out by reason."""
-        return self._finished()[0].frame()
+        found = {}
+        for index in self.request.indices:
+            tables = [table for mask in self.request.masks for table in spool.tables(index.name, mask.name)]
+            found[index.name] = export.to_frame(tables, spool.schema)
+        return found
 
     @property
     def notes(self) -> list[str]:
         """Sentences on the layer, the archive and the results as a whole: repaired features, products left out."""
-        return [*self._finished()[0].notes, *dict.fromkeys(self._remarks)]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows with values."""
-        return self._finished()[0].rows
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether a product could not be used, or an index gave nothing at all."""
-        return self._finished()[0].is_incomplete(self._engine.outputs)
-
-    def why_nothing(self) -> str:
-        """Say the one most likely cause why no row came out, and how to mend it; empty where rows came out."""
-        return self._engine.why_nothing(self._finished()[0])
-
-    def why_partly(self) -> str:
-        """Say what could not be used, and which index or mask gave nothing and why; empty where all went well."""
-        return self._finished()[0].why_partly(self._engine.outputs)
+        return [*self._reported().notes, *dict.fromkeys(self._remarks)]
 
     @suggest_keywords
     def to_csv(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -342,13 +269,6 @@ class TimeSeries:
         """Write Parquet files, as `to_csv` does."""
         return self._write(out_path, ".parquet", overwrite=overwrite)
 
-    @suggest_keywords
-    def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the report as one CSV file, with the JSON beside it; `overwrite` as for `to_csv`."""
-        if not overwrite:
-            self._remarks += check_results([planned_report(self.request, self._engine.layer, path)]).sentences()
-        return write_report(self.report, path, self.provenance(), overwrite=overwrite)
-
     def check_results(
         self, out_path: str | Path, formats: Iterable[str] = ("csv",), *, report: str | Path | None = None
     ) -> None:
@@ -371,7 +291,7 @@ class TimeSeries:
         folder = self._folder(out_path)
         planned = [table for kind in formats for table in self._planned(folder, f".{kind}")]
         if report:
-            told = planned_report(self.request, self._engine.layer, report)
+            told = self._planned_report(report)
             beside = told.path.with_suffix(".json")
             if any(table.path.with_suffix(".json") == beside for table in planned):
                 raise OutputError(f"{told.path} is where a result goes; choose another name for the report.")
@@ -466,30 +386,26 @@ class TimeSeries:
             instead="to_parquet",
         )
         frames = {
-            key: to_frame([table.select(columns.names) for table in spool.tables(*key)], columns) for key in outputs
+            key: export.to_frame([table.select(columns.names) for table in spool.tables(*key)], columns)
+            for key in outputs
         }
         return export.to_dataset(
             frames,
             geometry=self._engine.layer.geometry,
             crs=self._engine.layer.crs,
             attributes=self._engine.attributes,
-            definitions=scaled_definitions(self.request),
+            definitions=self._engine.definitions,
             provenance=self.provenance(),
         )
 
     def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
         """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
-        report = self._finished()[0].about(index, mask)
+        report = self._reported().about(index, mask)
         return provenance(self.request, self._engine.layer, self.source.describe(), report, index=index, mask=mask)
 
     def __repr__(self) -> str:
-        what = ", ".join(index.name for index in self.request.indices)
-        masks = ", ".join(mask.name for mask in self.request.masks)
         state = f"{self._report.rows} rows" if self._report is not None else "not run"
-        return (
-            f"TimeSeries({self._engine.layer.name}: {len(self._engine.layer)} features; {what}; {masks}; "
-            f"{len(self.plan.tasks)} acquisitions; {state})"
-        )
+        return f"TimeSeries({self._in_words()}; {len(self.plan.tasks)} acquisitions; {state})"
 
 
 def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:

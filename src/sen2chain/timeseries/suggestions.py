@@ -1,4 +1,4 @@
-"""Keywords that are misspelled, or called as in other tools: the error says which one is meant."""
+"""Suggestions for unknown keywords: names that are misspelled, or that other tools use."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ _MEANT = {
 
 
 def suggest_keywords(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Decorate a function or method so that a keyword it does not have is answered with the one that is meant."""
+    """Decorate a method so that the error about an unknown keyword names the keyword that is probably meant."""
     known = [
         name
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} and name != "self"
     ]
-    title = function.__qualname__.removesuffix(".__init__")
+    method = f".{function.__name__}".removesuffix(".__init__")
 
     @functools.wraps(function)
     def checked(*arguments: Parameters.args, **keywords: Parameters.kwargs) -> Returned:
         for name in keywords:
             if name not in known:
-                raise UnknownKeywordError(title, name, known, meant(name, known))
+                raise UnknownKeywordError(f"{type(arguments[0]).__name__}{method}", name, known, meant(name, known))
         return function(*arguments, **keywords)
 
     return checked
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """Return the keyword that is most likely meant; an empty text where none is."""
+    """Return the known keyword that is most similar to an unknown one; an empty text where none is similar."""
     plain = name.lower().strip("_")
     said = [word for word in _MEANT.get(plain, ()) if word in known]
     near = difflib.get_close_matches(plain, known, n=1, cutoff=0.7)
