@@ -1,6 +1,6 @@
-"""Write tables of rows to CSV, Parquet and xarray, each with its provenance.
+"""Tables of rows written to CSV, Parquet, pandas and xarray, each with its provenance.
 
-Rows come in ready: columns in their final order, sorted. A file appears under its name only when it is complete.
+Rows are passed ready: sorted, with columns in their final order. A file takes its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_csv(
     path
         The file to write; replaced as a whole where it exists.
     provenance
-        Whatever says how the rows came about; paths, dates and numpy numbers are understood.
+        The JSON beside the file, see `sen2chain.provenance`; may hold paths, dates and numpy numbers.
     schema
         Columns and types; needed only where there may be no batch at all. Otherwise that of the first batch.
 
@@ -227,7 +227,7 @@ def column_definitions(statistics: Statistics, *, in_index_units: bool) -> dict[
 
 
 def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str) -> None:
-    """Refuse a cube that needs more than half of the memory; its rows, and what is done with it, need some as well.
+    """Refuse a cube that needs more than half of the memory; the other half is for its rows and for work with it.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead
     columns
         Variables with a value for each cell, of 8 bytes each.
     instead
-        What to call instead.
+        The call that the message suggests instead.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead
 
 
 def _shared(column: pd.Series[Any]) -> np.ndarray:
-    """Return texts as objects, equal ones as the same object, so that a cell costs a pointer; missing ones empty."""
+    """Return texts as objects, "" where missing; equal texts share one object, so that a cell costs a pointer."""
     codes, texts = pd.factorize(column)
     return np.append(np.asarray(texts, dtype=object), "")[codes]  # the code of a missing one is -1, the last
 
@@ -271,7 +271,7 @@ def _values(column: pd.Series[Any]) -> np.ndarray:
 def _tables(
     batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema | None, rows: int
 ) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """Give the schema and the batches gathered into tables of at least so many rows."""
+    """Return the schema, and the batches joined to tables of at least `rows` rows."""
     stream = iter(batches)
     if schema is None:
         first = next(stream, None)
@@ -299,7 +299,7 @@ def csv_header(schema: pa.Schema) -> bytes:
 
 
 def csv_lines(batch: pa.RecordBatch) -> pa.StringArray:
-    """Write each row as its line of a CSV file, the end of the line included.
+    """Return each row as a line of a CSV file, with its line end.
 
     pyarrow's own CSV writer quotes every text or none; joining the columns as texts is as fast.
     """
@@ -357,7 +357,7 @@ def to_json(provenance: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Give the JSON form of what `json` does not know."""
+    """Return the JSON form of a value of a type that `json` does not know."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (set, frozenset)):

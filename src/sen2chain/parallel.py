@@ -1,4 +1,4 @@
-"""What of the machine this process may use, and threads: work side by side, results in order, unseen by the caller."""
+"""Threads with results in order, the processors and memory of this process, and settings that stay inside a thread."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ MOST_WORKERS = 4096
 
 
 def workers(wanted: int = 0) -> int:
-    """Return a number of threads: 0 is as many as this process may use."""
+    """Return a number of threads; for 0, the number of processors that this process may use."""
     if wanted > 0:
         return wanted
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> int | None:
-    """Return the bytes of memory that this machine or its container gives to this process; None where it is not known.
+    """Return the memory in bytes that this process may use; None where it is not known.
 
     That is the machine's memory, or less where the process or a group above it has a limit, as in containers and batch
     jobs.
@@ -105,7 +105,15 @@ class Memo:
 
 
 def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:
-    """Yield what is submitted in its order, but let `count` more be submitted before one is waited for."""
+    """Yield futures in submission order, keeping at most `count` of them in flight beside the one that is yielded.
+
+    Parameters
+    ----------
+    submitted
+        Futures; taking the next one submits its task.
+    count
+        Returns the number of tasks to keep in flight; called after each submission.
+    """
     waiting: deque[T] = deque()
     for future in submitted:
         waiting.append(future)
@@ -116,7 +124,7 @@ def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """Do the same to many items in threads, and yield the results in order.
+    """Apply a function to many items in threads, and yield the results in order.
 
     Only as many results wait as there are threads, so that memory does not grow with the number of items. When not all
     results are taken, `closed` ends the threads and waits for them.
@@ -155,7 +163,7 @@ def closed(results: G) -> Iterator[G]:
 
 
 def apart(work: Callable[[], R]) -> R:
-    """Do work in a thread of its own and wait for it, so that settings of a thread do not become the caller's."""
+    """Run a function in a new thread and wait for it, so that thread settings it changes do not reach the caller."""
     with ThreadPoolExecutor(1, thread_name_prefix=_NAME) as pool:
         return pool.submit(work).result()
 

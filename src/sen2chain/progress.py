@@ -1,4 +1,4 @@
-"""How far a run is: shown on a terminal, silent everywhere else."""
+"""Progress bars and messages: shown on a terminal, silent everywhere else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Step(Protocol):
-    """What is called as work goes on."""
+    """The function that a task calls as it advances."""
 
     def __call__(self, done: int | None = None, total: int | None = None) -> None:
-        """Tell how many steps are done, of how many; without arguments, that one more is done."""
+        """Set the number of steps done and their total; without arguments, count one more step."""
         ...
 
 
@@ -27,7 +27,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     Parameters
     ----------
     title
-        What is being done.
+        The text before the bar.
     total
         Number of steps, where it is known.
     quiet
@@ -76,7 +76,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
 
 @contextlib.contextmanager
 def activity(title: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on a terminal what is being done while it cannot be counted."""
+    """Show a title on a terminal during work that has no steps to count."""
     if quiet or not sys.stderr.isatty():
         yield
         return
@@ -89,18 +89,18 @@ def activity(title: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 def say(sentence: str, *, quiet: bool = False) -> None:
-    """Say how a step ended, on a terminal; scripts and cron ask the result instead."""
+    """Print a sentence on a terminal; scripts and cron read the result instead."""
     if is_watched(quiet=quiet):
         sys.stderr.write(f"{printable(sentence)}\n")
 
 
 def is_watched(*, quiet: bool) -> bool:
-    """Tell whether somebody sees what is said."""
+    """Tell whether messages are shown: standard error is a terminal, and not quiet."""
     return not quiet and sys.stderr.isatty()
 
 
 def counted(count: int, what: str) -> str:
-    """Write a number with what it counts."""
+    """Return a number with its noun, in the plural where needed."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 

@@ -1,7 +1,7 @@
-"""How rows came about, as the JSON beside every result says it, and what that JSON protects.
+"""The provenance of results: the JSON beside every table, and the check that no table replaces a different one.
 
-A result is not replaced by another one without being told to: `check_results` compares what the JSON of an existing
-table says with what is asked for now.
+`provenance` gathers parameters, versions, the layer's identity and the products used. `check_results` compares the JSON
+of an existing table with the parameters of this run, and refuses to replace a table that was made in another way.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Replaced:
 
 
 def check_results(planned: Iterable[PlannedTable]) -> Replaced:
-    """Make sure that no result is replaced by one that was made otherwise; nothing is written.
+    """Make sure that no existing table is replaced by one that was made in another way; nothing is written.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def _trouble(table: PlannedTable, now: Mapping[str, Any], beside: object) -> str:
-    """Say why a table must not be written; nothing where it may. `beside` is what its JSON holds."""
+    """Return why a table must not be written, or an empty text; `beside` is the parsed JSON of the existing one."""
     if beside and not _is_provenance(beside):  # as a layer in GeoJSON
         name = table.path.with_suffix(".json").name
         return f"would have its JSON in {name}, which is there and is not one of sen2chain"
@@ -232,7 +232,7 @@ def _trouble(table: PlannedTable, now: Mapping[str, Any], beside: object) -> str
 
 
 def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Say what makes a result another one; what the former JSON does not say is not compared."""
+    """Yield the parameters that differ between two provenances; those missing from the former are not compared."""
     before, after = former["parameters"], now["parameters"]
     formulas, wanted = before.get("indices"), after["indices"]
     if isinstance(formulas, dict) and formulas != wanted:
@@ -264,7 +264,7 @@ def _called(layer: Mapping[str, Any]) -> str:
 
 
 def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Tell whether neither the place nor the content of two layers is the same."""
+    """Tell whether two layers differ in both path and content."""
     if was.get("sha256") in {None, now["sha256"]} or was.get("boxes_sha256") == now["boxes_sha256"]:
         return False
     if was.get("path") and now["path"] and was.get("own_name", now["own_name"]) == now["own_name"]:
@@ -277,7 +277,7 @@ def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _made_from(path: Path, beside: object) -> dict[str, Any]:
-    """Read how a table was made, from itself or from what the JSON beside it holds; empty where neither says."""
+    """Return the provenance of a table, from its own metadata or the JSON beside it; empty where neither has one."""
     text: bytes | None = None
     try:
         if path.suffix == ".parquet":
@@ -297,7 +297,7 @@ _LARGEST_NOTE = 1 << 30  # bytes; the longest list all images of a large archive
 
 
 def _read(path: Path) -> object:
-    """Read a JSON; None where there is none that can be read."""
+    """Return the content of a JSON file; None where it is missing or damaged."""
     try:
         return _parsed(read_limited(path, _LARGEST_NOTE))
     except OSError:
@@ -312,7 +312,7 @@ def _parsed(text: bytes) -> object:
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the columns of a table; none where it cannot be read."""
+    """Return the names of a table's columns; an empty list where it cannot be read."""
     try:
         if path.suffix == ".parquet":
             return list(pq.read_schema(path).names)

@@ -163,7 +163,7 @@ class Report:
         located = Counter({r: n for r, n in totals.items() if r not in {Reason.OUTSIDE_TILE, Reason.SUPERSEDED}})
         if not totals:
             return ""
-        # Of equals the one is named that somebody can mend.
+        # Of equally frequent reasons, one that the user can remove.
         reason = max(located, key=lambda r: (located[r], r not in _NATURAL), default=Reason.OUTSIDE_TILE)
         # Of other reasons a line's error is only a note, as that cldprb is empty.
         explained = reason in {*BROKEN, *LACKING}

@@ -1,4 +1,4 @@
-"""One row per (date, fid): the best of the tiles, baselines and parts that saw a feature at one time. Pure."""
+"""Selection of one row per (date, fid): the best of the tiles, baselines and parts that saw a feature at one time."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Rows on disk.
+"""The rows of one run, added by date and returned by feature.
 
-`Spool` holds the rows of one run: small ones in memory, large ones in temporary files, so that memory does not grow
-with the number of dates. Rows go in by date and come out by feature.
+`Spool` keeps few rows in memory and many in temporary files, so that memory does not grow with the number of dates.
+`RowFormat` has the columns of the rows, and their types.
 
-That is the transposition of a table that does not fit in memory. The numbers of a row lie side by side, so that the
-rows which some features have on a date are one short stretch of a file. They are copied together for as many features
-as memory holds at a time, so that each date is visited once for many rows, and ordered there.
+The spool transposes a table that does not fit in memory. The numbers of a row lie side by side, so that the rows of
+neighbouring features on one date are one short stretch of a file. These stretches are copied together for as many
+features as fit in memory, so that each date is visited once for many rows, and sorted there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _REASONS = np.array([*(reason.value for reason in Reason), ""], dtype=object)  #
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowFormat:
-    """Which columns rows have, in which order, as which types."""
+    """The columns of rows: their order, and their types."""
 
     columns: tuple[str, ...]
     """Columns of statistics after ``cldprb``, in order."""
@@ -114,9 +114,9 @@ class RowFormat:
         fid
             (rows,) the feature of each row.
         numbers
-            (rows, columns) what `numbers_of` gives, of several batches.
+            (rows, columns) the results of `numbers_of` for several batches, one below the other.
         origins
-            What the batches are called.
+            Texts and dates of the batches.
         which
             (rows,) the batch of each row.
         """
@@ -141,7 +141,7 @@ class RowFormat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origins:
-    """What batches are called: one entry for each."""
+    """The texts and dates that all rows of a batch share: (batches,) arrays."""
 
     date: pa.Array
     tile: pa.Array
@@ -176,7 +176,7 @@ def with_attributes(table: pa.Table, attributes: pa.Table) -> pa.Table:
 
 
 def attributes_beside(columns: Sequence[str], attributes: pa.Table) -> list[str]:
-    """Return the names that attributes have beside these columns: each one its own."""
+    """Return the names of attributes beside these columns, each used once: ``attr_`` is added where a name is taken."""
     taken, names = set(columns), []
     for attribute in attributes.schema.names:
         name = attribute
@@ -232,7 +232,7 @@ class Spool:
         return self.layout.schema
 
     def add(self, batch: Batch) -> None:
-        """Take the rows of a batch; batches of one index and mask come by date."""
+        """Add the rows of a batch; batches of one index and mask are added in order of their dates."""
         if not len(batch.columns["fid"]):
             return
         fid = batch.columns["fid"].astype(np.int64)
@@ -278,7 +278,7 @@ class Spool:
         return {piece.product.sensing for day in self._pieces.get((index, mask), {}).values() for piece in day}
 
     def tables(self, index: str, mask: str, days: Collection[dt.date] | None = None) -> Iterator[pa.Table]:
-        """Give the rows of an index under a mask by fid, then date, a piece of the layer at a time.
+        """Yield the rows of an index under a mask by fid, then date, a piece of the layer at a time.
 
         Parameters
         ----------
@@ -309,7 +309,7 @@ class Spool:
                     yield self.layout.complete(fid[rows], numbers[rows], origins, which[rows])
 
     def _rows_at_once(self) -> int:
-        """Return how many rows keep the texts of their attributes far below the 2 GiB of an array of texts."""
+        """Return a number of rows whose attribute texts stay far below 2 GiB, the limit of an Arrow array of texts."""
         attributes = self.layout.attributes
         if not attributes.num_rows:
             return _CHUNK_ROWS

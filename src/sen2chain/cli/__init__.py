@@ -1,4 +1,4 @@
-"""The command: parse, call, print, exit code. Everything else lives in the modules it calls.
+"""The command ``sen2chain``: options to calls, results to text and exit codes.
 
 Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing came out, 4 a part could not be
 extracted, compiled or sent, 5 another run of the job is going on, 130 interrupted.

@@ -1,4 +1,4 @@
-"""How a command ends: errors are one sentence, and the exit code says what kind they are."""
+"""The class of all commands: errors end as one sentence with an exit code; numbers are checked by the classes."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ class Command(click.Command):
             fail(f"{error.strerror or error}{where}.")
 
     def _option(self, parameter: str) -> str:
-        """Return what names, before a sentence, the option that becomes a parameter of the classes; or nothing."""
+        """Return the option of a parameter, as the beginning of a sentence; empty where there is none."""
         name = next((option for option, keyword in RENAMED.items() if keyword == parameter), parameter)
         return next((f"{p.opts[0]}: " for p in self.params if p.name == name and isinstance(p, click.Option)), "")
 
 
 class Number(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions only
-    """A number, which the classes check: they know its range. What cannot be read as one reaches them as a text."""
+    """A number of any range, since the classes check ranges; text that is not a number is passed on as text."""
 
     def __init__(self, kind: type[int | float]) -> None:
         self._kind = kind
@@ -121,6 +121,6 @@ WHOLE, REAL = Number(int), Number(float)
 
 
 def fail(sentence: str, code: int = EXIT_ERROR) -> NoReturn:
-    """Say what went wrong and leave."""
+    """Print an error and exit."""
     click.echo(f"sen2chain: {printable(sentence)}", err=True)
     sys.exit(code)

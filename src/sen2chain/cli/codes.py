@@ -1,4 +1,4 @@
-"""Exit codes of the command, which are documented."""
+"""The documented exit codes of the command."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ EXIT_ERROR, EXIT_USAGE, EXIT_NOTHING, EXIT_PARTLY, EXIT_BUSY = 1, 2, 3, 4, 5
 EXIT_INTERRUPTED = 130  # as shells have it
 
 INTERRUPTED = "Interrupted."
-"""What the last of them says."""
+"""Message of `EXIT_INTERRUPTED`."""

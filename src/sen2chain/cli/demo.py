@@ -1,4 +1,4 @@
-"""`sen2chain demo`: an archive to try everything on."""
+"""`sen2chain demo`: write a demo archive and extract from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sen2chain extract`: all at once, into files."""
+"""`sen2chain extract`: extract all dates at once, into files."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def extract(layer_file: str, **options: Any) -> None:
 
 
 def _changed(options: Mapping[str, Any]) -> Iterator[str]:
-    """Say which names of masks meant another one to this command in former versions."""
+    """Yield sentences on names of masks that meant another mask in former versions of this command."""
     if not options["masks"]:
         yield f"The cloud mask is {shared.masks_of(options)[0]}; former versions took CM001 where none was named."
     for name in options["masks"]:

@@ -1,4 +1,4 @@
-"""The options that commands share, each written once: a decorator adds one or a few that belong together."""
+"""The options that several commands share, each defined once, as decorators of one or a few options."""
 
 from __future__ import annotations
 
@@ -195,12 +195,12 @@ extraction = together(
 
 
 def common(more: str) -> Decorator:
-    """Add what every command has.
+    """Add the options of every command.
 
     Parameters
     ----------
     more
-        What `--verbose` says.
+        The details that `--verbose` adds.
     """
     return together(
         click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),

@@ -1,4 +1,4 @@
-"""What the commands print, and how they leave when rows are missing."""
+"""Output of the commands: summaries, tables and notes, and the exit codes for missing rows."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, n
 
 
 def result(sentences: Iterable[str]) -> None:
-    """Print how a step ended, unless it has been said on the same terminal."""
+    """Print the result of a step, unless the series has already printed it on the same terminal."""
     if sys.stdout.isatty() and sys.stderr.isatty():
         return  # there the series itself says it, see `sen2chain.progress.say`
     notes(sentences)
 
 
 def say_if_compiling(*, quiet: bool) -> None:
-    """Say why the very first run takes a few seconds before anything happens."""
+    """Explain why the first run takes a few seconds to start: kernels are compiled."""
     if quiet or not sys.stderr.isatty():
         return
     from sen2chain.jit import can_save

@@ -103,7 +103,7 @@ def update(layer_file: str, **options: Any) -> None:
         if in_full:
             show.summary(series.report, verbose=options["verbose"])
         click.echo(printable(str(series.folder)))
-    # A quiet month is no failure; an archive without any product is: the disk may not be mounted.
+    # A month without products is not a failure; an archive without any product is: the disk may not be mounted.
     if not series.has_rows or not series.plan.tiles:
         why = series.why_nothing() or next(reversed(done.notes), "")
         fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
@@ -112,9 +112,9 @@ def update(layer_file: str, **options: Any) -> None:
 
 
 def series_of(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
-    """Make the series, and say which names of masks meant another one to these commands in former versions.
+    """Return the series, and sentences on names of masks that meant another mask in former versions.
 
-    A folder that has rows of what a name meant then goes on with them.
+    A folder that has rows of the former mask is continued with that mask.
     """
     from sen2chain.timeseries import TimeSeriesCompil
 

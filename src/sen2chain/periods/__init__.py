@@ -1,4 +1,4 @@
-"""Selected rows by day, week, month, year or all together: which period a date belongs to, and one row per period."""
+"""Periods: the day, week, month or year of a date, and the aggregates of rows by period."""
 
 from __future__ import annotations
 

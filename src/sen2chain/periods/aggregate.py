@@ -1,4 +1,4 @@
-"""One row per feature and period instead of one per feature and date."""
+"""Aggregates: one row per feature and period instead of one per feature and date."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from sen2chain.periods.calendar import Week
 
 AGGREGATES = ("mean", "median", "max", "count", "weighted_mean")
-"""What a period may give: of the ``mean`` of each date its mean, median and maximum, the number of dates, and the mean
-weighted by the number of valid pixels."""
+"""Statistics over the ``mean`` of each date in a period: mean, median, maximum, number of dates, and the mean weighted
+by the number of valid pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """What becomes of the dates of a period."""
+    """The statistics over the dates of a period."""
 
     names: tuple[str, ...]
     """Some of `AGGREGATES`."""
@@ -37,7 +37,7 @@ class Aggregation:
         Raises
         ------
         UnknownNameError
-            If one of them is none of `AGGREGATES`.
+            If one of them is not one of `AGGREGATES`.
         """
         named = [names] if isinstance(names, str) else items_of("aggregate", names, '"mean"')
         for name in named:
@@ -49,7 +49,7 @@ class Aggregation:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of numbers: the number of dates first, then what is asked for."""
+        """Columns of numbers: the number of dates first, then the chosen aggregates."""
         return ("dates", *(name for name in self.names if name != "count"))
 
     @property

@@ -1,4 +1,4 @@
-"""Which period a date belongs to, and how files of periods are called."""
+"""The calendar: the period of a date, and the names of files of periods."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Smooth series of compiled rows: three methods of our own, and the original program's way.
+"""Smooth series from compiled rows: three methods of our own, and the original program's.
 
-`observations` tells which rows count; `savgol`, `whittaker` and `harmonic` fit curves to them, `outliers` and
-`goodness` judge, `smoother` puts these together; `original` stands alone.
+`observations` chooses the rows that count; `savgol`, `whittaker` and `harmonic` fit curves to them; `outliers` finds
+odd observations, and `goodness` measures the fit; `smoother` combines all of these. `original` is independent of them
+but for `observations` and the errors of `goodness`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far smoothed values are from observations, and which observations are left out together."""
+"""Goodness of fit: errors of smoothed values against observations, and the turns in which observations are left out."""
 
 from __future__ import annotations
 

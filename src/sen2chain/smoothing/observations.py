@@ -1,4 +1,4 @@
-"""Compiled rows become observations: which dates count, and what their values and weights are. Arrays in, arrays out.
+"""Observations: the dates of compiled rows that count, with their values and weights. Arrays in, arrays out.
 
 A date counts as observation of a feature where ``nodata / (largest count of that feature) < covermax %`` and its mean
 is finite. That is the original program's rule: the largest count stands for the number of pixels of the feature, so

@@ -1,4 +1,4 @@
-"""Smoothing as the original program does it, with its continuation and its faults, so that old files can be continued.
+"""The original program's smoothing, with its continuation and its faults, so that its files can be continued.
 
 For each feature: the dates that count (see `observations`), a grid of 5 days from the first of them to the last,
 the gaps of the grid filled by moving averages, then the Savitzky-Golay filter. Observations between the dates of the
@@ -34,7 +34,7 @@ ADDED = ("pixel_tot", "pct_no_data", "valid", "mean_div", "smoothed")
 
 @dataclass(frozen=True, slots=True)
 class OriginalSmooth:
-    """What one run of the original's way gives."""
+    """The result of one run of the original's smoothing."""
 
     smoothed: pd.DataFrame
     """The compiled columns, then `ADDED`, and `index` (the row's position among the compiled rows) after a

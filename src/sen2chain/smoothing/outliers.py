@@ -1,4 +1,4 @@
-"""Which observations stand out from their neighbours; they are reported and used all the same.
+"""Outliers: observations that stand out from their neighbours; they are reported, and used in the fit by default.
 
 An observation is compared with the lines between a neighbour before it and one after it, of which there are up to
 three on each side: their median at its day follows growth and decline, and one odd neighbour does not move it. It is an

@@ -1,4 +1,4 @@
-"""Smooth compiled rows: `Smoother` holds what is asked, checks it, and is called with rows."""
+"""The smoother: a method with its checked parameters, called with compiled rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ METHODS = ("savgol", "whittaker", "harmonic")
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """What smoothing some features gives."""
+    """The result of smoothing some features: series and statistics of fit."""
 
     series: pd.DataFrame
     """Rows by `fid`, then `date`: every observation, and the dates of the 5-day grid on whose day there is none.
@@ -72,7 +72,7 @@ class Smoother:
     polyorder: int = 3
     """Of ``savgol``: order of the polynomials."""
     covermax: float = 75.0
-    """Percentage of missing pixels from which a date is no observation."""
+    """Percentage of missing pixels from which a date is not an observation."""
     scale: float = 10000.0
     """What the rows' `mean` is divided by to get index units."""
     use_outliers: bool = True
@@ -163,7 +163,7 @@ class Smoother:
 
 
 def check_any_smoothed(stats: Iterable[pd.DataFrame], smoother: Smoother) -> None:
-    """Refuse a layer of which no feature could be smoothed.
+    """Refuse a layer without any feature that could be smoothed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Names and places in the folder of a layer; the only place where they are written and parsed."""
+"""Paths and file names in the folder of a layer: the only module that builds and parses them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ExtractionFolder:
 
     @property
     def stem(self) -> str:
-        """What the names of all files begin with: the layer's name when the folder was made."""
+        """The beginning of the names of all files: the layer's name when the folder was made."""
         return self._part("stem") or self.root.name
 
     @property
@@ -41,7 +41,7 @@ class ExtractionFolder:
 
     @property
     def tag(self) -> str:
-        """What follows the checksum: options that give other rows, as in ``_weighted``."""
+        """The options after the checksum that give other rows, as in ``_weighted``."""
         return self._part("tag")
 
     def _part(self, name: str) -> str:
@@ -63,7 +63,7 @@ class ExtractionFolder:
         return self.root / _RAW / index / mask
 
     def indices(self) -> list[str]:
-        """Return the indices of which there is a folder of rows."""
+        """Return the names of the indices that have a folder of rows."""
         folder = self.root / _RAW
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
@@ -99,7 +99,7 @@ def sweep(root: Path) -> None:
 
 
 def product_of(file_name: str) -> ProductId | None:
-    """Return the product that a raw file's name tells, or None where the name is no raw file's."""
+    """Return the product in the name of a raw file, or None where the name is not that of a raw file."""
     if not file_name.endswith(_RAW_SUFFIXES) or file_name.startswith("._") or is_temporary(file_name):
         return None
     found = SENTINEL2.naming.find(file_name)  # the last one: a stem may hold a product's name too

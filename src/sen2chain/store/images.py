@@ -1,4 +1,4 @@
-"""The rows of one image: one file each, Parquet or the documented CSV, written whole or not at all."""
+"""Files of rows, one for each image: Parquet or the documented CSV, written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The ledger of a layer's folder: what became of every image, and what every compiled file was made from.
+"""The ledger of a layer's folder: the state of every image, and the inputs of every compiled file.
 
-It is a SQLite file, so that each step is written as a whole or not at all, whatever kills the process; people can open
-it with any tool for SQLite. Tables: ``images``, ``compiled``, ``facts``.
+The ledger is a SQLite file, so that each step is written as a whole or not at all, whatever kills the process; any tool
+for SQLite opens it. Tables: ``images``, ``compiled``, ``facts``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS compiled (
 
 
 class State(enum.StrEnum):
-    """What became of an image."""
+    """The state of an image."""
 
     DONE = "done"
     """Rows were written."""
@@ -112,7 +112,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is found by."""
+        """Key of the image: (index, mask, product)."""
         return self.index, self.mask, self.product
 
     @property
@@ -126,9 +126,9 @@ class CompiledFile:
     """A compiled file as it was written."""
 
     path: str
-    """Place in the layer's folder, with slashes."""
+    """Path in the layer's folder, with slashes."""
     family: str
-    """What it has in common with the files of other periods."""
+    """Index, mask, kind, week, cloud cover, content and format, which the files of all its periods share."""
     made_from: str
     """Identity of everything it depends on."""
     size: int
@@ -247,7 +247,7 @@ class ImageLedger:
             self._base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def compiled(self) -> dict[str, CompiledFile]:
-        """Return the compiled files by their place in the folder."""
+        """Return the compiled files by their path in the folder."""
         with self._sentences():
             rows = self._base.execute("SELECT path, family, made_from, size, changed FROM compiled")
             return {row[0]: CompiledFile(*row) for row in rows}
@@ -362,7 +362,7 @@ _ODD = """(
     typeof(rows) != 'integer' OR typeof(size) != 'integer' OR typeof(cover) NOT IN ('real', 'null')
     OR datetime(changed) IS NULL OR NOT (inputs = '' OR json_valid(inputs))
 )"""
-"""Condition for entries of which another column cannot be read."""
+"""Condition for entries with a damaged value in another column."""
 
 
 def _is_readable(read: Callable[[str], object], value: str) -> bool:

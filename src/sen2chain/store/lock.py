@@ -1,11 +1,11 @@
-"""One run at a time in the folder of a layer.
+"""The lock of a layer's folder: one run at a time.
 
-The lock is the operating system's, on a file: it ends with the process that holds it, however that ends, so that a
-killed run locks nobody out. Beside it stands who holds it, for those who wait.
+The lock is the operating system's, on a file: it ends with the process that holds it, so that a killed run locks nobody
+out. A second file names the process that holds the folder, for the messages of waiting runs.
 
-Where a file system has no such locks, a file that is there while the folder is held takes their place. A killed run
-may leave it, so those who wait end with its name. Which of the two it is is decided here: some versions of filelock
-change over by themselves with a warning, and others raise NotImplementedError.
+On file systems without such locks, a file that exists while the folder is held takes their place. A killed run may
+leave it behind, so waiting has an end there, and the error names the file. This module decides between the two: some
+versions of filelock switch by themselves with a warning, and others raise NotImplementedError.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def file_lock(path: Path) -> filelock.BaseFileLock:
 
 
 def if_left(lock: filelock.BaseFileLock) -> str:
-    """Say what to do about a file that a killed process has left; nothing where the lock is the system's."""
+    """Return the advice to remove a lock file that a killed process left; empty where the lock is the system's."""
     if not isinstance(lock, filelock.SoftFileLock):
         return ""
     return f", or, if it is not running any more, remove {lock.lock_file}"
 
 
 def _without_locks(path: Path) -> str | None:
-    """Say why the file system of a file has no locks; None where it has."""
+    """Return why the file system of a file has no locks; None where it has locks."""
     if sys.platform == "win32":
         return None
     try:
@@ -105,7 +105,7 @@ def locked(folder: Path, *, wait: float | None = None, quiet: bool = False) -> I
     folder
         The folder; it exists.
     wait
-        Seconds to wait for another run to end; None is as long as it takes.
+        Seconds to wait for another run to end; None waits without limit.
     quiet
         Show nothing while waiting.
 
@@ -148,7 +148,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def held_since(folder: Path) -> datetime | None:
-    """Return when the run that holds a folder began to; None where it does not say so."""
+    """Return when the folder was locked; None where that is not known."""
     try:
         return datetime.fromisoformat(_holder(folder)["since"]).astimezone(UTC)
     except (ValueError, KeyError, TypeError, OverflowError):
@@ -156,7 +156,7 @@ def held_since(folder: Path) -> datetime | None:
 
 
 def _acquire(lock: filelock.BaseFileLock, folder: Path, wait: float | None) -> None:
-    """Wait for a lock, but not without end for a file that a killed run may have left.
+    """Wait for a lock, but with a limit for a lock file that a killed run may have left.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def _write_holder(folder: Path) -> None:
 
 
 def _holder(folder: Path) -> dict[str, Any]:
-    """Return what the run that holds a folder says of itself; nothing where that cannot be read."""
+    """Return process, host and time of the run that holds a folder; empty where that cannot be read."""
     try:
         who = json.loads(read_limited(folder / _HOLDER))
     except (OSError, ValueError, RecursionError):

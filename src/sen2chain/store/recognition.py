@@ -1,8 +1,7 @@
-"""The folder of a layer: found again whatever the layer is called and however it was saved, or begun.
+"""Recognition of layers: find the folder of a layer under any name and in any format, or begin a new one.
 
-A layer is the one of a folder when its file has not changed since (by size and time), when the bytes of its shapefile
-have the checksum in the folder's name, or when its features are those in the folder's ``shp_files``, see
-`sen2chain.vectors.same`.
+A folder belongs to a layer when the layer's file has not changed since the last run (by size and time), when the bytes
+of its shapefile have the checksum in the folder's name, or when its features are those in the folder's ``shp_files``.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def make_folder(found: Recognised, layer: Layer, cache: Path) -> Layer:
     """Make the folder where it does not exist, complete it where a run was killed, and return the layer in it.
 
     All images of a folder are extracted with the same copy of the layer, so that their rows do not depend on which
-    copy somebody has at hand.
+    copy of the layer a run is given.
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ def make_folder(found: Recognised, layer: Layer, cache: Path) -> Layer:
 
 
 def stored_layer(folder: ExtractionFolder, cache: Path, asked: Layer) -> Layer | None:
-    """Read the layer that a folder was made with; None where there is none that can be read.
+    """Read the layer that a folder was made with; None where it is missing or cannot be read.
 
     Parameters
     ----------
@@ -124,7 +123,7 @@ def stored_layer(folder: ExtractionFolder, cache: Path, asked: Layer) -> Layer |
     cache
         Where layers are kept that were read before.
     asked
-        The layer as it is asked for: a shapefile in the folder is read in the same encoding and CRS.
+        The layer of this run: a shapefile in the folder is read with its encoding and CRS.
     """
     for pattern in ("*.shp", "*.parquet"):
         for path in sorted(folder.layer_files.glob(pattern)):
@@ -137,7 +136,7 @@ def stored_layer(folder: ExtractionFolder, cache: Path, asked: Layer) -> Layer |
 
 
 def _copy(layer: Layer, folder: ExtractionFolder) -> None:
-    """Put the layer into the folder: a shapefile as it is, anything else as GeoParquet, which loses nothing."""
+    """Copy the layer into the folder: a shapefile as it is, other formats as GeoParquet, which loses nothing."""
     for suffix, source in _shapefile_parts(layer).items():
         with replacing(folder.layer_files / f"{folder.stem}{suffix}") as file:
             file.write(source.read_bytes())
@@ -185,7 +184,7 @@ def _checksum(layer: Layer) -> str:
 
 
 def _token(layer: Layer) -> str | None:
-    """Return what a file is known by as long as its size and time do not change."""
+    """Return the identity of a layer's file by size and time; None for a layer that is not from a file."""
     return stamp_of(layer.saved) if layer.saved is not None and layer.path is not None else None
 
 
@@ -198,7 +197,7 @@ def _read_note(folder: ExtractionFolder) -> dict[str, Any]:
 
 
 def _write_note(folder: ExtractionFolder, layer: Layer, stored: Layer) -> None:
-    """Write down what finds the layer again without reading geometries."""
+    """Write the note by which the layer is found again without reading geometries."""
     note = _read_note(folder)
     token = _token(layer)
     if note and (token is None or token in note.get("files", ())):
@@ -228,7 +227,7 @@ def _summary(folder: ExtractionFolder, note: dict[str, Any], cache: Path, asked:
 
 
 def _hint(layer: Layer, new: ExtractionFolder, notes: dict[ExtractionFolder, dict[str, Any]], cache: Path) -> str:
-    """Say which folder held the layer before its features changed."""
+    """Return a sentence on the folder that held the layer before its features changed; empty where there is none."""
     path = str(layer.path.absolute()) if layer.path else None
     if path is None and layer.name == "layer":
         return ""  # the name that every layer in memory has

@@ -1,4 +1,4 @@
-"""What is still to do: the plan of a run compared with the ledger of all images."""
+"""The remaining work of a run: its plan compared with the ledger of all images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 NEW = "they are new"
-"""Why an image is extracted that the ledger does not know."""
+"""Reason to extract an image that is not in the ledger."""
 
 _LOST = "their file of rows is gone or was changed"
 
@@ -37,7 +37,7 @@ _SECONDS_FOR_DIGESTS = 20.0
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """What a run has to do, and what it need not."""
+    """The images that a run has to extract, and those that it keeps."""
 
     tasks: list[Task] = field(default_factory=list)
     """The acquisitions, each with the outputs that are to be extracted."""
@@ -46,7 +46,7 @@ class Work:
     missing: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """(index, mask) -> for each image that cannot be made, what the archive lacks for it."""
     known: list[Entry] = field(default_factory=list)
-    """Entries that were only found out or noted anew, to be recorded."""
+    """Entries of images that are kept, but whose entry has changed; to be recorded."""
     inputs: Inputs = field(default_factory=Inputs)
     """The files of the archive as they are now."""
     files: dict[tuple[str, str, str], list[Path]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Work:
     leftover: list[Path] = field(default_factory=list)
     """Files of rows that a killed run was about to remove."""
     why: Counter[str] = field(default_factory=Counter)
-    """In how many images what is the reason why they are to be extracted."""
+    """Reason to extract images -> their number."""
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
@@ -84,7 +84,7 @@ def what_is_new(
     Parameters
     ----------
     tasks
-        All acquisitions that are asked for, with all outputs.
+        All requested acquisitions, with all outputs.
     folder
         The layer's folder.
     ledger
@@ -132,7 +132,7 @@ def what_is_new(
 def _compare_files(
     work: Work, folder: ExtractionFolder, ledger: ImageLedger, request: Request
 ) -> dict[tuple[str, str, str], RawImage]:
-    """Compare the files of rows with the ledger; return the one that counts of each image.
+    """Compare the files of rows with the ledger, and return the valid file of each image.
 
     Files missing from the ledger were written by the original program; files that it marks as removed are leftovers of
     an interrupted run.
@@ -197,7 +197,7 @@ class _Judge:
     def why_to_do(
         self, task: Task, output: Output, entry: Entry | None, image: RawImage | None, grid: Grid | None
     ) -> str:
-        """Say why an image is to be extracted, in a few words; nothing where it is kept."""
+        """Return the reason to extract an image, in a few words; empty where the image is kept."""
         if output.reason is not None:
             return ""  # nothing can be made of it now; what was made before stays, since archives are thinned out
         if entry is None:
@@ -220,7 +220,7 @@ class _Judge:
         return "" if lesser else why
 
     def refreshed(self, task: Task, output: Output, entry: Entry | None) -> Entry | None:
-        """Return the entry of an image that is kept as it should stand now; None where it says nothing any more."""
+        """Return the up-to-date entry of an image that is kept; None where the former entry is obsolete."""
         if output.reason is not None:
             made = entry is not None and (entry.file or (entry.state is State.EMPTY and '"files"' in entry.inputs))
             return entry if made else None
@@ -235,7 +235,7 @@ class _Judge:
 
 
 def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | None, features: int) -> Entry:
-    """Enter an image that cannot be made, because the archive lacks what it takes."""
+    """Return the entry of an image that cannot be made, because the archive lacks its inputs."""
     reason = output.reason.value if output.reason else ""
     return Entry(
         output.index.name,
@@ -250,13 +250,13 @@ def _nothing_to_read(task: Task, output: Output, inputs: Inputs, cover: float | 
 
 
 def _is_leftover(entry: Entry, image: RawImage) -> bool:
-    """Tell whether a file is of rows that the ledger says are gone: a run was killed before it removed it."""
+    """Tell whether a file holds rows that the ledger marks as removed: a run was killed before it removed the file."""
     gone = entry.state is State.EMPTY or (entry.state is State.FAILED and entry.mismatched)
     return gone and not entry.file and image.changed < (datetime.fromisoformat(entry.changed).timestamp() + 1) * 1e9
 
 
 def _adopted(index: str, mask: str, image: RawImage) -> Entry | None:
-    """Enter an image that the original program wrote; None where its file is not whole."""
+    """Return the entry of an image that the original program wrote; None where its file is not complete."""
     if image.path.suffix != ".csv":
         return None
     lines = _whole_lines(image.path)

@@ -1,4 +1,4 @@
-"""The documented interface: `TimeSeries` in one go, `TimeSeriesCompil` in a folder that grows; one engine for both."""
+"""The documented classes: `TimeSeries` extracts all dates at once, `TimeSeriesCompil` into a folder that is kept."""
 
 from sen2chain.timeseries.compil import TimeSeriesCompil
 from sen2chain.timeseries.compilation import Compiled

@@ -1,4 +1,4 @@
-"""`TimeSeriesCompil`: a folder for each layer that grows with the archive, and compilations of what is in it."""
+"""`TimeSeriesCompil`: one folder per layer that grows with the archive, and tables compiled from its rows."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class TimeSeriesCompil(LayerSeries):
 
     @property
     def plan(self) -> ExtractionPlan:
-        """All acquisitions that are asked for.
+        """All requested acquisitions.
 
         Raises
         ------
@@ -230,7 +230,8 @@ class TimeSeriesCompil(LayerSeries):
             True or ``savgol``, ``whittaker``, ``harmonic``; or ``original`` to continue a series that the original
             program began. Smoothed files stand beside those of `alldata` and of the range.
         reset_smoothing
-            Begin anew what ``original`` would continue, or replace a file that was smoothed the other way.
+            Smooth all dates anew where ``original`` would continue a series, or replace a file that was smoothed the
+            other way.
         window_length, polyorder
             Of the Savitzky-Golay filter, in steps of five days.
         season_mean
@@ -316,7 +317,7 @@ class TimeSeriesCompil(LayerSeries):
 
     @property
     def has_rows(self) -> bool:
-        """Whether the folder has rows of what was asked for, of whatever date."""
+        """Whether the folder has rows of the requested indices and masks, of any date."""
         if not self._folder.exists:
             return False
         with self._folder.read() as (_, ledger, engine):
@@ -324,7 +325,7 @@ class TimeSeriesCompil(LayerSeries):
         return any(count[state] for count in counts for state in (State.DONE, State.ORIGINAL))
 
     def has_rows_under(self, mask: Mask) -> bool:
-        """Tell whether the folder has files of rows of any index under a mask, whether it is asked for or not."""
+        """Tell whether the folder has files of rows of any index under a mask, requested or not."""
         folder = self._folder.folder
         return any(path for index in folder.indices() for path in folder.raw(index, mask.name).glob("*"))
 

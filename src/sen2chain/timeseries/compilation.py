@@ -133,7 +133,7 @@ class CompileRequest:
 
 @dataclass(slots=True)
 class Compiled:
-    """What a compilation did."""
+    """The result of a compilation."""
 
     files: list[Path] = field(default_factory=list)
     """Files that were written."""
@@ -142,9 +142,9 @@ class Compiled:
     removed: list[Path] = field(default_factory=list)
     """Files of periods that have no rows any more."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on what was asked for and is not there."""
+    """Sentences on files that were requested and could not be made."""
     remarks: list[str] = field(default_factory=list)
-    """Sentences on what was written."""
+    """Sentences on files that were written."""
 
     def __str__(self) -> str:
         text = f"{len(self.files)} file{'s' * (len(self.files) != 1)} written, {len(self.unchanged)} unchanged"
@@ -153,18 +153,18 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One file to be."""
+    """One compiled file that is wanted."""
 
     path: Path
     """The file."""
     kind: str
-    """What it compiles: one of `sen2chain.periods.KINDS`, or a range of dates."""
+    """Kind of period: one of `sen2chain.periods.KINDS`, or `sen2chain.periods.CUSTOM` for a range of dates."""
     key: str
     """The period; empty where all periods of the kind are in one file."""
     images: tuple[RawImage, ...]
     """The files of rows it is made from, by sensing time."""
     content: Literal["rows", "aggregates", "smoothed"] = "rows"
-    """What is in it."""
+    """Its content."""
 
     @property
     def days(self) -> set[dt.date]:
@@ -190,7 +190,7 @@ class Targets:
     """Name of the mask."""
 
     def of(self, images: Sequence[RawImage]) -> list[Target]:
-        """Return the files that all these images become, those by sensing time."""
+        """Return the files to be made from images, which are ordered by sensing time."""
         request = self.request
         targets = []
         for kind in request.kinds:
@@ -232,7 +232,7 @@ class Targets:
         return self.folder.compiled(self.index, self.mask, kind)
 
     def is_fresh(self, target: Target, known: Mapping[str, CompiledFile]) -> bool:
-        """Tell whether a file is there as it was written, from the same rows."""
+        """Tell whether a file exists unchanged, and was made from the same rows."""
         record = known.get(self._name(target.path))
         if record is None or record.made_from != self._made_from(target):
             return False
@@ -250,7 +250,7 @@ class Targets:
         return (facts.st_size, facts.st_mtime_ns) == (record.size, record.changed)
 
     def without_rows(self, targets: Sequence[Target], known: Mapping[str, CompiledFile]) -> list[str]:
-        """Return the files, by their place in the folder, of periods that have no rows any more.
+        """Return the files, as paths in the folder, of periods that have no rows any more.
 
         Their images were extracted again, and gave none. Files of ranges stay, whatever they hold.
         """
@@ -268,7 +268,7 @@ class Targets:
         ]
 
     def record(self, target: Target) -> CompiledFile:
-        """Return what the ledger keeps of a file that was written."""
+        """Return the ledger's record of a file that was written."""
         facts = target.path.stat()
         family = self._family(target.kind, target.content, target.path.suffix[1:])
         return CompiledFile(self._name(target.path), family, self._made_from(target), facts.st_size, facts.st_mtime_ns)
@@ -322,7 +322,7 @@ class Compilation:
         self._remarks: list[str] = []
 
     def run(self, *, overwrite: bool = False) -> Compiled:
-        """Write what is asked for and is not there yet.
+        """Write the wanted files that are missing or would differ.
 
         Parameters
         ----------
@@ -362,7 +362,7 @@ class Compilation:
         return result
 
     def _steps(self, result: Compiled) -> list[_Step]:
-        """Say what is to be written and removed of each index under each mask; notes go to the result."""
+        """Return the files to write and to remove for each index under each mask; notes are added to the result."""
         request, columns, known = self._engine.request, self._layout.schema.to_string(), self._ledger.compiled()
         cover = (float(request.cover_min), float(request.cover_max))
         steps = []
@@ -424,7 +424,7 @@ class Compilation:
         self._remarks += Replaced([], [path for path in replaced if path not in continued]).sentences()
 
     def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
-        """Say why there is nothing of an index."""
+        """Return a sentence on why an index has no rows under a mask."""
         start = f"There are no rows of {index} under {mask}"
         if self._of_other_formulas:
             return f"{start}: all images are of another formula."
@@ -451,7 +451,7 @@ class Compilation:
         self._ledger.set_compiled(gone=gone)
 
     def images(self, index: str, mask: str, entries: Mapping[str, Entry]) -> list[RawImage]:
-        """Return the files of rows of an index under a mask whose products are within the cloud cover asked for."""
+        """Return the files of rows of an index under a mask, of products within the requested cloud cover."""
         request = self._engine.request
         names = {product: entry.file for product, entry in entries.items() if entry.file}
         formula = next(i.formula for i in request.indices if i.name == index) if index not in INDICES else None
@@ -473,7 +473,7 @@ class Compilation:
     def load(
         self, index: str, mask: str, images: Sequence[RawImage], layout: RowFormat | None = None
     ) -> tuple[Spool, int]:
-        """Read images, keep one row per date and feature, and return the rows and how many had to go."""
+        """Read images and select one row per date and feature; return the rows, and the number of superseded ones."""
         spool, superseded = Spool(layout or self._layout), 0
         with closed(self._by_time(index, mask, images)) as read:
             for batches in read:
@@ -522,7 +522,7 @@ class Compilation:
         )  # fmt: skip
 
     def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Generator[list[Batch], None, None]:
-        """Read the images of one sensing time after the other."""
+        """Yield the batches of one sensing time after the other."""
         read = in_threads(lambda image: read_image(image, index, mask, self._layout), images, workers())
         with progress(f"reading {index}", len(images), quiet=self._engine.quiet) as step, closing(read):
             for _, together in itertools.groupby(read, key=lambda batch: batch.product.sensing):
@@ -534,7 +534,7 @@ class Compilation:
     # ------------------------------------------------------------------------------------------------------- writing
 
     def _write(self, index: str, mask: str, targets: Sequence[Target], entries: Mapping[str, Entry]) -> list[Target]:
-        """Write files, and return those that could be."""
+        """Write files, and return those that were written; errors of smoothing are collected."""
         for folder in {target.path.parent for target in targets}:
             check_folder(folder)
         needed = {image for target in targets for image in target.images}
@@ -610,7 +610,7 @@ class Compilation:
     def aggregates(
         self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None, period: str = ""
     ) -> Iterator[pa.Table]:
-        """Give one row per feature and period, a piece of the layer at a time."""
+        """Yield one row per feature and period, a piece of the layer at a time."""
         aggregation, attributes = self._wanted.aggregation, self._layout.attributes
         assert aggregation is not None  # noqa: S101
         for table in spool.tables(index, mask, days):
@@ -637,10 +637,10 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is to be done for one index under one mask."""
+    """The files of one index under one mask, by what is to be done with them."""
 
     targets: Targets
-    """Which files there are to be."""
+    """All wanted files."""
     gone: list[str]
     """Files without rows, to be removed."""
     entries: Mapping[str, Entry]
@@ -652,7 +652,7 @@ class _Step:
 
 
 class _Route:
-    """Where the rows of a kind go: a day to a file."""
+    """The file of each day, for one kind of period."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self._paths = [target.path for target in targets]
@@ -661,7 +661,7 @@ class _Route:
         self._codes = np.array([codes[day] for day in self._days.tolist()], np.int64)
 
     def split(self, day: np.ndarray, lines: pa.StringArray) -> Iterator[tuple[Path, memoryview]]:
-        """Give each file its lines."""
+        """Yield each file with its lines."""
         place = np.minimum(np.searchsorted(self._days, day), len(self._days) - 1)
         code = np.where(self._days[place] == day, self._codes[place], -1)
         if len(code) and (code == code[0]).all():

@@ -1,4 +1,4 @@
-"""From the archive to the raw rows in a layer's folder: only what is new is extracted."""
+"""The update of a layer's folder: extract the images that are new, failed or changed, and write their rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ORIGINAL = "original program"
 
 @dataclass(slots=True)
 class Extracted:
-    """What a run of `extract_data` did."""
+    """The result of `TimeSeriesCompil.extract_data`."""
 
     images: int = 0
     """Images (an index under a mask of a product) that were extracted and gave rows."""
@@ -71,7 +71,7 @@ class Extracted:
         return ", ".join(parts) + rest
 
     def _again(self) -> tuple[tuple[int, str], ...]:
-        """Count what the next run does again, in words."""
+        """Return the counts of images that the next run extracts again, with their description."""
         return (self.failed, "failed"), (self.changed, "changed while being read")
 
 
@@ -80,7 +80,7 @@ def _its(count: int) -> str:
 
 
 class FolderUpdate:
-    """One call of `extract_data`, on a folder that is held.
+    """One call of `extract_data`, on a locked folder.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class FolderUpdate:
         return done
 
     def _out_of_reach(self) -> list[Entry]:
-        """Return images in the range of dates asked for whose products the archive does not have any more."""
+        """Return the requested images whose products are not in the archive any more."""
         planned = {(o.index.name, o.mask.name, str(t.product)) for t in self._engine.plan.tasks for o in t.outputs}
         return [
             entry
@@ -160,7 +160,7 @@ class FolderUpdate:
         ]
 
     def _store(self, result: TaskResult, work: Work, files: FileGroup) -> None:
-        """Write the images of an acquisition, then enter them; a run that is killed between does them again."""
+        """Write the images of an acquisition, then record them; a run killed in between extracts them again."""
         entries, gone = [], []
         cover, done = result.task.details.cloud_cover(), self._done
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
@@ -188,7 +188,7 @@ class FolderUpdate:
             path.unlink(missing_ok=True)
 
     def _tell_of_lossy_rows(self) -> None:
-        """Say once that rows of two kinds lie side by side."""
+        """Add a note, once per folder, that it has rows of the original program beside our own."""
         counts = [self._ledger.count(*output) for output in self._engine.outputs]
         old, own = (sum(count[state] for count in counts) for state in (State.ORIGINAL, State.DONE))
         if old and own and self._ledger.fact("mixed") is None:
@@ -205,14 +205,14 @@ def is_lost(entry: Entry, folder: ExtractionFolder) -> bool:
 
 
 def look(engine: Engine) -> Extracted:
-    """Say what a first run would do; nothing is read or written."""
+    """Return what a first run would do; nothing is read or written."""
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
     missing = sum(output.reason is not None for output in outputs)
     return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(engine.plan.tasks))
 
 
 def _why(counts: Mapping[str, int]) -> list[str]:
-    """Say why images are to be extracted, where not all of them are new."""
+    """Return sentences on why images are to be extracted; empty where all of them are new."""
     again = counts.keys() - {NEW}
     return [f"{counted(count, 'image')} to be extracted: {why}." for why, count in counts.items() if again]
 

@@ -27,7 +27,7 @@ _LONGEST = len("_S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000_.p
 
 
 class LayerFolder:
-    """The folder of a layer for the rows of a request.
+    """The extraction folder of a layer, for the options of a request.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class LayerFolder:
     engine
         The request and the layer.
     wait
-        Seconds to wait for another run on the same folder; None is as long as it takes.
+        Seconds to wait for another run on the same folder; None waits without limit.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class LayerFolder:
         return self._found.folder
 
     def _check_names(self) -> None:
-        """Make sure that every file can have its name, before any is made.
+        """Make sure, before any file is made, that no file name will be too long.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class LayerFolder:
 
     @property
     def hint(self) -> str:
-        """Which folder held the layer before its features changed, for a folder that this run began."""
+        """For a new folder, a sentence on the folder that held the layer before its features changed; else empty."""
         return self._found.hint
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class LayerFolder:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
-        """Open the folder only to read in it, also while a run holds it.
+        """Open the folder for reading only, also while another run holds it.
 
         Yields
         ------
@@ -128,7 +128,7 @@ class LayerFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[tuple[ExtractionFolder, ImageLedger, Engine]]:
-        """Hold the folder, which is made where it does not exist, and open its ledger.
+        """Lock the folder, creating it where it does not exist, and open its ledger.
 
         Yields
         ------
@@ -160,7 +160,7 @@ class LayerFolder:
 
 
 def tag_of(request: Request) -> str:
-    """Name the options that give other rows, as the folder's name has them; nothing for the documented rows."""
+    """Return the part of the folder's name for options that give other rows; empty for the documented rows."""
     parts = []
     if request.pixels != "center":
         parts.append(request.pixels.replace("_", "-"))

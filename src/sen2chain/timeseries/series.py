@@ -1,7 +1,6 @@
-"""`TimeSeries`: the documented interface over plan, execute, select and export.
+"""`TimeSeries`: statistics of a layer's polygons by date, extracted at once.
 
-It reads as two calls: the constructor prepares (checks every parameter, reads the layer, finds the products), and the
-first output runs.
+The constructor prepares: it checks every parameter, reads the layer and finds the products. The first output runs.
 """
 
 from __future__ import annotations
@@ -409,7 +408,7 @@ class TimeSeries(LayerSeries):
 
 
 def _by_output(results: Iterable[TaskResult]) -> list[list[Batch]]:
-    """Bring together the batches of one index and mask."""
+    """Return the batches grouped by index and mask."""
     found: dict[tuple[str, str], list[Batch]] = {}
     for result in results:
         for batch in result.batches:

@@ -1,4 +1,4 @@
-"""The smoothed files beside the compiled ones: a series and a table of how well it fits."""
+"""Smoothed files beside the compiled ones: the series, and a table of how well it fits the observations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ADDED = {"pixel_tot", "pct_no_data", "valid", "mean_div", "smoothed", "index"} 
 
 @dataclass(frozen=True, slots=True)
 class SmoothRequest:
-    """How compiled rows are smoothed, checked when it is built."""
+    """The method of smoothing compiled rows, and its parameters; checked when it is built."""
 
     method: str
     """``original``, or one of `sen2chain.smoothing.METHODS`."""
@@ -64,13 +64,13 @@ class SmoothRequest:
         return cls(method, **{f.name: keywords[f.name] for f in fields(cls) if f.name in keywords})
 
     def smoother(self) -> Smoother:
-        """Return the method that does the work, where it is ours."""
+        """Return the smoother of this method; for ``original``, one with the same parameters."""
         method = METHODS[0] if self.method == ORIGINAL else self.method
         return Smoother(method, self.window_length, self.polyorder, self.covermax)
 
     @property
     def suffix(self) -> str:
-        """What the names of smoothed files end in: the documented ``_smooth``, or the method before it."""
+        """The end of the names of smoothed files: the documented ``_smooth``; other methods stand before it."""
         return "_smooth" if self.method in {METHODS[0], ORIGINAL} else f"_{self.method}_smooth"
 
     def note(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class SmoothRequest:
 
 
 def stats_path(path: Path) -> Path:
-    """Return the file of goodness that belongs to a file of smoothed rows."""
+    """Return the path of the table of fit beside a file of smoothed rows."""
     return path.with_name(f"{path.stem}_stats{path.suffix}")
 
 
@@ -131,7 +131,7 @@ def write_smoothed(
 
 
 def check_kind(path: Path, request: SmoothRequest) -> None:
-    """Make sure that a series that was smoothed the other way is not lost.
+    """Make sure that no file is replaced that was smoothed the other way, ours or the original's.
 
     Raises
     ------
