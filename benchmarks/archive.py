@@ -16,7 +16,7 @@ import rasterio
 from rasterio.windows import Window
 
 from sen2chain import demo
-from sen2chain.demo import files
+from sen2chain.demo import esa_files
 from sen2chain.demo.scene import full_tile
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def build(folder: Path, size: int) -> None:
         cog = _index(folder, product, "tif")
         mask = folder / "drawn/sen2chain_data/data/CLOUDMASKS" / TILE / str(product) / f"{product}_{MASK}.tif"
         legacy = {"dtype": "int16", "nodata": LEGACY_NODATA}
-        _write(folder / "jp2" / f"{product}_{INDEX}.jp2", _clamped(cog), size, files.legacy(), legacy)
+        _write(folder / "jp2" / f"{product}_{INDEX}.jp2", _clamped(cog), size, esa_files.legacy(), legacy)
         masked = {"dtype": "int16", "nodata": NODATA}
-        options = files.lossless("tif", 10)
+        options = esa_files.lossless("tif", 10)
         _write(folder / "masked" / f"{product}_{INDEX}.tif", _masked(cog, mask), size, options, masked)
     done.touch()
 
@@ -122,13 +122,17 @@ def _masked(cog: Path, mask: Path) -> Iterator[npt.NDArray[np.generic]]:
 
 
 def _write(
-    path: Path, strips: Iterator[npt.NDArray[np.generic]], size: int, options: files.Options, kind: files.Options
+    path: Path,
+    strips: Iterator[npt.NDArray[np.generic]],
+    size: int,
+    options: esa_files.Options,
+    kind: esa_files.Options,
 ) -> None:
     whole = full_tile(TILE)
     frame = replace(whole, size=size)
     if size != whole.size:
         frame = demo.Scene(tiles=(TILE,), size=size).frames()[0]
-    files.write_raster(path, frame, 10, strips, options, **kind)
+    esa_files.write_raster(path, frame, 10, strips, options, **kind)
 
 
 def polygons(name: str, size: int) -> int:

@@ -17,7 +17,7 @@ from rasterio import features
 from rasterio.errors import RasterioIOError
 
 from sen2chain import demo
-from sen2chain.demo import formulas, land, noise, products, scene, stored
+from sen2chain.demo import index_formulas, land, noise, safe_products, scene, stored_rasters
 from sen2chain.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -377,7 +377,7 @@ def test_the_same_scene_gives_the_same_bytes(small: demo.DemoArchive, tmp_path: 
 def test_strips_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = dataclasses.replace(SMALL, bands=("B04", "B05", "SCL"), indices=(), masks=())
     whole = demo.build(tmp_path / "whole", wanted)
-    monkeypatch.setattr(products, "STRIP", 7)
+    monkeypatch.setattr(safe_products, "STRIP", 7)
     strips = demo.build(tmp_path / "strips", wanted)
     for product in whole.products:
         for name in wanted.bands:
@@ -503,22 +503,22 @@ def test_stored_mask_is_that_of_the_scene_classes(small: demo.DemoArchive) -> No
 def test_masks_without_dilation(name: str, marked: list[int]) -> None:
     scl = np.array([[4, 3, 8, 9, 10]], dtype=np.uint8)
     cldprb = np.array([[0, 0, 40, 90, 10]], dtype=np.uint8)
-    assert np.flatnonzero(stored.cloud_mask(name, scl, cldprb)).tolist() == marked
+    assert np.flatnonzero(stored_rasters.cloud_mask(name, scl, cldprb)).tolist() == marked
 
 
 def test_mask_cm001_drops_specks_and_grows_cores() -> None:
     cldprb = np.zeros((41, 41), dtype=np.uint8)
     cldprb[3, 3] = 100
     cldprb[19:22, 19:22] = 26
-    mask = stored.cloud_mask("CM001", cldprb, cldprb)
+    mask = stored_rasters.cloud_mask("CM001", cldprb, cldprb)
     assert mask.sum() == sum((3, 7, 9, 9, 11, 11, 11, 9, 9, 7, 3))
     assert mask[15:26, 20].all()
-    assert not stored.cloud_mask("CM001", cldprb, np.minimum(cldprb, 25)).any()
+    assert not stored_rasters.cloud_mask("CM001", cldprb, np.minimum(cldprb, 25)).any()
 
 
 def test_encoding_rounds_half_to_even_and_saturates() -> None:
     values = np.array([0.00005, 0.00025, 0.00035, -9.0, 9.0, np.nan, np.inf])
-    assert formulas.encode(values).tolist() == [0, 2, 4, -32768, 32766, 32767, 32767]
+    assert index_formulas.encode(values).tolist() == [0, 2, 4, -32768, 32766, 32767, 32767]
 
 
 # Parcels
@@ -609,7 +609,7 @@ def test_scene_refuses(change: dict[str, Any], sentence: str) -> None:
 
 @pytest.mark.parametrize("tile", ["31TZJ", "XX", "61TGJ", "31OGJ"])
 def test_names_that_are_no_tiles(tile: str) -> None:
-    with pytest.raises(RequestError, match="is no MGRS tile"):
+    with pytest.raises(RequestError, match="is not an MGRS tile"):
         scene.full_tile(tile)
 
 

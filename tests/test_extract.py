@@ -24,7 +24,7 @@ from sen2chain import demo
 from sen2chain.archive import open_library
 from sen2chain.archive.memory import MemorySource
 from sen2chain.archive.product_details import ProductDetails
-from sen2chain.demo import files
+from sen2chain.demo import esa_files
 from sen2chain.extract import Coverages, RowRules, execute, extraction, resolve_executor
 from sen2chain.indices import INDICES, NODATA
 from sen2chain.masks import Mask
@@ -135,7 +135,7 @@ def made(folder: Path, day: str = "20220403", size: int = 60, baseline: int = 40
     cldprb[20:27, 3:10] = 90
     bands["CLDPRB"] = write(folder / "CLDPRB.tif", cldprb, 20, **place)
     metadata = folder / "MTD_MSIL2A.xml"
-    metadata.write_text(files.metadata(product, {9: 0.1}))
+    metadata.write_text(esa_files.metadata(product, {9: 0.1}))
     return Acquisition(product, ProductDetails(product, str(metadata)), bands)
 
 
@@ -236,7 +236,7 @@ def cut(location: str, folder: Path, share: float) -> str:
     """Copy a file and cut it off."""
     path = folder / f"cut-{share}-{Path(location).name}"
     shutil.copyfile(location, path)
-    files.truncate(path, share)
+    esa_files.truncate(path, share)
     return str(path)
 
 

@@ -14,7 +14,7 @@ from affine import Affine
 
 from sen2chain.archive.memory import MemorySource
 from sen2chain.archive.product_details import ProductDetails
-from sen2chain.demo import files
+from sen2chain.demo import esa_files
 from sen2chain.errors import FormulaError, RequestError, Sen2ChainError, UnknownNameError
 from sen2chain.grid import nominal_grid
 from sen2chain.indices import INDICES, Index
@@ -270,7 +270,7 @@ def test_dates_are_inclusive_and_may_be_open(first: Any, last: Any, days: list[s
 def metadata(folder: Path, id_: ProductId, cover: float | None) -> str:
     folder.mkdir()
     path = folder / "MTD_MSIL2A.xml"
-    text = files.metadata(id_, {9: (cover or 0) / 100})
+    text = esa_files.metadata(id_, {9: (cover or 0) / 100})
     if cover is None:
         start, end = text.index("<Cloud_Coverage"), text.index("<Image_Content_QI>")
         text = text[:start] + text[end:]

@@ -1,4 +1,4 @@
-"""Draw a scene and write its archive."""
+"""Archive of a scene: draw the land and the skies, and write products, stored rasters and the layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyogrio
 
-from sen2chain.demo import files, products, stored
+from sen2chain.demo import esa_files, safe_products, stored_rasters
 from sen2chain.demo.fields import parcels
 from sen2chain.demo.land import FIRST_PARCEL, Land, Truth
 from sen2chain.demo.noise import Lattice
@@ -32,7 +32,7 @@ _CLOCK = "OGR_CURRENT_DATE"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoArchive:
-    """What `build` wrote, and the truth behind it."""
+    """Locations of the files that `build` wrote, and the true values of the parcels."""
 
     library: Path
     """The archive's home, with ``data/L2A``; pass it as ``library=``. Its parent serves as `SEN2CHAIN_HOMEPATH`."""
@@ -41,11 +41,11 @@ class DemoArchive:
     parcels: gpd.GeoDataFrame
     """The parcels as written; position = fid."""
     truth: Truth
-    """What the parcels reflect, without noise and sky."""
+    """Reflectance of the parcels, without noise, clouds and shadows."""
     products: tuple[ProductId, ...]
-    """All products, tile by tile, in the order of their dates."""
+    """All products, sorted by tile, then date."""
     damaged: tuple[Path, ...]
-    """The files that are cut off."""
+    """The truncated files."""
 
 
 def build(
@@ -54,24 +54,24 @@ def build(
     """Write an archive and its layer of parcels into a folder.
 
     The default takes a few seconds; a full tile with all bands two minutes per date on two cores, most of it
-    JPEG 2000 encoding, and 1.6 GB. What is there under the same names is overwritten. Neither clock nor path
-    gets into any file.
+    JPEG 2000 encoding, and 1.6 GB. Files of the same names are overwritten. The content of the files does not
+    depend on the clock or on the folder.
 
     Parameters
     ----------
     folder
-        Created if absent. Gets ``sen2chain_data/`` and ``parcels.gpkg``.
+        Target folder, created if absent; receives ``sen2chain_data/`` and ``parcels.gpkg``.
     scene
-        What to write.
+        Parameters of the archive.
     progress
         Called with (products written, products in all) before the first and after each.
 
     Raises
     ------
     RequestError
-        If the scene's tiles do not overlap, or are no MGRS tiles, or `folder` is not a path.
+        If the scene's tiles do not overlap or are not MGRS tiles, or if `folder` is not a path.
     UnknownNameError
-        If the scene names a mask that cannot be computed here.
+        If the scene names a mask that the generator cannot compute.
     """
     try:
         folder = Path(os.fsdecode(folder))
@@ -79,7 +79,7 @@ def build(
         raise RequestError(f"folder is {quoted(folder)}; pass the path of a folder.") from None
     if not isinstance(scene, Scene):
         raise RequestError(f"scene is {quoted(scene)}; pass a sen2chain.demo.Scene.")
-    stored.check_masks(scene.masks)
+    stored_rasters.check_masks(scene.masks)
     frames = scene.frames()
     lattices = [Lattice.over(frame, frames[0].epsg) for frame in frames]
     layer = parcels(scene.parcels, _inset(frames), f"EPSG:{frames[0].epsg}", scene.seed).to_crs(scene.layer_crs)
@@ -98,10 +98,10 @@ def build(
             overpass = scene.overpasses[k]
             today = {band: table[k] for band, table in tables.items()}
             sky = Sky.draw(overpass, scene.seed, lattices[0])
-            surface = products.surface_classes(classes, today)
-            scl, cldprb = sky.over(frame, lattice, surface, cut=products.is_cut(overpass, position))
+            surface = safe_products.surface_classes(classes, today)
+            scl, cldprb = sky.over(frame, lattice, surface, cut=safe_products.is_cut(overpass, position))
             seed = (scene.seed, overpass.sensing.toordinal(), 31 + position)
-            view = products.View(frame, classes, light, today, scl, cldprb, seed, scene.noise)
+            view = safe_products.View(frame, classes, light, today, scl, cldprb, seed, scene.noise)
             # In a thread of its own, since rasterio sets GDAL's options for the whole process in the main one.
             with ThreadPoolExecutor(1) as pool:
                 damaged += pool.submit(_write, library / "data", product, view, scene, k).result()
@@ -118,20 +118,20 @@ def build(
     return DemoArchive(library, path, layer, truth, tuple(written), tuple(damaged))
 
 
-def _write(data: Path, product: ProductId, view: products.View, scene: Scene, overpass: int) -> list[Path]:
-    """Write a product and what is stored beside it; give the files cut off, which have no index beside them."""
-    paths = products.write_product(data / "L2A" / product.tile, product, view, scene)
-    stored.write_masks(data / "CLOUDMASKS", product, view.frame, (view.scl, view.cldprb), scene)
+def _write(data: Path, product: ProductId, view: safe_products.View, scene: Scene, overpass: int) -> list[Path]:
+    """Write a product with its stored masks and indices; return its truncated files (such a product gets no index)."""
+    paths = safe_products.write_product(data / "L2A" / product.tile, product, view, scene)
+    stored_rasters.write_masks(data / "CLOUDMASKS", product, view.frame, (view.scl, view.cldprb), scene)
     broken = [paths[band] for k, tile, band in scene.damaged if (k, tile) == (overpass, product.tile)]
     if not broken:
-        stored.write_indices(data / "INDICES", product, view.frame, paths, scene)
+        stored_rasters.write_indices(data / "INDICES", product, view.frame, paths, scene)
     for path in broken:
-        files.truncate(path)
+        esa_files.truncate(path)
     return broken
 
 
 def _inset(frames: tuple[Frame, ...]) -> tuple[float, float, float, float]:
-    """Give the ground that all windows see: the first one's, less the others' turn where UTM zones differ."""
+    """Area covered by all windows: the first window, less a margin where the others are turned (other UTM zones)."""
     west, south, east, north = frames[0].bounds
     turned = any(frame.epsg != frames[0].epsg for frame in frames)
     # Between neighbouring zones north differs by up to 6 degrees times the sine of the latitude.

@@ -1,4 +1,4 @@
-"""Polygons that look like parcels: hierarchically split blocks with roads between, irregular outlines."""
+"""Parcels of the layer: blocks that are split repeatedly, with roads between them and irregular outlines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sen2chain.errors import RequestError
 Floats = NDArray[np.float64]
 
 TYPICAL_AREA = 60_000.0
-"""Square metres of a field where the number of parcels leaves the choice."""
+"""Usual area of a field in square metres; fields are smaller where the number of parcels asks for it."""
 
 CROPS = ("wheat", "rapeseed", "barley", "maize", "sunflower", "alfalfa", "fallow")
 
@@ -21,7 +21,7 @@ CROPS = ("wheat", "rapeseed", "barley", "maize", "sunflower", "alfalfa", "fallow
 def parcels(n: int, bounds: tuple[float, float, float, float], crs: object, seed: int = 0) -> gpd.GeoDataFrame:
     """Draw `n` parcels that do not overlap, spread over the bounds.
 
-    Where `n` fields would be larger than fields are, fields of a usual size are drawn and `n` of them taken.
+    Where `n` fields would be larger than the usual area, fields of the usual area are drawn and `n` of them chosen.
     One parcel has a hole, one has two parts (from the third on).
 
     Parameters

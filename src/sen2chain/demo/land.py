@@ -1,4 +1,4 @@
-"""The land: which class lies where, and what it reflects on a date. Drawn once from the scene's seed."""
+"""Land cover of a scene: class of each pixel, and reflectance of each class by date. Drawn from the scene's seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rasterio import features
 
-from sen2chain.demo import formulas
+from sen2chain.demo import index_formulas
 from sen2chain.demo.fields import CROPS
 from sen2chain.demo.noise import Field, Lattice, Noise, upsample
 
@@ -46,7 +46,7 @@ _SEASONS: Mapping[str, tuple[int, int, int, int, int, float, float]] = {
 
 
 def cover(crop: str, day: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the share of the ground that green leaves cover, 0 to 1, on days of the year (1 to 366)."""
+    """Share of the ground covered by green leaves, 0 to 1, on days of the year (1 to 366)."""
     sown, grown, rise, ripe, fall, least, most = _SEASONS[crop]
     since = (day - sown) % 365.25
     growth = 1 / (1 + np.exp(-(since - grown) / rise)) - 1 / (1 + np.exp(-(since - ripe) / fall))
@@ -55,19 +55,19 @@ def cover(crop: str, day: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Land:
-    """What grows where, before any satellite has seen it."""
+    """Land cover of a scene, without light, clouds and noise."""
 
     parcels: gpd.GeoDataFrame
     """The layer, in any CRS."""
     seed: int
     """The scene's seed."""
     reference: Lattice
-    """Nodes of the first tile's window: shares of the background classes hold there."""
+    """Nodes of the first tile's window, over which the shares of the background classes are defined."""
     epsg: int
     """The land's CRS."""
 
     def classes(self, frame: Frame, lattice: Lattice) -> NDArray[np.int32]:
-        """Give the class of every 10 m pixel: a parcel where the pixel's centre lies in one, else background."""
+        """Class of each 10 m pixel: the parcel that holds the pixel's centre, else background; int32, (size, size)."""
         out = np.empty((frame.size, frame.size), dtype=np.int32)
         thresholds = self._thresholds()
         woods, rocks = (noise.at(lattice.x, lattice.y) for noise in self._background())
@@ -85,16 +85,16 @@ class Land:
         return out
 
     def light(self, lattice: Lattice) -> Field:
-        """Give the relief's light at nodes: all bands of a pixel are multiplied by it, so no ratio index sees it.
+        """Light of the relief at the lattice nodes: a factor of all bands of a pixel, which cancels in ratio indices.
 
-        It is 1 in the mean of the first tile's window and stays between 0.8 and 1.2.
+        Its mean over the first tile's window is 1; its range is 0.8 to 1.2.
         """
         relief = Noise.draw((self.seed, 23), 900.0, 2)
         mean = relief.at(self.reference.x, self.reference.y).mean()
         return np.asarray(1 + np.clip(0.06 * (relief.at(lattice.x, lattice.y) - mean), -0.2, 0.2), dtype=np.float32)
 
     def reflectance(self, days: Sequence[dt.datetime]) -> Mapping[str, NDArray[np.float64]]:
-        """Give the reflectance of every class without light, noise and sky: band -> (dates, classes)."""
+        """Reflectance of each class without light, noise and sky: band -> array of (dates, classes)."""
         of_year = np.array([day.timetuple().tm_yday for day in days], dtype=np.float64)
         rng = np.random.default_rng((self.seed, 29))
         n = len(self.parcels)
@@ -124,21 +124,21 @@ class Land:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """What the parcels reflect, without noise and sky: what a perfect extraction of clear pixels would find."""
+    """True reflectance of the parcels, without noise and sky: the result of a perfect extraction of clear pixels."""
 
     dates: tuple[dt.datetime, ...]
     """Sensing time of each overpass."""
     crops: tuple[str, ...]
     """Crop of each parcel, by fid."""
     reflectance: Mapping[str, NDArray[np.float64]]
-    """Band -> (overpasses, parcels)."""
+    """Band -> reflectance, (overpasses, parcels)."""
 
     def index(self, name: str) -> NDArray[np.float64]:
-        """Give one of the twelve indices, unscaled, (overpasses, parcels)."""
-        return formulas.evaluate(name, self.reflectance)
+        """One of the twelve indices, not scaled, (overpasses, parcels)."""
+        return index_formulas.evaluate(name, self.reflectance)
 
     def table(self, *names: str) -> dict[str, NDArray[np.generic]]:
-        """Give columns for a data frame: date, fid, crop and the named indices, rows by fid, then date."""
+        """Columns of a data frame: date, fid, crop, the named indices (default NDVI); rows sorted by fid, then date."""
         many, few = len(self.dates), len(self.crops)
         columns: dict[str, NDArray[np.generic]] = {
             "date": np.tile(np.array(self.dates, dtype="datetime64[s]"), few),

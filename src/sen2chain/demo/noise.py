@@ -1,4 +1,4 @@
-"""Smooth random fields on the ground, and how a tile's pixels see them."""
+"""Smooth random fields on the ground, and their values on the pixels of a tile."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Noise:
         return cls(tuple((coarse / 2**k, float(a), g) for k, (a, g) in enumerate(zip(amplitudes, grids, strict=True))))
 
     def at(self, x: Floats, y: Floats) -> Field:
-        """Give the field at ground positions in metres of the land's CRS; the shape is that of `x`."""
+        """Values of the field at ground positions in metres of the land's CRS; float32, of the shape of `x`."""
         total = np.zeros(x.shape)
         for spacing, amplitude, grid in self.octaves:
             total += amplitude * ndimage.map_coordinates(grid, [y / spacing, x / spacing], order=3, mode="grid-wrap")
@@ -50,10 +50,10 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """Nodes over a tile's window, and where on the ground they lie.
+    """Nodes over a tile's window, with their positions on the ground.
 
-    Positions and fields are exact at the nodes and bilinear between them, which is right to centimetres and
-    spares a full tile 120 million reprojections.
+    Positions and fields are exact at the nodes and bilinear between them, which is accurate to
+    centimetres and saves 120 million reprojections on a full tile.
     """
 
     x: Floats
@@ -72,7 +72,7 @@ class Lattice:
 
 
 def upsample(nodes: Field, rows: range, width: int, resolution: int) -> Field:
-    """Bring values at lattice nodes to pixel centres.
+    """Interpolate values at lattice nodes to pixel centres, bilinearly.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a demo archive contains: tiles, dates, sky, files. Values that check themselves when built."""
+"""Parameters of a demo archive: tiles, dates, skies, files; each value is checked when it is built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import shapely
 from pyproj import Transformer
 from rasterio import Affine
 
-from sen2chain.demo.formulas import FORMULAS
+from sen2chain.demo.index_formulas import FORMULAS
 from sen2chain.errors import RequestError, UnknownNameError, out_of_range, real_number, whole_number
 from sen2chain.products import ProductId
 
@@ -33,7 +33,7 @@ REPROCESSED_BASELINE = 500
 
 @dataclass(frozen=True, slots=True)
 class Overpass:
-    """One passage of a satellite: what the sky and the edge of the swath hide from every tile."""
+    """One passage of a satellite: its time, platform and baseline, its clouds, and the edge of its swath."""
 
     sensing: dt.datetime
     """Sensing start (UTC, no zone), the same in all tiles."""
@@ -52,7 +52,7 @@ class Overpass:
 
 
 def season(count: int = 12, first: dt.date = dt.date(2021, 10, 15), step: int = 25) -> tuple[Overpass, ...]:
-    """Give overpasses that begin with autumn and end with harvest; the skies repeat every twelve.
+    """Overpasses from autumn to harvest; the skies repeat every twelve overpasses.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def season(count: int = 12, first: dt.date = dt.date(2021, 10, 15), step: int = 
     first
         Day of the first one. Products sensed before 25 January 2022 get baseline 03.01, later ones 04.00.
     step
-        Days between two overpasses; multiples of 5 are what one orbit can have.
+        Days between two overpasses; one orbit has multiples of 5.
     """
     whole_number("count", count, 0, 10_000)
     whole_number("step", step, 1, 1000, "days")
@@ -89,18 +89,18 @@ def season(count: int = 12, first: dt.date = dt.date(2021, 10, 15), step: int = 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Parameters of a demo archive; the same parameters always give the same pixels."""
+    """Parameters of a demo archive; equal parameters give equal pixels."""
 
     tiles: tuple[str, ...] = ("31TGJ", "32TLP")
     """MGRS tiles that overlap on the ground. The first one's CRS is the land's, its window the parcels'."""
     size: int = 360
     """Width and height of each tile's window in 10 m pixels; even, up to 10980, the full tile."""
     overpasses: tuple[Overpass, ...] = field(default_factory=season)
-    """When and under which sky."""
+    """Dates and skies."""
     orbit: int = 108
     """Relative orbit of all products."""
     seed: int = 1
-    """Of land, skies and sensor noise."""
+    """Seed of land, skies and sensor noise."""
     bands: tuple[str, ...] = ALL_BANDS
     """Rasters written into each product: names as in `ALL_BANDS`."""
     parcels: int = 48
@@ -110,11 +110,11 @@ class Scene:
     noise: float = 15.0
     """Standard deviation of the sensor noise of a pixel, in DN."""
     reprocessed: tuple[tuple[int, str], ...] = ()
-    """(overpass, tile) of products that are also there as baseline 05.00."""
+    """(overpass, tile) of products that exist in baseline 05.00, too."""
     damaged: tuple[tuple[int, str, str], ...] = ()
-    """(overpass, tile, band) of files that are cut off."""
+    """(overpass, tile, band) of truncated files."""
     indices: tuple[str, ...] = ()
-    """Indices stored beside the products: those of 10 m bands only."""
+    """Indices stored beside the products; only indices of 10 m bands."""
     index_format: str = "tif"
     """``tif``: lossless COG; ``jp2``: lossy, 15 bits, as old archives have them."""
     masks: tuple[str, ...] = ()
@@ -148,13 +148,13 @@ class Scene:
                 raise RequestError(f"The scene has no overpass {position}; it has 0 to {len(self.overpasses) - 1}.")
 
     def frames(self) -> tuple[Frame, ...]:
-        """Give the window of each tile, all around the point where the tiles' full extents meet best."""
+        """Window of each tile, around the centre of the area that all tiles cover."""
         full = [full_tile(tile) for tile in self.tiles]
         lon, lat = _meeting_point(full)
         return tuple(frame.window(lon, lat, self.size) for frame in full)
 
     def products(self, tile: str) -> tuple[tuple[int, ProductId], ...]:
-        """List (overpass, product) of one tile in the order in which they are written."""
+        """(overpass, product) of one tile, in the order in which they are written."""
         listed = []
         for k, overpass in enumerate(self.overpasses):
             listed.append((k, _product(overpass, self.orbit, tile)))
@@ -183,7 +183,7 @@ def _product(overpass: Overpass, orbit: int, tile: str, baseline: int | None = N
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A square window of a tile: what its rasters cover."""
+    """A square window of a tile, the extent of its rasters."""
 
     tile: str
     """MGRS name."""
@@ -202,11 +202,11 @@ class Frame:
         return self.left, self.top - self.size * 10, self.left + self.size * 10, self.top
 
     def transform(self, resolution: int) -> Affine:
-        """Give the georeference of a raster with pixels of `resolution` metres."""
+        """Georeference of a raster with pixels of `resolution` metres."""
         return Affine(resolution, 0.0, self.left, 0.0, -resolution, self.top)
 
     def window(self, lon: float, lat: float, size: int) -> Frame:
-        """Cut a window of `size` pixels around a point (degrees), inside this frame, on its 60 m grid."""
+        """Window of `size` pixels around a point (degrees), inside this frame, on its 60 m grid."""
         x, y = Transformer.from_crs(4326, self.epsg, always_xy=True).transform(lon, lat)
         most = self.size - size
         column = min(max(round((x - self.left) / 10 - size / 2), 0), most) // 6 * 6
@@ -215,7 +215,7 @@ class Frame:
 
 
 def _meeting_point(frames: Sequence[Frame]) -> tuple[float, float]:
-    """Longitude and latitude of the centre of what all tiles see."""
+    """Longitude and latitude of the centre of the area that all tiles cover."""
     extents = []
     for frame in frames:
         to_degrees = Transformer.from_crs(frame.epsg, 4326, always_xy=True)
@@ -233,7 +233,7 @@ _LATITUDES = "CDEFGHJKLMNPQRSTUVWX"
 
 
 def full_tile(tile: str) -> Frame:
-    """Give the extent of a whole Sentinel-2 tile from its MGRS name.
+    """Extent of a whole Sentinel-2 tile, by its MGRS name.
 
     A tile is its 100 km square, its corner moved out to a multiple of 60 m and grown to 109.8 km
     (https://sentiwiki.copernicus.eu/web/s2-products, "tiling grid").
@@ -241,14 +241,14 @@ def full_tile(tile: str) -> Frame:
     Raises
     ------
     RequestError
-        If the name is none of an MGRS square.
+        If the name is not that of an MGRS square.
     """
     if not re.fullmatch(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", tile):
-        raise RequestError(f"{tile!r} is no MGRS tile; give zone, latitude band and square, like 31TGJ.")
+        raise RequestError(f"{tile!r} is not an MGRS tile; give zone, latitude band and square, like 31TGJ.")
     zone, band, column, row = int(tile[:2]), tile[2], tile[3], tile[4]
     columns = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")[(zone - 1) % 3]
     if column not in columns:
-        raise RequestError(f"{tile!r} is no MGRS tile: zone {zone} has the columns {columns}.")
+        raise RequestError(f"{tile!r} is not an MGRS tile: zone {zone} has the columns {columns}.")
     east = (columns.index(column) + 1) * 100_000
     north = (_ROWS.index(row) - (0 if zone % 2 else 5)) % 20 * 100_000
     latitude = _LATITUDES.index(band) * 8 - 80
@@ -268,4 +268,4 @@ def full_tile(tile: str) -> Frame:
 
 
 DEFAULT = Scene(reprocessed=((2, "31TGJ"),), damaged=((8, "32TLP", "B04"),))
-"""The scene of the demo: a season of two tiles in two UTM zones, with all that happens to real archives."""
+"""Scene of the demo: a season of two tiles in two UTM zones, with a reprocessed product and a damaged file."""

@@ -1,4 +1,4 @@
-"""The sky of one overpass: scene classes and cloud probability of a tile's 20 m pixels, and what they hide."""
+"""Sky of one overpass: clouds, shadows and swath edge, as scene classes and cloud probabilities of 20 m pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHADOW_LIGHT = np.float32(0.4)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sky:
-    """Clouds, cirrus and the edge of the swath as functions of the ground, the same for all tiles."""
+    """Clouds, cirrus and the edge of the swath as functions of the position on the ground, equal for all tiles."""
 
     clouds: Noise
     cirrus: Noise
@@ -41,11 +41,11 @@ class Sky:
     """Value of `clouds` above which there is cloud."""
     cirrus_from: float
     edge: tuple[float, float, float] | None
-    """(a, b, c): the swath covers what has a x + b y < c, in metres of the land's CRS."""
+    """(a, b, c): the swath covers a x + b y < c, in metres of the land's CRS; None covers everything."""
 
     @classmethod
     def draw(cls, overpass: Overpass, seed: int, reference: Lattice) -> Self:
-        """Draw the sky; the overpass's shares hold over the reference nodes, the first tile's window."""
+        """Draw the sky; the overpass's shares of cloud refer to the reference nodes, the first tile's window."""
         day = overpass.sensing.toordinal()
         extent = float(np.ptp(reference.x))
         coarse = min(max(extent / 6, 500.0), 12_000.0)
@@ -65,7 +65,7 @@ class Sky:
         )
 
     def over(self, frame: Frame, lattice: Lattice, surface: Bytes, *, cut: bool) -> tuple[Bytes, Bytes]:
-        """Give SCL and CLDPRB of a tile's window.
+        """SCL and CLDPRB of a tile's window.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class Sky:
 
         Returns
         -------
-        SCL and CLDPRB, uint8, of the shape of `surface`. CLDPRB is over 0 exactly where SCL is 8, 9 or 10.
+        SCL and CLDPRB, uint8, of the shape of `surface`. CLDPRB is above 0 exactly where SCL is 8, 9 or 10.
         """
         east, north = SHADOW_SHIFT
         cloud_at = self.clouds.at(lattice.x, lattice.y)
@@ -105,7 +105,7 @@ class Sky:
 
 
 def _threshold(values: Field, share: float) -> float:
-    """Give the value that `share` of the values exceed; beyond all values where none or all are meant."""
+    """Value that a `share` of the values exceeds; beyond all values for shares of 0 and 1."""
     if share <= 0:
         return math.inf
     if share >= 1:
@@ -114,5 +114,5 @@ def _threshold(values: Field, share: float) -> float:
 
 
 def _percent(least: int, most: int, excess: Field) -> Field:
-    """Let probability rise with the excess over the threshold, saturating."""
+    """Probability in percent, from `least` to `most`, rising with the excess over the threshold."""
     return np.asarray(least + (most - least) * np.minimum(np.maximum(excess, 0) / 0.7, 1), dtype=np.float32)

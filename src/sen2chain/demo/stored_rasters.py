@@ -1,4 +1,4 @@
-"""Indices and cloud masks that lie ready in the archive, computed by the definitions with plain numpy and scipy."""
+"""Index and cloud-mask rasters stored in the archive, computed by their definitions with plain numpy and scipy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy import ndimage
 
-from sen2chain.demo import files, formulas
+from sen2chain.demo import esa_files, index_formulas
 from sen2chain.demo.scene import OFFSET_BASELINE
 from sen2chain.errors import UnknownNameError
 
@@ -42,36 +42,36 @@ def write_indices(folder: Path, product: ProductId, frame: Frame, paths: Mapping
     folder
         The archive's ``INDICES``.
     product, frame
-        Whose indices, and on which grid.
+        Product and window of the indices.
     paths
         Band -> raster of the product.
     scene
-        Which indices, in which format.
+        Scene that lists the indices and their file format.
     """
     for name in scene.indices:
         path = folder / name / product.tile / str(product) / f"{product}_{name}.{scene.index_format}"
         blocks = _index(name, product, frame, paths)
         if scene.index_format == "tif":
-            options = files.lossless("tif", 10)
-            files.write_raster(path, frame, 10, blocks, options, dtype="int16", nodata=formulas.NODATA)
+            options = esa_files.lossless("tif", 10)
+            esa_files.write_raster(path, frame, 10, blocks, options, dtype="int16", nodata=index_formulas.NODATA)
         else:
             bounded = (np.clip(b, -LEGACY_NODATA - 1, LEGACY_NODATA).astype(np.int16) for b in blocks)
-            files.write_raster(path, frame, 10, bounded, files.legacy(), dtype="int16", nodata=LEGACY_NODATA)
+            esa_files.write_raster(path, frame, 10, bounded, esa_files.legacy(), dtype="int16", nodata=LEGACY_NODATA)
 
 
 def _index(name: str, product: ProductId, frame: Frame, paths: Mapping[str, Path]) -> Iterator[NDArray[np.int16]]:
-    """Give the encoded index in strips as high as the bands' blocks."""
-    bands = formulas.FORMULAS[name][1]
-    offset = files.OFFSET if product.baseline >= OFFSET_BASELINE else 0
-    with files.reading({band: paths[band] for band in bands}) as sources:
+    """Yield the encoded index in strips as high as the blocks of the bands."""
+    bands = index_formulas.FORMULAS[name][1]
+    offset = esa_files.OFFSET if product.baseline >= OFFSET_BASELINE else 0
+    with esa_files.reading({band: paths[band] for band in bands}) as sources:
         for row in range(0, frame.size, 1024):
             window = Window(0, row, frame.size, min(1024, frame.size - row))
             numbers = {band: source.read(1, window=window) for band, source in sources.items()}
             missing = np.logical_or.reduce([dn == 0 for dn in numbers.values()])
-            reflectance = {b: (dn.astype(np.float64) - offset) / files.QUANTIFICATION for b, dn in numbers.items()}
-            values = formulas.evaluate(name, reflectance)
+            reflectance = {b: (dn.astype(np.float64) - offset) / esa_files.QUANTIFICATION for b, dn in numbers.items()}
+            values = index_formulas.evaluate(name, reflectance)
             values[missing] = np.nan
-            yield formulas.encode(values)
+            yield index_formulas.encode(values)
 
 
 def write_masks(folder: Path, product: ProductId, frame: Frame, sky: tuple[Bytes, Bytes], scene: Scene) -> None:
@@ -82,16 +82,16 @@ def write_masks(folder: Path, product: ProductId, frame: Frame, sky: tuple[Bytes
     folder
         The archive's ``CLOUDMASKS``.
     product, frame
-        Whose masks, and on which grid.
+        Product and window of the masks.
     sky
         SCL and CLDPRB at 20 m.
     scene
-        Which masks, in which format.
+        Scene that lists the masks and their file format.
     """
     for name in scene.masks:
         path = folder / product.tile / str(product) / f"{product}_{name}.{scene.mask_format}"
         block = cloud_mask(name, *sky).astype(np.uint8)
-        files.write_raster(path, frame, 20, [block], files.lossless(scene.mask_format, 20), dtype="uint8")
+        esa_files.write_raster(path, frame, 20, [block], esa_files.lossless(scene.mask_format, 20), dtype="uint8")
 
 
 def cloud_mask(name: str, scl: Bytes, cldprb: Bytes) -> Mask:
@@ -104,7 +104,7 @@ def cloud_mask(name: str, scl: Bytes, cldprb: Bytes) -> Mask:
     Raises
     ------
     UnknownNameError
-        If the suffix is none of the masks that need SCL or CLDPRB only.
+        If the suffix is not that of a mask computed from SCL or CLDPRB alone.
     """
     if name == "CM001":
         cores = ndimage.binary_erosion(cldprb > 25, _kernel(1, 3, 1))

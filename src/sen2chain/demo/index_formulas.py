@@ -1,4 +1,4 @@
-"""The twelve indices as plain numpy, for the stored rasters and the truth; no code is shared with `indices`."""
+"""Formulas of the twelve indices in plain numpy, for stored rasters and true values; shares no code with `indices`."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ FORMULAS: Mapping[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
 
 
 def evaluate(name: str, reflectance: Mapping[str, Array]) -> Array:
-    """Give one index of any shape from reflectances; undefined ratios give NaN or infinity."""
+    """Compute one index from reflectances of any shape; undefined ratios become NaN or infinity."""
     formula, bands = FORMULAS[name]
     with np.errstate(divide="ignore", invalid="ignore"):
         return formula(*(np.maximum(reflectance[band], 0.0) for band in bands))
 
 
 def encode(values: Array) -> NDArray[np.int16]:
-    """Scale to int16: times 10000, half to even, saturating at -32768 and 32766, 32767 where not finite."""
+    """Scale index values to int16: times 10000, half to even, clipped to -32768 and 32766; 32767 where not finite."""
     valid = np.isfinite(values)
     scaled = np.clip(np.rint(np.where(valid, values, 0.0) * SCALE), -32768, 32766)
     return np.where(valid, scaled, NODATA).astype(np.int16)

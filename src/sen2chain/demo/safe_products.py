@@ -1,4 +1,4 @@
-"""What one tile's products show of land and sky: DNs, scene classes, metadata, in SAFE folders."""
+"""SAFE products of one tile: digital numbers and scene classes of land and sky, written with their metadata."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from sen2chain.demo import files
+from sen2chain.demo import esa_files
 from sen2chain.demo.land import SPECTRAL_BANDS, WATER_ID
 from sen2chain.demo.noise import Field, upsample
 from sen2chain.demo.scene import BANDS_10M, OFFSET_BASELINE
@@ -33,7 +33,7 @@ CLOUD_REFLECTANCE = dict(zip(SPECTRAL_BANDS, (0.62, 0.60, 0.60, 0.61, 0.62, 0.62
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What a tile's window sees on one overpass."""
+    """A tile's window on one overpass: the inputs from which its DNs are computed."""
 
     frame: Frame
     classes: NDArray[np.int32]
@@ -43,27 +43,28 @@ class View:
     tables: Mapping[str, NDArray[np.float64]]
     """Band -> reflectance of each class on this date."""
     scl: Bytes
+    """Scene class of each 20 m pixel."""
     cldprb: Bytes
-    """Sky, 20 m."""
+    """Cloud probability of each 20 m pixel, percent."""
     seed: tuple[int, ...]
-    """Of the sensor's noise."""
+    """Seed of the sensor noise."""
     noise: float
-    """Its standard deviation, DN."""
+    """Standard deviation of the sensor noise, DN."""
 
     def numbers(self, band: str, baseline: int) -> Iterator[NDArray[np.uint16]]:
-        """Give the DNs of a band in strips from north to south.
+        """Yield the DNs of a band in strips from north to south, uint16.
 
         The noise does not depend on the baseline: a reprocessed product shows the same reflectances.
         """
         resolution = 10 if band in BANDS_10M else 20
-        offset = files.OFFSET if baseline >= OFFSET_BASELINE else 0
+        offset = esa_files.OFFSET if baseline >= OFFSET_BASELINE else 0
         table = np.asarray(self.tables[band], dtype=np.float32)
         rng = np.random.default_rng((*self.seed, SPECTRAL_BANDS.index(band)))
         height = self.frame.size // 2
         for start in range(0, height, STRIP):
             rows = range(start, min(start + STRIP, height))
             dn = self._reflectance(band, table, rows, resolution)
-            dn *= np.float32(files.QUANTIFICATION)
+            dn *= np.float32(esa_files.QUANTIFICATION)
             dn += rng.standard_normal(dn.shape, dtype=np.float32) * np.float32(self.noise)
             # 0 is no data and 65535 saturated: what is measured lies between.
             numbers = np.clip(np.rint(dn) + np.float32(offset), 1, 65534).astype(np.uint16)
@@ -71,7 +72,7 @@ class View:
             yield numbers
 
     def _reflectance(self, band: str, table: Field, rows: range, resolution: int) -> Field:
-        """Give land under light and sky for some rows of 20 m pixels, at the band's resolution."""
+        """Reflectance of land under light and sky for some rows of 20 m pixels, at the band's resolution."""
         land = table[self.classes[2 * rows.start : 2 * rows.stop]]
         if resolution == 20:
             quarters = land[::2, ::2] + land[::2, 1::2] + land[1::2, ::2] + land[1::2, 1::2]
@@ -86,7 +87,7 @@ class View:
 
 
 def surface_classes(classes: NDArray[np.int32], tables: Mapping[str, NDArray[np.float64]]) -> Bytes:
-    """Give the scene class of the ground at 20 m, by the land's class in the north-west quarter of each pixel."""
+    """Scene class of the ground at 20 m: that of the land in the north-west quarter of each pixel."""
     red, nir = tables["B04"], tables["B08"]
     kinds = np.where((nir - red) / (nir + red) > 0.4, VEGETATION, BARE).astype(np.uint8)
     kinds[WATER_ID] = WATER
@@ -94,14 +95,14 @@ def surface_classes(classes: NDArray[np.int32], tables: Mapping[str, NDArray[np.
 
 
 def write_product(folder: Path, product: ProductId, view: View, scene: Scene) -> Mapping[str, Path]:
-    """Write one SAFE folder and give its rasters: band -> path.
+    """Write one SAFE folder and return its rasters, band -> path.
 
     Parameters
     ----------
     folder
         The tile's folder in the archive.
     product, view, scene
-        Name, pixels, and which bands.
+        The product's name, its pixels, and the scene that lists its bands.
     """
     safe = folder / f"{product}.SAFE"
     stamp = f"{product.sensing:%Y%m%dT%H%M%S}"
@@ -110,26 +111,26 @@ def write_product(folder: Path, product: ProductId, view: View, scene: Scene) ->
     for band in scene.bands:
         resolution = 10 if band in BANDS_10M else 20
         path = granule / "IMG_DATA" / f"R{resolution}m" / f"T{product.tile}_{stamp}_{band}_{resolution}m.jp2"
-        options = files.lossless("jp2", resolution)
+        options = esa_files.lossless("jp2", resolution)
         if band == "CLDPRB":
             path = granule / "QI_DATA" / "MSK_CLDPRB_20m.jp2"
-            files.write_raster(path, view.frame, 20, [view.cldprb], options, dtype="uint8")
+            esa_files.write_raster(path, view.frame, 20, [view.cldprb], options, dtype="uint8")
         elif band == "SCL":
-            files.write_raster(path, view.frame, 20, [view.scl], options, dtype="uint8")
+            esa_files.write_raster(path, view.frame, 20, [view.scl], options, dtype="uint8")
         else:
-            files.write_raster(path, view.frame, resolution, view.numbers(band, product.baseline), options)
+            esa_files.write_raster(path, view.frame, resolution, view.numbers(band, product.baseline), options)
         paths[band] = path
-    text = files.metadata(product, shares(view.scl))
+    text = esa_files.metadata(product, shares(view.scl))
     safe.mkdir(parents=True, exist_ok=True)
     described = safe / "MTD_MSIL2A.xml"
     described.write_text(text, encoding="utf-8", newline="\n")
-    text = files.manifest(safe, [described, *paths.values()], product.baseline)
+    text = esa_files.manifest(safe, [described, *paths.values()], product.baseline)
     (safe / "manifest.safe").write_text(text, encoding="utf-8", newline="\n")
     return paths
 
 
 def shares(scl: Bytes) -> dict[int, float]:
-    """Give the share of each scene class: class 0 of all pixels, the others of the pixels with data."""
+    """Share of each scene class, 0 to 1: of all pixels for class 0, of the pixels with data for the others."""
     counts = np.bincount(scl.ravel(), minlength=12)
     seen = max(int(counts[1:].sum()), 1)
     return {0: counts[0] / scl.size} | {code: counts[code] / seen for code in range(1, 12)}
@@ -141,5 +142,5 @@ def is_cut(overpass: Overpass, position: int) -> bool:
 
 
 def _enlarge(values: NDArray[T], resolution: int) -> NDArray[T]:
-    """Bring 20 m values to the pixels of a band."""
+    """Repeat 20 m values on the pixels of a band of 10 or 20 m."""
     return values.repeat(2, axis=0).repeat(2, axis=1) if resolution == 10 else values

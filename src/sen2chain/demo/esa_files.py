@@ -1,4 +1,4 @@
-"""Raster and metadata files as ESA and Sen2Chain write them."""
+"""Files in the formats of ESA and of Sen2Chain: rasters, product metadata, manifests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sen2chain.products import ProductId
 
 OFFSET = 1000
-"""What DNs carry from baseline 04.00 on; the metadata say the negative of it."""
+"""Offset of DNs from baseline 04.00 on; the metadata hold its negative."""
 QUANTIFICATION = 10_000
 
 Options = dict[str, Any]
@@ -34,13 +34,13 @@ _LEGACY: Options = {"driver": "JP2OpenJPEG", "quality": "20", "nbits": "15"}
 
 
 def lossless(file_format: str, resolution: int) -> Options:
-    """Give creation options of a raster that keeps every bit, ``jp2`` or ``tif``."""
+    """Creation options of a lossless raster, ``jp2`` or ``tif``, with ESA's block size for the resolution in metres."""
     block = 1024 if resolution == 10 else 640
     return _COG if file_format == "tif" else {**_JP2, "blockxsize": block, "blockysize": block}
 
 
 def legacy() -> Options:
-    """Give creation options of an index raster as old archives have it."""
+    """Creation options of a lossy index raster, as old archives hold them."""
     return dict(_LEGACY)
 
 
@@ -87,13 +87,13 @@ def reading(paths: Mapping[str, Path]) -> Iterator[Mapping[str, Any]]:
 
 
 def truncate(path: Path, share: float = 0.4) -> None:
-    """Cut a file off, as a download that broke would leave it."""
+    """Truncate a file to a share of its size, like an interrupted download."""
     with path.open("r+b") as file:
         file.truncate(int(path.stat().st_size * share))
 
 
 def metadata(product: ProductId, shares: Mapping[int, float]) -> str:
-    """Write the text of ``MTD_MSIL2A.xml``: radiometry, names, and what the scene classes say of the image.
+    """Text of ``MTD_MSIL2A.xml``: product names, radiometry, and the percentages of the scene classes.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def metadata(product: ProductId, shares: Mapping[int, float]) -> str:
 
 
 def manifest(safe: Path, paths: Iterable[Path], baseline: int) -> str:
-    """Write the text of ``manifest.safe``: the product's files with their sizes and checksums.
+    """Text of ``manifest.safe``: the product's files with their sizes and checksums.
 
     Parameters
     ----------
