@@ -21,6 +21,7 @@ from sen2chain.acquisition.layers import (
 from sen2chain.acquisition.layouts import Layouts
 from sen2chain.acquisition.open_rasters import OpenRasters, finest_grid
 from sen2chain.acquisition.reader import AcquisitionReader, Pixels
+from sen2chain.acquisition.windows import OpenAcquisition, Window, read
 
 __all__ = [
     "AcquisitionReader",
@@ -29,11 +30,14 @@ __all__ = [
     "LayerSources",
     "Layouts",
     "MaskLayer",
+    "OpenAcquisition",
     "OpenRasters",
     "PixelLayer",
     "Pixels",
     "Quality",
     "Reflectance",
+    "Window",
     "finest_grid",
     "index_key",
+    "read",
 ]
