@@ -152,7 +152,7 @@ def _nothing_new(options: argparse.Namespace) -> None:
     series = _series(options, list(INDICES), extraction)
     layer_in_folder = make_folder(series._folder._found, series.layer, series._folder._layers)  # noqa: SLF001  # our own
     assert len(layer_in_folder) == options.polygons  # noqa: S101
-    folder, inputs, entries = series._folder.folder, Inputs(), []  # noqa: SLF001
+    folder, inputs, entries = series._folder.folder, Inputs(series._engine.source), []  # noqa: SLF001
     for task in series.plan.tasks:
         for output in task.outputs:
             path = folder.raw_file(

@@ -18,10 +18,13 @@ import pandas as pd
 import pytest
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
+from sen2chain.archive import file_identity, open_library
+from sen2chain.archive.file_identity import FileIdentity, digest_of_parts
 from sen2chain.extract import cluster, executors
 from sen2chain.files import open_regular
-from sen2chain.store import Entry, ImageLedger, State, inputs
-from sen2chain.store.inputs import _look, _parts
+from sen2chain.reasons import Reason
+from sen2chain.store import Entry, ImageLedger, State
+from sen2chain.store.inputs import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,16 +280,16 @@ def test_parts_of_a_large_file_are_spread_over_it(tmp_path: Path) -> None:
     path, size = tmp_path / "band.jp2", 3 << 20
     content = bytearray(random.Random(1).choices(range(1, 256), k=size))
     path.write_bytes(content)
-    whole = _parts(str(path))
-    assert whole == _parts(str(shutil.copy(path, tmp_path / "copy.jp2")))
+    whole = digest_of_parts(str(path))
+    assert whole == digest_of_parts(str(shutil.copy(path, tmp_path / "copy.jp2")))
     for at in (0, 8000, size // 2, size - 1, *range(size // 20, size, size // 5)):
         lost = content.copy()
         lost[at : at + size // 16] = bytes(len(lost[at : at + size // 16]))  # a hole, as of a broken download
         path.write_bytes(lost)
-        assert _parts(str(path)) != whole, at
+        assert digest_of_parts(str(path)) != whole, at
     path.write_bytes(content[:-1])
-    assert _parts(str(path)) != whole
-    assert _parts(str(tmp_path / "absent.jp2")) == ""
+    assert digest_of_parts(str(path)) != whole
+    assert digest_of_parts(str(tmp_path / "absent.jp2")) == ""
 
 
 def as_the_former_version_wrote_it(series: TimeSeriesCompil, archive: demo.DemoArchive, *, young: bool) -> None:
@@ -316,6 +319,32 @@ def test_a_folder_of_the_former_version_is_continued(archive: demo.DemoArchive, 
     age(archive.library, 50)  # without that, the time decides as it did
     looked = compil_of(archive, tmp_path / "extraction").extract_data(getstat=False)
     assert looked.asked == (0 if young else done.images + done.empty)
+
+
+def test_the_ledger_keeps_the_text_that_the_former_version_wrote(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    series = compil_of(archive, tmp_path / "extraction")
+    series.extract_data()
+    product = products(archive)[0]
+    kept = {}
+    for role, pattern in {"value B04": "*_B04_10m.jp2", "value B08": "*_B08_10m.jp2", "mask SCL": "*_SCL_20m.jp2",
+                          "metadata": "MTD_MSIL2A.xml", "cldprb": "MSK_CLDPRB_20m.jp2"}.items():  # fmt: skip
+        (path,) = product.rglob(pattern)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]  # all are smaller than 1 MiB
+        kept[role] = [path.name, path.stat().st_size, path.stat().st_mtime_ns, f"parts:{digest}"]
+    want = json.dumps({"formula": "(B08-B04)/(B08+B04)", "files": kept}, sort_keys=True)
+    assert entry_of(series, product).inputs == want
+    (young,) = product.rglob("*_B04_10m.jp2")
+    os.utime(young, (time.time() + 60,) * 2)
+    tasks = compil_of(archive, tmp_path / "other").plan.tasks
+    (task,) = (each for each in tasks if str(each.product) == product.stem)
+    kept["value B04"] = [young.name, young.stat().st_size, young.stat().st_mtime_ns]
+    kept["value B04"] += [hashlib.sha256(young.read_bytes()).hexdigest()]
+    for role in kept.keys() - {"value B04"}:
+        kept[role] = kept[role][:3]  # no time was given for digests
+    want = json.dumps({"formula": "(B08-B04)/(B08+B04)", "files": kept}, sort_keys=True)
+    assert Inputs(open_library(archive.library)).identity(task, task.outputs[0]) == want
+    task = replace(task, outputs=(replace(task.outputs[0], reason=Reason.FAILED, detail="lost"),))
+    assert Inputs(open_library(archive.library)).identity(task, task.outputs[0]) == '{"missing": "lost"}'
 
 
 # ----------------------------------------------------------------------------------------------------------------- why
@@ -362,8 +391,8 @@ def test_a_young_zip_file_is_read_once_for_all_that_lies_in_it(
         opened.append(path)
         return open_regular(path)
 
-    monkeypatch.setattr(inputs, "open_regular", noted)
-    files = inputs.Inputs()
+    monkeypatch.setattr(file_identity, "open_regular", noted)
+    files = Inputs(open_library(safe=tmp_path / "safe"))
     files.note(task)
     assert opened == [str(tmp_path / "safe" / f"{product.name}.zip")]
     assert files.changed(task, digest=False) == {}
@@ -375,4 +404,5 @@ def test_a_zipped_product_is_known_by_its_archive(tmp_path: Path) -> None:
     folder.mkdir()
     archive = folder / "S2A.zip"
     archive.write_bytes(b"x" * 10)
-    assert _look(f"/vsizip/{archive}/S2A.SAFE/band.jp2").size == 10
+    location = f"/vsizip/{archive}/S2A.SAFE/band.jp2"
+    assert FileIdentity().identify([location])[location].size == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from sen2chain import TimeSeries
+from sen2chain import TimeSeries, TimeSeriesCompil
 from sen2chain.archive import MemorySource, open_library, reads_at_once
 from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.metadata import read_metadata
@@ -163,6 +164,54 @@ def test_a_source_and_a_folder_of_products_contradict_each_other(in_memory: Memo
     assert open_library(in_memory) is in_memory
     with pytest.raises(RequestError, match="pass one of them"):
         open_library(in_memory, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+
+
+def compiled(polygons: Any, source: Source, folder: Path) -> TimeSeriesCompil:
+    return TimeSeriesCompil(
+        polygons, ["NDVI"], masks="SCL-9-ITER0", library=source, extraction=folder, name="boxes", quiet=True
+    )
+
+
+def test_versions_tell_what_is_to_be_extracted_again(polygons: Any, in_memory: MemorySource, tmp_path: Path) -> None:
+    found = in_memory.acquisitions(TILE)
+    versions = {location: "1" for each in found for location in each.bands.values()}
+
+    def run(**changed: str) -> tuple[str, list[str]]:
+        source = MemorySource(found, reading=IN_MEMORY, versions=versions | changed)
+        looked = compiled(polygons, source, tmp_path).extract_data(getstat=False)
+        return str(compiled(polygons, source, tmp_path).extract_data()), looked.notes
+
+    assert run()[0] == "3 images extracted from 3 acquisitions (12 rows)."
+    assert run() == ("Nothing new: 3 images are there already.", [])
+    red = found[1].bands["B04"]
+    done, why = run(**{red: "2"})
+    assert done == "1 image extracted from 1 acquisition (4 rows), 2 were there already."
+    assert why == ["1 image to be extracted: files have changed (B04)."]
+    assert run(**{red: "2"}) == ("Nothing new: 3 images are there already.", [])
+
+
+def test_locations_without_a_version_that_are_not_files_count_as_unchanged(
+    polygons: Any, in_memory: MemorySource, tmp_path: Path
+) -> None:
+    assert compiled(polygons, in_memory, tmp_path).extract_data().rows == 12
+    assert compiled(polygons, in_memory, tmp_path).extract_data().kept == 3
+
+
+def test_tokens_of_files_and_versions(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"x")
+    source = MemorySource((), versions={"s3://b/c.tif": "etag"})
+    found = source.identify([str(file), "s3://b/c.tif", "/nowhere/d.tif"], ())
+    assert sorted((token.name, token.exists, token.is_whole) for token in found.values()) == [
+        ("a.tif", True, False), ("c.tif", True, True), ("d.tif", False, False)
+    ]  # fmt: skip
+    (with_content,) = source.identify([str(file)], [str(file)]).values()
+    assert with_content.content == hashlib.sha256(b"x").hexdigest()
+    assert source.digest(str(file)).startswith("parts:")
+    assert source.digest("s3://b/c.tif") == ""
 
 
 # ---------------------------------------------------------------------------------------------- areas and footprints

@@ -10,7 +10,7 @@ from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sen2chain.reasons import Reason
 
@@ -239,6 +239,42 @@ class Skipped:
             object.__setattr__(self, name, escaped(getattr(self, name)))
 
 
+ABSENT = -1
+"""Size of a file that is not there."""
+OF_PARTS = "parts:"
+"""Beginning of a digest that only parts of a file's content went into."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityToken:
+    """What a source knows of a file without reading it, to tell later whether it has changed.
+
+    Two tokens with the same name and size are of the same file if their times are equal, or if their contents are.
+    """
+
+    name: str
+    """Its name, which sentences show."""
+    size: int = ABSENT
+    """Bytes (0 where the source does not know); `ABSENT` where there is no such file."""
+    time: int = 0
+    """Time of the last change in nanoseconds, 0 where the source does not know."""
+    content: str = ""
+    """Text that changes with the content: a checksum, an entity tag, a version; or a digest that begins with
+    `OF_PARTS`. Empty where the content was not looked at."""
+    status: int = 0
+    """Time of the last change of anything about the file; it tells of changes within a run, and no copy has it."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a file."""
+        return self.size != ABSENT
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the content decides, and not the time."""
+        return bool(self.content) and not self.content.startswith(OF_PARTS)
+
+
 @runtime_checkable
 class Source(Protocol):
     """Where products come from: a folder tree, a folder of SAFE products, memory, or a catalogue.
@@ -270,6 +306,24 @@ class Source(Protocol):
 
     def skipped(self) -> Sequence[Skipped]:
         """List what the calls so far found and could not use."""
+        ...
+
+    def identify(
+        self, locations: Iterable[str], contents: Collection[str] | None = None
+    ) -> Mapping[str, IdentityToken]:
+        """Look at files and return a token for each location.
+
+        Parameters
+        ----------
+        locations
+            Locations of rasters, or of `Details.inputs`.
+        contents
+            Those of them whose whole content has to be in the token; None leaves it to the source.
+        """
+        ...
+
+    def digest(self, location: str) -> str:
+        """Return a text that is equal for copies of a file, with `OF_PARTS` before it; empty where there is none."""
         ...
 
     def save(self) -> None:

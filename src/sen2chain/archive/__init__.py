@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.contents import file_of
 from sen2chain.archive.memory import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.tree import Tree
@@ -17,7 +16,7 @@ from sen2chain.products import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MemorySource", "SafeFolder", "Tree", "file_of", "open_library", "reads_at_once"]
+__all__ = ["MemorySource", "SafeFolder", "Tree", "open_library", "reads_at_once"]
 
 
 def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyproj
 
-from sen2chain.products import LOCAL
+from sen2chain.archive.file_identity import FileIdentity
+from sen2chain.products import LOCAL, IdentityToken
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sen2chain.products import Acquisition, Area, Footprint, Reading, Skipped, Source
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _METRES_OF_A_DEGREE = 110_000.0  # of latitude, rounded down, so that margins are rather too wide
 
 
-class MemorySource:
+class MemorySource(FileIdentity):
     """Acquisitions held in memory.
 
     Parameters
@@ -33,12 +34,19 @@ class MemorySource:
         What it says it could not use.
     reading
         How the rasters are read; with other file systems of GDAL they need not lie on disk.
+    versions
+        Location -> text that changes with the content, as an entity tag. Other locations are looked at as files; one
+        that is not a file counts as unchanged.
     """
 
     def __init__(
-        self, acquisitions: Iterable[Acquisition], skipped: Iterable[Skipped] = (), reading: Reading = LOCAL
+        self,
+        acquisitions: Iterable[Acquisition],
+        skipped: Iterable[Skipped] = (),
+        reading: Reading = LOCAL,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
-        self._reading = reading
+        self._reading, self._versions = reading, dict(versions or {})
         ordered = sorted(acquisitions, key=lambda acquisition: acquisition.id)
         self._acquisitions = tuple(replace(acquisition, reading=reading) for acquisition in ordered)
         self._skipped = tuple(skipped)
@@ -76,6 +84,16 @@ class MemorySource:
     def skipped(self) -> Sequence[Skipped]:
         """List what the source was told it could not use."""
         return self._skipped
+
+    def identify(self, locations: Iterable[str], contents: Collection[str] | None = None) -> dict[str, IdentityToken]:
+        """Return the given version of each location, or look at the file."""
+        where = list(locations)
+        found = super().identify([location for location in where if location not in self._versions], contents)
+        for location in where:
+            if location in self._versions:
+                name, version = location.rpartition("/")[2], self._versions[location]
+                found[location] = IdentityToken(name, 0, content=f"version:{version}")
+        return found
 
     def save(self) -> None:
         """Do nothing: there is nothing to keep."""

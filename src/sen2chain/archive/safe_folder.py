@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.safe import is_zip_name, scan_best
 from sen2chain.archive.search import find_products, in_order, is_zip, sensed_within
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sen2chain.products import Area, Reading
 
 
-class SafeFolder:
+class SafeFolder(FileIdentity):
     """A folder of SAFE products, plain or zipped, in it or in folders below it.
 
     The folder is looked through once, when it is first asked about.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.safe import listing, scan_best
 from sen2chain.archive.search import find_products, identify, in_order, sensed_within
@@ -51,7 +52,7 @@ class _Parts:
         return Acquisition(product, self.details, self.bands, self.masks, self.indices, self.masked, self.remark)
 
 
-class Tree:
+class Tree(FileIdentity):
     """A Sen2Chain archive.
 
     Parameters

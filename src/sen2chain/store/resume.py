@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.grid import Grid
     from sen2chain.plan import Output, Request, Task
+    from sen2chain.products import Source
     from sen2chain.store.extraction_folder import ExtractionFolder
     from sen2chain.store.images import RawImage
     from sen2chain.store.ledger import ImageLedger
@@ -39,6 +40,8 @@ _SECONDS_FOR_DIGESTS = 20.0
 class Work:
     """The images that a run has to extract, and those that it keeps."""
 
+    inputs: Inputs
+    """The files of the archive as they are now."""
     tasks: list[Task] = field(default_factory=list)
     """The acquisitions, each with the outputs that are to be extracted."""
     kept: int = 0
@@ -47,8 +50,6 @@ class Work:
     """(index, mask) -> for each image that cannot be made, what the archive lacks for it."""
     known: list[Entry] = field(default_factory=list)
     """Entries of images that are kept, but whose entry has changed; to be recorded."""
-    inputs: Inputs = field(default_factory=Inputs)
-    """The files of the archive as they are now."""
     files: dict[tuple[str, str, str], list[Path]] = field(default_factory=dict)
     """Image -> its files of rows; a killed run may have left a second one."""
     before: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Work:
 
 def what_is_new(
     tasks: Sequence[Task],
+    source: Source,
     folder: ExtractionFolder,
     ledger: ImageLedger,
     request: Request,
@@ -85,6 +87,8 @@ def what_is_new(
     ----------
     tasks
         All requested acquisitions, with all outputs.
+    source
+        The source they come from.
     folder
         The layer's folder.
     ledger
@@ -100,7 +104,7 @@ def what_is_new(
     only_look
         Read no more than the decision takes: nothing is entered into the ledger.
     """
-    work = Work(inputs=Inputs(0.0 if only_look else _SECONDS_FOR_DIGESTS))
+    work = Work(Inputs(source, 0.0 if only_look else _SECONDS_FOR_DIGESTS))
     images = _compare_files(work, folder, ledger, request)
     grids = {tile: grid for tile, votes in ledger.grids().items() for grid, n in votes.most_common(1) if n > 1}
     judge = _Judge(work.inputs, {kind.value: n for n, kind in enumerate(value_order(request.prefer))}, force, redo_old)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import ExtractionPlan, Request, Task
-    from sen2chain.products import Source
+    from sen2chain.products import IdentityToken, Source
     from sen2chain.vectors import Layer
 
 
@@ -111,7 +111,7 @@ class Engine:
         inputs
             Keeps the identities of the files that rows come from; None where they are not needed later.
         """
-        files = inputs or Inputs()
+        files = inputs or Inputs(self.source)
         results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note)
         with progress(title, len(tasks), quiet=self.quiet) as step, closing(results):
             for result in results:
@@ -119,7 +119,7 @@ class Engine:
                 yield self._without_mixed_rows(result, changed) if changed else result
                 step()
 
-    def _without_mixed_rows(self, result: TaskResult, changed: Mapping[str, bool]) -> TaskResult:
+    def _without_mixed_rows(self, result: TaskResult, changed: Mapping[str, IdentityToken]) -> TaskResult:
         """Drop the rows of outputs that were read from files while those changed."""
         batches = []
         for output, batch in zip(result.task.outputs, result.batches, strict=True):

@@ -112,7 +112,7 @@ class FolderUpdate:
         engine, ledger, done = self._engine, self._ledger, self._done
         done.notes += ledger.notes
         work = what_is_new(
-            engine.plan.tasks, self._folder, ledger, engine.request,
+            engine.plan.tasks, engine.source, self._folder, ledger, engine.request,
             force=force, redo_old=redo_old, features=len(engine.layer), only_look=only_look,
         )  # fmt: skip
         gone = self._out_of_reach()
