@@ -13,6 +13,7 @@ here="${0%/*}"
 echo "$*" >> "$here/asked"
 case "$1" in
 -l)
+    if [ -f "$here/hanging" ]; then exec sleep 60; fi
     if [ -f "$here/unreadable" ]; then cat "$here/unreadable" >&2; exit 1; fi
     if [ -f "$here/table" ]; then exec cat "$here/table"; fi
     echo "no crontab for somebody" >&2; exit 1 ;;
@@ -38,7 +39,8 @@ class Machine:
     """A folder in front of PATH with both programs.
 
     Files switch them: `unreadable` and `refusal` hold what `crontab` says when it does not read or write, `forgetful`
-    lets it lose what it is given, `slow` lets it dawdle; `no-bus` leaves `systemctl` without a systemd.
+    lets it lose what it is given, `slow` lets it dawdle, `hanging` keeps it from answering; `no-bus` leaves `systemctl`
+    without a systemd.
     """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ may be done but what `tests/test_jobs_hostile.py` allows.
 
 from __future__ import annotations
 
-from sen2chain.jobs.file import COLUMNS
+from sen2chain.jobs.job_file import COLUMNS
 
 HEADER = ";".join(COLUMNS)
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"

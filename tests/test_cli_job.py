@@ -301,3 +301,24 @@ def test_a_scheduled_job_whose_file_is_gone_is_listed(home: Path, machine: Machi
     for name in ("lakes", "Réunion"):
         assert job("remove", name).exit_code == 0
     assert "There is no job; begin one" in job("list").output
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.usefixtures("home")
+def test_the_crontab_is_asked_once_for_all_jobs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    names = ["lakes", "fields", "woods"]
+    for name in names:
+        job("new", name)
+        job("enable", name)
+    JobExtraction("woods").path.unlink()
+    JobExtraction("fields").path.write_bytes(b"\xff")
+    machine.asked()
+    if hangs:
+        machine.switch("hanging")
+        monkeypatch.setattr("sen2chain.jobs.schedule.crontab._ANSWER", 0.2)
+    done = job("list")
+    assert machine.asked() == ["-l"]
+    assert done.exit_code == 0
+    assert done.output.count("unknown" if hangs else "enabled (cron)") == (2 if hangs else 3)

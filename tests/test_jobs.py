@@ -21,9 +21,9 @@ import pytest
 from far_end import small_disk
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
-from sen2chain.jobs import BusyError, RunRecord, line, list_jobs
+from sen2chain.jobs import BusyError, RunRecord, job_run, list_jobs
 from sen2chain.jobs.delivery import parse_destination, same_place
-from sen2chain.jobs.file import COLUMNS
+from sen2chain.jobs.job_file import COLUMNS
 from sen2chain.store import locked
 
 HEADER = ";".join(COLUMNS)
@@ -163,7 +163,7 @@ def test_today_is_one_day_from_the_first_line_to_the_last(tmp_path: Path, monkey
             cls.looks += 1
             return dt.datetime(2021, 11, 30, 23, 59, 59, tzinfo=tz) + dt.timedelta(days=cls.looks - 1)
 
-    monkeypatch.setattr("sen2chain.jobs.run.dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+    monkeypatch.setattr("sen2chain.jobs.job_run.dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
     layer = tmp_path / "parcels.gpkg"
     rows = (row(layer, date_min="today-30", date_max="today"), row(layer, date_max="today", indices="BIRNIR"))
     job = write("late", *rows)
@@ -202,7 +202,7 @@ def test_a_line_that_is_wrong_stops_no_other(tmp_path: Path) -> None:
     assert "add all (the dates of this line) or all_data" in errors[4][0]
     look = job.check()
     assert not look.is_good
-    assert [problem for outlook in look.lines for problem in outlook.problems] == [m for e in errors for m in e]
+    assert [problem for line in look.lines for problem in line.problems] == [m for e in errors for m in e]
 
 
 def test_when_every_line_fails_the_job_has_failed(home: Path, tmp_path: Path) -> None:
@@ -231,14 +231,14 @@ def test_missing_inputs_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_an_error_that_nobody_thought_of_stops_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = line.series_of
+    made = job_run.series_of
 
-    def odd(task: Any, setting: Any) -> TimeSeriesCompil:
+    def odd(task: Any, context: Any) -> TimeSeriesCompil:
         if task.line == 3:
             raise ZeroDivisionError("odd")
-        return made(task, setting)
+        return made(task, context)
 
-    monkeypatch.setattr(line, "series_of", odd)
+    monkeypatch.setattr(job_run, "series_of", odd)
     record = run(write("odd", row(tmp_path / "parcels.gpkg"), row(tmp_path / "parcels.gpkg")))
     assert [done.status for done in record.lines] == ["failed", "done"]
     assert record.lines[0].errors[0]["message"].startswith("ZeroDivisionError odd (test_jobs.py, line ")
@@ -499,7 +499,7 @@ def test_batches_are_extracted_before_they_are_compiled(tmp_path: Path, monkeypa
         return lambda self: steps.append((step, self.task.line))
 
     for step in ("extract", "compile", "deliver"):
-        monkeypatch.setattr(line.LineRun, step, noted(step))
+        monkeypatch.setattr(job_run.LineRun, step, noted(step))
     layer = tmp_path / "parcels.gpkg"
     for size, order in (
         (0, "e3 e4 e5 c3 c4 c5 d3 d4 d5"),
@@ -534,21 +534,76 @@ def test_what_would_be_read_without_end_is_no_layer(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------- the nights after
 
 
-@pytest.mark.usefixtures("home")
-def test_trouble_that_stays_calls_on_failure_once(tmp_path: Path) -> None:
+def _alarm(tmp_path: Path) -> tuple[str, Path]:
+    """Return a head whose on_failure writes a letter into a file, and that file."""
     script = tmp_path / "note.py"
     script.write_text("import sys; open(sys.argv[1], 'a').write('x')", encoding="utf-8")
-    head = f"on_failure = {sys.executable} {script} {tmp_path}/calls\n"
-    layer = tmp_path / "parcels.gpkg"
-    job = write("stays", row(layer, indices="NDVI/NBR"), head=head)
-    first, second = run(job), run(job)
-    assert (first.status, second.status, second.exit_code) == ("partly", "partly", 4)
-    assert [error["new"] for record in (first, second) for error in record.lines[0].errors] == [True, False]
-    assert (tmp_path / "calls").read_text("utf-8") == "x"
-    write("stays", row(layer, indices="NDVI/NBR", copy_server="/proc/nowhere"), head=head)
-    for _ in range(2):  # what could not be sent is told every time
+    (tmp_path / "calls").touch()
+    return f"logs = True\non_failure = {sys.executable} {script} {tmp_path}/calls\n", tmp_path / "calls"
+
+
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.usefixtures("home")
+def test_on_failure_is_called_when_the_outcome_differs_from_the_last_runs(tmp_path: Path, *, logs: bool) -> None:
+    head, calls = _alarm(tmp_path)
+    head = head.replace("True", str(logs))
+    layer, bad = tmp_path / "parcels.gpkg", row("nowhere.shp")
+    nights: list[tuple[tuple[str, ...], str, str]] = [
+        ((row(layer, indices="NDVI/NBR"),), "partly", "x"),
+        ((row(layer, indices="NDVI/NBR"),), "partly", "x"),
+        ((row(layer, indices="NDVI/NBR"), row(layer)), "partly", "xx"),  # one more line, which is all right
+        ((row(layer, copy_server="/proc/nowhere"), row(layer)), "partly", "xxx"),
+        ((row(layer, copy_server="/proc/nowhere"), row(layer)), "partly", "xxx"),
+        ((bad,), "failed", "xxxx"),
+        ((bad,), "failed", "xxxx"),
+        ((row(layer),), "done", "xxxx"),
+        ((bad,), "failed", "xxxxx"),
+        (("!" + bad,), "nothing", "xxxxx"),
+        ((bad,), "failed", "xxxxxx"),
+    ]
+    for rows, status, told in nights:
+        said: list[str] = []
+        record = run(write("stays", *rows, head=head), echo=said.append)
+        assert (record.status, calls.read_text("utf-8")) == (status, told)
+        assert record.reported == (status not in {"done", "nothing"})
+        last = JobExtraction("stays").last_run()
+        assert last is not None
+        assert last["reported"] == record.reported
+    for _ in range(2):  # a file that cannot be used
+        with pytest.raises(JobError):
+            run(write("stays", bad, head=head + "nb_prok = 8\n"))
+        assert calls.read_text("utf-8") == "x" * 7
+
+
+@pytest.mark.usefixtures("home")
+def test_what_on_failure_could_not_tell_is_told_by_the_next_run(tmp_path: Path) -> None:
+    head, calls = _alarm(tmp_path)
+    for broken in ("no-such-program", "", "false"):
+        record = run(write("later", row("nowhere.shp"), head=f"on_failure = {broken}\n"))
+        assert not record.reported
+    for _ in range(2):
+        assert run(write("later", row("nowhere.shp"), head=head.replace("True", "False"))).reported
+    assert calls.read_text("utf-8") == "x"
+
+
+@pytest.mark.usefixtures("home")
+def test_the_record_of_an_earlier_version_is_the_last_run(tmp_path: Path) -> None:
+    head, calls = _alarm(tmp_path)
+    job = write("older", row(tmp_path / "parcels.gpkg", indices="NDVI/NBR"), head=head)
+    run(job)
+    [path] = job.runs()
+    kept = json.loads(path.read_text("utf-8"))
+    del kept["reported"]
+    for error in kept["lines"][0]["errors"]:
+        error["new"] = True
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert run(job).status == "partly"
+    assert calls.read_text("utf-8") == "x"
+    for wrong in ({"lines": [1]}, {"lines": [{"layer": "x"}]}, {"errors": 1}):
+        job.runs()[-1].write_text(json.dumps(kept | wrong), encoding="utf-8")
+        before = len(calls.read_text("utf-8"))
         run(job)
-    assert (tmp_path / "calls").read_text("utf-8") == "xxx"
+        assert len(calls.read_text("utf-8")) == before + 1
 
 
 @pytest.mark.usefixtures("home")
@@ -611,7 +666,7 @@ def test_what_was_being_sent_when_a_run_was_stopped_is_sent_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(line, "deliver", stop)
+        patch.setattr(job_run, "deliver", stop)
         with pytest.raises(KeyboardInterrupt):
             run(job)
     # The next night there is no row in its range, and so no file of its own.
@@ -641,10 +696,8 @@ def test_a_setting_may_be_set_to_what_it_is() -> None:
 
 
 def test_new_trouble_of_another_acquisition_is_told(home: Path, tmp_path: Path) -> None:
-    calls = tmp_path / "calls"
-    script = tmp_path / "note.py"
-    script.write_text("import sys; open(sys.argv[1], 'a').write('x')", encoding="utf-8")
-    job = write("trouble", row(tmp_path / "parcels.gpkg"), head=f"on_failure = {sys.executable} {script} {calls}\n")
+    head, calls = _alarm(tmp_path)
+    job = write("trouble", row(tmp_path / "parcels.gpkg"), head=head)
     bands = sorted((home / "data" / "L2A").rglob("*_2021*_B04_10m.jp2"))[:3]
     whole = [band.read_bytes() for band in bands]
 
@@ -652,13 +705,14 @@ def test_new_trouble_of_another_acquisition_is_told(home: Path, tmp_path: Path) 
         for number, (band, content) in enumerate(zip(bands, whole, strict=True)):
             band.write_bytes(content[:200] if number in numbers else content)
         run(job)
-        return len(calls.read_text("utf-8")) if calls.exists() else 0
+        return len(calls.read_text("utf-8"))
 
     assert damaged(0, 1) == 1
     assert damaged(0, 1) == 1
-    assert damaged(1) == 1  # one is mended
-    assert damaged(2) == 2  # as many, but another
-    assert damaged() == 2
+    assert damaged(1) == 2  # one is mended
+    assert damaged(2) == 3  # as many, but another
+    assert damaged(2) == 3
+    assert damaged() == 3
 
 
 def test_an_edited_layer_does_not_replace_what_the_one_before_sent(home: Path, tmp_path: Path) -> None:
@@ -825,6 +879,27 @@ def test_what_was_lost_at_its_destination_is_sent_again(home: Path, tmp_path: Pa
     assert len(files(far)) == 2
     [entry] = json.loads((home / "logs" / "destinations.json").read_text("utf-8")).values()
     assert set(entry["sent"]) == files(far)
+
+
+def test_a_registry_without_checksums_is_continued(home: Path, tmp_path: Path) -> None:
+    import geopandas as gpd  # noqa: PLC0415
+
+    far, layer = tmp_path / "far", tmp_path / "parcels.gpkg"
+    assert _nightly("old", layer, far, 0).status == "done"
+    path = home / "logs" / "destinations.json"
+    [(key, entry)] = json.loads(path.read_text("utf-8")).items()
+    assert entry["folder"] == f"parcels_{entry['checksum']}"
+    checksum = entry.pop("checksum")
+    path.write_text(json.dumps({key: entry}), encoding="utf-8")
+    assert _nightly("old", layer, far, 1).status == "done"
+    assert json.loads(path.read_text("utf-8"))[key]["checksum"] == checksum
+    path.write_text(json.dumps({key: entry}), encoding="utf-8")
+    (tmp_path / "other").mkdir()
+    gpd.read_file(layer).iloc[:2].to_file(tmp_path / "other" / "parcels.gpkg")
+    before = files(far)
+    record = _nightly("old", tmp_path / "other" / "parcels.gpkg", far, 2)
+    assert "has files of another layer parcels" in record.lines[0].errors[0]["message"]
+    assert files(far) == before
 
 
 def test_a_registry_of_an_earlier_version_is_continued_without_its_secrets(home: Path, tmp_path: Path) -> None:

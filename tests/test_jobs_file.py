@@ -10,9 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sen2chain.errors import JobError, RequestError
-from sen2chain.jobs.cells import EARLIEST, Day, items, percentage, switch, whole_number
-from sen2chain.jobs.file import COLUMNS, JobFile, read_text, write_text
-from sen2chain.jobs.template import template
+from sen2chain.jobs.job_file import (
+    COLUMNS,
+    DEFAULTS,
+    EARLIEST,
+    Day,
+    JobFile,
+    items,
+    percentage,
+    read_text,
+    switch,
+    template,
+    whole_number,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +60,6 @@ def test_a_file_of_the_original_is_read_with_its_older_column() -> None:
 
 
 def test_the_template_is_a_file_without_problems_and_explains_every_column_and_setting() -> None:
-    from sen2chain.jobs.task import DEFAULTS  # noqa: PLC0415  # heavy
-
     text = template("lakes")
     file = JobFile.parse(text)
     assert not file.problems

@@ -37,7 +37,7 @@ from sen2chain.cli import main
 from sen2chain.errors import JobError, RequestError, Sen2ChainError
 from sen2chain.jobs import list_jobs
 from sen2chain.jobs.delivery import Bucket, deliver, hidden, parse_destination, same_place
-from sen2chain.jobs.file import COLUMNS, JobFile
+from sen2chain.jobs.job_file import COLUMNS, JobFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,11 +22,14 @@ from hypothesis import strategies as st
 
 from crontab_double import Machine
 from sen2chain.errors import RequestError, ScheduleError
-from sen2chain.jobs.schedule import JobCommand, Timing, crontab, scheduler, systemd
+from sen2chain.jobs.job_location import JobLocation
+from sen2chain.jobs.schedule import AllSchedules, JobCommand, JobSchedule, Timing, crontab, scheduler, systemd
 from sen2chain.jobs.schedule.job_command import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sen2chain.jobs.schedule.schedule_entry import ScheduleEntry
 
 DAILY = Timing.parse("0 3 * * *")
 NASTY = "a b\\%c'd\"e %%$(touch x)`y`;f\\\\%g\\'h!i$HOME#*?~{j,k}&|<>^\\"
@@ -507,6 +510,18 @@ def job(name: str = "A", home: Path = Path("/home/x")) -> JobCommand:
     return JobCommand.of(name, home, Path(os.environ["SEN2CHAIN_CACHE"]).parent / "out")
 
 
+def found(name: str) -> list[ScheduleEntry]:
+    return [entry for entry in (*systemd.entries(), *crontab.entries()) if entry.name == name]
+
+
+def status(name: str) -> str:
+    return ("enabled" if found(name)[0].enabled else "disabled") if found(name) else "absent"
+
+
+def timing_of(name: str) -> str | None:
+    return found(name)[0].timing if found(name) else None
+
+
 def ours(command: JobCommand, timing: Timing = DAILY) -> bytes:
     return os.fsencode(f"{timing.text} {command.as_crontab()}\n")
 
@@ -567,14 +582,14 @@ def test_every_other_line_stays_byte_for_byte(
             state = "disabled"
         line = {"absent": b"", "enabled": ours(job(), timing), "disabled": b"# " + ours(job(), timing)}[state]
         assert machine.table == others + line
-        assert crontab.status("A") == state
-        assert crontab.entry("A") == (None if state == "absent" else timing.text)
+        assert status("A") == state
+        assert timing_of("A") == (None if state == "absent" else timing.text)
 
 
 def test_a_line_is_replaced_where_it_stands(machine: Machine) -> None:
     machine.table = b"first\n# 1" + ORIGINAL + b"middle\n" + ORIGINAL + b"last"
-    assert crontab.status("A") == "enabled"
-    assert crontab.entry("A") == "0 5 * * 1"
+    assert status("A") == "enabled"
+    assert timing_of("A") == "0 5 * * 1"
     said = crontab.enable(DAILY, job())
     assert re.fullmatch(r"Job A is started by cron at '0 3 \* \* \*', next on \d{4}-\d\d-\d\d at 03:00\.", said)
     assert machine.table == b"first\n" + ours(job()) + b"middle\nlast"
@@ -595,8 +610,8 @@ def test_a_line_is_replaced_where_it_stands(machine: Machine) -> None:
 )
 def test_lines_that_are_a_jobs(machine: Machine, line: bytes, timing: str, state: str) -> None:
     machine.table = b"x\n" + line
-    assert (crontab.status("A"), crontab.entry("A")) == (state, timing)
-    assert crontab.status("B") == "absent"
+    assert (status("A"), timing_of("A")) == (state, timing)
+    assert status("B") == "absent"
     crontab.enable(DAILY, job())
     assert machine.table == b"x\n" + ours(job())
     machine.table = b"x\n" + line
@@ -611,7 +626,7 @@ def test_jobs_are_told_apart_by_their_whole_names(machine: Machine) -> None:
     assert machine.table == b"".join(ours(job(name)) for name in names)
     crontab.disable("A")
     crontab.remove("A.B")
-    assert [crontab.status(name) for name in names] == ["disabled", "enabled", "absent", *["enabled"] * 5]
+    assert [status(name) for name in names] == ["disabled", "enabled", "absent", *["enabled"] * 5]
     crontab.remove("A")
     crontab.remove("Ä")
     assert machine.table == b"".join(ours(job(name)) for name in ("AB", "A-B", "AxB", "b_A", "1"))
@@ -628,12 +643,12 @@ def test_nothing_is_written_when_nothing_changes(machine: Machine) -> None:
     machine.asked()
     assert crontab.disable("A") == "Job A was disabled already."
     assert set(machine.asked()) == {"-l"}
-    assert crontab.entry("A") == "1 3 * * *"
+    assert timing_of("A") == "1 3 * * *"
 
 
 def test_no_crontab_is_an_empty_one(machine: Machine) -> None:
-    assert crontab.status("A") == "absent"
-    assert crontab.entry("A") is None
+    assert status("A") == "absent"
+    assert timing_of("A") is None
     assert machine.table is None
     crontab.enable(DAILY, job())
     assert crontab.remove("A") == "Job A is no longer in the crontab."
@@ -645,7 +660,7 @@ def test_a_crontab_that_cannot_be_read_is_never_written(machine: Machine) -> Non
     machine.switch("unreadable", "You (somebody) are not allowed to use this program (crontab)\nSee crontab(1)\n")
     attempts: list[Callable[[], object]] = [
         lambda: crontab.enable(DAILY, job()),
-        *(partial(deed, "A") for deed in (crontab.disable, crontab.remove, crontab.status, crontab.entry)),
+        *(partial(deed, "A") for deed in (crontab.disable, crontab.remove, status, timing_of)),
     ]
     for attempt in attempts:
         with pytest.raises(ScheduleError, match=r"cannot be read \(You \(somebody\) are not allowed .* See crontab"):
@@ -671,8 +686,8 @@ def test_what_was_written_is_read_again(machine: Machine) -> None:
 def test_a_machine_without_crontab(machine: Machine) -> None:
     (machine.folder / "crontab").unlink()
     assert not crontab.has_crontab()
-    assert crontab.status("A") == "absent"
-    assert crontab.entry("A") is None
+    assert status("A") == "absent"
+    assert timing_of("A") is None
     assert crontab.remove("A") == "Job A is not in the crontab; there is nothing to remove."
     attempts: list[Callable[[], object]] = [lambda: crontab.enable(DAILY, job()), lambda: crontab.disable("A")]
     for attempt in attempts:
@@ -687,7 +702,7 @@ def test_a_machine_without_crontab(machine: Machine) -> None:
 def test_a_crontab_command_that_cannot_be_run(machine: Machine) -> None:
     (machine.folder / "crontab").write_bytes(b"\x7fELF no program")
     with pytest.raises(ScheduleError, match=r"The command .*crontab cannot be used \(.*Exec format error"):
-        crontab.status("A")
+        status("A")
 
 
 _ENABLE = """
@@ -716,7 +731,7 @@ def test_two_processes_do_not_lose_each_others_lines(machine: Machine, tmp_path:
             crontab.enable(DAILY, job(f"A{number}"))
         other.communicate(timeout=60)
     assert other.returncode == 0
-    assert [crontab.status(f"{letter}{number}") for letter in "AB" for number in range(4)] == ["enabled"] * 8
+    assert [status(f"{letter}{number}") for letter in "AB" for number in range(4)] == ["enabled"] * 8
     assert (machine.table or b"").count(b"\n") == 8
 
 
@@ -756,8 +771,8 @@ def units(tmp_path: Path) -> set[str]:
 
 
 def test_a_timer_from_enable_to_remove(machine: Machine, tmp_path: Path) -> None:
-    assert systemd.status("A") == "absent"
-    assert systemd.entry("A") is None
+    assert status("A") == "absent"
+    assert timing_of("A") is None
     assert systemd.remove("A") == "Job A has no timer; there is nothing to remove."
     with pytest.raises(ScheduleError, match=r"Job A has no timer in .*; there is nothing to disable"):
         systemd.disable("A")
@@ -773,18 +788,18 @@ def test_a_timer_from_enable_to_remove(machine: Machine, tmp_path: Path) -> None
         "[Install]\nWantedBy=timers.target\n"
     )
     systemd.enable(DAILY, job())
-    assert (systemd.status("A"), systemd.entry("A")) == ("enabled", "0 3 * * *")
+    assert (status("A"), timing_of("A")) == ("enabled", "0 3 * * *")
     machine.asked("systemctl")
     assert systemd.disable("A") == "Job A is no longer started by systemd."
     assert machine.asked("systemctl") == [f"--user disable --now {timer}"]
-    assert (systemd.status("A"), systemd.entry("A")) == ("disabled", "0 3 * * *")
+    assert (status("A"), timing_of("A")) == ("disabled", "0 3 * * *")
     assert systemd.disable("A") == "Job A was disabled already."
     assert units(tmp_path) == {timer, "sen2chain-job-A.service"}
     systemd.enable(DAILY, job())
-    assert systemd.status("A") == "enabled"
+    assert status("A") == "enabled"
     assert systemd.remove("A") == "The timer of job A is removed."
     assert units(tmp_path) == set()
-    assert systemd.status("A") == "absent"
+    assert status("A") == "absent"
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -798,10 +813,10 @@ def test_timers_without_a_systemd_that_listens(machine: Machine, tmp_path: Path,
     assert 'once "loginctl enable-linger" has been called' in said
     link = tmp_path / "config/systemd/user/timers.target.wants/sen2chain-job-A.timer"
     assert link.resolve() == tmp_path / "config/systemd/user/sen2chain-job-A.timer"
-    assert systemd.status("A") == "enabled"
+    assert status("A") == "enabled"
     systemd.enable(DAILY, job())
     assert f"({reason})" in systemd.disable("A")
-    assert systemd.status("A") == "disabled"
+    assert status("A") == "disabled"
     assert f"({reason})" in systemd.remove("A")
     assert units(tmp_path) == set()
 
@@ -819,7 +834,7 @@ def test_names_of_units(machine: Machine, tmp_path: Path) -> None:
     for name, escaped in (("A_b.C1", "A_b.C1"), ("Ätna", r"\xc3\x84tna"), ("日", r"\xe6\x97\xa5")):
         systemd.enable(DAILY, job(name))
         assert f"sen2chain-job-{escaped}.timer" in units(tmp_path)
-        assert systemd.status(name) == "enabled"
+        assert status(name) == "enabled"
         assert escape is None or run(escape, name, LC_ALL="C.UTF-8").stdout.strip() == escaped
     systemd.enable(DAILY, job("a-b"))
     assert "sen2chain-job-a-b.service" in units(tmp_path)
@@ -828,8 +843,8 @@ def test_names_of_units(machine: Machine, tmp_path: Path) -> None:
     with pytest.raises(ScheduleError, match="cannot be scheduled by systemd: its name is too long; use cron"):
         systemd.enable(DAILY, job("日" * 20))
     for length in (20, 100):
-        assert systemd.status("日" * length) == "absent"
-        assert systemd.entry("日" * length) is None
+        assert status("日" * length) == "absent"
+        assert timing_of("日" * length) is None
         assert "nothing" in systemd.remove("日" * length)
 
 
@@ -899,15 +914,106 @@ def test_what_a_unit_cannot_say(tmp_path: Path) -> None:
             saying(tmp_path / "out", program=program).as_systemd()
 
 
-def test_a_timer_that_cannot_be_read(machine: Machine) -> None:
+def test_a_timer_that_cannot_be_read_hides_no_other(machine: Machine) -> None:
     machine.switch("no-bus")
-    systemd.enable(DAILY, job())
+    for name in ("A", "B"):
+        systemd.enable(DAILY, job(name))
     timer = Path(os.environ["XDG_CONFIG_HOME"], "systemd", "user", "sen2chain-job-A.timer")
-    timer.write_bytes(b"\xff")
-    with pytest.raises(ScheduleError, match="cannot be read"):
-        systemd.entry("A")
-    timer.write_bytes(b"[Timer]\n")
-    assert systemd.entry("A") is None
+    for content in (b"\xff", b"[Timer]\n"):
+        timer.write_bytes(content)
+        assert (status("A"), timing_of("A"), timing_of("B")) == ("enabled", "", "0 3 * * *")
+
+
+# ------------------------------------------------------------------------------------------------- homes, and hanging
+
+
+def located(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> JobLocation:
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(home))
+    return JobLocation.of(name)
+
+
+@pytest.mark.parametrize("timers", [False, True])
+def test_the_home_of_a_job_is_named(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, timers: bool
+) -> None:
+    machine.switch("no-bus")
+    nasty = tmp_path / "é %b\\'!#\""
+    for home, other in ((tmp_path / "one", nasty), (nasty, tmp_path / "one")):
+        schedule = JobSchedule(located("A", home, monkeypatch))
+        schedule.enable(DAILY, timers=timers)
+        [entry] = found("A")
+        assert entry.home == str(home / "sen2chain_data")
+        if not timers:
+            assert b" # sen2chain_home_/" in (machine.table or b"")
+            assert b"\\%" in (machine.table or b"") or home != nasty
+        before = machine.table
+        theirs = JobSchedule(located("A", other, monkeypatch))
+        assert theirs.status() == "absent"
+        deeds: tuple[Callable[[], str], ...] = (
+            partial(theirs.enable, DAILY, timers=False), theirs.disable, theirs.remove,
+        )  # fmt: skip
+        for deed in deeds:
+            with pytest.raises(ScheduleError, match="A job A of another home or library is scheduled"):
+                deed()
+        assert machine.table == before
+        located("A", home, monkeypatch)
+        schedule.remove()
+
+
+FORMER = (
+    b'0 5 * * 1 /bin/sh -c \'export SEN2CHAIN_HOMEPATH=/elsewhere PATH=/bin; o=/x/out; mkdir -p "${o%/*}"; exec '
+    b'python -P -m sen2chain.cli job run A --quiet >> "$o" 2>&1\' # sen2chain_job_A\n'
+).replace(b"%", b"\\%")
+
+
+@pytest.mark.parametrize("line", [FORMER, b"# " + FORMER, ORIGINAL])
+def test_a_line_that_names_no_home_is_found_shown_and_replaced(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    machine.table = b"x\n" + line
+    location = located("A", tmp_path, monkeypatch)
+    schedule, state = JobSchedule(location), AllSchedules.read().state(location)
+    assert (state.status, state.timing) == ("disabled" if line.startswith(b"#") else "enabled", "0 5 * * 1")
+    assert ("original" in state.by) == (line is ORIGINAL)
+    schedule.disable()
+    assert machine.table == b"x\n# " + line.removeprefix(b"# ")
+    schedule.enable(DAILY, timers=False)
+    assert machine.table.startswith(b"x\n0 3 * * * ")
+    assert machine.table.endswith(os.fsencode(f" # sen2chain_home_{tmp_path}/sen2chain_data # sen2chain_job_A\n"))
+    assert machine.table.count(b"\n") == 2
+    schedule.remove()
+    assert machine.table == b"x\n"
+
+
+def test_a_command_that_is_nearly_too_long_does_without_the_home(tmp_path: Path) -> None:
+    def text(home: Path | None, word: str) -> str:
+        return JobCommand("A", ("/bin/x", word), (), tmp_path / "o", home).as_crontab()
+
+    room = 998 - len(os.fsencode(text(None, "x"))) + 1
+    assert "sen2chain_home_" in text(tmp_path, "x")
+    assert "sen2chain_home_" not in text(tmp_path, "x" * room)
+    assert text(tmp_path, "x" * room) == text(None, "x" * room)
+
+
+def test_a_crontab_command_that_hangs_is_given_up(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.table = b"x\n"
+    machine.switch("hanging")
+    monkeypatch.setattr("sen2chain.jobs.schedule.crontab._ANSWER", 0.2)
+    schedule = JobSchedule(located("A", tmp_path, monkeypatch))
+    assert "timed out" in schedule.state().remark
+    attempts: list[Callable[[], object]] = [
+        schedule.status, schedule.disable, schedule.remove, lambda: schedule.enable(DAILY, timers=False),
+    ]  # fmt: skip
+    for attempt in attempts:
+        machine.asked()
+        with pytest.raises(ScheduleError, match="timed out"):
+            attempt()
+        assert machine.asked() == ["-l"]
+    assert "is started by systemd" in schedule.enable(DAILY, timers=True)
+    assert machine.asked() == ["-l"]
+    assert machine.table == b"x\n"
 
 
 def test_either_scheduler_is_asked_in_the_same_words() -> None:

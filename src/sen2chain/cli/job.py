@@ -17,7 +17,6 @@ from sen2chain.cli import show
 from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_BUSY, EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE
 from sen2chain.cli.options import together
-from sen2chain.files import absolute
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.jobs import JobExtraction
-    from sen2chain.jobs.record import Status
+    from sen2chain.jobs.job_run import Status
     from sen2chain.jobs.schedule.job_schedule import ScheduleState
 
 _RUN_EXAMPLES = """
@@ -77,10 +76,9 @@ def new(name: str, library: str | None, **_: Any) -> None:
 @_of_job
 def edit(name: str, library: str | None, **_: Any) -> None:
     """Open the file of job NAME in your editor (VISUAL, EDITOR), then check it."""
-    from sen2chain import settings
-    from sen2chain.jobs.job_names import check_name, job_file
+    from sen2chain.jobs.job_location import JobLocation
 
-    path = job_file(settings.paths(library).config, check_name(name))
+    path = JobLocation.of(name, library).file
     if not path.exists():
         _saved(name, library)
     # Not click's own, which asks a shell in older versions.
@@ -117,32 +115,32 @@ def check(name: str, library: str | None, **_: Any) -> None:
 @_debug
 def list_(library: str | None, **_: Any) -> None:
     """List all jobs: whether they are scheduled, how their last run ended, and when they run next."""
-    from sen2chain import settings
     from sen2chain.errors import JobError
     from sen2chain.jobs import JobExtraction, list_jobs
-    from sen2chain.jobs.job_names import job_file, logs_folder
-    from sen2chain.jobs.schedule.job_schedule import JobSchedule, scheduled_names
+    from sen2chain.jobs.job_location import JobLocation
+    from sen2chain.jobs.schedule import AllSchedules
 
     rows, troubles = [], []
-    chosen = absolute(library) if library else None
+    schedules = AllSchedules.read()  # once for all jobs: `crontab` may be slow to answer, or hang
     for name in list_jobs(library):
+        state = schedules.state(JobLocation.of(name, library))
         try:
             found = JobExtraction(name, library)
         except JobError as error:
-            planned = JobSchedule(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
-            rows.append([name, str(planned), planned.timing or "-", "-", "its file cannot be read", _when(planned)])
+            rows.append([name, str(state), state.timing or "-", "-", "its file cannot be read", _when(state)])
             troubles.append(str(error))
             continue
         last = found.last_run()
         result = _result(found, last) if last else "-"
         began = _local(last["started"]) if last else "-"
-        rows.append([name, str(found.schedule), found.timing, began, result, _next(found)])
-    for name in sorted({*scheduled_names()} - {row[0] for row in rows}):
-        planned = JobSchedule(name, logs_folder(settings.paths(library).logs, name), chosen).scheduled()
-        if planned.status != "absent":  # as one of another home is
-            rows.append([name, str(planned), planned.timing or "-", "-", "its file is gone", _when(planned)])
+        rows.append([name, str(state), found.timing, began, result, _when(state)])
+    for name in sorted(schedules.names() - {row[0] for row in rows}):
+        location = JobLocation.of(name, library)
+        state = schedules.state(location)
+        if schedules.of(location):  # else the job is one of another home
+            rows.append([name, str(state), state.timing or "-", "-", "its file is gone", _when(state)])
             troubles.append(
-                f"The job {name} has a schedule, but no file {job_file(settings.paths(library).config, name)}; "
+                f"The job {name} has a schedule, but no file {location.file}; "
                 f"sen2chain job remove {name} takes it out of the schedule, sen2chain job new {name} begins it anew."
             )
     if not rows:
@@ -273,7 +271,7 @@ def _last(found: JobExtraction) -> str:
 
 def _result(found: JobExtraction, last: dict[str, Any]) -> str:
     """Say how a run ended; one that stands as running, while nothing runs, was killed."""
-    from sen2chain.jobs.record import IN_WORDS
+    from sen2chain.jobs.job_run import IN_WORDS
 
     status: Status = last["status"]
     if status == "running" and not found.is_running:
@@ -285,8 +283,8 @@ def _next(found: JobExtraction) -> str:
     return _when(found.schedule)
 
 
-def _when(planned: ScheduleState) -> str:
-    return f"{planned.next_run:%Y-%m-%d %H:%M}" if planned.next_run else "-"
+def _when(state: ScheduleState) -> str:
+    return f"{state.next_run:%Y-%m-%d %H:%M}" if state.next_run else "-"
 
 
 def _local(stamp: str) -> str:

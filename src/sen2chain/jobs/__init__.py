@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from sen2chain.jobs.dry_run import DryRun
 from sen2chain.jobs.job_extraction import JobExtraction
-from sen2chain.jobs.job_names import list_jobs
-from sen2chain.jobs.record import RunRecord
-from sen2chain.jobs.run import BusyError
+from sen2chain.jobs.job_location import list_jobs
+from sen2chain.jobs.job_run import BusyError, RunRecord
 
 Outlook = DryRun
 """Former name of `DryRun`, kept for one release."""

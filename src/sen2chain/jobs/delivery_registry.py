@@ -1,7 +1,8 @@
-"""Delivery registry: which layer's files lie at a destination, so that no other layer of the same name overwrites them.
+"""The delivery registry: which layer's files are at each destination, in ``logs/destinations.json``.
 
-It is kept from run to run, with the names that have arrived and those that did not: a file of a range of dates has
-another name the next night, and would not be thought of again.
+An entry stands for a destination and a layer's name, since files of two layers of one name would have the same paths
+there. It holds the checksum of the layer, the files that have arrived, and those that have not arrived yet. A file of a
+range of dates has another name the next night; only the registry knows that the one before still has to be sent.
 """
 
 from __future__ import annotations
@@ -26,19 +27,22 @@ if TYPE_CHECKING:
 
 _FILE = "destinations.json"
 _LARGEST = 64 << 20  # bytes of it
+_CHECKSUM = 16
+"""Digits of a layer's checksum; options follow them."""
 _PATIENCE = 60.0
-"""Seconds to wait for another job, which holds the registry for an instant only."""
+"""Seconds to wait for another job, which holds the registry for an instant."""
 
 Entries = dict[str, dict[str, Any]]
+"""Destination and name of a layer, with a space between -> entry."""
 
 
 class DeliveryRegistry:
-    """The layers' folders whose files were sent, of all jobs of a home.
+    """The registry of all jobs of a home.
 
     Parameters
     ----------
     logs
-        The folder of all logs.
+        The folder of all logs, in which the registry lies.
     """
 
     def __init__(self, logs: Path) -> None:
@@ -46,54 +50,57 @@ class DeliveryRegistry:
         self._path = logs / _FILE
 
     def trouble(self, destination: Destination, folder: Path) -> str | None:
-        """Say why the files in a layer's folder may not be sent to a destination; None if they may.
+        """Return why the files in a layer's folder may not be sent to a destination; None if they may.
 
         Raises
         ------
         DeliveryError
-            If nobody knows whose files lie there.
+            If the registry cannot be read.
         """
-        owners = self._read()
-        return self._taken(owners, destination, folder) or self._gone(owners, destination)
+        entries = self._read()
+        return self._taken(entries, destination, folder) or self._gone(entries, destination)
 
     def gone(self, destination: Destination) -> str | None:
-        """Say that a folder of this machine is not there any more, although files were delivered to it.
+        """Return a sentence where a folder of this machine is gone to which files were delivered; else None.
 
         Raises
         ------
         DeliveryError
-            If nobody knows that.
+            If the registry cannot be read.
         """
         return self._gone(self._read(), destination)
 
-    def _taken(self, owners: Entries, destination: Destination, folder: Path) -> str | None:
+    def _taken(self, entries: Entries, destination: Destination, folder: Path) -> str | None:
         key = place_of(destination, folder)
-        owner = owners.get(key, {}).get("folder", folder.name)
-        if owner == folder.name:
+        entry = entries.get(key, {})
+        theirs, ours = entry.get("checksum"), _checksum(folder.name)
+        if "folder" not in entry or theirs == ours:
             return None
-        whose = f"another layer {_stem(folder.name)} or of an earlier state of it"
-        if ExtractionFolder(Path(str(owner))).checksum == ExtractionFolder(folder).checksum:
-            whose = "this layer with another pixel rule, buffer, statistics or share"
+        is_same = str(theirs)[:_CHECKSUM] == ours[:_CHECKSUM]
+        whose = (
+            "this layer with another pixel rule, buffer, statistics or share" if is_same
+            else f"another layer {_stem(folder.name)} or of an earlier state of it"
+        )  # fmt: skip
         return (
-            f"{destination} has files of {whose} (from {owner}), which would be overwritten; give this line another "
-            "destination, or its layer's file another name, or, if "
+            f"{destination} has files of {whose} (from {entry['folder']}), which would be overwritten; give this line "
+            "another destination, or its layer's file another name, or, if "
             f'they may be replaced, remove the entry "{key}" from {self._path}.'
         )
 
-    def _gone(self, owners: Entries, destination: Destination) -> str | None:
+    def _gone(self, entries: Entries, destination: Destination) -> str | None:
         if not isinstance(destination, Folder):
             return None
-        entries = _at(owners, destination)
+        there = _at(entries, destination)
         # The folder on which a disk is mounted is there without the disk, too.
-        lost = [entry["disk"] for entry in entries if "disk" in entry and not os.path.ismount(str(entry["disk"]))]
+        lost = [entry["disk"] for entry in there if "disk" in entry and not os.path.ismount(str(entry["disk"]))]
         if lost:
             return f"{destination} was on the disk at {lost[0]}, which is not mounted; {self._advice(destination)}"
-        if entries and not is_folder(destination.path):
+        if there and not is_folder(destination.path):
             return self.absent(destination)
         return None
 
     def absent(self, destination: Destination) -> str:
-        """Say that a destination is gone, and what to do."""
+        """Return a sentence that a destination is gone, with what to do."""
         return f"{destination} is not there, but files were sent to it before; {self._advice(destination)}"
 
     def _advice(self, destination: Destination) -> str:
@@ -108,40 +115,40 @@ class DeliveryRegistry:
         Raises
         ------
         DeliveryError
-            If nobody knows that.
+            If the registry cannot be read.
         """
         return not _at(self._read(), destination)
 
     def claim(self, destination: Destination, folder: Path) -> tuple[list[str], dict[str, str]]:
-        """Take the place for a layer.
+        """Enter a layer as the one whose files are at a destination.
 
         Returns
         -------
         tuple
-            The names that did not arrive there before, and those that have, with their marks.
+            The names that have not arrived yet, and those that have, with their marks.
 
         Raises
         ------
         DeliveryError
-            If it is another layer's.
+            If files of another layer are there.
         StoreError
-            If another job holds the registry for too long.
+            If another job holds the registry for longer than a minute.
         """
-        with self._changed() as owners:
-            if taken := self._taken(owners, destination, folder):
+        with self._changed() as entries:
+            if taken := self._taken(entries, destination, folder):
                 raise DeliveryError(taken)
-            entry = owners.setdefault(place_of(destination, folder), {})
-            entry["folder"] = folder.name
+            entry = entries.setdefault(place_of(destination, folder), {})
+            entry |= {"folder": folder.name, "checksum": _checksum(folder.name)}
             return _missing(entry), _sent(entry)
 
     def expect(self, destination: Destination, folder: Path, names: Sequence[str]) -> None:
-        """Note names that are being sent; until they have arrived, they are sent again, however a run ends."""
-        with self._changed() as owners:
-            entry = owners.setdefault(place_of(destination, folder), {})
+        """Record names that are being sent; a later run sends them again until they have arrived."""
+        with self._changed() as entries:
+            entry = entries.setdefault(place_of(destination, folder), {})
             entry["missing"] = list(dict.fromkeys([*_missing(entry), *names]))
 
     def arrived(self, destination: Destination, folder: Path, marks: Mapping[str, str], gone: Iterable[str]) -> None:
-        """Note names that have arrived, and forget those that are not here any more.
+        """Record names that have arrived, and forget those of files that do not exist here any more.
 
         Parameters
         ----------
@@ -150,10 +157,10 @@ class DeliveryRegistry:
         marks
             Name -> mark, see `sen2chain.jobs.delivery.deliver`.
         gone
-            Names of files that are here no more.
+            Names of files that do not exist here any more.
         """
-        with self._changed() as owners:
-            if (entry := owners.get(place_of(destination, folder))) is None:
+        with self._changed() as entries:
+            if (entry := entries.get(place_of(destination, folder))) is None:
                 return
             lost = set(gone)
             entry["missing"] = [name for name in _missing(entry) if name not in marks and name not in lost]
@@ -179,52 +186,56 @@ class DeliveryRegistry:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise self._unreadable(error) from None
-        entries = found.items() if isinstance(found, dict) else ()
-        kept = ((registered(key), value) for key, value in entries if isinstance(value, dict))
-        return {key: value for key, value in kept if key is not None}
+        pairs = found.items() if isinstance(found, dict) else ()
+        kept = ((registered(key), value) for key, value in pairs if isinstance(value, dict))
+        found = {key: value for key, value in kept if key is not None}
+        for entry in found.values():
+            if "folder" in entry and "checksum" not in entry:  # of an earlier version, which had the folder alone
+                entry["checksum"] = _checksum(str(entry["folder"]))
+        return found
 
     def _unreadable(self, error: Exception) -> DeliveryError:
         return DeliveryError(
-            f"{self._path} cannot be read ({error}), so nobody knows whose files lie where; mend it, or remove it."
+            f"{self._path} cannot be read ({error}), so it is not known whose files are where; mend it, or remove it."
         )
 
     @contextlib.contextmanager
     def _changed(self) -> Iterator[Entries]:
-        """Change the file while no other job does."""
+        """Yield the entries, locked against other jobs, and write them if they have changed."""
         check_folder(self._folder)
         with locked(self._folder, wait=_PATIENCE, quiet=True):
             before = self._content()
-            owners = self._parsed(before)
-            yield owners
-            after = json.dumps(owners, indent=2).encode("ascii")
-            if after != before and (owners or before != b"{}"):
+            entries = self._parsed(before)
+            yield entries
+            after = json.dumps(entries, indent=2).encode("ascii")
+            if after != before and (entries or before != b"{}"):
                 with replacing(self._path) as file:
                     file.write(after)
 
 
 def place_of(destination: Destination, folder: Path) -> str:
-    """Return what names the files of a layer at a destination: all layers of one name share it."""
+    """Return the key of a layer at a destination, which all layers of one name share."""
     return f"{same_place(destination)} {_stem(folder.name)}"
 
 
-def _at(owners: Entries, destination: Destination) -> list[dict[str, Any]]:
-    """Return the entries of a destination to which something was delivered, of whatever layer."""
+def _at(entries: Entries, destination: Destination) -> list[dict[str, Any]]:
+    """Return the entries of a destination, of all layers, to which something was delivered."""
     place = same_place(destination)
     return [
         entry
-        for key, entry in owners.items()
+        for key, entry in entries.items()
         if key == f"{place} {_stem(str(entry.get('folder')))}"
         and (entry["sent"] if "sent" in entry else _is_old(entry))
     ]
 
 
 def _is_old(entry: Mapping[str, Any]) -> bool:
-    """Tell whether everything had arrived when a former version, which listed only what had not, wrote an entry."""
+    """Tell whether an entry of an earlier version, which listed only what had not arrived, had nothing left to send."""
     return entry.get("missing") == []
 
 
 def _missing(entry: Mapping[str, Any]) -> list[str]:
-    """Return the names that wait."""
+    """Return the names that have not arrived."""
     listed = entry.get("missing")
     return list(filter(_is_name, listed if isinstance(listed, list) else ()))
 
@@ -237,15 +248,20 @@ def _sent(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_name(name: object) -> bool:
-    """Tell whether something is a name inside the folder; anybody may have written it into the file."""
+    """Tell whether something is a name inside the folder; the file may have been edited by hand."""
     if not isinstance(name, str) or not name or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name):
         return False
     return not {"", ".", ".."} & set(name.split("/"))
 
 
 def _stem(folder: str) -> str:
-    """Return what the names of a layer's files begin with, from the name of its folder."""
+    """Return the name of a layer, with which its files begin, from the name of its folder."""
     return ExtractionFolder(Path(folder)).stem
+
+
+def _checksum(folder: str) -> str:
+    """Return the checksum of a layer and its options, from the name of its folder."""
+    return folder.removeprefix(f"{_stem(folder)}_")
 
 
 def _disk(path: Path) -> str:

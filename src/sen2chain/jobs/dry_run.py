@@ -1,4 +1,7 @@
-"""What a run would do, or what is wrong, line by line; only the layers and the archive are looked at."""
+"""The dry run of a job: what a run would do now, or what is wrong, line by line.
+
+Layers and the archive are read; nothing is extracted, written or sent.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +12,46 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.errors import LibraryError
 from sen2chain.jobs.delivery import ready
 from sen2chain.jobs.delivery_registry import place_of
-from sen2chain.jobs.file import first
-from sen2chain.jobs.line import as_sentence, describe, in_words, nothing_there, series_of
+from sen2chain.jobs.job_file import COLUMNS, DESTINATION, first, mask_notes, read_settings, read_task
+from sen2chain.jobs.job_run import as_sentence, in_words, nothing_there, series_of
 from sen2chain.jobs.schedule import search_path
-from sen2chain.jobs.task import mask_notes, read_settings, read_task
 from sen2chain.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sen2chain.jobs.file import JobFile, Row
-    from sen2chain.jobs.line import Setting
-    from sen2chain.jobs.task import Settings, Task
+    from sen2chain.jobs.job_file import JobFile, Row, Settings, Task
+    from sen2chain.jobs.job_run import RunContext
 
 
 @dataclass(slots=True)
 class LineDryRun:
-    """What one line would do."""
+    """What a run would do with one line of the table."""
 
     line: int
     """Line of the file, from 1."""
     layer: str
-    """The layer, as the line names it."""
+    """The layer, as written in the line."""
     skipped: bool = False
-    """Whether a ``!`` stands before it."""
+    """Whether a ``!`` stands before the line."""
     asked: dict[str, Any] = field(default_factory=dict)
-    """Indices, masks, dates as resolved today, and what else is asked for."""
+    """Indices, masks, dates as resolved today, and the other columns."""
     features: int = 0
-    """Features of the layer."""
+    """Number of features in the layer."""
     images: int = 0
-    """Images (an index under a mask of an acquisition) that are new."""
+    """Number of new images; an image is one index under one mask of one acquisition."""
     acquisitions: int = 0
-    """Acquisitions that they are of."""
+    """Number of acquisitions with new images."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong, and where."""
+    """What is wrong, with its place in the file."""
     notes: list[str] = field(default_factory=list)
-    """Sentences that are no errors."""
+    """Remarks that are not errors."""
 
 
 @dataclass(slots=True)
 class DryRun:
-    """What a job would do now."""
+    """What a run of a job would do now."""
 
     of_file: list[str] = field(default_factory=list)
     """What is wrong with the file as a whole; no line is run then."""
@@ -59,7 +60,7 @@ class DryRun:
     lines: list[LineDryRun] = field(default_factory=list)
     """The lines of the table."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on the job as a whole that are no errors."""
+    """Remarks on the job as a whole that are not errors."""
 
     @property
     def problems(self) -> list[str]:
@@ -85,7 +86,7 @@ class DryRun:
 
 
 def sentence(line: LineDryRun) -> str:
-    """Say what a line would do."""
+    """Return a sentence on what a run would do with a line."""
     asked = line.asked
     images, acquisitions = counted(line.images, "new image"), counted(line.acquisitions, "acquisition")
     new = f"{images} of {acquisitions}" if line.images else "no new image"
@@ -97,43 +98,42 @@ def sentence(line: LineDryRun) -> str:
     return f"{text}; sent to {asked['copy_server']}." if sent else f"{text}."
 
 
-def dry_run(file: JobFile, home: Path, setting: Setting) -> DryRun:
-    """Read a job's file as a run would, and say what that would do.
+def dry_run(file: JobFile, context: RunContext) -> DryRun:
+    """Read a job's file as a run would, and tell what that run would do.
 
     Parameters
     ----------
     file
-        The lines.
-    home
-        Where relative paths of layers start.
-    setting
-        What all lines share.
+        The job's file.
+    context
+        What all lines share; the default settings where those of the file cannot be used.
     """
     found = DryRun()
+    home = context.location.home
     settings, problems = read_settings(file)
     found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
     places: dict[str, Path] = {}
     for row in file.rows:
-        line = LineDryRun(row.line, row.shown("shapefile"), row.skipped)
+        line = LineDryRun(row.line, row.shown(COLUMNS[0]), row.skipped)
         found.lines.append(line)
         if row.skipped:
             continue
-        task, problems = read_task(row, home, setting.today)
+        task, problems = read_task(row, home, context.today)
         line.problems = [str(problem) for problem in problems]
         if task is not None:
-            line.asked = describe(task, setting.today)
+            line.asked = task.request(context.today)
             line.notes += mask_notes(row.text("cloudmasks"))
             try:
-                _look(task, row, setting, line, places)
-            except LibraryError as error:  # which is no fault of the line
+                _look(task, row, context, line, places)
+            except LibraryError as error:  # the line itself may be right
                 line.problems.append(f"line {row.line}: {error}")
-            except Exception as error:  # noqa: BLE001  # as in a run, what nobody thought of stops no other line
-                line.problems.append(str(row.problem("shapefile", as_sentence(error))))
+            except Exception as error:  # noqa: BLE001  # as in a run, an unexpected error stops no other line
+                line.problems.append(str(row.problem(COLUMNS[0], as_sentence(error))))
     return found
 
 
 def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
-    """Say which commands after a run cannot be what was meant; no alarm is rung by a wrong one."""
+    """Yield a sentence for each command after a run that cron could not start, or that needs a shell."""
     for name in ("on_failure", "on_success") if settings else ():
         program, *arguments = getattr(settings, name) or ("",)
         # A path is looked up in the home, where the command will run.
@@ -144,11 +144,11 @@ def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
             yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
-def _look(task: Task, row: Row, setting: Setting, line: LineDryRun, places: dict[str, Path]) -> None:
-    """Ask the layer and the archive; `places` are those where earlier lines send their files."""
-    series = series_of(task, setting)
+def _look(task: Task, row: Row, context: RunContext, line: LineDryRun, places: dict[str, Path]) -> None:
+    """Read the layer and the archive; `places` maps the destinations of earlier lines to their layers' folders."""
+    series = series_of(task, context)
     line.features = len(series.layer)
-    done = series.extract_data(getstat=False, force=task.force)
+    done = series.extract_data(getstat=False, force=task.force_extraction)
     line.images, line.acquisitions = done.asked, done.acquisitions
     if why := nothing_there(series, done):
         line.problems.append(f"line {row.line}: {why}")
@@ -156,13 +156,13 @@ def _look(task: Task, row: Row, setting: Setting, line: LineDryRun, places: dict
         line.notes += done.notes
     if done.missing:
         line.notes.append(f"{done.missing} images lack their inputs.")
-    if task.destination is not None:
-        taken = places.setdefault(place_of(task.destination, series.folder), series.folder)
+    if task.copy_server is not None:
+        taken = places.setdefault(place_of(task.copy_server, series.folder), series.folder)
         again = "an earlier line sends another layer of this name there; give this one another destination."
         troubles = (
-            ready(task.destination), setting.owners.trouble(task.destination, series.folder),
+            ready(task.copy_server), context.registry.trouble(task.copy_server, series.folder),
             again if taken != series.folder else None,
         )  # fmt: skip
-        line.problems += [str(row.problem("copy_server", trouble)) for trouble in troubles if trouble]
-        if not task.compiles:
+        line.problems += [str(row.problem(DESTINATION, trouble)) for trouble in troubles if trouble]
+        if not task.compiled_data:
             line.notes.append("copy_server sends compiled files, and compiled_data names none.")

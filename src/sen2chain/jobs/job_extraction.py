@@ -1,4 +1,4 @@
-"""`JobExtraction`: a recurring extraction, from its file to its schedule and its runs."""
+"""`JobExtraction`: a recurring extraction, with its file, its runs and its schedule."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
-from sen2chain import settings
 from sen2chain.errors import JobError, ScheduleError
-from sen2chain.files import absolute, is_folder
+from sen2chain.files import is_folder
 from sen2chain.jobs.delivery import PAUSES
 from sen2chain.jobs.delivery_registry import DeliveryRegistry
 from sen2chain.jobs.dry_run import DryRun, dry_run
-from sen2chain.jobs.edited import EditedJob
-from sen2chain.jobs.file import COLUMNS, DESTINATION, KNOWN, first, safe
-from sen2chain.jobs.job_names import check_name, job_file, logs_folder
-from sen2chain.jobs.line import Setting
-from sen2chain.jobs.record import RunLog, RunRecord, last_run, runs
-from sen2chain.jobs.run import JobRun
-from sen2chain.jobs.schedule import Timing
-from sen2chain.jobs.schedule.job_schedule import JobSchedule, ScheduleState
-from sen2chain.jobs.task import DEFAULTS, read_settings
+from sen2chain.jobs.job_file import (
+    COLUMNS,
+    DEFAULTS,
+    DESTINATION,
+    KNOWN,
+    EditableJob,
+    JobFile,
+    first,
+    read_settings,
+    safe,
+)
+from sen2chain.jobs.job_location import JobLocation
+from sen2chain.jobs.job_run import JobRun, RunContext, RunLog, RunRecord, last_run, runs
+from sen2chain.jobs.schedule import JobSchedule, ScheduleState, Timing
 from sen2chain.progress import say
 from sen2chain.store import is_locked
 
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class JobExtraction(EditedJob):
-    """A recurring extraction that is described by a file.
+class JobExtraction(EditableJob):
+    """A recurring extraction, described by a text file.
 
     Parameters
     ----------
@@ -44,8 +48,8 @@ class JobExtraction(EditedJob):
     Raises
     ------
     JobError
-        If the name cannot be used, or the file cannot be read as text. What is wrong with its lines is told by `check`
-        and `run`.
+        If the name cannot be used, or the file cannot be read as text. `check` and `run` tell what is wrong with its
+        lines.
     LibraryError
         If `library` is not a library.
 
@@ -58,44 +62,38 @@ class JobExtraction(EditedJob):
     """
 
     def __init__(self, name: str, library: str | Path | None = None) -> None:
-        self._library = absolute(library) if library is not None else None
-        self._paths = settings.paths(self._library)
-        super().__init__(check_name(name), job_file(self._paths.config, name))
+        self._location = JobLocation.of(name, library)
+        self._schedule = JobSchedule(self._location)
+        super().__init__(name, self._location.file)
 
     @property
     def has_archive(self) -> bool:
-        """Whether there is any folder of an archive."""
-        found = self._paths
+        """Whether any folder of an archive exists."""
+        found = self._location.paths
         return any(map(is_folder, (found.l2a, found.indices, found.cloudmasks)))
-
-    @property
-    def _plan(self) -> JobSchedule:
-        return JobSchedule(self.name, self.logs_folder, self._library)
 
     @property
     def logs_folder(self) -> Path:
         """The folder of logs and records of runs."""
-        return logs_folder(self._paths.logs, self.name)
+        return self._location.logs_folder
 
     # ----------------------------------------------------------------------------------------------------------- runs
 
     def check(self) -> DryRun:
-        """Say, line by line, what a run would do now, or what is wrong.
+        """Return what a run would do now, or what is wrong, line by line.
 
         Raises
         ------
         JobError
             If the file is missing, or has changes that are not saved.
         """
-        known, _ = read_settings(self._saved())
-        setting = Setting(
-            safe=known.folder_of_products(self._paths.home) if known else None,
-            verify=known.verify if known else "never",
-            today=dt.datetime.now(dt.UTC).date(), library=self._library, processors=0, time_limit=0, pauses=(),
-            quiet=True, log=RunLog(None, lambda sentence: None), owners=DeliveryRegistry(self._paths.logs),  # noqa: ARG005
-        )  # fmt: skip
-        found = dry_run(self._saved(), self._paths.home, setting)
-        held = any("://" in cell and "@" in cell for cell in (row.text(DESTINATION) for row in self._file.rows))
+        file = self._saved()
+        settings = read_settings(file)[0] or read_settings(JobFile.parse(COLUMNS[0]))[0]
+        assert settings is not None  # noqa: S101  # those of a file that sets none
+        log = RunLog(None, lambda sentence: None)  # noqa: ARG005
+        today, registry = dt.datetime.now(dt.UTC).date(), DeliveryRegistry(self._location.paths.logs)
+        found = dry_run(file, RunContext(settings, self._location, today, log, registry, quiet=True))
+        held = any("://" in cell and "@" in cell for cell in (row.text(DESTINATION) for row in file.rows))
         if held and os.name == "posix" and self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
             found.notes.append(f"{self.path} has a login in it, and others may read it; call chmod 600 on it.")
         now = self.schedule
@@ -137,14 +135,9 @@ class JobExtraction(EditedJob):
         OutputError
             If the log cannot be written.
         """
-        file = self._saved()
         return JobRun(
-            self.name,
-            self.path,
-            file,
-            home=self._paths.home,
-            folder=self.logs_folder,
-            library=self._library,
+            self._location,
+            self._saved(),
             quiet=quiet,
             echo=echo or (lambda sentence: say(sentence, quiet=quiet)),
             pauses=pauses,
@@ -196,7 +189,7 @@ class JobExtraction(EditedJob):
         ScheduleError
             If the timing is wrong, or this machine's cron cannot be told.
         """
-        done = self._plan.enable(self._timing(), timers=systemd)
+        done = self._schedule.enable(self._timing(), timers=systemd)
         say(done)
         return done
 
@@ -208,24 +201,24 @@ class JobExtraction(EditedJob):
         ScheduleError
             If there is no schedule.
         """
-        done = self._plan.disable()
+        done = self._schedule.disable()
         say(done)
         return done
 
     def cron_remove(self) -> str:
         """Remove the schedule; the job's file and its logs stay."""
-        done = self._plan.remove()
+        done = self._schedule.remove()
         say(done)
         return done
 
     def get_cron_status(self) -> Literal["enabled", "disabled", "absent"]:
         """Return whether the job has a schedule."""
-        return self._plan.status()
+        return self._schedule.status()
 
     @property
     def schedule(self) -> ScheduleState:
-        """What is known of the job's schedule; it does not raise where cron cannot be asked."""
-        return self._plan.scheduled()
+        """What is known of the job's schedule; the status is ``unknown`` where cron cannot be asked."""
+        return self._schedule.state()
 
     def __repr__(self) -> str:
         with contextlib.suppress(JobError):  # what was read before is shown then

@@ -1,14 +1,17 @@
-"""Bring files that a job compiled to their destination.
+"""Delivery of compiled files to a server, a folder of this machine, or a place that fsspec reaches.
 
-`destination` understands what users write. `remote` sends to a server with rsync and ssh (`complaints` knows what these
-say when they fail), `folder` copies on this machine, `objects` uploads with fsspec; `attempt` is what they share.
-Everywhere a file has its name only when it is complete, and only what has changed is sent.
+`destination` parses what users write. `rsync`, `local_folder` and `uploads` are the three ways of delivery; `retry` has
+their time limit and errors. A file gets its name at the destination when it is complete, and files that have not
+changed are not sent.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import DeliveryError
@@ -25,11 +28,12 @@ from sen2chain.jobs.delivery.destination import (
     registered,
     same_place,
 )
-from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience, checked
+from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 PAUSES = (5.0, 30.0, 120.0)
 """Seconds before a broken delivery is tried again."""
@@ -113,7 +117,7 @@ def deliver(
     if isinstance(destination, str):
         destination = parse_destination(destination)
     root = absolute(root)
-    names = checked(root, names)
+    names = _checked(root, names)
     if not names:
         return Delivered(destination)
     if reason := ready(destination):
@@ -138,3 +142,31 @@ def ready(destination: Destination) -> str | None:
             return uploads.missing_package(destination)
         case Folder():
             return None
+
+
+def _checked(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the names once each, after a check of every name.
+
+    Raises
+    ------
+    DeliveryError
+        If a name leads out of the folder, cannot be sent, or is not that of a file.
+    """
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        if _CONTROL.search(name):
+            raise DeliveryError(f"The file {name!r} has a control character in its name; rename it.")
+        # The path's own text has neither empty parts nor '.', both of which mean something to rsync.
+        path = PurePosixPath(name)
+        if not name or str(path) != name or path.is_absolute() or {".", ".."} & set(path.parts):
+            raise DeliveryError(
+                f"{name!r} is not the name of a file in {root}; give plain names relative to that folder."
+            )
+        try:
+            there = os.path.isfile(root / name)  # noqa: PTH113 - False, no error, behind a locked folder
+            os.fsencode(name)
+        except ValueError:
+            there = False
+        if not there:
+            raise DeliveryError(f"{name!r} is not a file in {root}; it may have been removed, so compile again.")
+    return unique

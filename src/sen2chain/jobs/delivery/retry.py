@@ -1,19 +1,14 @@
-"""What all ways of delivery share: how long to try, which names may be sent, what an incomplete delivery is."""
+"""How long a delivery is tried, and the errors of a delivery that did not bring all files."""
 
 from __future__ import annotations
 
-import os
-import re
 import time
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import DeliveryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 class IncompleteError(DeliveryError):
@@ -24,7 +19,7 @@ class IncompleteError(DeliveryError):
     message
         What went wrong and what to do.
     sent
-        Names that are known to have been sent completely; there may be more.
+        Names of files that arrived; more may have.
     """
 
     def __init__(self, message: str, sent: Iterable[str] = ()) -> None:
@@ -33,7 +28,7 @@ class IncompleteError(DeliveryError):
 
 
 class GoneError(IncompleteError):
-    """A destination is not there to which files were delivered before, as when its disk is not mounted.
+    """A destination to which files were delivered before does not exist any more, as when its disk is not mounted.
 
     Parameters
     ----------
@@ -48,7 +43,7 @@ class GoneError(IncompleteError):
 
 
 class Patience:
-    """How long to try.
+    """The time limit of a delivery, and the pauses between its tries.
 
     Parameters
     ----------
@@ -57,7 +52,7 @@ class Patience:
     pauses
         Seconds before each further try.
     on_retry
-        Is told why there is a pause.
+        Called before each pause with a sentence on its reason.
     """
 
     def __init__(self, time_limit: float, pauses: Sequence[float], on_retry: Callable[[str], None] | None) -> None:
@@ -67,11 +62,11 @@ class Patience:
         self._on_retry = on_retry
 
     def left(self) -> float:
-        """Return how many seconds are left, 0 when the time is over."""
+        """Return the seconds that are left, 0 when the time is over."""
         return max(0.0, self._end - time.monotonic())
 
     def pause(self, reason: str) -> bool:
-        """Wait before the next try; False, at once, when there is to be none."""
+        """Wait before the next try; return False at once where no further try is left."""
         pause = next(self._pauses, None)
         if pause is None or pause >= self.left():
             return False
@@ -81,35 +76,9 @@ class Patience:
         return True
 
     def over(self, destination: object, sent: Iterable[str] = ()) -> IncompleteError:
-        """Make the error of a delivery that took too long."""
+        """Return the error of a delivery that took too long."""
         return IncompleteError(
             f"The delivery to {destination} was stopped after {self.time_limit:g} s; the next delivery sends the rest, "
             "or give it more time.",
             sent,
         )
-
-
-def checked(root: Path, names: Iterable[str]) -> list[str]:
-    """Return the names once each, after a look at every one.
-
-    Raises
-    ------
-    DeliveryError
-        If a name leads out of the folder, cannot be sent, or is not that of a file.
-    """
-    unique = list(dict.fromkeys(names))
-    for name in unique:
-        if _CONTROL.search(name):
-            raise DeliveryError(f"The file {name!r} has a control character in its name; rename it.")
-        # The path's own text has neither empty parts nor '.', both of which mean something to rsync.
-        path = PurePosixPath(name)
-        if not name or str(path) != name or path.is_absolute() or {".", ".."} & set(path.parts):
-            raise DeliveryError(f"{name!r} is no name of a file in {root}; give plain names relative to that folder.")
-        try:
-            there = os.path.isfile(root / name)  # noqa: PTH113 - False, no error, behind a locked folder
-            os.fsencode(name)
-        except ValueError:
-            there = False
-        if not there:
-            raise DeliveryError(f"{name!r} is no file in {root}; it may have been removed, so compile again.")
-    return unique

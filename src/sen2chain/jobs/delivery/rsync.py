@@ -1,9 +1,10 @@
-"""Files to a folder at a server: rsync over ssh, both as the system has them.
+"""Delivery to a folder of a server, by the system's rsync over ssh.
 
-What users have set up for ssh holds: keys, known hosts, jumps, ports. rsync writes each file under a hidden name and
-renames it when it is complete. It is not told to keep partial files: a later run continues such a file in its place,
-and when two runs do so at once, one gives the file its name while the other still writes into it. They would also keep
-a full disk full.
+Everything that users have set up for ssh is used: keys, known hosts, jumps, ports. rsync writes each file under a
+hidden name and renames it when it is complete. It is not told to keep partial files: a later run would continue such a
+file in its place, and of two runs at once one could give the file its name while the other still writes to it.
+
+A failure is told by rsync's exit code, as its manual documents it, and by the last lines of what rsync and ssh wrote.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sen2chain.errors import DeliveryError
 from sen2chain.jobs.delivery.retry import GoneError, IncompleteError, Patience
-from sen2chain.jobs.delivery.rsync_errors import understand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +47,38 @@ _OPTIONS = (
     "--timeout=60",
     "--itemize-changes",
 )
-_MISSING_PARENTS = re.compile(r'mkdir "[^\n]*" failed: No such file or directory')
-# Now and then rsync at the far end is gone before its message is through; a folder that exists all of a sudden was made
-# by another delivery in that moment. A second look tells, or all is well then.
-_UNCLEAR = re.compile(r"\s*|.*mkdir [^\n]* failed: File exists.*", re.DOTALL)
+_CODES = {
+    1: "syntax or usage error",
+    2: "protocol incompatibility",
+    3: "errors selecting input or output files",
+    4: "requested action not supported",
+    5: "error starting the client-server protocol",
+    6: "daemon unable to append to its log",
+    10: "error in socket I/O",
+    11: "error in file I/O",
+    12: "error in the protocol data stream",
+    13: "errors with program diagnostics",
+    14: "error in IPC code",
+    20: "interrupted",
+    21: "error returned by waitpid()",
+    22: "error allocating memory",
+    23: "partial transfer due to an error",
+    24: "partial transfer due to vanished source files",
+    25: "the limit of deletions stopped it",
+    30: "timeout in data send or receive",
+    35: "timeout waiting for a daemon connection",
+    127: "rsync not found",
+    255: "error of ssh",
+}
+"""Exit codes: those of rsync's manual, and those of ssh and of the shell at the server, which rsync passes on."""
+_CONNECTION = {5, 10, 12, 30, 35, 255}
+"""Codes of a connection that failed; the next try may succeed."""
+_FILE_IO = 11
+_MKDIR = re.compile(r"mkdir [^\n]*\((?P<errno>[0-9]+)\)")
+"""A folder that could not be made, with the number of the error: 2 no folder above it, 17 it exists by now."""
+_NO_FOLDER_ABOVE, _EXISTS = "2", "17"
 _LOOKS = 3
+_TAIL = 300
 _SENT = re.compile(rb"^<f\S{9} (.+)$", re.MULTILINE)
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 _READ = 1 << 16
@@ -102,17 +129,37 @@ def send(
         sent |= end.sent
         if end.code == 0:
             return [name for name in names if name in sent]
-        if not parents and _MISSING_PARENTS.search(end.said):
+        folder = _MKDIR.search(end.said) if end.code == _FILE_IO else None
+        if folder and folder["errno"] == _NO_FOLDER_ABOVE and not parents:
             if not is_new:
                 raise GoneError(destination)
             parents = True  # only now, because an rsync before 3.2.3 does not know the option
             continue
-        if looks and end.code > 0 and _UNCLEAR.fullmatch(end.said):
+        # A folder that exists by now was made by another delivery in that moment. And rsync at the server may end
+        # before its message is through. A second look tells, or succeeds.
+        if looks and end.code > 0 and (folder["errno"] == _EXISTS if folder else not end.said.strip()):
             looks -= 1
             continue
-        complaint = understand(end.code, end.said, destination)
-        if not (complaint.passing and patience.pause(complaint.sentence)):
-            raise IncompleteError(complaint.sentence)
+        sentence = _sentence(end, destination)
+        if not (end.code in _CONNECTION and patience.pause(sentence)):
+            raise IncompleteError(sentence)
+
+
+def _sentence(end: _End, destination: Remote) -> str:
+    """Return a sentence on a failed run: the exit code and its meaning, and the last lines that rsync and ssh wrote."""
+    login = destination.login.replace("[", "").replace("]", "")
+    meaning = _CODES.get(end.code, "see what it says")
+    advice = (
+        f"try 'ssh {login}' by hand, as the user who runs the job and without a passphrase; the next delivery sends "
+        "the rest"
+        if end.code in _CONNECTION else "mend that, and the next delivery sends the rest"
+    )  # fmt: skip
+    # The lines that begin so only repeat the code.
+    lines = [line.strip() for line in end.said.splitlines() if not line.startswith("rsync error: ")]
+    clean = "".join(char if char.isprintable() else " " for char in " ".join(filter(None, lines)))
+    tail = clean[-_TAIL:].strip().rstrip(".")
+    said = f' ("{tail}")' if tail else ""
+    return f"Not all files arrived at {destination}: rsync ended with code {end.code}, {meaning}{said}; {advice}."
 
 
 def command(root: Path, destination: Remote, *, parents: bool, is_new: bool = True) -> list[str]:

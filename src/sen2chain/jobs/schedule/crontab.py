@@ -1,7 +1,8 @@
-"""A job's line in the user's crontab; every other line stays as it is, byte for byte.
+"""Jobs in the user's crontab: one line for each job; every other line stays as it is, byte for byte.
 
-A line is ours if it ends with our mark, has the shape of a line of cron, and starts our command or the original
-program's. Switched off, it has ``# `` before it.
+A line of a job ends with two marks: ``# sen2chain_home_<folder>`` and ``# sen2chain_job_<name>``. Lines of earlier
+versions and of the original program have the second mark alone; they count where they also have the shape of a line of
+cron and start the job of that name. A line that is switched off begins with ``# ``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import filelock
 
@@ -21,8 +23,8 @@ from sen2chain import settings
 from sen2chain.atomic import writing
 from sen2chain.errors import ScheduleError
 from sen2chain.files import is_file
-from sen2chain.jobs.job_names import is_name
-from sen2chain.jobs.schedule.job_command import mark
+from sen2chain.jobs.job_location import is_name
+from sen2chain.jobs.schedule.schedule_entry import BY_CRON, BY_ORIGINAL, ScheduleEntry
 from sen2chain.store import file_lock, if_left
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from sen2chain.jobs.schedule.job_command import JobCommand
     from sen2chain.jobs.schedule.timing import Timing
 
+_ANSWER = 10
+"""Seconds for `crontab` to answer, which takes an instant where it works."""
 _PATIENCE = 60
-"""Seconds for `crontab` to answer, and for another process to be done with it."""
+"""Seconds for another process to release the lock on the crontab."""
 
 _DAEMONS = {"cron", "crond", "fcron"}
 _MISSING = (
@@ -74,10 +78,9 @@ def enable(timing: Timing, command: JobCommand) -> str:
         If the folder of the command's output cannot be made.
     """
     line = os.fsencode(f"{timing.text} {command.as_crontab()}\n")
-    place = _Lines(command.name)
 
     def put(lines: list[bytes]) -> list[bytes]:
-        found = [number for number, other in enumerate(lines) if place.match(other)]
+        found = [number for number, other in enumerate(lines) if _is_of(command.name, other)]
         if found:
             lines[found[0]] = line
             return [other for number, other in enumerate(lines) if number not in found[1:]]
@@ -105,13 +108,14 @@ def disable(name: str) -> str:
     ScheduleError
         If the crontab has no such line, or cannot be changed.
     """
-    place = _Lines(name)
 
     def comment(lines: list[bytes]) -> list[bytes]:
-        found = [match for match in map(place.match, lines) if match]
+        found = [_entry(line) for line in lines if _is_of(name, line)]
         if not found:
             raise ScheduleError(f"Job {name} is not in the crontab; there is nothing to disable.")
-        return [b"# " + line if (match := place.match(line)) and not match["off"] else line for line in lines]
+        return [
+            b"# " + line if (entry := _entry(line)) and entry.name == name and entry.enabled else line for line in lines
+        ]
 
     changed = _change(comment)
     return f"Job {name} is no longer started by cron." if changed else f"Job {name} was disabled already."
@@ -130,40 +134,13 @@ def remove(name: str) -> str:
     ScheduleError
         If the crontab cannot be changed.
     """
-    place = _Lines(name)
-    if has_crontab() and _change(lambda lines: [line for line in lines if not place.match(line)]):
+    if has_crontab() and _change(lambda lines: [line for line in lines if not _is_of(name, line)]):
         return f"Job {name} is no longer in the crontab."
     return f"Job {name} is not in the crontab; there is nothing to remove."
 
 
-def status(name: str) -> Literal["enabled", "disabled", "absent"]:
-    """Tell whether cron starts a job, or has a line of it that is switched off.
-
-    Raises
-    ------
-    ScheduleError
-        If the crontab cannot be read.
-    """
-    found = _find(name)
-    if not found:
-        return "absent"
-    return "disabled" if found[0]["off"] else "enabled"
-
-
-def entry(name: str) -> str | None:
-    """Return a job's timing as it stands in the crontab, enabled or not; None without a line.
-
-    Raises
-    ------
-    ScheduleError
-        If the crontab cannot be read.
-    """
-    found = _find(name)
-    return " ".join(found[0]["when"].decode("ascii").split()) if found else None
-
-
-def names() -> list[str]:
-    """Return the names of all jobs that have a line of ours, enabled or not.
+def entries() -> list[ScheduleEntry]:
+    """Read the lines of all jobs, of whatever home; the enabled ones first.
 
     Raises
     ------
@@ -172,66 +149,38 @@ def names() -> list[str]:
     """
     if not has_crontab():
         return []
-    found = []
-    for line in io.BytesIO(_read()):
-        name = os.fsdecode(line.rpartition(os.fsencode(mark("")))[2].strip())
-        if is_name(name) and (match := _Lines(name).match(line)) and match["original"] is None:
-            found.append(name)
-    return sorted(set(found))
+    found = [entry for entry in map(_entry, io.BytesIO(_read())) if entry]
+    return sorted(found, key=lambda entry: not entry.enabled)
 
 
-def is_foreign(command: JobCommand) -> bool:
-    """Tell whether the line of a job of this name is about another home or library.
-
-    Raises
-    ------
-    ScheduleError
-        If the crontab cannot be read.
-    """
-    return any(match["original"] is None and not command.shares_home(match[0]) for match in _find(command.name))
+_NUMBER, _WORD, _GAP = rb"[0-9*~][0-9*,/~-]*", rb"[0-9a-zA-Z*~][0-9a-zA-Z*,/~-]*", rb"[ \t]+"
+# A sentence that ends with the mark has another shape: its first three words would have to begin with digits or stars.
+_LINE = re.compile(
+    rb"\s*(?P<off>#[#\s]*)?(?P<when>@[a-z]+|" + _GAP.join((_NUMBER, _NUMBER, _NUMBER, _WORD, _WORD)) + rb")" + _GAP
+    + rb"(?P<command>.*?)(?:" + _GAP + rb"# sen2chain_home_(?P<home>\S+))?" + _GAP
+    + rb"# sen2chain_job_(?P<name>\S+)\s*"
+)  # fmt: skip
 
 
-def is_original(name: str) -> bool:
-    """Tell whether the job's line is one that the original program wrote.
-
-    Raises
-    ------
-    ScheduleError
-        If the crontab cannot be read.
-    """
-    found = _find(name)
-    return bool(found) and found[0]["original"] is not None
-
-
-class _Lines:
-    """Recognises the lines of one job.
-
-    Prose that ends with our mark is not cron-shaped: its first three words would have to begin with digits or stars.
-    """
-
-    def __init__(self, name: str) -> None:
-        job = re.escape(os.fsencode(name))
-        number, word = rb"[0-9*~][0-9*,/~-]*", rb"[0-9a-zA-Z*~][0-9a-zA-Z*,/~-]*"
-        gap = rb"[ \t]+"
-        when = rb"@[a-z]+|" + gap.join((number, number, number, word, word))
-        ours = rb".* job run ['\"]*" + job + rb"['\"]* .*"
-        original = rb"(?P<original>(?:.*[\s/'\"])?jobextraction_" + job + rb"\.py(?:[\s'\"].*)?)"
-        self._pattern = re.compile(
-            rb"\s*(?P<off>#[#\s]*)?(?P<when>" + when + rb")" + gap + rb"(?:" + ours + rb"|" + original + rb")"
-            + re.escape(os.fsencode(mark(name))) + rb"\s*",
-        )  # fmt: skip
-
-    def match(self, line: bytes) -> re.Match[bytes] | None:
-        return self._pattern.fullmatch(line)
+def _entry(line: bytes) -> ScheduleEntry | None:
+    """Read a line of the crontab; None for one that is not a job's."""
+    match = _LINE.fullmatch(line)
+    if match is None or not is_name(name := os.fsdecode(match["name"])):
+        return None
+    home, by, command = None, BY_CRON, match["command"]
+    if match["home"]:
+        home = os.fsdecode(unquote_to_bytes(match["home"].replace(b"\\%", b"%")))
+    elif re.fullmatch(rb"(?:.*[\s/'\"])?jobextraction_" + re.escape(match["name"]) + rb"\.py(?:[\s'\"].*)?", command):
+        by = BY_ORIGINAL
+    elif not re.search(rb" job run ['\"]*" + re.escape(match["name"]) + rb"['\"]* ", command + b" "):
+        return None
+    timing = " ".join(match["when"].decode("ascii").split())
+    return ScheduleEntry(name, timing, match["off"] is None, home, by)
 
 
-def _find(name: str) -> list[re.Match[bytes]]:
-    """Return a job's lines, the enabled ones first."""
-    if not has_crontab():
-        return []
-    place = _Lines(name)
-    found = [match for match in map(place.match, io.BytesIO(_read())) if match]
-    return sorted(found, key=lambda match: match["off"] is not None)
+def _is_of(name: str, line: bytes) -> bool:
+    entry = _entry(line)
+    return entry is not None and entry.name == name
 
 
 def _change(how: Callable[[list[bytes]], list[bytes]]) -> bool:
@@ -280,7 +229,7 @@ def _crontab(*arguments: str, table: bytes = b"") -> subprocess.CompletedProcess
             [program, *arguments],
             input=table,
             capture_output=True,
-            timeout=_PATIENCE,
+            timeout=_ANSWER,
             env={**os.environ, "LC_ALL": "C"},
             check=False,
         )

@@ -1,4 +1,4 @@
-"""What a schedule starts, written so that cron and systemd start exactly this, whatever folders are called."""
+"""The command that a scheduler starts for a job, written for the crontab and for a unit of systemd."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from sen2chain.errors import ScheduleError
 from sen2chain.files import absolute
@@ -41,7 +42,9 @@ class JobCommand:
     environment: tuple[tuple[str, str], ...]
     """Variables and their values, added to what cron or systemd sets."""
     output: Path
-    """The file to which all that the program says is appended; its folder exists when the program starts."""
+    """The file to which the program's output is appended; its folder exists when the program starts."""
+    home: Path | None = None
+    """Home or library of the job, by which two jobs of one name are told apart."""
 
     def __post_init__(self) -> None:
         for text in (*self.arguments, *(value for _, value in self.environment), str(self.output)):
@@ -52,7 +55,9 @@ class JobCommand:
                 )
 
     @classmethod
-    def of(cls, name: str, home_variable_value: Path, output: Path, library: Path | None = None) -> Self:
+    def of(
+        cls, name: str, home_variable_value: Path, output: Path, library: Path | None = None, home: Path | None = None
+    ) -> Self:
         """Make the command that runs a job as it would run here and now.
 
         Parameters
@@ -62,9 +67,11 @@ class JobCommand:
         home_variable_value
             What ``$SEN2CHAIN_HOMEPATH`` is for the run: the folder that contains the home.
         output
-            The file to which the run's words are appended.
+            The file to which the output of the run is appended.
         library
             The archive, where it is not the home's.
+        home
+            Home or library of the job.
 
         Raises
         ------
@@ -77,7 +84,7 @@ class JobCommand:
             arguments += ["--library", str(absolute(library))]
         environment = [(HOME_VARIABLE, str(absolute(home_variable_value)))]
         environment += [(variable, os.environ[variable]) for variable in _PASSED_ON if os.environ.get(variable)]
-        return cls(name, tuple(arguments), (*environment, ("PATH", search_path())), absolute(output))
+        return cls(name, tuple(arguments), (*environment, ("PATH", search_path())), absolute(output), home)
 
     def as_crontab(self) -> str:
         """Write it as the command of a crontab line, with the mark by which the line is found again.
@@ -99,7 +106,10 @@ class JobCommand:
         if variables:
             script = f"export {' '.join(variables)}; {script}"
         shell = shutil.which("sh", path=os.defpath) or "sh"
-        text = f"{shell} -c {shlex.quote(script)}".replace("%", r"\%") + f" {mark(self.name)}"
+        command = f"{shell} -c {shlex.quote(script)}".replace("%", r"\%")
+        text = f"{command}{self.home_mark} {mark(self.name)}"
+        if len(os.fsencode(text)) > _LONGEST:
+            text = f"{command} {mark(self.name)}"
         if len(os.fsencode(text)) > _LONGEST:
             raise ScheduleError(
                 f"Job {self.name} cannot be scheduled by cron, whose commands have at most {_LONGEST} bytes while this "
@@ -107,21 +117,12 @@ class JobCommand:
             )
         return text
 
-    def shares_home(self, line: bytes) -> bool:
-        """Tell whether a crontab line of a job of this name is about the same home and library, or names none."""
-        library = self.library
-        if library is not None:
-            return os.fsencode(_inside(f" --library {_quoted(library)} ")) in line
-        home = dict(self.environment).get(HOME_VARIABLE)
-        if home is None or os.fsencode(f"{HOME_VARIABLE}=") not in line:
-            return True
-        return b" --library " not in line and os.fsencode(_inside(f"{HOME_VARIABLE}={_quoted(home)} ")) in line
-
     @property
-    def library(self) -> str | None:
-        """The archive that the run is told of, where it is not the home's."""
-        arguments = self.arguments
-        return arguments[arguments.index("--library") + 1] if "--library" in arguments else None
+    def home_mark(self) -> str:
+        """The remark that names the home in a crontab line, with a space before it; empty without a home."""
+        if self.home is None:
+            return ""
+        return f" # sen2chain_home_{quote(os.fsencode(self.home))}".replace("%", r"\%")
 
     def as_systemd(self) -> tuple[str, ...]:
         """Write it as lines of a unit's ``[Service]``.
@@ -173,11 +174,6 @@ def _quoted(text: str) -> str:
         for piece in re.split(r"([\\!])", text)
         if piece
     )
-
-
-def _inside(text: str) -> str:
-    """Return a text as it stands inside the one word in quotes of a crontab line."""
-    return shlex.quote(f"{text}'")[1:-6].replace("%", r"\%")
 
 
 def _unit_quoted(text: str) -> str:

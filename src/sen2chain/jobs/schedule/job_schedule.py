@@ -1,18 +1,42 @@
-"""The schedule of one job: an entry of cron or of the user's systemd, one of them at most."""
+"""The schedule of one job: a line in the crontab or a timer of systemd, never both."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from sen2chain import settings
 from sen2chain.errors import ScheduleError
-from sen2chain.jobs.schedule import JobCommand, Scheduler, Timing, crontab, scheduler, systemd
+from sen2chain.jobs.schedule import crontab, systemd
+from sen2chain.jobs.schedule.job_command import JobCommand
+from sen2chain.jobs.schedule.schedule_entry import BY_ORIGINAL, BY_SYSTEMD, ScheduleEntry
+from sen2chain.jobs.schedule.timing import Timing
 
 if TYPE_CHECKING:
     import datetime as dt
-    from pathlib import Path
+
+    from sen2chain.jobs.job_location import JobLocation
+
+
+class Scheduler(Protocol):
+    """A program that starts jobs: `crontab` or `systemd`. All functions raise `ScheduleError` if it cannot be used."""
+
+    def enable(self, timing: Timing, command: JobCommand) -> str:
+        """Start a job at its times from now on; return a sentence on what was done."""
+
+    def disable(self, name: str) -> str:
+        """Stop starting a job, but keep its entry; return a sentence on what was done."""
+
+    def remove(self, name: str) -> str:
+        """Remove a job's entry if there is one; return a sentence on what was done."""
+
+    def entries(self) -> list[ScheduleEntry]:
+        """Return the entries of all jobs, of whatever home."""
+
+
+def scheduler(*, systemd_timers: bool) -> Scheduler:
+    """Return systemd's user timers, or else cron."""
+    return systemd if systemd_timers else crontab
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +44,64 @@ class ScheduleState:
     """What is known of a job's schedule."""
 
     status: Literal["enabled", "disabled", "absent", "unknown"]
-    """``unknown`` where cron cannot be asked."""
+    """``unknown`` where the crontab cannot be read."""
     by: str = ""
     """Who starts the job: ``cron``, also that of the original program, or ``systemd``."""
     timing: str = ""
-    """The times as the scheduler has them, which the file may have left behind."""
+    """The timing as the scheduler has it; the file may have another one by now."""
     next_run: dt.datetime | None = None
     """When the job runs next, in local time."""
     remark: str = ""
-    """Why nothing is known."""
+    """Why the status is unknown."""
 
     def __str__(self) -> str:
         return f"{self.status} ({self.by or self.remark})" if self.by or self.remark else self.status
+
+
+@dataclass(frozen=True, slots=True)
+class AllSchedules:
+    """The entries of all jobs of this user, read once."""
+
+    entries: tuple[ScheduleEntry, ...]
+    """Entries of systemd, then those of cron."""
+    trouble: str = ""
+    """Why the crontab cannot be read; empty where it was read."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Ask systemd and cron, once each."""
+        timers = systemd.entries()
+        try:
+            return cls((*timers, *crontab.entries()))
+        except ScheduleError as error:
+            return cls(tuple(timers), str(error))
+
+    def names(self) -> set[str]:
+        """Return the names of all jobs, except those that only the original program starts."""
+        return {entry.name for entry in self.entries if entry.by != BY_ORIGINAL}
+
+    def of(self, location: JobLocation) -> list[ScheduleEntry]:
+        """Return the entries of a job; one that names no home is taken for the job's."""
+        return [entry for entry in self._named(location) if entry.home in {None, str(location.home)}]
+
+    def others(self, location: JobLocation) -> list[ScheduleEntry]:
+        """Return the entries of jobs of the same name of another home or library."""
+        return [entry for entry in self._named(location) if entry.home not in {None, str(location.home)}]
+
+    def _named(self, location: JobLocation) -> list[ScheduleEntry]:
+        return [entry for entry in self.entries if entry.name == location.name]
+
+    def state(self, location: JobLocation) -> ScheduleState:
+        """Return what is known of a job's schedule."""
+        found = self.of(location)
+        if not found:
+            return ScheduleState("unknown", remark=self.trouble) if self.trouble else ScheduleState("absent")
+        entry = found[0]
+        try:
+            following = Timing.parse(entry.timing).next_run() if entry.enabled else None
+        except ScheduleError as error:
+            return ScheduleState("unknown", remark=str(error))
+        return ScheduleState("enabled" if entry.enabled else "disabled", entry.by, entry.timing, following)
 
 
 class JobSchedule:
@@ -39,73 +109,58 @@ class JobSchedule:
 
     Parameters
     ----------
-    name
+    location
         The job.
-    logs
-        The folder of its logs.
-    library
-        The Sen2Chain library; None for that of the user's home.
     """
 
-    def __init__(self, name: str, logs: Path, library: Path | None) -> None:
-        self._name, self._logs, self._library = name, logs, library
+    def __init__(self, location: JobLocation) -> None:
+        self._location = location
 
-    @property
-    def _command(self) -> JobCommand:
-        output = self._logs / f"job_{self._name}_schedule.log"
-        return JobCommand.of(self._name, settings.home().parent, output, self._library)
-
-    def _of_others(self) -> list[Scheduler]:
-        """Return the schedulers that have a job of this name of another home; none that cannot be asked."""
-        found: list[Scheduler] = []
-        for one in (crontab, systemd):
-            with contextlib.suppress(ScheduleError):
-                if one.is_foreign(self._command):
-                    found.append(one)
-        return found
-
-    def _check(self) -> None:
-        """Make sure that nobody else's schedule is changed.
+    def _known(self) -> AllSchedules:
+        """Read all schedules before one is changed.
 
         Raises
         ------
         ScheduleError
-            If a job of this name has one.
+            If a job of the same name of another home is scheduled.
         """
-        if self._of_others():
+        known = AllSchedules.read()
+        if known.others(self._location):
             raise ScheduleError(
-                f"A job {self._name} of another home or library is scheduled, and would be changed; disable or remove "
-                "it there, or give this job another name."
+                f"A job {self._location.name} of another home or library is scheduled, and would be changed; disable "
+                "or remove it there, or give this job another name."
             )
+        return known
 
     def enable(self, timing: Timing, *, timers: bool) -> str:
-        """Start the job at its times from now on; the other scheduler forgets it.
+        """Start the job at its times from now on, and remove it from the other scheduler.
 
         Parameters
         ----------
         timing
-            When it runs.
+            When the job runs.
         timers
-            Whether the user's systemd starts it, and not cron.
+            Whether the user's systemd starts it instead of cron.
 
         Returns
         -------
         str
-            What was done, and what else there is to do.
+            What was done, and what remains to be done by hand.
 
         Raises
         ------
         ScheduleError
-            If the scheduler cannot be told.
+            If the scheduler cannot be used.
         """
-        self._check()
-        done = scheduler(systemd_timers=timers).enable(timing, self._command)
+        known, location = self._known(), self._location
+        if known.trouble and not timers:
+            raise ScheduleError(known.trouble)
+        command = JobCommand.of(location.name, settings.home().parent, location.output, location.library, location.home)
+        done = scheduler(systemd_timers=timers).enable(timing, command)
         if not timers and crontab.daemon_runs() is False:
             done = f"{done} No cron daemon is seen on this machine, though; start it, as with: service cron start."
-        other = scheduler(systemd_timers=not timers)
-        with contextlib.suppress(ScheduleError):  # who may not use cron has nothing there
-            if other.status(self._name) != "absent":
-                done = f"{done} {other.remove(self._name)}"
+        if any((entry.by == BY_SYSTEMD) != timers for entry in known.of(location)):
+            done = f"{done} {scheduler(systemd_timers=not timers).remove(location.name)}"
         return done
 
     def disable(self) -> str:
@@ -114,10 +169,9 @@ class JobSchedule:
         Raises
         ------
         ScheduleError
-            If there is none, or it cannot be changed.
+            If there is no schedule, or it cannot be changed.
         """
-        self._check()
-        return self._scheduler().disable(self._name)
+        return self._scheduler(self._known()).disable(self._location.name)
 
     def remove(self) -> str:
         """Remove the schedule, if there is one.
@@ -127,8 +181,7 @@ class JobSchedule:
         ScheduleError
             If it cannot be changed.
         """
-        self._check()
-        return self._scheduler().remove(self._name)
+        return self._scheduler(self._known()).remove(self._location.name)
 
     def status(self) -> Literal["enabled", "disabled", "absent"]:
         """Return whether there is a schedule.
@@ -136,34 +189,27 @@ class JobSchedule:
         Raises
         ------
         ScheduleError
-            If cron cannot be asked.
+            If the crontab cannot be read, and systemd does not have the job.
         """
-        found = self._scheduler()
-        return "absent" if found in self._of_others() else found.status(self._name)
+        known = AllSchedules.read()
+        found = known.of(self._location)
+        if not found and known.trouble:
+            raise ScheduleError(known.trouble)
+        return "absent" if not found else "enabled" if found[0].enabled else "disabled"
 
-    def scheduled(self) -> ScheduleState:
-        """Return all that is known; it does not raise where cron cannot be asked."""
-        try:
-            found = self._scheduler()
-            status, timing = self.status(), found.entry(self._name)
-            if timing is None or status == "absent":
-                return ScheduleState("absent")
-            following = Timing.parse(timing).next_run() if status == "enabled" else None
-            old = found is crontab and crontab.is_original(self._name)
-        except ScheduleError as error:
-            return ScheduleState("unknown", remark=str(error))
-        by = "systemd" if found is systemd else "cron, by the original program" if old else "cron"
-        return ScheduleState(status, by, timing, following)
+    def state(self) -> ScheduleState:
+        """Return what is known of the schedule; where cron cannot be asked, the status is ``unknown``."""
+        return AllSchedules.read().state(self._location)
 
-    def _scheduler(self) -> Scheduler:
-        """Return the one that knows the job, cron where none does."""
-        return scheduler(systemd_timers=systemd.status(self._name) != "absent")
+    def _scheduler(self, known: AllSchedules) -> Scheduler:
+        """Return the scheduler that has the job; cron where none has.
 
-
-def scheduled_names() -> list[str]:
-    """Return the names of all jobs that cron or systemd knows, of whatever home; none of one that cannot be asked."""
-    found: set[str] = set()
-    for one in (crontab, systemd):
-        with contextlib.suppress(ScheduleError):
-            found.update(one.names())
-    return sorted(found)
+        Raises
+        ------
+        ScheduleError
+            If that is cron, and the crontab cannot be read.
+        """
+        timers = any(entry.by == BY_SYSTEMD for entry in known.of(self._location))
+        if known.trouble and not timers:
+            raise ScheduleError(known.trouble)
+        return scheduler(systemd_timers=timers)

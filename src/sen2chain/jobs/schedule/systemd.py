@@ -1,7 +1,7 @@
-"""A job as a timer and a service of the user's systemd.
+"""Jobs as timers and services of the user's systemd.
 
-Whether a timer is enabled is what `systemctl enable` makes of it: a link among the wishes of ``timers.target``. It is
-made and removed here where systemd cannot be asked, so that the next login finds what was wanted.
+A timer is enabled by a link in the folder ``timers.target.wants``, which `systemctl enable` makes. The link is made and
+removed here too, so that the next login finds it right where systemd cannot be asked now.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes
 
 from sen2chain.atomic import replacing, writing
 from sen2chain.errors import ScheduleError
 from sen2chain.files import is_file
-from sen2chain.jobs.job_names import is_name
+from sen2chain.jobs.job_location import is_name
+from sen2chain.jobs.schedule.schedule_entry import BY_SYSTEMD, ScheduleEntry
 
 if TYPE_CHECKING:
     from sen2chain.jobs.schedule.job_command import JobCommand
@@ -31,6 +33,7 @@ _LONGEST = 255
 
 _UNIT = re.compile(r"sen2chain-job-(.+)\.timer")
 _TIMING = "# timing: "
+_HOME = "# home: "
 _LINGER = 'it also runs while you are logged out once "loginctl enable-linger" has been called'
 
 
@@ -58,6 +61,7 @@ def enable(timing: Timing, command: JobCommand) -> str:
     service = ["[Unit]", f"Description={title}", "", "[Service]", "Type=oneshot", *command.as_systemd()]
     clock = [
         f"{_TIMING}{timing.text}",
+        *([f"{_HOME}{quote(os.fsencode(command.home))}"] if command.home else []),
         "[Unit]",
         f"Description=When {title} runs",
         "",
@@ -104,11 +108,12 @@ def disable(name: str) -> str:
     OutputError
         If the folder of units cannot be written.
     """
-    before = status(name)
-    if before == "absent":
+    timer = _timer(name)
+    if not is_file(timer):
         raise ScheduleError(f"Job {name} has no timer in {_folder()}; there is nothing to disable.")
-    trouble = _stop(_timer(name))
-    if before == "disabled":
+    was_enabled = _link(timer).is_symlink()
+    trouble = _stop(timer)
+    if not was_enabled:
         return f"Job {name} was disabled already."
     return f"Job {name} is no longer started by systemd{trouble}."
 
@@ -127,7 +132,7 @@ def remove(name: str) -> str:
         If the folder of units cannot be written.
     """
     timer = _timer(name)
-    if status(name) == "absent":
+    if not is_file(timer):
         return f"Job {name} has no timer; there is nothing to remove."
     trouble = _stop(timer)
     with writing(timer):
@@ -138,58 +143,29 @@ def remove(name: str) -> str:
     return f"The timer of job {name} is removed{trouble}."
 
 
-def status(name: str) -> Literal["enabled", "disabled", "absent"]:
-    """Tell whether systemd starts a job, from the next login on at the latest."""
-    timer = _timer(name)
-    if not is_file(timer):
-        return "absent"
-    return "enabled" if _link(timer).is_symlink() else "disabled"
-
-
-def entry(name: str) -> str | None:
-    """Return the timing from which a job's timer was written, enabled or not; None without a timer.
-
-    Raises
-    ------
-    ScheduleError
-        If the timer cannot be read.
-    """
-    timer = _timer(name)
-    if not is_file(timer):
-        return None
+def entries() -> list[ScheduleEntry]:
+    """Read the timers of all jobs, of whatever home."""
     try:
-        lines = timer.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScheduleError(f"The timer {timer} cannot be read ({error}); mend or remove it.") from error
-    return next((line.removeprefix(_TIMING) for line in lines if line.startswith(_TIMING)), None)
-
-
-def names() -> list[str]:
-    """Return the names of all jobs that have a timer, enabled or not."""
-    try:
-        files = [file.name for file in _folder().iterdir()]
+        timers = sorted(_folder().iterdir())
     except OSError:
         return []
-    found = [match[1] for match in map(_UNIT.fullmatch, files) if match]
-    plain = [re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(n)) for n in found]
-    return sorted(name for name in map(os.fsdecode, plain) if is_name(name))
-
-
-def is_foreign(command: JobCommand) -> bool:
-    """Tell whether the service of a job of this name is about another home or library."""
-    try:
-        lines = _timer(command.name).with_suffix(".service").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return False
-    own = command.as_systemd()
-    if command.library is not None:
-        return not any(_tail(line) == _tail(own_line) for line in lines for own_line in own if _tail(own_line))
-    return own[0] not in lines or any(_tail(line) for line in lines)
-
-
-def _tail(line: str) -> str:
-    """Return the library in the line of the program, as it is written there."""
-    return line.partition(' "--library" ')[2] if line.startswith("ExecStart=") else ""
+    found = []
+    for timer in timers:
+        if not (match := _UNIT.fullmatch(timer.name)) or not is_file(timer):
+            continue
+        plain = re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(match[1]))
+        if not is_name(name := os.fsdecode(plain)):
+            continue
+        try:
+            lines = timer.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            lines = []
+        timing, home = (
+            next((line.removeprefix(x) for line in lines if line.startswith(x)), "") for x in (_TIMING, _HOME)
+        )
+        where = os.fsdecode(unquote_to_bytes(home)) if home else None
+        found.append(ScheduleEntry(name, timing, _link(timer).is_symlink(), where, BY_SYSTEMD))
+    return found
 
 
 def _folder() -> Path:

@@ -1,6 +1,6 @@
-"""The machine's own time zone, as its C library tells it: what cron and systemd go by.
+"""The machine's time zone as its C library has it, by which cron and systemd start jobs.
 
-Neither the name of the zone nor its file is looked for, so that every way to set one works.
+Neither the name nor the file of the zone is looked up, so that every way to set a zone works.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 
 class LocalZone(tzinfo):
-    """Local time, with the offset that holds at each moment."""
+    """Local time, with its offset at each moment."""
 
     def utcoffset(self, when: datetime | None, /) -> timedelta | None:
         """Return the offset at a local time."""
         return None if when is None else when.replace(tzinfo=None).astimezone().utcoffset()
 
     def dst(self, _when: datetime | None, /) -> timedelta | None:
-        """Say nothing: nobody asks which part of the offset is summer time's."""
+        """Return None: the part of the offset that is summer time is not needed."""
         return None
 
     def tzname(self, when: datetime | None, /) -> str | None:
@@ -24,7 +24,7 @@ class LocalZone(tzinfo):
         return None if when is None else when.replace(tzinfo=None).astimezone().tzname()
 
     def fromutc(self, when: datetime, /) -> datetime:
-        """Return the local time at a moment, whose fields are those of UTC."""
+        """Return the local time of a moment in UTC."""
         local = when.replace(tzinfo=UTC).astimezone()
         clock = local.replace(tzinfo=self, fold=0)
         # An hour that comes twice reads the same both times; `fold` says that it is the second.
