@@ -4,7 +4,8 @@ Everything that users have set up for ssh is used: keys, known hosts, jumps, por
 hidden name and renames it when it is complete. It is not told to keep partial files: a later run would continue such a
 file in its place, and of two runs at once one could give the file its name while the other still writes to it.
 
-A failure is told by rsync's exit code, as its manual documents it, and by the last lines of what rsync and ssh wrote.
+A failure is reported with rsync's exit code, its meaning in rsync's manual, and the first and last lines that rsync and
+ssh wrote.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ _MKDIR = re.compile(r"mkdir [^\n]*\((?P<errno>[0-9]+)\)")
 """A folder that could not be made, with the number of the error: 2 no folder above it, 17 it exists by now."""
 _NO_FOLDER_ABOVE, _EXISTS = "2", "17"
 _LOOKS = 3
-_TAIL = 300
+_SHOWN = 240  # characters of the first and of the last lines that rsync and ssh wrote
 _SENT = re.compile(rb"^<f\S{9} (.+)$", re.MULTILINE)
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 _READ = 1 << 16
@@ -146,7 +147,7 @@ def send(
 
 
 def _sentence(end: _End, destination: Remote) -> str:
-    """Return a sentence on a failed run: the exit code and its meaning, and the last lines that rsync and ssh wrote."""
+    """Return a sentence on a failed run: the exit code, its meaning, and the ends of what rsync and ssh wrote."""
     login = destination.login.replace("[", "").replace("]", "")
     meaning = _CODES.get(end.code, "see what it says")
     advice = (
@@ -157,8 +158,8 @@ def _sentence(end: _End, destination: Remote) -> str:
     # The lines that begin so only repeat the code.
     lines = [line.strip() for line in end.said.splitlines() if not line.startswith("rsync error: ")]
     clean = "".join(char if char.isprintable() else " " for char in " ".join(filter(None, lines)))
-    tail = clean[-_TAIL:].strip().rstrip(".")
-    said = f' ("{tail}")' if tail else ""
+    short = clean if len(clean) <= 2 * _SHOWN else f"{clean[:_SHOWN]} ... {clean[-_SHOWN:]}"
+    said = f' ("{short.strip().rstrip(".")}")' if short.strip() else ""
     return f"Not all files arrived at {destination}: rsync ended with code {end.code}, {meaning}{said}; {advice}."
 
 
