@@ -1,6 +1,6 @@
-"""``python -m benchmarks``: build the files, measure everybody in turn, write the tables.
+"""``python -m benchmarks``: build the files, measure all contenders in turn, write the tables.
 
-See ``docs/benchmark.md`` for what is measured, and ``--help`` for sizes and formats.
+``docs/benchmark.md`` describes the measurements, ``--help`` the sizes and formats.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FULL = 10980
 DATES = 16
 """Dates of a run on COG."""
 MANY = 1_000
-"""Polygons beyond which some peers take minutes for a product."""
+"""Number of polygons beyond which some peers take minutes for a product."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, build, measure, write."""
+    """Parse the arguments, build the files, measure, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark",
                         help="where the files are built and kept (default: %(default)s)")  # fmt: skip
@@ -70,7 +70,7 @@ def _out(options: argparse.Namespace) -> Path:
 
 
 def peers(report: Report, options: argparse.Namespace) -> None:
-    """Measure everybody on the COG archive."""
+    """Measure all contenders on the COG archive."""
     table = report.table(
         "COG, beside the peers",
         "Seconds per product of sen2chain and of plain decoding; the peers as multiples of sen2chain's time.",
@@ -102,7 +102,7 @@ def peers(report: Report, options: argparse.Namespace) -> None:
 def _everybody(
     many: archive.Archive, layer: Path, options: argparse.Namespace, polygons: int
 ) -> dict[str, Callable[[], float]]:
-    """Name who takes part."""
+    """Contenders of the COG archive, name -> measurement."""
     out = partial(_out, options)
     found: dict[str, Callable[[], float]] = {
         "sen2chain": lambda: contenders.ours(many, layer, out()),
@@ -131,7 +131,7 @@ def _against_floor(
     rasters: Callable[[archive.Product], list[Path]] | None = None,
     **asked: Any,
 ) -> tuple[float, float]:
-    """Measure us and plain decoding."""
+    """Measure sen2chain and plain decoding, in seconds per product."""
     found = report.measure(what, {
         "sen2chain": lambda: contenders.ours(files, layer, _out(options), **asked),
         "plain decoding": lambda: contenders.floor(files, layer, rasters),
@@ -140,7 +140,7 @@ def _against_floor(
 
 
 def jpeg2000(report: Report, options: argparse.Namespace) -> None:
-    """Measure JPEG 2000 against its floor."""
+    """Measure JPEG 2000 against plain decoding."""
     table = report.table(
         "JPEG 2000, beside plain decoding",
         "Seconds per product: lossy index rasters of old archives with a stored mask; and SAFE products, NDVI from two "
@@ -197,7 +197,7 @@ def setup(report: Report, options: argparse.Namespace) -> None:
 
 
 def layers(report: Report, options: argparse.Namespace) -> None:
-    """Measure what features elsewhere cost, fewer of them where the tile is small."""
+    """Measure the cost of features outside the tile; fewer of them where the tile is small."""
     large_layer.measure(report, large_layer.LARGE * options.tile // FULL)
 
 

@@ -1,6 +1,7 @@
-"""The files that everybody reads: a full tile drawn by the demo generator, in three formats, and layers of parcels.
+"""Input files of the benchmark: a full tile drawn by the demo generator, in three formats, and layers of parcels.
 
-Two dates are drawn; more are links to them under other names. They are read as other files, only the disk is spared.
+Two dates are drawn. Further dates are links to them under other names: read like other files, without
+taking space.
 """
 
 from __future__ import annotations
@@ -44,24 +45,24 @@ class Product:
 
     name: str
     rasters: tuple[Path, ...]
-    """What the index values come from: the index, or its bands."""
+    """Rasters that the index values come from: the index, or its bands."""
     mask: Path
     """The stored cloud mask (cog and jp2), or SCL, from which it is computed (safe)."""
     cldprb: Path
     masked: Path
-    """The index with the mask's pixels taken out, as peers need it; written only for cog."""
+    """The masked index, which peers need; written only for cog."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One format of the archive."""
+    """The archive in one format."""
 
     library: Path
     products: tuple[Product, ...]
 
 
 def scene(size: int) -> demo.Scene:
-    """Describe the dates that are drawn."""
+    """Scene of the dates that are drawn."""
     first = dt.datetime(2022, 5, 1, 10, 30, 21)  # noqa: DTZ001  # dates of the archive are UTC
     passes = tuple(
         demo.Overpass(first + dt.timedelta(days=10 * k), cloud=cloud, cirrus=cirrus)
@@ -80,7 +81,7 @@ def scene(size: int) -> demo.Scene:
 
 
 def build(folder: Path, size: int) -> None:
-    """Draw the archive, unless it is there already."""
+    """Draw the archive, unless it exists."""
     done = folder / f"built-{size}"
     if done.exists():
         return
@@ -141,7 +142,7 @@ def polygons(name: str, size: int) -> int:
 
 
 def layer(folder: Path, name: str, size: int) -> Path:
-    """Write a layer of parcels in geographic coordinates, and the same in the tile's, unless they are there."""
+    """Write a layer of parcels in geographic and in the tile's coordinates, unless it exists; return the former."""
     path = folder / "layers" / f"{name}-{size}.gpkg"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -154,7 +155,7 @@ def layer(folder: Path, name: str, size: int) -> Path:
 
 
 def in_utm(path: Path) -> Path:
-    """Where a layer lies in the tile's coordinates, as peers need it."""
+    """Path of a layer in the tile's coordinates, which peers need."""
     return path.parent / "utm" / f"{path.stem}.parquet"
 
 
@@ -165,9 +166,9 @@ def read_in_utm(path: Path) -> gpd.GeoDataFrame:
 
 
 def archive(folder: Path, kind: str, dates: int, *, more_indices: bool = False) -> Archive:
-    """Lay out one format of the archive with a number of dates, by links to the files that were drawn.
+    """Archive in one format with a number of dates, made of links to the files that were drawn.
 
-    With `more_indices` a second index is there as well.
+    With `more_indices` it has a second index.
     """
     home = folder / f"{kind}-{dates}{'-more' if more_indices else ''}"
     drawn = folder / "drawn/sen2chain_data/data"

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.compiled``: what the compiled time series takes at its full size.
+"""``python -m benchmarks.compiled``: time and memory of compiled time series at full size.
 
-Three questions: how long a run takes that finds nothing new (700 acquisitions, five indices, 100,000 polygons), how
-long compilation takes and how much memory (100,000 polygons, more and more dates; a plain DuckDB query on the same
-files beside it), and what a row costs where a small layer has very many dates.
+Three measurements: a run that finds nothing new (700 acquisitions, five indices, 100,000 polygons); time and memory of
+compilation (100,000 polygons, increasing numbers of dates), beside a plain DuckDB query on the same files; and the cost
+of a row where a small layer has very many dates.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build, measure, print."""
+    """Build the files, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "sen2chain-benchmark-compiled")
     parser.add_argument("--parts", default="nothing,compile,dates", help="of %(default)s (default: all)")
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _many_dates(options: argparse.Namespace) -> None:
-    """Measure what a million rows cost, for one file of all dates."""
+    """Measure the seconds per million rows of a file of all dates."""
     print(f"\n| dates of {options.few:,} polygons | CSV, s per million rows | Parquet, s per million rows | memory |")
     print("|---|---|---|---|", flush=True)
     options = argparse.Namespace(**{**vars(options), "polygons": options.few})
@@ -122,7 +122,7 @@ def products(count: int) -> list[ProductId]:
 
 
 def _archive(options: argparse.Namespace) -> Path:
-    """Write products whose files are there and hold nothing: finding them again reads none."""
+    """Write products of empty files; a run that finds nothing new reads none of them."""
     home: Path = options.folder / f"archive{options.acquisitions}"
     for product in products(options.acquisitions):
         safe = home / "L2A" / TILE / f"{product}.SAFE"
@@ -146,7 +146,7 @@ def _series(options: argparse.Namespace, indices: Any, extraction: Path) -> Time
 
 
 def _nothing_new(options: argparse.Namespace) -> None:
-    """Enter all images as done, each with a file, and measure the run that finds them."""
+    """Enter all images as done, each with a file, and measure a run on them."""
     extraction = options.folder / "nothing"
     shutil.rmtree(extraction, ignore_errors=True)
     series = _series(options, list(INDICES), extraction)
@@ -192,7 +192,7 @@ def _series_only(options: argparse.Namespace, extraction: Path) -> TimeSeriesCom
 
 
 def _fill(options: argparse.Namespace, dates: int) -> None:
-    """Write raw rows of so many dates."""
+    """Write raw rows of a number of dates."""
     rng = np.random.default_rng(1)
     options.acquisitions = max(dates, options.acquisitions)
     series = _series(options, ["NDVI"], options.folder / "rows")
@@ -215,7 +215,7 @@ def _fill(options: argparse.Namespace, dates: int) -> None:
 
 
 def _apart(options: argparse.Namespace, what: str) -> tuple[float, float]:
-    """Measure in a process of its own: seconds and MiB."""
+    """Measure in a separate process: seconds and MiB."""
     command = [
         sys.executable, "-m", "benchmarks.compiled", "--folder", str(options.folder), "--polygons",
         str(options.polygons), "--acquisitions", str(options.acquisitions), "--one", what,

@@ -1,7 +1,7 @@
-"""Who is measured. Each contender is given what it needs beforehand, and returns seconds per product.
+"""Contenders of the benchmark. Each gets its inputs ready-made and returns seconds per product.
 
 The work is the documented row: count, nodata, nbcld, cldprb, min, max, mean, std, median and two percentiles of every
-polygon, written as CSV. Who does less says so in `LIMITS`.
+polygon, written as CSV. `LIMITS` lists what a contender leaves out.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ LIMITS = {
     "no nbcld, no cldprb; its set-up, which it cannot save, is not counted",
     "gdal raster zonal-stats": "no median, no percentile; the better of its two strategies",
 }
-"""What a peer does not do, or does otherwise."""
+"""Parts of the work that a peer leaves out or does otherwise."""
 
 
 def clock(work: Callable[[], object]) -> float:
-    """Return the seconds that work takes."""
+    """Seconds that a call takes."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 def series(archive: Archive, layer: Path, **options: Any) -> TimeSeries:
-    """Prepare our own run."""
+    """Prepare a run of sen2chain."""
     asked = {"indices": [INDEX], "masks": [MASK], **options}
     return TimeSeries(layer, library=archive.library, quiet=True, **asked)
 
@@ -61,7 +61,7 @@ def ours(archive: Archive, layer: Path, out: Path, **options: Any) -> float:
 
 
 def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[Path]] | None = None) -> float:
-    """Decode just the blocks that we need, or the whole rasters where that is faster, and do nothing with them."""
+    """Decode the blocks that sen2chain needs, or the whole rasters where that is faster, and discard the pixels."""
     threads = min(workers(0), len(archive.products))
     wanted = rasters or (lambda product: (*product.rasters, product.mask, product.cldprb))
     jobs = [[(path, _touched(path, archive, layer)) for path in wanted(product)] for product in archive.products]
@@ -109,7 +109,7 @@ _known: dict[Path, tuple[str, Coverages]] = {}
 
 
 def _touched(path: Path, archive: Archive, layer: Path) -> Any:
-    """Which blocks of a raster our run reads."""
+    """Blocks of a raster that sen2chain reads, as an array of bool."""
     if layer not in _known:
         planned = series(archive, layer)
         _known[layer] = planned.plan.tiles[0], planned._engine.coverages()  # noqa: SLF001  # our own
@@ -221,5 +221,5 @@ def has_gdal() -> bool:
 
 
 def _each(run: Callable[[Product], None], archive: Archive) -> float:
-    """Measure a peer on one date: it does the same for every date."""
+    """Measure a peer on one date; its work is the same for every date."""
     return clock(lambda: run(archive.products[0]))

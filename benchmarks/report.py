@@ -1,4 +1,4 @@
-"""Repeats measurements in turn, takes medians, and writes the tables."""
+"""Tables of the benchmark: medians of measurements that are repeated in turn, written as Markdown."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Report:
     """All tables of a run."""
 
     repeats: int
-    """Measurements of which the median is taken."""
+    """Number of measurements for a median."""
     patience: float
-    """Seconds from which something is measured once."""
+    """Duration in seconds from which a contender is measured only once."""
     tables: list[Table] = field(default_factory=list)
 
     def table(self, title: str, text: str) -> Table:

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.smoothing``: how close each way of smoothing comes to dates that it has not seen.
+"""``python -m benchmarks.smoothing``: errors of each method of smoothing at left-out dates.
 
-Series with a known truth are made: forest, one crop, two crops; noise; clouds that the mask has missed; scattered and
-long gaps; one orbit or two. Their dates are left out in five random turns, and the value that each way gives for a
-left-out date (on the straight line between its smoothed dates) is compared with the observation and with the truth.
+Synthetic series with known true values: forest, one crop, two crops; noise; clouds that the mask has missed; scattered
+and long gaps; one orbit or two. Dates are left out in five random turns. The value of a method at a left-out date (on
+the straight line between its smoothed dates) is compared with the observation and with the true value.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Case:
     """One kind of series."""
 
     name: str
-    """As the table calls it."""
+    """Name in the table."""
     orbits: int = 1
     """One pass each 5 days, or two: the second one 2 or 3 days later."""
     clear: float = 0.6
@@ -62,7 +62,7 @@ SPEED = ((70, 1), (150, 3), (150, 6))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, make, smooth, print."""
+    """Parse the arguments, make series, smooth them, print the errors."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.smoothing", description=__doc__)
     parser.add_argument("--features", type=int, default=90, help="features of each kind of series (default: 90)")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")

@@ -1,4 +1,4 @@
-"""Set-up, memory, growth and start: each measured in a process of its own."""
+"""Set-up time, memory, growth with the number of dates, and start of the program; each measured in its own process."""
 
 from __future__ import annotations
 

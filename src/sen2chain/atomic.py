@@ -1,7 +1,7 @@
-"""Files that take their name only when they are complete, whatever kills the process or the machine.
+"""Atomic writing of files: a file appears under its final name only when it is complete.
 
-A file is written beside its place under a temporary name, synced to the disk and then renamed; the folder is synced
-after that, so that the new name survives a power cut too.
+A file is written under a temporary name in the same folder, synced to the disk, and renamed; then the folder is synced,
+so that the new name survives a power cut, too.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from sen2chain.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-# Where and by which process it is written; files of the first version lack that.
+# The name holds the machine and the process that write the file; files of the first version lack both.
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}(?:-(?P<place>[0-9a-f]{8})-(?P<process>[0-9]{1,10}))?\.tmp")
 NAME_MAX = 255
-"""Bytes of the longest name of a file, on almost all file systems."""
+"""Largest length of a file name in bytes, on almost all file systems."""
 
 _LONGEST_WRITE = 86400
-"""Seconds after whose last change a file that is not complete is that of a dead process, wherever that ran."""
+"""Age in seconds from which an incomplete file counts as abandoned, whichever machine wrote it."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterator[BinaryIO]:
-    """Open a file that takes its final name only when all went well.
+    """Open a file for writing that takes its final name when the block ends without an error.
 
     Parameters
     ----------
     path
-        The file; replaced as a whole where it exists.
+        Final name; an existing file is replaced as a whole.
     beside
-        Other files with their content, which take their names just before.
+        Further files with their content, which take their names just before.
 
     Raises
     ------
@@ -80,10 +80,10 @@ def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterato
 
 
 class FileGroup:
-    """Files on one disk that take their names together, when all are complete.
+    """A group of files on one disk that take their final names together, when all are complete.
 
-    Used as a context, with `finish` for each group: leaving the context without it leaves no file. No file is kept
-    open, so there may be thousands.
+    Use it as a context manager and call `finish` for each group; without that call no file is left. Files are not kept
+    open, so a group may have thousands.
 
     Contents are on the disk before files take their names, in one step for all files of a group. Names that replace a
     former file are on the disk when `finish` returns, names of new files when the context ends. (A new file whose name
@@ -146,30 +146,30 @@ class FileGroup:
 
 
 def temporary(path: Path) -> Path:
-    """Return a name beside `path` that nobody else uses."""
+    """Return an unused temporary path in the folder of `path`."""
     # Not named after `path`, whose name may be as long as the file system allows.
     return path.with_name(temporary_name())
 
 
 def temporary_name() -> str:
-    """Return a name for a file that is not complete yet, which tells who writes it."""
+    """Return a name for an incomplete file; it contains the machine and the process that write it."""
     return f".{secrets.token_hex(8)}-{_here()}-{os.getpid()}.tmp"
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a name is that of a file that is not complete."""
+    """Whether a name is that of an incomplete file."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_abandoned(name: str, age: float = 0.0) -> bool:
-    """Tell whether a name is that of a file that will never be complete, as its writer has ended.
+    """Whether a name is that of an incomplete file whose writer has ended.
 
     Parameters
     ----------
     name
         The name, without its folder.
     age
-        Seconds since its last change; 0 where they are not known.
+        Seconds since its last change; 0 if unknown.
     """
     found = _TEMPORARY.fullmatch(name)
     if found is None:
@@ -178,7 +178,7 @@ def is_abandoned(name: str, age: float = 0.0) -> bool:
 
 
 def sweep_temporary(folder: Path) -> None:
-    """Remove what killed runs left in a folder; what is being written, here or elsewhere, stays."""
+    """Remove incomplete files of killed runs from a folder; files that are being written, on any machine, stay."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:  # another run sweeps too
         for entry in entries:
             if is_temporary(entry.name) and is_abandoned(entry.name, time.time() - entry.stat().st_mtime):
@@ -187,7 +187,7 @@ def sweep_temporary(folder: Path) -> None:
 
 @functools.cache
 def _here() -> str:
-    """Return what tells this machine, since it was started, and its processes' numbers from all others."""
+    """Return an identifier of this machine, its current boot and its process namespace, 8 hex digits."""
     told = [socket.gethostname()]
     with contextlib.suppress(OSError):  # not on every system
         told.append(Path("/proc", "sys", "kernel", "random", "boot_id").read_text("ascii"))
@@ -212,14 +212,14 @@ def _is_alive(process: int) -> bool:
 
 
 def check_folder(path: Path) -> Path:
-    """Create a folder for results (with its parents) and prove that it can be written, before work starts.
+    """Create a folder for results (with its parents) and check that it can be written, before work starts.
 
-    What killed runs left in it is removed.
+    Incomplete files of killed runs are removed from it.
 
     Raises
     ------
     OutputError
-        If it cannot be created or written, or the disk has no room at all.
+        If it cannot be created or written, or the disk is full.
     """
     folder = Path(path).expanduser()
     with writing(folder):
@@ -240,12 +240,12 @@ def sync(file: IO[bytes]) -> None:
 
 
 def sync_all(folder: Path, files: Sequence[Path]) -> None:
-    """Wait until the contents of several files are on the disk, at once where the system can do that.
+    """Wait until the contents of several files are on the disk, with one call where the system has it.
 
     Parameters
     ----------
     folder
-        A folder on the disk that all of them lie on.
+        A folder on the disk that holds all of the files.
     files
         The files, none of them open.
     """
@@ -264,7 +264,7 @@ def sync_folders(folder: Path, folders: Collection[Path]) -> None:
 
 
 def _sync_disk(folder: Path) -> bool:
-    """Wait until all that was written to a folder's disk is on it; False where the system cannot do or tell that."""
+    """Sync the disk of a folder with Linux's ``syncfs``; False where that is missing or cannot report errors."""
     syncfs = _syncfs()
     if syncfs is None:
         return False
@@ -285,7 +285,7 @@ def _sync_disk(folder: Path) -> bool:
 
 @functools.cache
 def _syncfs() -> Callable[[int], int] | None:
-    """Return Linux's call that syncs one disk, from the version on in which it tells what could not be written."""
+    """Linux's ``syncfs``, from kernel 5.8 on, where it reports failed writes; None elsewhere."""
     if sys.platform != "linux":
         return None
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -306,7 +306,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into one sentence. Only writes belong inside, not the making of rows."""
+    """Turn an error of the file system into an `OutputError` of one sentence; only writes belong into the block."""
     try:
         yield
     except OSError as error:

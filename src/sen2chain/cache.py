@@ -1,7 +1,7 @@
-"""Files that only save time: written whole or not at all, sealed with a checksum, dropped when they grow too many.
+"""Cache files: tables and bytes kept between runs, written atomically, with a checksum and a limit on their total size.
 
-They are shared by processes: two that write the same file at once do no harm, and a file that is dropped while
-another process reads it stays readable there.
+Processes share them: two may write the same file at once, and a file that is dropped while another process reads it
+stays readable there.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 LIMIT = 20 << 30
-"""Bytes a folder may hold before the files that were not used for longest are dropped."""
+"""Largest total size of a folder in bytes; beyond it the least recently used files are dropped."""
 
-_DAY = 86400.0  # what was used since may still be needed by a run
+_DAY = 86400.0  # a run may still need files used since then
 _SEAL = 4  # bytes of the checksum at the end of a file
 _AT_ONCE = 1 << 24
 
 
 def save(path: Path, table: pa.Table) -> bool:
-    """Write a table to a file that takes its name when it is complete.
+    """Write a table to a cache file, atomically.
 
     Parameters
     ----------
     path
-        The file; its folder is made where it does not exist.
+        The file; its folder is created if absent.
     table
-        What is kept.
+        The table.
 
     Returns
     -------
     bool
-        Whether it is there now. A folder that cannot be written only costs the next run its time.
+        Whether the file was written. A folder that cannot be written is not an error: the next run computes again.
     """
 
     def write(stream: BinaryIO) -> None:
@@ -59,7 +59,7 @@ def save(path: Path, table: pa.Table) -> bool:
 
 
 def save_bytes(path: Path, content: bytes) -> bool:
-    """Write a file that says itself whether it is whole, as JSON does; parameters and result as for `save`."""
+    """Write bytes of a format that shows truncation, such as JSON; parameters and result as for `save`."""
 
     def write(stream: BinaryIO) -> None:
         stream.write(content)
@@ -84,7 +84,7 @@ def _save(path: Path, write: Callable[[BinaryIO], None]) -> bool:
 
 
 def load(path: Path) -> pa.Table | None:
-    """Map a table into memory, or return None when there is none that is whole."""
+    """Map the table of a cache file into memory; None if the file is missing or its checksum is wrong."""
     try:
         with path.open("rb") as stream:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -104,13 +104,13 @@ def load(path: Path) -> pa.Table | None:
 
 
 def release(mapped: mmap.mmap) -> None:
-    """Give back the memory of a mapped file's pages that were read; they come back when they are read again."""
+    """Release the memory of the pages of a mapped file; they are read from the disk again when needed."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def drop_oldest(folder: Path, limit: int | None = None) -> None:
-    """Drop files until the folder holds no more than `limit` bytes (`LIMIT`), and what killed runs left behind.
+    """Drop the least recently used files beyond `limit` bytes (default `LIMIT`), and incomplete files of killed runs.
 
     Files used within a day stay, since a run may still need them.
     """

@@ -3,28 +3,28 @@
 ::
 
     Sen2ChainError
-    ├── RequestError              what was asked for cannot be understood      (also a ValueError)
+    ├── RequestError              a parameter cannot be used                    (also a ValueError)
     │   ├── UnknownNameError      no such index, mask, band, statistic, option
     │   ├── UnknownKeywordError   no such keyword                               (also a TypeError)
-    │   ├── FormulaError          a user's formula that cannot be understood
-    │   ├── TooShortError         series that have too few dates to be smoothed
+    │   ├── FormulaError          a formula of an index cannot be parsed
+    │   ├── TooShortError         series with too few dates for smoothing
     │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
     ├── LayerError                the polygon layer cannot be used
     ├── LibraryError              the archive cannot be found or read
     ├── RasterError               one raster cannot be used; the run goes on
     │   ├── UnreadableError       missing, truncated, corrupt
     │   └── GridMismatchError     another grid or CRS than its tile's
-    ├── ExecutorError             tasks cannot be run where they were asked to be
+    ├── ExecutorError             the chosen executor cannot run tasks
     ├── StoreError                a folder of raw and compiled rows cannot be used
     ├── OutputError               the result cannot be written, or would replace another one
-    │   └── EmptyResultError      it has no rows, and the table that is there has; everything else was written
-    └── JobError                  a job cannot be used: its file, its name, another run of it
-        ├── ScheduleError         cron or systemd cannot be told when it runs
-        └── DeliveryError         files cannot be brought to their destination
+    │   └── EmptyResultError      the new table has no rows, the existing one has; other files were written
+    └── JobError                  a job cannot be used: bad file, bad name, or another run in progress
+        ├── ScheduleError         the schedule is wrong, or cron or systemd cannot be used
+        └── DeliveryError         files cannot be sent to their destination
 
-Every message is one sentence that names the item and says what to do. Whatever is raised on purpose derives
-from `Sen2ChainError`, so that ``except Sen2ChainError`` is enough for a caller. Messages name files and texts that come
-from outside, so they are made printable when an error is made.
+Each message is one sentence that names the item and says what to do. All exceptions that the package raises on purpose
+derive from `Sen2ChainError`, so ``except Sen2ChainError`` catches them all. Messages contain file names and other texts
+from outside; their unprintable characters are escaped when the exception is built.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 
 def escaped(text: str) -> str:
-    r"""Return a text from outside so that it can be printed and written anywhere, on one line.
+    r"""Escape a text from outside, so that it is printable and on one line.
 
-    Characters that are not printable are written as Python escapes: line breaks, what does something to a terminal,
-    and the bytes of file names that are not UTF-8 (``\xff``). The result does not change when it is escaped again.
+    Unprintable characters become Python escapes: line breaks, terminal control characters, and bytes of file names that
+    are not UTF-8 (``\xff``). Escaping the result again does not change it.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
@@ -66,22 +66,22 @@ class RequestError(Sen2ChainError, ValueError):
     """A parameter has a value that cannot be used."""
 
     parameter: str = ""
-    """The keyword of a number that is out of its range."""
+    """Keyword of the number that is out of range; empty for other errors."""
     value: object = None
-    """That number, or what was given in its place."""
+    """The value that was given for this keyword."""
 
 
 class UnknownNameError(RequestError):
-    """A name that is not in the list of allowed ones.
+    """A name that is not in the list of allowed names.
 
     Parameters
     ----------
     kind
-        What the name stands for, as users call it: ``"index"``, ``"cloud mask"``, ``"statistic"``.
+        Kind of thing that is named, as users call it: ``"index"``, ``"cloud mask"``, ``"statistic"``.
     name
         The name that was given.
     allowed
-        The names that are understood.
+        The allowed names.
     """
 
     def __init__(self, kind: str, name: object, allowed: Iterable[str]) -> None:
@@ -100,7 +100,7 @@ class UnknownNameError(RequestError):
 
 
 class UnknownKeywordError(RequestError, TypeError):
-    """A keyword that a function does not have.
+    """A keyword argument that a function does not have.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ class UnknownKeywordError(RequestError, TypeError):
     name
         The keyword that was given.
     known
-        The keywords that it has.
+        The keywords of the function.
     meant
-        The one that is most likely meant; an empty text where none is.
+        The most similar keyword; empty where none is similar.
     """
 
     def __init__(self, function: str, name: str, known: Iterable[str], meant: str = "") -> None:
@@ -125,21 +125,21 @@ class UnknownKeywordError(RequestError, TypeError):
 
 
 def items_of(name: str, given: Iterable[Any], example: str) -> list[Any]:
-    """Return what a user gives for a parameter that takes one or several.
+    """Return the values given for a parameter that takes one or several, as a list.
 
     Parameters
     ----------
     name
         The parameter.
     given
-        Anything; texts have been dealt with.
+        Any value; the caller has handled texts already.
     example
-        What could be passed instead.
+        A valid value, for the message.
 
     Raises
     ------
     RequestError
-        If they are not several of anything.
+        If `given` is not iterable.
     """
     try:
         return list(given)
@@ -148,7 +148,7 @@ def items_of(name: str, given: Iterable[Any], example: str) -> list[Any]:
 
 
 def out_of_range(parameter: str, value: object, allowed: str) -> RequestError:
-    """Return the error for a number that is none, or is out of its range; it keeps the name for the command line.
+    """Build the error for a value that is not a number or is out of range; the command line uses its `parameter`.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def out_of_range(parameter: str, value: object, allowed: str) -> RequestError:
     value
         What was given.
     allowed
-        What may be, in words.
+        The allowed values, in words.
     """
     error = RequestError(f"{parameter} is {quoted(value)}; allowed: {allowed}.")
     error.parameter, error.value = parameter, value
@@ -165,23 +165,23 @@ def out_of_range(parameter: str, value: object, allowed: str) -> RequestError:
 
 
 def whole_number(parameter: str, value: object, low: int, high: int, allowed: str = "whole numbers") -> int:
-    """Return a whole number from outside as Python's own, whether it is that or numpy's.
+    """Check a whole number from outside, Python's or numpy's, and return it as an ``int``.
 
     Parameters
     ----------
     parameter
-        What users call it.
+        Name of the parameter, as users know it.
     value
         What was given.
     low, high
-        Its range, both inclusive.
+        Limits of the range, inclusive.
     allowed
-        What the numbers of the range are.
+        Kind of number, for the message.
 
     Raises
     ------
     RequestError
-        If it is something else, a truth value included, or out of range.
+        If it is not a whole number (truth values are not), or is out of range.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not low <= int(value) <= high:
         raise out_of_range(parameter, value, f"{allowed} from {low} to {high}")
@@ -191,14 +191,14 @@ def whole_number(parameter: str, value: object, low: int, high: int, allowed: st
 def real_number(
     parameter: str, value: object, low: float, high: float, allowed: str = "numbers", more: str = ""
 ) -> float:
-    """Return a number from outside as Python's own; the parameters are those of `whole_number`.
+    """Check a number from outside and return it as a ``float``; parameters as for `whole_number`.
 
-    `more` is said after the range.
+    `more` follows the range in the message.
 
     Raises
     ------
     RequestError
-        If it is something else, not finite, or out of range.
+        If it is not a number, not finite, or out of range.
     """
     found: float = math.nan
     if not isinstance(value, bool) and isinstance(value, numbers.Real):
@@ -210,7 +210,7 @@ def real_number(
 
 
 def truth(parameter: str, value: object) -> bool:
-    """Return True or False from outside; 0, 1 and None count as such, a text does not.
+    """Check a truth value from outside and return it as a ``bool``; 0, 1 and None are accepted, texts are not.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def truth(parameter: str, value: object) -> bool:
 
 
 def choice(kind: str, value: object, allowed: Iterable[str]) -> None:
-    """Make sure that a value from outside is one of some names.
+    """Check that a value from outside is one of the allowed names.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def choice(kind: str, value: object, allowed: Iterable[str]) -> None:
 
 
 def quoted(value: object) -> str:
-    """Return a value from outside as `shown`, a text in quotes."""
+    """Text of a value for a message, as `shown`; quoted if the value is a text."""
     return repr(shown(value)) if isinstance(value, str) else shown(value)
 
 
@@ -245,7 +245,7 @@ _LONG = 80
 
 
 def shown(value: object) -> str:
-    """Return a value from outside as a sentence shows it: the beginning of a long one, whatever it is."""
+    """Text of any value for a message, cut after 80 characters."""
     try:
         text = str(value)
     except ValueError:  # Python writes no whole number of more than 4300 digits
@@ -260,20 +260,20 @@ class FormulaError(RequestError):
 
 
 class TooShortError(RequestError):
-    """Series that have too few dates to be smoothed."""
+    """Series with too few dates for smoothing."""
 
 
 class SmoothingError(RequestError):
-    """Series that cannot be smoothed, told after everything else was compiled.
+    """Series that cannot be smoothed; raised after everything else was compiled.
 
     Parameters
     ----------
     sentence
-        Why.
+        The message.
     compiled
-        What was compiled, a `sen2chain.timeseries.Compiled`.
+        The compiled files, a `sen2chain.timeseries.Compiled`.
     too_short
-        Whether time alone mends it: the series have too few dates yet.
+        Whether the only cause is that the series have too few dates yet.
     """
 
     def __init__(self, sentence: str, compiled: object = None, *, too_short: bool = False) -> None:
@@ -302,7 +302,7 @@ class GridMismatchError(RasterError):
 
 
 class ExecutorError(Sen2ChainError):
-    """Tasks cannot be run where they were asked to be: no Dask, no scheduler, no shared folder."""
+    """The chosen executor cannot run tasks: no Dask, no scheduler, no shared folder."""
 
 
 class StoreError(Sen2ChainError):
@@ -310,18 +310,18 @@ class StoreError(Sen2ChainError):
 
 
 class OutputError(Sen2ChainError):
-    """A result cannot be written, or would replace one that was made otherwise."""
+    """A result cannot be written, or would replace a result that was made with other options."""
 
 
 class EmptyResultError(OutputError):
-    """A table without rows would replace one with rows; told after everything else was written.
+    """A table without rows would replace one with rows; raised after everything else was written.
 
     Parameters
     ----------
     sentence
-        Which tables are kept.
+        The message; it names the tables that are kept.
     files
-        What was written.
+        The files that were written.
     """
 
     def __init__(self, sentence: str, files: Iterable[Path] = ()) -> None:
@@ -330,12 +330,12 @@ class EmptyResultError(OutputError):
 
 
 class JobError(Sen2ChainError):
-    """A recurring extraction cannot be used: its file cannot be understood, or another run of it is going on."""
+    """A job cannot be used: its file cannot be understood, or another run of it is in progress."""
 
 
 class ScheduleError(JobError):
-    """A schedule cannot be understood, or this machine's cron or systemd cannot be told about it."""
+    """A schedule cannot be understood, or this machine's cron or systemd cannot be used."""
 
 
 class DeliveryError(JobError):
-    """Files cannot be brought to their destination; what was extracted stays."""
+    """Files cannot be sent to their destination; extracted rows stay."""

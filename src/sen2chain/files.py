@@ -1,4 +1,4 @@
-"""Paths and files from outside the package: made absolute, and read with a limit."""
+"""Paths and files from outside the package: absolute paths, type checks, and reading with a size limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from sen2chain.errors import RequestError, quoted
 if TYPE_CHECKING:
     from io import BufferedReader
 
-_COARSEST_TIME = 2.0  # seconds between two times of change that some file systems can tell apart
+_COARSEST_TIME = 2.0  # seconds; resolution of modification times on the coarsest file systems
 
 
 def absolute(path: str | Path, start: Path | None = None) -> Path:
-    """Expand ``~`` and fix a relative path to `start` (the current folder), so that a later change is harmless."""
+    """Expand ``~`` and make a path absolute, relative to `start` (default: the current folder).
+
+    Raises
+    ------
+    RequestError
+        If `path` is not a path, or the current folder does not exist any more.
+    """
     try:
         text = os.fsdecode(path)
         os.fsencode(text)
@@ -43,22 +49,22 @@ def absolute(path: str | Path, start: Path | None = None) -> Path:
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is a folder, or a link to one, that may be reached."""
+    """Whether the path is a folder, or a link to a folder, that this user can reach."""
     return os.path.isdir(path)  # noqa: PTH112 - unlike Path.is_dir it is False, no error, behind a locked folder
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is a file, or a link to one, that may be reached."""
+    """Whether the path is a file, or a link to a file, that this user can reach."""
     return os.path.isfile(path)  # noqa: PTH113 - as above
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a file on disk for reading. What is something else can keep a reader for ever: a pipe, a device.
+    """Open a regular file for reading; pipes, sockets and devices, which can block for ever, are refused.
 
     Raises
     ------
     OSError
-        If it is not a file, or cannot be opened.
+        If it is not a regular file, or cannot be opened.
     """
     mode = os.stat(path).st_mode  # noqa: PTH116  # locations are texts
     if stat.S_ISDIR(mode):
@@ -69,19 +75,19 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
-    """Read a file that is small, or is not what it should be.
+    """Read a whole file, up to a size limit.
 
     Parameters
     ----------
     path
         The file.
     largest
-        Bytes that it may have.
+        Largest size in bytes.
 
     Raises
     ------
     OSError
-        If it is not a file, is larger, or cannot be read.
+        If it is not a regular file, is larger than `largest`, or cannot be read.
     """
     content = bytearray()
     with open_regular(path) as file:
@@ -93,5 +99,5 @@ def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
 
 
 def is_young(facts: os.stat_result) -> bool:
-    """Tell whether a file was changed so lately that it may change again under the same time of change."""
+    """Whether a file changed so recently that a second change could leave its modification time the same."""
     return time.time() - facts.st_mtime < _COARSEST_TIME

@@ -1,10 +1,9 @@
-"""The one place that says how kernels are compiled.
+"""Just-in-time compilation of kernels with numba.
 
-A `kernel` is called from Python. Its signatures are explicit, so that it is compiled for these types and no others;
-that happens the first time it is called, so that a run pays only for what it uses, and the result is kept on disk
-beside the package (or in numba's cache folder where that cannot be written). Where neither can be written, as for a
-service user without a home, each process compiles for itself, and `unsaved` says what that cost. A `helper` is called
-from kernels and compiled as a part of them.
+A `kernel` is called from Python. It has explicit signatures and is compiled on its first call, so that a run compiles
+only the kernels it uses. The machine code is kept on disk: beside the package, or in numba's cache folder where the
+package cannot be written. Where neither can be written, as for a service user without a home, each process compiles for
+itself, and `unsaved` reports the time. A `helper` is called by kernels and compiled as a part of them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CompilationError = numba.core.errors.NumbaError
-"""What numba raises where it cannot compile."""
+"""Base of numba's errors in compilation."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,11 +32,11 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_costs: list[float] = []  # seconds of what was compiled and could not be kept
+_costs: list[float] = []  # seconds of each compilation whose result could not be kept
 
 
 class Kernel(Generic[P, R]):
-    """A function of arrays that becomes machine code when it is first called.
+    """A function of arrays, compiled to machine code on its first call.
 
     The code runs without the interpreter's lock. Division by zero gives inf or nan as in numpy, and sums keep their
     order (no fast-math), so that results depend neither on the machine's vector width nor on the number of threads.
@@ -49,7 +48,7 @@ class Kernel(Generic[P, R]):
         self._compiled: Callable[P, R] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run, compiled."""
+        """Run the machine code, compiling it first if necessary."""
         if self._compiled is None:
             with _lock:
                 self._compiled = self._compiled or _compiled(self._function, list(self._signatures))
@@ -58,7 +57,7 @@ class Kernel(Generic[P, R]):
 
     @property
     def is_saved(self) -> bool:
-        """Whether its machine code lies on disk, so that the first call will not have to compile."""
+        """Whether the machine code is on disk, so that the first call does not compile."""
         if not _may_be_saved(self._function):
             return False
         folder = numba.njit(cache=True)(self._function).stats.cache_path
@@ -78,7 +77,7 @@ def helper(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def unsaved() -> list[str]:
-    """Say what it cost that machine code could not be kept; what has been said is not said again."""
+    """Sentences on the time spent on machine code that could not be kept; each is returned once."""
     with _lock:
         count, seconds = len(_costs), sum(_costs)
         _costs.clear()
@@ -95,7 +94,7 @@ def can_save() -> bool:
 
 
 def _compiled(function: Any, signatures: list[str]) -> Any:
-    """Make machine code, from the disk where it is there."""
+    """Load machine code from the disk, or compile it."""
     if _may_be_saved(function):
         try:
             return _machine_code(function, signatures, cache=True)

@@ -1,6 +1,6 @@
-"""Where home, archive, extraction and logs are: read when asked, never at import.
+"""Locations of home, archive, extraction folders, logs and cache: read on each call, never at import.
 
-Nothing here creates a folder; what writes into one makes it.
+This module creates no folders; the code that writes into a folder creates it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ARCHIVE_NAMES = ("L2A", "INDICES", "CLOUDMASKS")
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The folders of one archive, absolute; any of them may be missing on disk."""
+    """Folders of one archive, as absolute paths; any of them may be missing on disk."""
 
     home: Path
-    """The folder the others lie in unless the configuration says otherwise."""
+    """Folder that contains the others, unless the configuration sets them."""
     l2a: Path
     """L2A products, ``<TILE>/<L2A id>.SAFE``."""
     indices: Path
@@ -64,14 +64,14 @@ def home() -> Path:
 
 
 def has_home() -> bool:
-    """Tell whether ``~`` stands for a folder, which it does not for a user that the system does not know."""
+    """Whether ``~`` expands to a folder; it does not for a user that the system does not know."""
     return os.path.expanduser("~") != "~"  # noqa: PTH111  # Path raises an error instead
 
 
 def cache_dir() -> Path:
-    """Return the folder of saved pixel plans, ``$SEN2CHAIN_CACHE`` or the system's place for caches.
+    """Return the cache folder: ``$SEN2CHAIN_CACHE``, or the system's folder for caches.
 
-    Without a home it is one that can never be made, so that nothing is kept.
+    For a user without a home folder it is a path that cannot be created, so that nothing is cached.
     """
     if chosen := os.environ.get(CACHE_VARIABLE):
         return absolute(chosen)
@@ -82,7 +82,7 @@ def cache_dir() -> Path:
 
 
 def patience() -> float:
-    """Return the seconds that a run waits for a Dask cluster without workers, ``$SEN2CHAIN_WORKERS_TIMEOUT`` or 600.
+    """Seconds that a run waits for a Dask cluster without workers: ``$SEN2CHAIN_WORKERS_TIMEOUT``, or 600.
 
     Raises
     ------
@@ -102,12 +102,12 @@ MOST_SECONDS = 1e9  # of a wait, about thirty years
 
 
 def check_seconds(parameter: str, value: object) -> float:
-    """Return a time to wait.
+    """Check a waiting time in seconds and return it.
 
     Raises
     ------
     RequestError
-        If it is not a sensible number of seconds.
+        If it is not a number from 0 to 1e9.
     """
     return real_number(parameter, value, 0, MOST_SECONDS, "seconds")
 
@@ -124,7 +124,7 @@ def paths(library: str | Path | None = None) -> Paths:
     Raises
     ------
     LibraryError
-        If `library` is none of these, or the configuration file cannot be read.
+        If `library` is not one of these, or the configuration file cannot be read.
     """
     if library is None:
         return _from_home(home())
@@ -148,7 +148,7 @@ def paths(library: str | Path | None = None) -> Paths:
 
 
 def _from_home(folder: Path) -> Paths:
-    """Folders of a home: those its configuration names, ``data/<NAME>`` for the others."""
+    """Folders of a home: as its configuration sets them, else ``data/<NAME>``."""
     config = _read_config(folder / "config" / _CONFIG_FILE)
     chosen = {
         key.removesuffix("_path"): absolute(text, folder)
@@ -160,19 +160,19 @@ def _from_home(folder: Path) -> Paths:
 
 
 def _from_names(folder: Path, data: Path, *, logs: Path, chosen: dict[str, Path]) -> Paths:
-    """Folders under `data` by their names in capitals, except the `chosen` ones."""
+    """Folders under `data` with their names in capitals, except the `chosen` ones."""
     names = ("l2a", "indices", "cloudmasks", "extraction", "temp")
     found = {name: chosen.get(name, data / name.upper()) for name in names}
     return Paths(home=folder, logs=logs, config=folder / "config", **found)
 
 
 def _read_config(file: Path) -> dict[tuple[str, str], str]:
-    """Read an INI file as (section, key) -> text; a missing file says nothing.
+    """Read an INI file as (section, key) -> text; a missing file gives an empty dict.
 
     Raises
     ------
     LibraryError
-        If the file is there but cannot be read or understood.
+        If the file exists but cannot be read or parsed.
     """
     # A path may contain a percent sign, which the default interpolation would take for a reference.
     parser = configparser.ConfigParser(interpolation=None)
