@@ -143,6 +143,18 @@ def test_modules_of_a_package_import_each_other_in_one_direction() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
+CLI_MIRRORS = {"demo", "extract"}
+"""Modules of `cli` that are named after the package their command calls, as are the commands themselves."""
+
+
+def test_no_two_modules_share_a_last_name() -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in MODULES:
+        found[name.rpartition(".")[2]].add(name)
+    mirrors = {name: {f"sen2chain.{name}", f"sen2chain.cli.{name}"} for name in CLI_MIRRORS}
+    assert {last: names for last, names in found.items() if len(names) > 1} == mirrors
+
+
 def test_the_demo_shares_no_code_with_the_extraction() -> None:
     used = {
         top_level(other) for name, path in MODULES.items() if name.startswith("sen2chain.demo")

@@ -21,7 +21,7 @@ import pytest
 import shapely
 
 from sen2chain.errors import LayerError, RequestError
-from sen2chain.vectors import files, read_layer
+from sen2chain.vectors import layer_files, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -450,7 +450,7 @@ VRT = '<OGRVRTDataSource><OGRVRTLayer name="f"><SrcDataSource>{}</SrcDataSource>
 def test_an_archive_that_is_too_much_as_a_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, said: str
 ) -> None:
-    monkeypatch.setattr(files, limit, {"_SURELY_FINE": 1 << 20, "_MOST_FILES": 4}[limit])
+    monkeypatch.setattr(layer_files, limit, {"_SURELY_FINE": 1 << 20, "_MOST_FILES": 4}[limit])
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for n in range(5):
             archive.writestr(f"{n}.geojson", bytes(1 << 20))

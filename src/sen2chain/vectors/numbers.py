@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sen2chain.vectors.files import VectorFile
+    from sen2chain.vectors.layer_files import VectorFile
 
 # GDAL's reader makes floats of whole numbers below -2**62, and refuses 2**63.
 _LOWEST, _HIGHEST = -(2**62) + 1, 2**63 - 1

@@ -31,7 +31,7 @@ from sen2chain.vectors.text import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sen2chain.vectors.files import VectorFile
+    from sen2chain.vectors.layer_files import VectorFile
 
 # pyogrio 0.12 and later give times with their own offsets as texts; earlier ones as Arrow has them.
 _AS_TEXT: dict[str, Any] = (
@@ -90,7 +90,7 @@ def choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) -> 
     path
         The user's file, for messages.
     files
-        The files that readers may open, see `sen2chain.vectors.files`.
+        The files that readers may open, see `sen2chain.vectors.layer_files`.
     layer
         Name of the layer; needed where there are several with geometry.
 

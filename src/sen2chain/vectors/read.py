@@ -26,8 +26,8 @@ from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, 
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import saved
 from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
-from sen2chain.vectors.files import IN_ZIP, VectorFile, opened
 from sen2chain.vectors.layer import Layer, of_features
+from sen2chain.vectors.layer_files import IN_ZIP, VectorFile, opened
 from sen2chain.vectors.numbers import has_rounded_numbers, with_readable_numbers
 from sen2chain.vectors.ogr import ARROW_KINDS, Read, choose_layer, geometries, read_ogr
 from sen2chain.vectors.repair import repair
