@@ -265,3 +265,67 @@ def test_no_module_configures_logging_or_prints() -> None:
                 called = ast.unparse(node.func)
                 assert not called.endswith(("basicConfig", "addHandler", "setLevel")), name
                 assert called != "print", name
+
+
+OPENERS = ("archive", "rasters", "demo", "jobs")
+"""The sources and the reader of rasters, which alone touch paths of products; the demo, which writes them; and jobs,
+where a location is that of a job."""
+OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "location", "locations"}
+"""Attributes and parameters that hold locations of a product's files, or lead to them."""
+PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain.files", "shutil", "stat", "zipfile"}
+"""Modules that open files, look at them or take paths apart; locations are texts, which alone can do nothing."""
+FROM_ARCHIVE = {"MemorySource", "open_library", "reads_at_once"}
+"""What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
+
+
+def touches_paths(text: str) -> list[str]:
+    """List the means to touch a file in a module that handles locations of products; none where it handles none."""
+    tree = ast.parse(text)
+    guarded: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            guarded |= set(ast.walk(node))
+    handles, means = False, []
+    for node in ast.walk(tree):
+        handles |= isinstance(node, ast.Attribute) and node.attr in OF_PRODUCTS
+        handles |= isinstance(node, ast.arg) and node.arg in OF_PRODUCTS
+        imported: list[str] = []
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            means += ["open"] * (ast.unparse(node.func) == "open")
+        if node not in guarded:
+            means += [name for name in imported if name in PATHS or name.partition(".")[0] in PATHS]
+    return sorted(set(means)) if handles else []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_sources_and_the_reader_of_rasters_touch_files_of_products(name: str) -> None:
+    if name == "sen2chain" or top_level(name) in OPENERS:
+        return
+    text = MODULES[name].read_text(encoding="utf-8")
+    assert touches_paths(text) == []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sen2chain.archive"):
+            assert node.module == "sen2chain.archive"
+            assert {alias.name for alias in node.names} <= FROM_ARCHIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("import os\nsize = os.stat(task.cldprb).st_size", ["os"]),
+        ("from pathlib import Path\ndef look(location: str): ...", ["pathlib", "pathlib.Path"]),
+        (
+            "from sen2chain import files\nfiles.is_file(output.value.rasters['B04'])",
+            ["sen2chain.files"],
+        ),
+        ("def first(acquisition):\n    return open(acquisition.bands['B04'])", ["open"]),
+        ("import os\nfrom pathlib import Path\nPath('x').stat()", []),
+        ("if TYPE_CHECKING:\n    from pathlib import Path\nplace = task.scl", []),
+    ],
+)
+def test_the_rule_on_files_of_products_can_fail(text: str, means: list[str]) -> None:
+    assert touches_paths(text) == means

@@ -12,11 +12,11 @@ import pytest
 import rasterio
 from affine import Affine
 
-from sen2chain.archive import SafeFolder, Tree, open_library
-from sen2chain.archive.memory import MemorySource
-from sen2chain.archive.metadata import read_metadata
+from sen2chain.archive import Library, SafeFolder, open_library
+from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
-from sen2chain.archive.safe import scan_safe
+from sen2chain.archive.product_metadata import read_metadata
+from sen2chain.archive.safe_product import scan_safe
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.products import Acquisition, ProductId, Source
 from sen2chain.reasons import Reason
@@ -77,10 +77,10 @@ def make_zip(folder: Path, product: str, *, suffix: str = ".SAFE.zip", around: s
     return archive
 
 
-def tree(folder: Path) -> Tree:
+def tree(folder: Path) -> Library:
     for name in ("L2A", "INDICES", "CLOUDMASKS"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Tree(paths(folder))
+    return Library(paths(folder))
 
 
 def names(acquisitions: Any) -> list[str]:
@@ -386,7 +386,7 @@ def test_links_in_a_circle_and_folders_without_end(tmp_path: Path, monkeypatch: 
     source = SafeFolder(tmp_path / "x")
     assert source.tiles() == []
     assert ["folders deep" in item.detail for item in source.skipped()] == [True]
-    monkeypatch.setattr("sen2chain.archive.search.MOST", 3)
+    monkeypatch.setattr("sen2chain.archive.product_search.MOST", 3)
     for number in range(4):
         touch(tmp_path / "many" / f"{number}.txt")
     source = SafeFolder(tmp_path / "many")
@@ -405,7 +405,7 @@ def test_well_named_products_are_not_looked_into(tmp_path: Path, monkeypatch: py
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", noted)
-    monkeypatch.setattr("sen2chain.archive.search.read_product_id", None)
+    monkeypatch.setattr("sen2chain.archive.product_search.read_product_id", None)
     assert tree(tmp_path).tiles() == [TILE]
     assert SafeFolder(tmp_path).tiles() == [TILE]
     assert TILE in seen

@@ -12,7 +12,7 @@ import pytest
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.archive import cloud_cover
 from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.metadata import read_metadata
+from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.products import ProductId
 
 if TYPE_CHECKING:

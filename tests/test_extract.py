@@ -22,7 +22,7 @@ from rasterio.features import rasterize
 import oracle
 from sen2chain import demo
 from sen2chain.archive import open_library
-from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.demo import esa_files
 from sen2chain.extract import Coverages, RowRules, execute, extraction, resolve_executor

@@ -12,7 +12,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.demo import esa_files
 from sen2chain.errors import FormulaError, RequestError, Sen2ChainError, UnknownNameError

@@ -17,14 +17,14 @@ from affine import Affine
 from sen2chain import TimeSeries, TimeSeriesCompil
 from sen2chain.archive import MemorySource, open_library, reads_at_once
 from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.metadata import read_metadata
 from sen2chain.archive.product_details import ProductDetails
+from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.errors import RequestError, UnreadableError
 from sen2chain.extract import resolve_executor
 from sen2chain.extract.executors import Serial, Threads
 from sen2chain.parallel import apart
 from sen2chain.plan import make_plan
-from sen2chain.plan.make import area_of
+from sen2chain.plan.extraction_plan import area_of
 from sen2chain.products import Acquisition, Area, KnownDetails, ProductId, Radiometry, Reading, Source
 from sen2chain.rasters import Raster, environment
 from sen2chain.vectors import Layer

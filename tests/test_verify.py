@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
-from sen2chain.archive.manifest import Manifest, read_manifest
+from sen2chain.archive.checksums import Manifest, read_manifest
 from sen2chain.cli import main
 from sen2chain.errors import UnknownNameError, UnreadableError
 

@@ -15,6 +15,8 @@ from sen2chain.errors import RequestError, quoted
 if TYPE_CHECKING:
     from io import BufferedReader
 
+# In each encoding that expat reads: UTF-16, and those that spell ASCII as ASCII.
+_DOCUMENT_TYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 _COARSEST_TIME = 2.0  # seconds; resolution of modification times on the coarsest file systems
 
 
@@ -96,6 +98,11 @@ def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:
             if len(content) > largest:
                 raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MB")
     return bytes(content)
+
+
+def has_document_type(document: bytes) -> bool:
+    """Tell whether XML has a document type, which alone can define entities that grow or name other files."""
+    return any(doctype in document for doctype in _DOCUMENT_TYPES)
 
 
 def is_young(facts: os.stat_result) -> bool:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sen2chain import settings
 from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.memory import MemorySource
+from sen2chain.archive.library import Library
+from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
-from sen2chain.archive.tree import Tree
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.files import is_folder
 from sen2chain.products import Source
@@ -16,7 +16,7 @@ from sen2chain.products import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MemorySource", "SafeFolder", "Tree", "open_library", "reads_at_once"]
+__all__ = ["Library", "MemorySource", "SafeFolder", "open_library", "reads_at_once"]
 
 
 def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:
@@ -50,7 +50,7 @@ def open_library(library: str | Path | Source | None = None, safe: str | Path | 
             f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
             f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",
         )
-    return Tree(paths, Covers(settings.cache_dir() / "covers"))
+    return Library(paths, Covers(settings.cache_dir() / "covers"))
 
 
 def reads_at_once(library: str | Path | Source | None) -> int | None:

@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import cache
-from sen2chain.archive.contents import file_of
-from sen2chain.archive.metadata import read_metadata
+from sen2chain.archive.file_contents import file_of
+from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.errors import UnreadableError
 from sen2chain.files import is_young, read_limited
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.contents import file_of
+from sen2chain.archive.file_contents import file_of
 from sen2chain.files import is_young, open_regular
 from sen2chain.products import OF_PARTS, IdentityToken
 

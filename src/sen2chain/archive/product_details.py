@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sen2chain.archive.checksums import Manifest
 from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.manifest import Manifest
-from sen2chain.archive.metadata import read_metadata
+from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.errors import UnreadableError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ProductDetails:
         Raises
         ------
         UnreadableError
-            See `sen2chain.archive.metadata.read_metadata`.
+            See `sen2chain.archive.product_metadata.read_metadata`.
         """
         if self.metadata is None:
             raise UnreadableError(f"{self.product} has no metadata, so its digital numbers are unclear.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
-from sen2chain.archive.safe import is_zip_name, scan_best
-from sen2chain.archive.search import find_products, in_order, is_zip, sensed_within
+from sen2chain.archive.product_search import find_products, in_order, is_zip, sensed_within
+from sen2chain.archive.safe_product import is_zip_name, scan_best
 from sen2chain.errors import LibraryError
 from sen2chain.files import absolute, is_file, is_folder
 from sen2chain.products import LOCAL, Acquisition, ProductId, Skipped

@@ -38,7 +38,7 @@ from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.parallel import MOST_WORKERS
 from sen2chain.plan import resolve_masks
-from sen2chain.plan.request import MOST_BUFFER, Verify
+from sen2chain.plan.extraction_request import MOST_BUFFER, Verify
 from sen2chain.progress import say
 from sen2chain.smoothing import METHODS
 from sen2chain.zonal import Statistics

@@ -1,13 +1,14 @@
 """Request + layer + source become an extraction plan; no pixel is read.
 
-`request` is what a user asks for, `sources` decides what serves an output, `make` finds the acquisitions.
+`extraction_request` is what a user asks for, `raster_choice` chooses the rasters that serve an output, and
+`extraction_plan` finds the acquisitions.
 """
 
 from __future__ import annotations
 
-from sen2chain.plan.make import ExtractionPlan, make_plan, why_outside
-from sen2chain.plan.request import Request, parse_date, resolve_masks
-from sen2chain.plan.sources import (
+from sen2chain.plan.extraction_plan import ExtractionPlan, make_plan, why_outside
+from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
+from sen2chain.plan.raster_choice import (
     MaskKind,
     MaskSource,
     Output,

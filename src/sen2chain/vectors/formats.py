@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree as ET  # `_check_vrt` refuses what makes it unsafe
 
+from sen2chain.files import has_document_type
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,7 +42,6 @@ _POINTERS = re.compile(
 _CRS_MEMBER = re.compile(rb'"(?:c|\\u0063)(?:r|\\u0072)(?:s|\\u0073)"\s*:\s*\{')
 _LONGEST_CRS = 1 << 16
 _MEASURES = 5  # of VRT in VRT
-_DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 # SQL that names other data sources, or calls functions of GDAL and SpatiaLite that open files and addresses.
 _REACHING_SQL = re.compile(
     r"://|/vsi|\b(?:ogr|gdal)_\w+\s*\(|'\s*\.|\bload_extension\b|\bBlobFromFile\b", re.IGNORECASE
@@ -229,7 +230,7 @@ def _check_vrt(path: Path, depth: int = 1) -> None:
 
 def _sources(path: Path) -> Iterator[Path]:
     document = path.read_bytes()
-    if any(doctype in document for doctype in _DOCTYPES):
+    if has_document_type(document):
         raise RefusedError("it has a document type (DOCTYPE), which no virtual layer has")
     try:
         root = ET.fromstring(document)  # noqa: S314  # without a document type it is safe

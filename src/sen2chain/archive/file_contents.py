@@ -44,8 +44,32 @@ def read_whole(location: str, largest: int = LARGEST) -> bytes:
         If it cannot be read: one of `READ_ERRORS`.
     """
     with opened(location) as (file, size):
-        # What a zip file says of a size may be wrong, and a file may grow.
-        content = file.read(largest + 1) if size <= largest else b""
+        return _limited(file, size, largest)
+
+
+def read_member(archive: zipfile.ZipFile, inside: str) -> bytes:
+    """Read a file that should be small from an open zip file.
+
+    Parameters
+    ----------
+    archive
+        The zip file.
+    inside
+        Path of the file in it.
+
+    Raises
+    ------
+    ValueError, KeyError, zipfile.BadZipFile, ...
+        As for `read_whole`.
+    """
+    entry = archive.getinfo(inside)
+    with archive.open(entry) as member:
+        return _limited(cast("BinaryIO", member), entry.file_size, LARGEST)
+
+
+def _limited(file: BinaryIO, size: int, largest: int) -> bytes:
+    """Read a whole file, whose stated size may be wrong: a zip file may lie, and a file may grow."""
+    content = file.read(largest + 1) if size <= largest else b""
     if size > largest or len(content) > largest:
         raise ValueError(f"it has more than {largest >> 20} MB")
     if not content:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
-from sen2chain.archive.safe import listing, scan_best
-from sen2chain.archive.search import find_products, identify, in_order, sensed_within
+from sen2chain.archive.product_search import find_products, identify, in_order, sensed_within
+from sen2chain.archive.safe_product import listing, scan_best
 from sen2chain.errors import LibraryError
 from sen2chain.files import is_folder
 from sen2chain.products import LOCAL, Acquisition, KnownDetails, ProductId, Skipped
@@ -52,7 +52,7 @@ class _Parts:
         return Acquisition(product, self.details, self.bands, self.masks, self.indices, self.masked, self.remark)
 
 
-class Tree(FileIdentity):
+class Library(FileIdentity):
     """A Sen2Chain archive.
 
     Parameters

@@ -13,14 +13,14 @@ from sen2chain.coverage import near
 from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.parallel import apart
-from sen2chain.plan.sources import Task, plan_task
+from sen2chain.plan.raster_choice import Task, plan_task
 from sen2chain.products import Area
 from sen2chain.rasters import Raster, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sen2chain.plan.request import Request
+    from sen2chain.plan.extraction_request import Request
     from sen2chain.products import Acquisition, Reading, Source
     from sen2chain.vectors import Layer
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
-from sen2chain.archive.contents import READ_ERRORS, opened, read_whole, why
-from sen2chain.archive.metadata import parse
+from sen2chain.archive.file_contents import READ_ERRORS, opened, read_whole, why
+from sen2chain.archive.product_metadata import parse
 from sen2chain.errors import UnreadableError
 
 if TYPE_CHECKING:

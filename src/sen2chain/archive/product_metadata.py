@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # `parse` refuses what makes it unsafe
 
-from sen2chain.archive.contents import READ_ERRORS, read_whole, why
+from sen2chain.archive.file_contents import READ_ERRORS, read_whole, why
 from sen2chain.errors import RequestError, UnreadableError
+from sen2chain.files import has_document_type
 from sen2chain.products import ProductId, Radiometry
 from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sen2chain.products import Footprint
 
@@ -28,9 +29,6 @@ _FOOTPRINT, _LONGEST_FOOTPRINT = "EXT_POS_LIST", 100_000  # characters
 _FORMER = {"L2A_BOA_QUANTIFICATION_VALUE": "BOA_QUANTIFICATION_VALUE", "PRODUCT_URI_2A": "PRODUCT_URI"}
 """Names of elements in the first baselines."""
 _LEAST_QUANTIFICATION, _LARGEST_QUANTIFICATION, _LARGEST_OFFSET = 1.0, 1e6, 1e4
-
-# A document type, in each encoding that expat reads: UTF-16, and those that spell ASCII as ASCII.
-_DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +129,22 @@ def _key(product: ProductId) -> tuple[object, ...]:
     return product.platform, product.orbit, product.tile, product.sensing, product.baseline
 
 
-def read_product_id(location: str) -> ProductId:
+def read_product_id(location: str, read: Callable[[str], bytes] = read_whole) -> ProductId:
     """Read which product a ``MTD_MSIL2A.xml`` belongs to.
 
     Parameters
     ----------
     location
         As for `read_metadata`.
+    read
+        Returns the content of the file at a location.
 
     Raises
     ------
     UnreadableError
         If the file is missing or broken, or does not say it.
     """
-    values, _ = _collect(_root(location), location)
+    values, _ = _collect(_root(location, read), location)
     try:
         return ProductId.parse(values.get("PRODUCT_URI", ""))
     except RequestError as error:
@@ -153,16 +153,16 @@ def read_product_id(location: str) -> ProductId:
         ) from error
 
 
-def _root(location: str) -> ET.Element:
+def _root(location: str, read: Callable[[str], bytes] = read_whole) -> ET.Element:
     try:
-        return parse(read_whole(location))
+        return parse(read(location))
     except (*READ_ERRORS, ET.ParseError) as error:
         raise UnreadableError(f"The metadata {location} cannot be read ({why(error)}).") from error
 
 
 def parse(document: bytes) -> ET.Element:
     """Parse XML without a document type, which alone can define entities that grow or name other files."""
-    if any(doctype in document for doctype in _DOCTYPES):
+    if has_document_type(document):
         raise ValueError("it has a document type (DOCTYPE), which ESA's metadata never have")
     return ET.fromstring(document)  # noqa: S314  # without a document type it is safe
 

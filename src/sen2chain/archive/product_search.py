@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.contents import READ_ERRORS
-from sen2chain.archive.metadata import read_product_id
-from sen2chain.archive.safe import (
+from sen2chain.archive.file_contents import READ_ERRORS, read_member
+from sen2chain.archive.product_metadata import read_product_id
+from sen2chain.archive.safe_product import (
     file_names,
     is_zip_name,
     listing,
@@ -142,10 +142,10 @@ class _Walk:
             return
         try:
             with open_regular(path) as file, zipfile.ZipFile(file) as opened:
-                roots = roots_in_zip(file_names(opened))
-            inside = {
-                product_of_root(root) or read_product_id(f"/vsizip/{path}/{root}{SAFE.metadata}") for root in roots
-            }
+                inside = {
+                    product_of_root(root) or _product_in_zip(opened, path, f"{root}{SAFE.metadata}")
+                    for root in roots_in_zip(file_names(opened))
+                }
         except (*READ_ERRORS, UnreadableError) as error:
             inside, cause = set(), f" {error}"
         if len(inside) == 1:
@@ -198,6 +198,11 @@ class _Walk:
             return False
         self._seen.add(key)
         return True
+
+
+def _product_in_zip(opened: zipfile.ZipFile, path: str, metadata: str) -> ProductId:
+    """Read which product the metadata in an open zip file belong to."""
+    return read_product_id(f"/vsizip/{path}/{metadata}", lambda _: read_member(opened, metadata))
 
 
 def _has_suffix(name: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.contents import READ_ERRORS, why
+from sen2chain.archive.file_contents import READ_ERRORS, why
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
 from sen2chain.files import is_folder, open_regular
 from sen2chain.products import ProductId, Skipped
