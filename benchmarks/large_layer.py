@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from benchmarks import archive
-from sen2chain.coverage import prepare, save
+from sen2chain.coverage import compute_coverage, save
 from sen2chain.extract.batches import OutputStatistics, RowRules, make_batch
 from sen2chain.grid import nominal_grid
 from sen2chain.indices import INDICES
@@ -73,7 +73,7 @@ def measure(report: Report, features: int = LARGE) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in (NEAR, features):
             layer = _layer(n)
-            coverage = prepare(layer.geometry, layer.crs, nominal_grid(archive.TILE), tile=archive.TILE)
+            coverage = compute_coverage(layer.geometry, layer.crs, nominal_grid(archive.TILE), tile=archive.TILE)
             save(coverage, str(n), Path(folder))
             sizes[n] = (Path(folder) / f"{n}.arrow").stat().st_size
 

@@ -20,7 +20,18 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize as gdal_rasterize
 
 from sen2chain import cache
-from sen2chain.coverage import PLANNED, REASONS, Coverage, PixelPlan, coverage_key, load, near, prepare, rasterize, save
+from sen2chain.coverage import (
+    PLANNED,
+    REASONS,
+    Coverage,
+    PixelPlan,
+    compute_coverage,
+    coverage_key,
+    load,
+    near,
+    rasterize,
+    save,
+)
 from sen2chain.errors import UnknownNameError
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.reasons import Reason
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-PREPARE = importlib.import_module("sen2chain.coverage.prepare")  # the package has a function of that name
+LAYER_COVERAGE = importlib.import_module("sen2chain.coverage.layer_coverage")
 
 # ------------------------------------------------------------------------------------------------- random ground
 
@@ -387,7 +398,7 @@ def test_nothing_to_rasterise() -> None:
         rasterize(objects(), grid(), "centre")  # type: ignore[arg-type]  # what a user may ask for
 
 
-# ------------------------------------------------------------------------------------------------------- prepare
+# ------------------------------------------------------------------------------------------------ compute_coverage
 
 TILE = "32TPS"
 CLIP = grid(640000, 5150000, 10, 40, 60)  # inside of the tile
@@ -438,7 +449,7 @@ def sizes(coverage: Coverage, shapes: Array = SHAPES) -> Array:
 
 
 def test_every_feature_has_pixels_or_its_reason() -> None:
-    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE)
+    coverage = compute_coverage(SHAPES, CLIP.crs, CLIP, tile=TILE)
     assert states(coverage) == EXPECTED
     assert coverage.reasons() == {r: EXPECTED.count(r) for r in set(EXPECTED) if r is not None}
     assert coverage.fid.tolist() == sorted(coverage.fid.tolist())
@@ -462,10 +473,10 @@ def test_every_feature_has_pixels_or_its_reason() -> None:
 def test_reasons_are_those_of_every_feature_alone(chosen: list[int], buffer: float | None, rule: Any) -> None:
     shapes = objects(*(SHAPES[i] for i in chosen))
     options: dict[str, Any] = {"tile": TILE, "rule": rule, "buffer": buffer}
-    coverage = prepare(shapes, CLIP.crs, CLIP, **options)
+    coverage = compute_coverage(shapes, CLIP.crs, CLIP, **options)
     alone: Counter[Reason] = Counter()
     for i in range(len(shapes)):
-        alone.update(prepare(shapes[i : i + 1], CLIP.crs, CLIP, **options).reasons())
+        alone.update(compute_coverage(shapes[i : i + 1], CLIP.crs, CLIP, **options).reasons())
     assert coverage.reasons() == alone
     assert list(coverage.reasons()) == [reason for reason in REASONS if reason in alone]
     assert len(np.unique(coverage.plan.feature)) + sum(alone.values()) == len(shapes)
@@ -477,7 +488,7 @@ def test_nothing_is_as_long_as_the_layer(tmp_path: Path) -> None:
     sizes_of = []
     layers: list[Array] = [SHAPES, np.concatenate([nowhere, SHAPES])]
     for shapes in layers:
-        coverage = prepare(shapes, CLIP.crs, CLIP, tile=TILE)
+        coverage = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE)
         save(coverage, str(len(shapes)), tmp_path)
         lengths = {name: None if array is None else len(array) for name, array in arrays(coverage).items()}
         assert len(coverage.state) == len(coverage.fid) == len(coverage.plan.total) < len(SHAPES)
@@ -488,24 +499,24 @@ def test_nothing_is_as_long_as_the_layer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["all_touched", "weighted"])
 def test_other_rules_miss_no_small_feature(rule: Any) -> None:
-    found = states(prepare(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule))
+    found = states(compute_coverage(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule))
     assert found == [None if reason is Reason.NO_PIXEL else reason for reason in EXPECTED]
 
 
 def test_without_a_tile_what_is_outside_the_raster_is_outside_the_tile() -> None:
     for tile in ("", "nonsense", "33TUM"):  # 33TUM lies in another zone
-        assert states(prepare(SHAPES[3:4], CLIP.crs, CLIP, tile=tile), SHAPES[3:4]) == [Reason.OUTSIDE_TILE]
+        assert states(compute_coverage(SHAPES[3:4], CLIP.crs, CLIP, tile=tile), SHAPES[3:4]) == [Reason.OUTSIDE_TILE]
 
 
 def test_buffer() -> None:
     shapes = objects(box(100, 100), box(100, 100, 15, 90), SHAPES[9], SHAPES[10], None, box(-105, 100, 100, 100))
-    same = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=0.0)
-    shrunk = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=-10)
+    same = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE, buffer=0.0)
+    shrunk = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE, buffer=-10)
     gone, null, outside = Reason.BUFFERED_AWAY, Reason.NULL_GEOMETRY, Reason.OUTSIDE_RASTER
     assert states(same, shapes) == [None, None, None, None, null, outside]
     assert states(shrunk, shapes) == [Reason.NO_PIXEL, gone, gone, gone, null, outside] or sizes(shrunk, shapes)[0] == 1
     assert [states(shrunk, shapes)[i] for i in (1, 2, 3, 4, 5)] == [gone, gone, gone, null, outside]
-    wide = prepare(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30)
+    wide = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE, buffer=30)
     assert states(wide, shapes) == [None, None, None, None, null, None]
     np.testing.assert_array_equal(image(wide.plan, 2), gdal(shapely.buffer(SHAPES[9], 30), CLIP))
     assert sizes(wide, shapes)[2] == pytest.approx(np.pi * 9, abs=4)
@@ -523,8 +534,8 @@ def test_a_layer_in_several_crs_has_the_same_pixels(crs: str, rule: Any) -> None
     shapes = np.concatenate([SHAPES, own])
     # Edges on pixel centres and on the raster's border are ties; long straight edges are other lines elsewhere.
     shapes[[0, 3, 6, 8, 12, 13]] = None
-    here = prepare(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
-    there = prepare(reproject(shapes, CLIP.crs, crs), crs, CLIP, tile=TILE, rule=rule)
+    here = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
+    there = compute_coverage(reproject(shapes, CLIP.crs, crs), crs, CLIP, tile=TILE, rule=rule)
     assert states(here, shapes) == states(there, shapes)
     assert here.fid.tolist() == there.fid.tolist()
     for i in range(len(here.fid)):
@@ -535,7 +546,7 @@ def test_a_layer_in_several_crs_has_the_same_pixels(crs: str, rule: Any) -> None
 def test_the_input_is_left_alone() -> None:
     shapes = reproject(SHAPES, CLIP.crs, "EPSG:4326")
     before = shapely.to_wkb(shapes)
-    prepare(shapes, "EPSG:4326", CLIP, tile=TILE, buffer=5)
+    compute_coverage(shapes, "EPSG:4326", CLIP, tile=TILE, buffer=5)
     assert shapely.to_wkb(shapes).tolist() == before.tolist()
 
 
@@ -550,7 +561,7 @@ def test_a_tile_across_the_antimeridian(tile: str) -> None:
 
     parts = shapely.MultiPolygon([at(179.99, 180), at(-180, -179.99)])
     shapes = objects(at(179.98, 179.99), at(-179.99, -179.98), parts, at(-170, -169.9), at(10, 10.1), at(178, 178.1))
-    coverage = prepare(shapes, "EPSG:4326", g, tile=tile)
+    coverage = compute_coverage(shapes, "EPSG:4326", g, tile=tile)
     out = Reason.OUTSIDE_TILE
     assert states(coverage, shapes) == [None, None, None, out, out, out]
     cosine = np.cos(np.radians(latitude))
@@ -578,9 +589,9 @@ def test_world_projections_meet_tiles_at_180_degrees(tile: str, crs: str) -> Non
     shapes = objects(at(179.996, 179.999), at(-179.999, -179.996), parts, at(-170, -169.9), at(10, 10.1))
     out = Reason.OUTSIDE_TILE
     for buffer in (None, 20.0):
-        here = prepare(shapes, "EPSG:4326", g, buffer=buffer)
+        here = compute_coverage(shapes, "EPSG:4326", g, buffer=buffer)
         assert states(here, shapes) == [None, None, None, out, out]
-        found = prepare(reproject(shapes, "EPSG:4326", crs), crs, g, buffer=buffer)
+        found = compute_coverage(reproject(shapes, "EPSG:4326", crs), crs, g, buffer=buffer)
         assert states(found, shapes) == states(here, shapes)
         np.testing.assert_allclose(sizes(found, shapes), sizes(here, shapes), rtol=0.02)
         assert near(shapely.bounds(reproject(shapes, "EPSG:4326", crs)), crs, g).tolist()[:3] == [True] * 3
@@ -589,7 +600,7 @@ def test_world_projections_meet_tiles_at_180_degrees(tile: str, crs: str) -> Non
 def test_longitudes_beyond_180_are_understood() -> None:
     g = nominal_grid("01KAB")
     shapes = objects(shapely.box(179.99, -16.8, 180.01, -16.79), shapely.box(180.01, -16.8, 180.02, -16.79))
-    assert states(prepare(shapes, "EPSG:4326", g, tile="01KAB"), shapes) == [None, None]
+    assert states(compute_coverage(shapes, "EPSG:4326", g, tile="01KAB"), shapes) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -597,7 +608,7 @@ def test_longitudes_beyond_180_are_understood() -> None:
 )
 def test_a_feature_as_large_as_the_world_covers_the_raster(bounds: tuple[float, float, float, float]) -> None:
     shapes = objects(shapely.box(*bounds))
-    coverage = prepare(shapes, "EPSG:4326", CLIP, tile=TILE)
+    coverage = compute_coverage(shapes, "EPSG:4326", CLIP, tile=TILE)
     assert states(coverage, shapes) == [None]
     assert image(coverage.plan).all()
 
@@ -617,7 +628,7 @@ def test_features_are_cut_five_tile_widths_beyond_the_raster(far: float, rule: A
         shapely.union(shapely.box(-far, y + 3e6, far, y + far), box(100, 100)),
         shapely.box(x + 600, -far, far, far),  # shares the raster's edge
     )
-    found = prepare(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
+    found = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE, rule=rule)
     assert states(found, shapes) == [None, None, Reason.OUTSIDE_RASTER, None, None, Reason.OUTSIDE_RASTER]
     width, height = (600 + 2 * reach) / 10, (400 + 2 * reach) / 10
     strip = (600 + reach - 102) / 10 * 10
@@ -644,7 +655,7 @@ def test_far_lines_and_points_are_cut_too(far: float) -> None:
         shapely.MultiPoint([(x + 5, y - 5), (x + far, y), (x - far, y), (x + 1e5, y - 1e5)]),
         shapely.Point(x + far, y + far),
     )
-    found = prepare(shapes, CLIP.crs, CLIP, tile=TILE)
+    found = compute_coverage(shapes, CLIP.crs, CLIP, tile=TILE)
     assert states(found, shapes) == [None, None, None, Reason.OUTSIDE_TILE]
     expected = [(600 + reach) / 10, (400 + reach) / 10 + 1, 2, 0]
     np.testing.assert_allclose(sizes(found, shapes), expected, rtol=0, atol=2)
@@ -657,7 +668,7 @@ def test_far_lines_and_points_are_cut_too(far: float) -> None:
 def test_a_buffer_neither_loses_nor_moves_the_cut(crs: str, buffer: float) -> None:
     reach = 5 * 109800.0
     shapes = objects(shapely.box(-1e9, -1e9, 1e9, 1e9), shapely.box(5e8, 5e8, 1e9, 1e9))
-    found = prepare(shapes, crs, CLIP, tile=TILE, buffer=buffer)
+    found = compute_coverage(shapes, crs, CLIP, tile=TILE, buffer=buffer)
     assert states(found, shapes) == [None, Reason.OUTSIDE_TILE]
     assert image(found.plan, 0).all()
     exact = (600 + 2 * reach) * (400 + 2 * reach) / 100
@@ -685,7 +696,7 @@ def test_a_long_line_is_burnt_where_it_is_as_in_one_window(monkeypatch: pytest.M
 
 def test_near_is_generous_and_leaves_out_nothing() -> None:
     found = near(shapely.bounds(SHAPES), CLIP.crs, CLIP)
-    planned = [reason is None for reason in states(prepare(SHAPES, CLIP.crs, CLIP, tile=TILE))]
+    planned = [reason is None for reason in states(compute_coverage(SHAPES, CLIP.crs, CLIP, tile=TILE))]
     assert found[planned].all()
     assert not found[[1, 2, 4, 5, 11]].any()
 
@@ -712,7 +723,7 @@ def assert_same(one: Coverage, two: Coverage) -> None:
 
 @pytest.mark.parametrize("rule", ["center", "weighted"])
 def test_saved_and_loaded_is_the_same(tmp_path: Path, rule: Any) -> None:
-    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule)
+    coverage = compute_coverage(SHAPES, CLIP.crs, CLIP, tile=TILE, rule=rule)
     folder = tmp_path / "cache" / "plans"
     assert load("key", CLIP, folder) is None
     save(coverage, "key", folder)
@@ -724,7 +735,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, rule: Any) -> None:
 
 
 def test_a_corrupt_saved_coverage_is_none_or_the_same(tmp_path: Path) -> None:
-    coverage = prepare(SHAPES[:10], CLIP.crs, CLIP, tile=TILE, rule="weighted")
+    coverage = compute_coverage(SHAPES[:10], CLIP.crs, CLIP, tile=TILE, rule="weighted")
     save(coverage, "key", tmp_path)
     file = tmp_path / "key.arrow"
     whole = file.read_bytes()
@@ -737,7 +748,7 @@ def test_a_corrupt_saved_coverage_is_none_or_the_same(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_former_form_is_none(tmp_path: Path) -> None:
-    coverage = prepare(SHAPES, CLIP.crs, CLIP, tile=TILE)
+    coverage = compute_coverage(SHAPES, CLIP.crs, CLIP, tile=TILE)
     save(coverage, "key", tmp_path)
     table = cache.load(tmp_path / "key.arrow")
     assert table is not None
@@ -752,7 +763,7 @@ def test_a_file_of_a_former_form_is_none(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    save(prepare(SHAPES[:1], CLIP.crs, CLIP), "key", tmp_path / "file")
+    save(compute_coverage(SHAPES[:1], CLIP.crs, CLIP), "key", tmp_path / "file")
     assert load("key", CLIP, tmp_path / "file") is None
 
 
@@ -779,12 +790,12 @@ def test_the_key_holds_every_ingredient(monkeypatch: pytest.MonkeyPatch) -> None
             patch.setattr(name, "another")
             keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(PREPARE, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
+        patch.setattr(LAYER_COVERAGE, "_shift_grids", lambda: ["de_adv_BETA2007.tif"])
         keys.append(key())
     with monkeypatch.context() as patch:
-        patch.setattr(PREPARE, "REASONS", REASONS[:-1])
+        patch.setattr(LAYER_COVERAGE, "REASONS", REASONS[:-1])
         keys.append(key())
-    monkeypatch.setattr(PREPARE, "_FORMAT", 99)
+    monkeypatch.setattr(LAYER_COVERAGE, "_FORMAT", 99)
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert all(json.dumps(k).isascii() and k.isalnum() for k in keys)
@@ -799,8 +810,8 @@ def test_geometries_projected_for_one_grid_serve_the_next_on_the_same_ground(buf
     left: dict[object, Any] = {}
     for g, kept in ((fine, 1), (coarse, 0), (fine, 1)):
         options: dict[str, Any] = {"tile": TILE, "buffer": buffer}
-        found = prepare(shapes, "EPSG:4326", g, projected=left, **options)
-        assert_same(found, prepare(shapes, "EPSG:4326", g, **options))
+        found = compute_coverage(shapes, "EPSG:4326", g, projected=left, **options)
+        assert_same(found, compute_coverage(shapes, "EPSG:4326", g, **options))
         assert len(left) == kept
 
 
@@ -809,7 +820,7 @@ def test_only_an_edge_that_runs_east_west_through_centres_gives_a_row_to_both() 
 
     def shared(*boxes: tuple[float, float, float, float]) -> int:
         shapes = [shapely.box(300000 + a, 4900020 - b, 300000 + c, 4900020 - d) for a, b, c, d in boxes]
-        plan = prepare(np.array(shapes, dtype=object), "EPSG:32631", grid).plan
+        plan = compute_coverage(np.array(shapes, dtype=object), "EPSG:32631", grid).plan
         pixels = [
             (row, column + k)
             for row, column, n in zip(plan.row, plan.column, plan.length, strict=True)

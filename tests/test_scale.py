@@ -27,11 +27,11 @@ RUN = """
 import json, pathlib, re, sys
 from sen2chain import TimeSeries, coverage
 from sen2chain.extract import coverages
-prepared, prepare = [], coverage.prepare
+prepared, prepare = [], coverage.compute_coverage
 def counted(geometries, crs, grid, **options):
     prepared.append([grid.shape[0], options["rule"]])
     return prepare(geometries, crs, grid, **options)
-coverage.prepare = counted
+coverage.compute_coverage = counted
 series = TimeSeries(sys.argv[2], ["NDVI"], masks="CM004", iterations=1, library=sys.argv[1], multiproc=2).run()
 files = series.to_csv(sys.argv[3])
 frame = series.data["NDVI"]

@@ -1,16 +1,16 @@
-"""Polygons and a grid become a pixel plan, once.
+"""Pixels of a layer's features on a grid, computed once and saved.
 
-`scanline` holds the kernels, `pixels` turns geometries in the grid's CRS into a `PixelPlan`, `surroundings` cuts
-features to what lies around a tile, `tangles` tells those that GEOS would work on for ever, `prepare` turns a layer
-into a `Coverage`, in which every feature has its pixels or its reason, and keeps it on disk, and `blocks` tells which
-blocks of a raster hold pixels.
+`scanline` holds the kernels and `pixels` makes a `PixelPlan` of geometries in the grid's CRS. `surroundings` selects
+the features near a tile and cuts those that reach far beyond it, `tangles` finds those that cross themselves too often
+for GEOS. `layer_coverage` makes and saves the `Coverage` of a layer, in which every feature has its pixels or the
+reason why it has none. `blocks` finds the blocks of a raster that hold pixels of a plan.
 """
 
 from __future__ import annotations
 
 from sen2chain.coverage.blocks import touched_blocks
+from sen2chain.coverage.layer_coverage import PLANNED, REASONS, Coverage, compute_coverage, coverage_key, load, save
 from sen2chain.coverage.pixels import PixelPlan, PixelRule, rasterize
-from sen2chain.coverage.prepare import PLANNED, REASONS, Coverage, coverage_key, load, prepare, save
 from sen2chain.coverage.surroundings import near
 from sen2chain.coverage.tangles import is_tangled
 
@@ -20,11 +20,11 @@ __all__ = [
     "Coverage",
     "PixelPlan",
     "PixelRule",
+    "compute_coverage",
     "coverage_key",
     "is_tangled",
     "load",
     "near",
-    "prepare",
     "rasterize",
     "save",
     "touched_blocks",

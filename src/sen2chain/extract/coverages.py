@@ -64,7 +64,7 @@ class Coverages:
                 if len(self._projected) > _PROJECTED:
                     self._projected.clear()  # of tiles whose second grid never came
                 options["projected"] = self._projected
-                found = coverage.prepare(self.layer.geometry, self.layer.crs, grid, **options)  # type: ignore[arg-type]
+                found = coverage.compute_coverage(self.layer.geometry, self.layer.crs, grid, **options)  # type: ignore[arg-type]
                 if self.folder:
                     coverage.save(found, name, self.folder)
             return found

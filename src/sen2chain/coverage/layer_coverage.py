@@ -102,7 +102,7 @@ def count_reasons(state: Codes) -> dict[Reason, int]:
     return {reason: n for reason, n in zip(REASONS, counts, strict=True) if n}
 
 
-def prepare(
+def compute_coverage(
     geometries: Geometries,
     crs: str,
     grid: Grid,
