@@ -676,7 +676,7 @@ def test_a_buffer_neither_loses_nor_moves_the_cut(crs: str, buffer: float) -> No
 
 
 def test_a_long_line_is_burnt_where_it_is_as_in_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = importlib.import_module("sen2chain.coverage.pixels")
+    pixels = importlib.import_module("sen2chain.coverage.pixel_plan")
     g = grid(rows=300, columns=300)
     rng = np.random.default_rng(5)
     shapes = objects(

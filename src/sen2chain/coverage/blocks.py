@@ -11,7 +11,7 @@ from sen2chain.jit import kernel
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from sen2chain.coverage.pixels import PixelPlan
+    from sen2chain.coverage.pixel_plan import PixelPlan
     from sen2chain.grid import Grid
 
     Ints = npt.NDArray[np.int32]

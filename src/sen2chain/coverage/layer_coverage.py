@@ -22,7 +22,7 @@ import shapely
 from rasterio import __gdal_version__ as gdal_version
 
 from sen2chain import cache
-from sen2chain.coverage.pixels import PixelPlan, PixelRule, join, rasterize
+from sen2chain.coverage.pixel_plan import PixelPlan, PixelRule, join, rasterize
 from sen2chain.coverage.surroundings import boxes_meet, cut, cut_in_layer_crs, near_boxes
 from sen2chain.coverage.tangles import is_tangled
 from sen2chain.errors import RequestError
