@@ -3,14 +3,14 @@
 `scanline` holds the kernels and `pixel_plan` makes a `PixelPlan` of geometries in the grid's CRS. `surroundings`
 selects the features near a tile and cuts those that reach far beyond it, `tangles` finds those that cross themselves
 too often for GEOS. `layer_coverage` makes and saves the `Coverage` of a layer, in which every feature has its pixels or
-the reason why it has none. `blocks` finds the blocks of a raster that hold pixels of a plan.
+the reason why it has none. `plan_blocks` finds the blocks of a raster that hold pixels of a plan.
 """
 
 from __future__ import annotations
 
-from sen2chain.coverage.blocks import touched_blocks
 from sen2chain.coverage.layer_coverage import PLANNED, REASONS, Coverage, compute_coverage, coverage_key, load, save
 from sen2chain.coverage.pixel_plan import PixelPlan, PixelRule, rasterize
+from sen2chain.coverage.plan_blocks import touched_blocks
 from sen2chain.coverage.surroundings import near
 from sen2chain.coverage.tangles import is_tangled
 
