@@ -9,9 +9,9 @@ from __future__ import annotations
 from sen2chain.vectors.attributes import to_pandas
 from sen2chain.vectors.datum import datum_note
 from sen2chain.vectors.layer import Layer, of_features, own_copy
+from sen2chain.vectors.layer_cache import keep, load, stamp_of
 from sen2chain.vectors.layer_comparison import Summary, same_features, same_shapes, summarize
 from sen2chain.vectors.read import OUTSIDE, read_layer
-from sen2chain.vectors.saved import keep, load, stamp_of
 
 __all__ = [
     "OUTSIDE", "Layer", "Summary", "datum_note", "keep", "load", "of_features", "own_copy", "read_layer",

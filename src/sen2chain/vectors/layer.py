@@ -53,7 +53,7 @@ class Layer:
     empty: tuple[int, ...] = ()
     """fids whose geometry is empty, from the start or after the repair."""
     saved: Path | None = None
-    """Where the layer is kept in a form that other processes can load, see `sen2chain.vectors.saved`."""
+    """Where the layer is kept in a form that other processes can load, see `sen2chain.vectors.layer_cache`."""
     known_identity: str | None = None
     """`identity`, where it is known without the geometries."""
     outside: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ import shapely
 
 from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of, quoted
 from sen2chain.parallel import recorded_warnings
-from sen2chain.vectors import saved
+from sen2chain.vectors import layer_cache
 from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
 from sen2chain.vectors.layer import Layer, of_features
 from sen2chain.vectors.layer_files import IN_ZIP, VectorFile, opened
@@ -165,15 +165,15 @@ def _from_file(
 ) -> tuple[Layer, list[str]]:
     """Give a file's layer, from the cache where the file has not changed, and its attributes' original names."""
     options = {"encoding": encoding, "crs": _crs_text(crs)}
-    key = saved.stamp(path, layer, options) if cache else None
+    key = layer_cache.stamp(path, layer, options) if cache else None
     if cache is None or key is None:
         return _read_and_check(path, label, layer, encoding, crs)
-    place = saved.place(cache, key)
-    found = saved.load_with_fields(place, path)
+    place = layer_cache.place(cache, key)
+    found = layer_cache.load_with_fields(place, path)
     if found is None:
         found = _read_and_check(path, label, layer, encoding, crs)
-        if saved.stamp(path, layer, options) == key:  # it was not changed meanwhile
-            found = replace(found[0], saved=saved.save(*found, place)), found[1]
+        if layer_cache.stamp(path, layer, options) == key:  # it was not changed meanwhile
+            found = replace(found[0], saved=layer_cache.save(*found, place)), found[1]
     return found
 
 
