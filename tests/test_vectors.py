@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from sen2chain import cache
 from sen2chain.errors import LayerError
-from sen2chain.vectors import Layer, datum_note, keep, load, read, read_layer
+from sen2chain.vectors import Layer, datum_note, keep, layer_reader, load, read_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -484,7 +484,7 @@ def test_a_saved_layer_is_the_layer_that_was_read(tmp_path: Path, suffix: str, m
     fresh = read_layer(path, cache=tmp_path / "cache")
     assert fresh.saved is not None
     assert fresh.saved.parent == tmp_path / "cache"
-    monkeypatch.setattr(read, "_read_file", lambda *_: pytest.fail("the file was read again"))
+    monkeypatch.setattr(layer_reader, "_read_file", lambda *_: pytest.fail("the file was read again"))
     found = read_layer(path, cache=tmp_path / "cache", field_names="crop")
     assert_same_layer(found, fresh)
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from sen2chain.vectors.datum import datum_note
 from sen2chain.vectors.layer import Layer, of_features, own_copy
 from sen2chain.vectors.layer_cache import keep, load, stamp_of
 from sen2chain.vectors.layer_comparison import Summary, same_features, same_shapes, summarize
-from sen2chain.vectors.read import OUTSIDE, read_layer
+from sen2chain.vectors.layer_reader import OUTSIDE, read_layer
 
 __all__ = [
     "OUTSIDE", "Layer", "Summary", "datum_note", "keep", "load", "of_features", "own_copy", "read_layer",
