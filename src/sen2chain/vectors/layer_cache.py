@@ -23,7 +23,7 @@ import shapely
 from sen2chain import cache
 from sen2chain.files import is_young
 from sen2chain.vectors.attributes import to_pandas
-from sen2chain.vectors.formats import side_files
+from sen2chain.vectors.file_kinds import side_files
 from sen2chain.vectors.layer import Layer
 
 if TYPE_CHECKING:

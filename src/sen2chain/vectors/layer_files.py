@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sen2chain.vectors.formats import Kind, RefusedError, check_folder, kind_of, right_suffix, side_files
+from sen2chain.vectors.file_kinds import Kind, RefusedError, check_folder, kind_of, right_suffix, side_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ def opened(path: Path) -> Iterator[list[VectorFile]]:
     Raises
     ------
     RefusedError
-        If it is not read, see `sen2chain.vectors.formats`.
+        If it is not read, see `sen2chain.vectors.file_kinds`.
     OSError, zipfile.BadZipFile
         If it cannot be read.
     """
