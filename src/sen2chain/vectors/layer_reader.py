@@ -31,7 +31,7 @@ from sen2chain.vectors.layer_files import IN_ZIP, VectorFile, opened
 from sen2chain.vectors.numbers import has_rounded_numbers, with_readable_numbers
 from sen2chain.vectors.ogr import ARROW_KINDS, Read, choose_layer, geometries, read_ogr
 from sen2chain.vectors.repair import repair
-from sen2chain.vectors.text import check_encoding
+from sen2chain.vectors.text_encoding import check_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

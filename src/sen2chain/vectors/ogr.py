@@ -18,7 +18,7 @@ import shapely
 
 from sen2chain.errors import LayerError
 from sen2chain.vectors.attributes import from_json, to_pandas
-from sen2chain.vectors.text import (
+from sen2chain.vectors.text_encoding import (
     LOSSLESS,
     candidates,
     decode,
