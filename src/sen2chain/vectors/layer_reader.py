@@ -28,7 +28,7 @@ from sen2chain.vectors import layer_cache
 from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
 from sen2chain.vectors.layer import Layer, of_features
 from sen2chain.vectors.layer_files import IN_ZIP, VectorFile, opened
-from sen2chain.vectors.numbers import has_rounded_numbers, with_readable_numbers
+from sen2chain.vectors.long_numbers import has_rounded_numbers, with_readable_numbers
 from sen2chain.vectors.ogr import ARROW_KINDS, Read, choose_layer, geometries, read_ogr
 from sen2chain.vectors.repair import repair
 from sen2chain.vectors.text_encoding import check_encoding
