@@ -236,6 +236,29 @@ def test_a_task_that_fails_thrice_is_reported_like_any_other_reason(
     assert_one_failed(list(Cluster(scheduler=processes.address).run(broken, coverages, RowRules())), want, 2)
 
 
+def test_tasks_are_announced_in_order_before_they_start(
+    season: demo.DemoArchive, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, coverages = prepared(season, tmp_path / "coverage")
+    extract = extraction.extract
+    sent: list[Task] = []
+
+    def checked(task: Task, *others: Any) -> TaskResult:
+        assert task in sent
+        return extract(task, *others)
+
+    monkeypatch.setattr(executors, "extract", checked)
+    for executor in (Serial(), Threads(2), Cluster(scheduler=processes.address)):
+        sent.clear()
+        results = executor.run(tasks, coverages, RowRules(), sent.append)
+        with closed(results):
+            next(results)
+            assert sent == list(tasks[: len(sent)])
+            assert len(sent) == 1 or not isinstance(executor, Serial)
+            assert [result.error for result in results] == [None] * (len(tasks) - 1)
+        assert sent == list(tasks)
+
+
 def test_a_product_that_once_failed_is_tried_again(
     season: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

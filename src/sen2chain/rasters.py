@@ -1,4 +1,4 @@
-"""The only place where GDAL datasets are opened, counted and closed."""
+"""Rasters: the only module that opens and closes GDAL datasets, decodes their blocks, and counts both for tests."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ GDAL_OPTIONS: dict[str, str | int | bool] = {
 
 
 _JPEG_2000, _TIFF = "JP2OpenJPEG", "GTiff"
-"""GDAL's drivers that may open a raster. Others take a file for a reference to other files or to the network (VRT)."""
+"""GDAL drivers that may open a raster. Others would follow references to other files or to the network (VRT)."""
 _DRIVERS = {
     b"\x00\x00\x00\x0cjP  \r\n\x87\n": _JPEG_2000,
     b"\xff\x4f\xff\x51": _JPEG_2000,  # its code stream alone
     b"II*\x00": _TIFF, b"MM\x00*": _TIFF, b"II+\x00": _TIFF, b"MM\x00+": _TIFF,  # of more than 4 GB
 }  # fmt: skip
-"""How a file begins -> driver."""
+"""First bytes of a file -> driver."""
 _LARGEST = 1 << 16  # pixels along an edge; a tile has 10980
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was opened and read while `counting`."""
+    """Opened rasters and decoded blocks while `counting`."""
 
     opens: Counter[str] = field(default_factory=Counter)
     """Location -> how often it was opened."""
@@ -84,18 +84,19 @@ def counting() -> Iterator[Counts]:
 
 @contextlib.contextmanager
 def environment(reading: Reading = LOCAL) -> Iterator[None]:
-    """GDAL's options for reading, and what locations may begin with; both hold for the thread that enters the context.
+    """Set GDAL's options for reading, and the virtual file systems that may be read, for the thread that enters.
 
-    In the main thread, though, rasterio sets options for the whole process, and loses some of the caller's when they
-    end: enter it in a thread of our own, see `sen2chain.parallel.apart`.
+    Enter it in a thread of our own, see `sen2chain.parallel.apart`: in the main thread rasterio sets options for the
+    whole process, and loses some of the caller's options when they end.
 
     Parameters
     ----------
     reading
-        What the source of the rasters asks for; options of `GDAL_OPTIONS` cannot be changed.
+        Options and file systems of the source of the rasters; options of `GDAL_OPTIONS` cannot be changed.
     """
-    # GDAL's remarks quote what files say, and rasterio's handler, which logs them, fails where it is not UTF-8; Python
-    # then prints "Exception ignored" and a traceback. What makes a file unusable is raised without that handler, too.
+    # GDAL's messages quote text of files. rasterio's handler, which logs them, fails where that text is not UTF-8, and
+    # Python prints "Exception ignored" and a traceback. `catch_errors`, which has no public name in rasterio, takes the
+    # place of the handler. Errors that make a file unusable are raised all the same.
     token = _file_systems.set(("/vsizip/", *reading.file_systems))
     try:
         with rasterio.Env(**{**reading.options, **GDAL_OPTIONS}), catch_errors():
@@ -117,7 +118,7 @@ class Raster:
     Parameters
     ----------
     location
-        What GDAL opens.
+        Path of a file, or another text that GDAL opens.
 
     Raises
     ------
@@ -259,12 +260,12 @@ def spans(touched: npt.NDArray[np.bool_], first: int, last: int) -> Iterator[tup
 
 
 def _open(location: str) -> rasterio.DatasetReader:
-    """Open a file of one of the kinds that are read.
+    """Open a GeoTIFF or a JPEG 2000 file.
 
     Raises
     ------
     UnreadableError
-        If it is of another, cannot be opened, or is not a file at all.
+        If it is of another format, cannot be opened, or is not a file.
     """
     first = None
     for driver in _drivers(location):
@@ -281,7 +282,7 @@ def _open(location: str) -> rasterio.DatasetReader:
 
 
 def _drivers(location: str) -> tuple[str, ...]:
-    """Return the driver of a file by its first bytes, whatever it is called; beside files on disk, those to try."""
+    """Return the driver of a file on disk by its first bytes, not its name; elsewhere the drivers to try in turn."""
     if location.startswith(_file_systems.get()):
         return (_TIFF, _JPEG_2000) if location.endswith(".tif") else (_JPEG_2000, _TIFF)
     try:
@@ -297,6 +298,6 @@ def _drivers(location: str) -> tuple[str, ...]:
 
 
 def _first_line(error: BaseException) -> str:
-    """GDAL's own words; rasterio often hides them behind a sentence that only says to look there."""
+    """Return the first line of GDAL's message; rasterio often hides it behind a sentence that only refers to it."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Layouts:
-    """What follows from a pixel plan and the blocks of rasters; kept as long as the plan."""
+    """Reading orders and touched blocks by pixel plan; kept as long as the plan."""
 
     def __init__(self) -> None:
         self._of_plan: weakref.WeakKeyDictionary[PixelPlan, Memo] = weakref.WeakKeyDictionary()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 LARGE = 1 << 22
-"""Features of more pixels than this are taken in pieces."""
+"""Features of more pixels than this are cut into pieces."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,26 +31,32 @@ class Runs:
     """Runs of one strip that belong to one group."""
 
     strip: int
-    """Which strip."""
+    """Number of the strip, from 0 at the top."""
     group: int
-    """Which group."""
+    """Number of the group."""
     row: Ints
-    """Rows of the grid."""
+    """Per run: row of the grid."""
     column: Ints
-    """First columns."""
+    """Per run: its first column."""
     length: Ints
-    """Numbers of pixels."""
+    """Per run: its pixels."""
     start: Starts
-    """Where in the group's buffer each run's pixels go; ascending."""
+    """Per run: position of its first pixel in the buffer of the group; ascending."""
     head: Ints | None
-    """Leading pixels with a weight."""
+    """Per run: leading pixels with a weight."""
     tail: Ints | None
-    """Trailing pixels with a weight."""
+    """Per run: trailing pixels with a weight."""
     own: Starts | None
-    """Where each run's weights begin in the plan's."""
+    """Per run: position of its first weight in the weights of the plan."""
 
     def between(self, first: int, last: int) -> tuple[Ints, Ints, Ints, Starts]:
-        """Return rows, columns, lengths and starts of the runs that fill a stretch of the buffer, counted from it."""
+        """Return the runs that fill pixels `first` to `last` of the buffer.
+
+        Returns
+        -------
+        tuple
+            Rows, columns, lengths, and positions of the first pixels, counted from `first`.
+        """
         cut = slice(*np.searchsorted(self.start, (first, last)))
         return self.row[cut], self.column[cut], self.length[cut], self.start[cut] - first
 
@@ -60,7 +66,7 @@ class Group:
     """Features that are complete after the same strip, or a piece of one."""
 
     strip: int
-    """The strip after which it is complete."""
+    """Number of the strip after which it is complete."""
     is_piece: bool
     """Whether it is only a part of a very large feature."""
     features: Starts
@@ -70,13 +76,13 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Pixels of the buffer."""
+        """Number of pixels in the buffer."""
         return int(self.offsets[-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strips:
-    """A pixel plan in the order of reading."""
+    """Reading order of a pixel plan."""
 
     height: int
     """Rows of a strip."""

@@ -252,7 +252,7 @@ class ValueRasters:
 
     def reflectance(self, band: str, dn: Array) -> npt.NDArray[np.float64]:
         """Turn digital numbers of a band into surface reflectance, see `sen2chain.indices.reflectance`."""
-        assert self._radiometry is not None  # noqa: S101  # whoever asks for reflectance has given it
+        assert self._radiometry is not None  # noqa: S101  # given where reflectance is read
         return reflectance(dn, self._radiometry.offsets[band], self._radiometry.quantification, self._sensor)
 
     def nodata(self, location: str) -> int:

@@ -131,7 +131,7 @@ def read(
     """
 
     def work() -> Arrays:
-        with environment(), ExitStack() as stack:
+        with environment(acquisition.reading), ExitStack() as stack:
             return OpenAcquisition(stack, acquisition, layers, resolution).read(window)
 
     return apart(work)
@@ -140,7 +140,7 @@ def read(
 class OpenAcquisition:
     """Layers of one acquisition, opened to be read window by window.
 
-    Use it inside of `sen2chain.rasters.environment`, in one thread.
+    Use it inside of `sen2chain.rasters.environment` with the acquisition's `reading`, in one thread.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sen2chain import settings
 from sen2chain.errors import ExecutorError, LayerError
 from sen2chain.extract.coverages import Coverages
-from sen2chain.extract.executors import ATTEMPTS, FATAL, failed_result, fatal
+from sen2chain.extract.executors import ATTEMPTS, FATAL, announced, failed_result, fatal
 from sen2chain.extract.extraction import extract
 from sen2chain.parallel import ahead
 from sen2chain.vectors import keep, load
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sen2chain.coverage import PixelRule
     from sen2chain.extract.batches import RowRules
+    from sen2chain.extract.executors import Sent
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.plan import Task
 
@@ -45,7 +46,7 @@ _KEPT = 2
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all tasks of a run have in common, as it travels with each of them."""
+    """Facts that all tasks of a run share; it travels to the workers with each task."""
 
     layer: str
     """File of the layer, see `sen2chain.vectors.keep`."""
@@ -56,7 +57,7 @@ class Job:
     buffer: float | None
     """Metres by which features grow or shrink."""
     rules: RowRules
-    """What becomes a row."""
+    """Which statistics become rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Cluster:
     client: Any = None
     """A `distributed.Client` to use instead; it is left open."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
+    def run(
+        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+    ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`.
 
         Raises
@@ -84,7 +87,8 @@ class Cluster:
             if not _threads(client):
                 logger.warning("The scheduler at %s has no workers yet; waiting for them.", client.scheduler.address)
             submitted = (
-                (task, client.submit(extract_on_worker, task, job, retries=ATTEMPTS - 1, pure=False)) for task in tasks
+                (task, client.submit(extract_on_worker, task, job, retries=ATTEMPTS - 1, pure=False))
+                for task in announced(tasks, sent)
             )
             # Two tasks wait at each thread of a worker, so that none is idle while results travel.
             for task, future in ahead(submitted, lambda: 2 * max(_threads(client), 4)):
@@ -120,7 +124,7 @@ class Cluster:
 
 
 def _job(coverages: Coverages, rules: RowRules) -> Job:
-    """Put the layer and its pixels where workers find them."""
+    """Write the layer to a file that workers can read, and return what tasks share."""
     folder = coverages.folder
     layer = coverages.layer.saved or (folder and keep(coverages.layer, folder.parent / "layers"))
     if folder is None or layer is None:
@@ -129,7 +133,7 @@ def _job(coverages: Coverages, rules: RowRules) -> Job:
 
 
 def _threads(client: Any) -> int:
-    """Return the number of tasks that the cluster can run at once, which may change at any time."""
+    """Return the number of tasks that the cluster can run at once; it may change at any time."""
     try:
         return sum(client.nthreads().values())
     except OSError as error:
@@ -137,7 +141,7 @@ def _threads(client: Any) -> int:
 
 
 def _awaited(future: Any, client: Any) -> Any:
-    """Wait for a task as long as there are workers, and for some time without any; the time is a setting."""
+    """Wait for a task while there are workers, and for a limited time while there are none; the time is a setting."""
     began, told = time.monotonic(), False
     while not future.done():
         with contextlib.suppress(Exception):  # the caller asks for the result, and meets its error, again
@@ -160,7 +164,7 @@ def _awaited(future: Any, client: Any) -> Any:
 
 
 def _result(future: Any, task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
-    """Wait for a task; one that fails again and again is reported."""
+    """Wait for the result of a task; a task that fails each time is reported as failed."""
     try:
         result: TaskResult | BaseException = future.result()
     except Exception as error:
@@ -180,7 +184,7 @@ _lock = threading.Lock()
 
 
 def extract_on_worker(task: Task, job: Job) -> TaskResult | BaseException:
-    """Run a task on a worker; what ends the run is returned, since Dask would try again what is raised."""
+    """Run a task on a worker; errors that end the run are returned, since Dask would repeat a task that raises."""
     try:
         return extract(task, _coverages(job), job.rules)
     except FATAL as error:
@@ -188,7 +192,7 @@ def extract_on_worker(task: Task, job: Job) -> TaskResult | BaseException:
 
 
 def _coverages(job: Job) -> Coverages:
-    """Return the layer's pixels, from this process if they have been used here before."""
+    """Return the coverages of the layer, which this process keeps between tasks."""
     key = (job.layer, job.coverages, job.rule, job.buffer)
     with _lock:
         if key not in _kept:

@@ -25,12 +25,12 @@ _PROJECTED = 32
 
 
 class Coverages:
-    """What the pixels of a layer are on any grid.
+    """Coverages of a layer by grid.
 
     Parameters
     ----------
     layer
-        The layer; its geometries are only asked for when a coverage has not been saved.
+        The layer; its geometries are only needed where a coverage has not been saved.
     rule
         Pixel rule of the statistics.
     buffer
@@ -45,7 +45,7 @@ class Coverages:
         self.layer, self.buffer, self.folder = layer, buffer, folder
         self.rule: PixelRule = rule
         self.layouts = Layouts()
-        """Touched blocks and reading order of the plans, shared as they are."""
+        """Touched blocks and reading order of the plans of the coverages."""
         self._kept: OrderedDict[object, Coverage] = OrderedDict()
         self._memo = Memo(self._kept)
         # The 10 m and the 20 m grid of a tile follow each other.

@@ -1,13 +1,12 @@
-"""Drive tasks with an executor and settle the grid of each tile; results come in the order of the tasks."""
+"""Execution of tasks: choice of an executor, results in the order of the tasks, one grid for each tile."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sen2chain.acquisition import LayerSources, OpenRasters, finest_grid
 from sen2chain.errors import (
@@ -29,7 +28,7 @@ from sen2chain.rasters import environment
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from sen2chain.extract.coverages import Coverages
     from sen2chain.extract.extraction import TaskResult
@@ -49,7 +48,7 @@ _PATIENCE = 16
 def resolve_executor(
     executor: Any = None, multiproc: int = 0, scheduler: str | None = None, *, at_once: int | None = None
 ) -> Executor:
-    """Choose who runs tasks.
+    """Choose the executor.
 
     Parameters
     ----------
@@ -107,22 +106,22 @@ def execute(
     Parameters
     ----------
     tasks
-        What to do.
+        The tasks.
     coverages, rules
-        The layer's pixels, and what becomes a row.
+        The layer's pixels, and which statistics become rows.
     executor
-        Who runs them; by default one after the other. The rows do not depend on it.
+        Runs the tasks; by default one after the other. The rows do not depend on it.
     seen
         Tile -> grid -> number of its products that had it in earlier runs.
     sent
-        Called with each task just before it is handed to the executor.
+        Called with each task just before the executor starts it or hands it to a worker.
 
     Raises
     ------
     ExecutorError
-        If the first tasks fail with the same error, which is no fault of reading, or the machine cannot run them.
+        If the first tasks fail with the same error that is not an error of reading, or the machine cannot run them.
     """
-    running = (executor or Serial()).run(_Announced(tasks, sent) if sent else tasks, coverages, rules)
+    running = (executor or Serial()).run(tasks, coverages, rules, sent)
     results = _without_common_fault(running, min(_FIRST, len(tasks)))
     try:
         yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})
@@ -131,30 +130,10 @@ def execute(
             raise
 
 
-class _Announced(Sequence["Task"]):
-    """Tasks that are told of just before they are taken."""
-
-    def __init__(self, tasks: Sequence[Task], tell: Callable[[Task], None]) -> None:
-        self._tasks, self._tell = tasks, tell
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    @overload
-    def __getitem__(self, at: int) -> Task: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Task]: ...
-    def __getitem__(self, at: int | slice) -> Task | Sequence[Task]:
-        if isinstance(at, slice):
-            return _Announced(self._tasks[at], self._tell)
-        self._tell(self._tasks[at])
-        return self._tasks[at]
-
-
 def _without_common_fault(results: Iterator[TaskResult], first: int) -> Iterator[TaskResult]:
-    """End a run whose first tasks all fail in the same way: what would go on to fail is not the products.
+    """End a run whose first tasks all fail with the same error: its cause is not in the products.
 
-    Their results wait until one of them differs. Faults of reading belong to products, however many they are.
+    The first results are held until one of them differs. Errors of reading belong to products, however many fail.
     """
     held: list[TaskResult] = []
     for result in results:
@@ -180,12 +159,12 @@ def _one_grid_per_tile(
     rules: RowRules,
     seen: Mapping[str, Counter[Grid]],
 ) -> Iterator[TaskResult]:
-    """Report products whose grid is not that of their tile.
+    """Report products whose grid differs from the grid of their tile.
 
-    A tile's grid is the first that two of its products agree on (else that of its first product): so one odd product
-    can never speak for the tile. Usually the next result settles it, and no file is opened beforehand to find out.
-    Until then results wait, and those behind them, to keep the order; when too many wait, the tile's next products
-    are asked for their grid.
+    The grid of a tile is the first one that two of its products share (else that of its first product), so one odd
+    product cannot decide for the tile. Usually the next result decides, and no file is opened beforehand. Until then
+    results wait, and the results behind them too, to keep the order; when too many wait, the grids of the tile's next
+    products are read.
     """
     votes = {tile: Counter(grids) for tile, grids in seen.items()}
     known = {tile: grid for tile, grids in votes.items() for grid, n in grids.most_common(1) if n >= _AGREEING}

@@ -1,4 +1,4 @@
-"""Who runs tasks: one thread, or several. Each executor gives results in the order of the tasks."""
+"""Executors of tasks on this machine: one task after the other, or in threads. Results come in the order of tasks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from sen2chain.parallel import apart, in_threads
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
     from sen2chain.plan import Task
+
+    Sent = Callable[[Task], None]
 
 logger = logging.getLogger(__name__)
 
@@ -30,24 +32,46 @@ ATTEMPTS = 3
 """How often a task is tried before it is reported as failed."""
 
 FATAL = (MemoryError, ImportError, CompilationError)
-"""What is no fault of a product and meets the next one as well, so that it ends the run at once."""
+"""Errors that are not the fault of a product and would meet the next one too; they end the run at once."""
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere."""
+    """Runs tasks."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
-        """Run tasks and yield their results in order; a task that cannot be run ends as a result that says so."""
+    def run(
+        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+    ) -> Generator[TaskResult, None, None]:
+        """Run tasks and yield their results in order; the result of a task that cannot be run holds the error.
+
+        Parameters
+        ----------
+        tasks
+            The tasks.
+        coverages, rules
+            The layer's pixels, and which statistics become rows.
+        sent
+            Called with each task just before it is started or handed to a worker.
+        """
         ...
+
+
+def announced(tasks: Iterable[Task], sent: Sent | None) -> Iterator[Task]:
+    """Yield tasks, and call `sent` with each just before."""
+    for task in tasks:
+        if sent is not None:
+            sent(task)
+        yield task
 
 
 @dataclass(frozen=True, slots=True)
 class Serial:
     """Runs one task after the other, each while the caller waits."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
+    def run(
+        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+    ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
-        for task in tasks:
+        for task in announced(tasks, sent):
             yield apart(partial(_attempt, task, coverages, rules))  # for GDAL's options, see `rasters.environment`
 
 
@@ -58,19 +82,22 @@ class Threads:
     count: int
     """Number of threads."""
 
-    def run(self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules) -> Generator[TaskResult, None, None]:
+    def run(
+        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+    ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
-        yield from in_threads(lambda task: _attempt(task, coverages, rules), tasks, min(self.count, max(len(tasks), 1)))
+        count = min(self.count, max(len(tasks), 1))
+        yield from in_threads(lambda task: _attempt(task, coverages, rules), announced(tasks, sent), count)
 
 
 def _attempt(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
-    """Run a task, again if something unforeseen happens; one odd product should not end a run over ten years."""
+    """Run a task, and again after an unforeseen error; one odd product should not end a run over ten years."""
     for attempt in range(ATTEMPTS):
         try:
             return extract(task, coverages, rules)
         except FATAL as error:
             raise fatal(task, error) from error
-        except Exception as error:  # what is foreseen ends as a reason within the task
+        except Exception as error:  # foreseen errors become reasons within the task
             logger.warning("%s failed, attempt %d of %d", task.product, attempt + 1, ATTEMPTS, exc_info=True)
             last = error
     return failed_result(task, coverages, rules, last)

@@ -95,7 +95,7 @@ class _Extraction:
             coverage = self.coverages.get(grid, task.product.tile)
             if len(coverage.plan.row) and self._alive():
                 self._extract(grid, coverage, radiometry)
-        self._alive()  # whatever failed last
+        self._alive()  # rasters may have failed in the last strip
         batches = tuple(
             self._failed(i)
             if coverage is None or output.reason or i in self.failures
@@ -229,7 +229,7 @@ class _Extraction:
             self._keep(i, pixels.features, found | shared)
 
     def _keep(self, i: int, features: Array, found: dict[str, Floats]) -> None:
-        """Keep what becomes a column of an output's rows."""
+        """Keep the statistics of an output that become columns of its rows."""
         columns = ("count", "invalid", "outside", "nbcld", "cldprb", *self.rules.statistics.columns)
         self.results.setdefault(i, OutputStatistics()).add(features, {name: found[name] for name in columns})
 
@@ -321,5 +321,5 @@ def _as_shares(counts: Floats | None, n_features: int) -> dict[str, Floats]:
 
 
 def _without_rounding(outside: Floats, total: Floats) -> Floats:
-    """Take for 0 what is only the rounding of sums in another order."""
+    """Replace differences by 0 that come from rounding sums in another order."""
     return np.where(outside < 1e-9 * total, 0.0, outside)
