@@ -139,8 +139,8 @@ def test_exit_codes(home: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     for command in ("run", "check", "show", "enable"):
         done = job(command, "lakes")
-        assert (done.exit_code, "is no UTF-8 text" in done.output) == (2, True)
-    assert "is no UTF-8 text" in job("list").output
+        assert (done.exit_code, "is not UTF-8 text" in done.output) == (2, True)
+    assert "is not UTF-8 text" in job("list").output
     assert job("new", "a b").exit_code == 1
 
 

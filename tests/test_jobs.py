@@ -527,7 +527,7 @@ def test_a_layer_of_several_is_named_as_in_qgis(tmp_path: Path) -> None:
 def test_what_would_be_read_without_end_is_no_layer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.shp")
     look = write("pipes", row(tmp_path / "pipe.shp"), row(os.devnull), row("")).check()
-    assert ["is no file" in line.problems[0] for line in look.lines[:2]] == [True, True]
+    assert ["is not a file" in line.problems[0] for line in look.lines[:2]] == [True, True]
     assert "it is empty" in look.lines[2].problems[0]
 
 

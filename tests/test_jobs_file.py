@@ -205,7 +205,7 @@ def test_files_are_read_and_written(tmp_path: Path) -> None:
     write_text(path, "\ufeff" + ORIGINAL)
     assert not JobFile.parse(read_text(path)).problems
     path.write_bytes(b"logs = True\n# caf\xe9\n")
-    with pytest.raises(JobError, match=r"is no UTF-8 text \(line 2\)"):
+    with pytest.raises(JobError, match=r"is not UTF-8 text \(line 2\)"):
         read_text(path)
     path.write_bytes(bytes(5_000_000))
     with pytest.raises(JobError, match=r"cannot be read \(it has more than 4 MB\)"):
@@ -239,7 +239,7 @@ def test_days_are_counted_in_the_calendar(text: str, today: str, day: str) -> No
 
 @pytest.mark.parametrize("text", ["2021-02-29", "21-01-01", "yesterday", "today+1", "today-", "today-x", "01/02/2021"])
 def test_what_is_no_date_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="is no date"):
+    with pytest.raises(RequestError, match="is not a date"):
         Day.parse(text)
 
 

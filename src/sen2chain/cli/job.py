@@ -1,4 +1,4 @@
-"""`sen2chain job`: recurring extractions, from their file to their schedule and their runs."""
+"""The command `sen2chain job`: the file, the runs and the schedule of recurring extractions."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def _job(name: str, library: str | Path | None) -> JobExtraction:
 
 
 def _saved(name: str, library: str | Path | None) -> JobExtraction:
-    """Return a job whose file can be read; leave with a sentence otherwise."""
+    """Return a job whose file can be read; otherwise exit with a message."""
     from sen2chain.errors import JobError
 
     try:
@@ -270,7 +270,7 @@ def _last(found: JobExtraction) -> str:
 
 
 def _result(found: JobExtraction, last: dict[str, Any]) -> str:
-    """Say how a run ended; one that stands as running, while nothing runs, was killed."""
+    """Return how a run ended, in words; a record that says ``running`` while nothing runs is that of a killed run."""
     from sen2chain.jobs.job_run import IN_WORDS
 
     status: Status = last["status"]
@@ -295,7 +295,7 @@ def _local(stamp: str) -> str:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """End a run in order when it is stopped or the machine shuts down, so that its record tells."""
+    """Turn signals that stop the process into `KeyboardInterrupt`, so that the record is completed."""
     before = {}
     if threading.current_thread() is threading.main_thread():  # Python lets no other one handle signals
         for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:

@@ -117,11 +117,11 @@ class JobExtraction(EditableJob):
         Parameters
         ----------
         quiet
-            Show no progress, and say nothing.
+            Show neither progress nor messages.
         echo
-            Called with each sentence on the run; by default they are shown on a terminal.
+            Called with each message of the run; by default messages are shown on a terminal.
         pauses
-            Seconds before a broken delivery is tried again.
+            Seconds before each further try of a delivery.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class JobExtraction(EditableJob):
         Raises
         ------
         JobError
-            If the file cannot be understood, is not saved, or another run of the job is going on.
+            If the file cannot be used, is not saved, or another run of the job is going on.
         OutputError
             If the log cannot be written.
         """
@@ -144,11 +144,11 @@ class JobExtraction(EditableJob):
         ).run()
 
     def runs(self) -> list[Path]:
-        """Return the records of the runs that there were, oldest first."""
+        """Return the paths of all records, oldest first."""
         return runs(self.logs_folder)
 
     def last_run(self) -> dict[str, Any] | None:
-        """Return the record of the last run; None where there is none."""
+        """Return the record of the last run; None before the first one."""
         return last_run(self.logs_folder)
 
     @property
@@ -159,12 +159,12 @@ class JobExtraction(EditableJob):
     # ------------------------------------------------------------------------------------------------------- schedule
 
     def _timing(self) -> Timing:
-        """Return when the job runs.
+        """Return the timing of the file.
 
         Raises
         ------
         ScheduleError, JobError
-            If the file does not say so, or cannot be run at all.
+            If the file cannot be used, or is not saved.
         """
         found, problems = read_settings(self._saved())
         if found is None:
@@ -177,7 +177,7 @@ class JobExtraction(EditableJob):
         Parameters
         ----------
         systemd
-            Use a timer of the user's systemd, for machines without cron.
+            Use a timer of the user's systemd instead of cron.
 
         Returns
         -------
@@ -187,7 +187,7 @@ class JobExtraction(EditableJob):
         Raises
         ------
         ScheduleError
-            If the timing is wrong, or this machine's cron cannot be told.
+            If the timing is wrong, or the crontab cannot be changed.
         """
         done = self._schedule.enable(self._timing(), timers=systemd)
         say(done)
@@ -235,7 +235,7 @@ class JobExtraction(EditableJob):
 
 
 def _setting(name: str, text: str) -> str:
-    """Return a setting as it may be shown: of a command the program, since its arguments may be a login."""
+    """Return a setting as it can be shown: a command without its arguments, which may hold a login."""
     if not name.startswith("on_"):
         return safe(text)
     program, *arguments = text.split(maxsplit=1) or [""]

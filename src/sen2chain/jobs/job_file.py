@@ -72,7 +72,7 @@ _SETTING = re.compile(r"\s*(\w+)\s*=(.*)")
 _COMMENT = re.compile(r"(?:^|\s)#")
 _BLANKS = re.compile(r"[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"[ \t]*(?=;|$)')
-# Also the line ends of Unicode, halves of letters, and marks that nobody sees or that turn the direction of writing.
+# Also the line ends of Unicode, surrogates, and invisible marks, some of which turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _PRIVATE = 0o600
 _MANY = 20
@@ -102,16 +102,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong in a file, and where."""
+    """An error in a job's file, with its place."""
 
     sentence: str
-    """What is wrong and what to do."""
+    """The error, and what to write instead."""
     line: int = 0
-    """Line of the file, from 1; 0 is the file as a whole."""
+    """Line of the file, from 1; 0 for the file as a whole."""
     column: str = ""
-    """The column of the table, or the setting."""
+    """Column of the table, or setting."""
     character: int = 0
-    """Where in the line it begins, from 1."""
+    """Position in the line, from 1; 0 where unknown."""
 
     def __str__(self) -> str:
         place = f"line {self.line}" if self.line else ""
@@ -124,18 +124,18 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A part of a line."""
+    """A cell of the table; positions count characters of the line, from 0."""
 
     text: str
-    """Its text, without quotes and outer spaces."""
+    """Text, without quotes and outer spaces."""
     start: int
-    """Where it begins in the line, spaces included."""
+    """Begin of the cell, before its spaces."""
     end: int
-    """Where it ends: at the ``;``, or with the line."""
+    """End of the cell: the next ``;``, or the end of the line."""
     inner: int
-    """Where its text begins in the line."""
+    """Begin of the text."""
     unclosed: bool = False
-    """Whether it begins with a quote that does not end with it."""
+    """Whether a quote at its begin is not closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,55 +145,55 @@ class Row:
     line: int
     """Line of the file, from 1."""
     skipped: bool
-    """Whether a ``!`` stands before it."""
+    """Whether the line begins with ``!``."""
     cells: Mapping[str, Cell]
-    """Column -> cell; columns that the file or the line lacks are missing."""
+    """Column -> cell, without columns that the file or the line lacks."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with its shape."""
+    """Errors that show before any cell is read."""
 
     def text(self, column: str) -> str:
-        """Return what stands in a column; nothing where the column is missing."""
+        """Return the text of a column; empty where the column is missing."""
         cell = self.cells.get(column)
         return cell.text if cell else ""
 
     def shown(self, column: str) -> str:
-        """Return what stands in a column as it may be shown, logged and kept."""
+        """Return the text of a column without logins, so that it can be shown, logged and kept."""
         text = self.text(column)
         return hidden(text) if column == DESTINATION and text else safe(text, path=column == COLUMNS[0])
 
     def problem(self, column: str, sentence: str) -> Problem:
-        """Return a problem with a cell."""
+        """Return a problem at a cell."""
         cell = self.cells.get(column)
         return Problem(sentence, self.line, column, cell.inner + 1 if cell else 0)
 
 
 @dataclass(slots=True)
 class JobFile:
-    """The lines of a file, each with its end."""
+    """A job's file as text: settings, then a table; a change rewrites one value or cell and keeps all other bytes."""
 
     lines: list[str]
-    """Text of the lines."""
+    """The lines, with their line ends."""
     settings: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Setting -> line from 1, and text of the value."""
+    """Setting -> line, from 1, and text of its value."""
     columns: list[str] = field(default_factory=list)
-    """Columns of the table, in the file's order."""
+    """Columns of the table, in the order of the file."""
     header: int = 0
-    """Line of the names of the columns, from 1; 0 where there is none."""
+    """Line with the names of the columns, from 1; 0 without a table."""
     rows: list[Row] = field(default_factory=list)
-    """Lines of the table, skipped ones too."""
+    """Lines of the table, also skipped ones."""
     problems: list[Problem] = field(default_factory=list)
-    """What makes the file as a whole unreadable."""
+    """Errors that make the file as a whole unusable."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a file's text."""
+        """Split the text of a file into settings, columns and rows."""
         file = cls(re.findall(r"[^\n]*\n|[^\n]+$", text))
         file._read()
         return file
 
     @property
     def text(self) -> str:
-        """The whole file."""
+        """The text of the whole file."""
         return "".join(self.lines)
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -216,7 +216,7 @@ class JobFile:
             elif COLUMNS[0] in bare.lower() and COLUMNS[-1] in bare.lower():
                 sentence = f"the names of columns begin with {COLUMNS[0]}, and have ; between them."
                 self.problems.append(Problem(sentence, number))
-                return  # what follows is no setting
+                return  # what follows are not settings
             else:
                 self._read_setting(line, number)
         if not (self.header or self.problems):
@@ -276,7 +276,7 @@ class JobFile:
         Raises
         ------
         RequestError
-            If the value cannot stand in a line.
+            If the value has a line break, a ``#``, or a control character.
         """
         value = value.strip()
         if _CONTROL.search(value) or "\n" in value or _COMMENT.search(value):
@@ -302,7 +302,7 @@ class JobFile:
         Raises
         ------
         RequestError
-            If a value cannot stand in a line.
+            If a value has a line break or a control character.
         """
         self._widen(values)
         last = self.rows[-1].line if self.rows else self.header
@@ -310,12 +310,12 @@ class JobFile:
         self._read()
 
     def change(self, number: int, values: Mapping[str, str]) -> None:
-        """Change cells of a line of the table, which is counted from 0; the others stay as they are.
+        """Change cells of a row, counted from 0; the other cells stay as they are.
 
         Raises
         ------
         RequestError
-            If a value cannot stand in a line.
+            If a value has a line break or a control character.
         """
         self._widen(values)
         row = self.rows[number]
@@ -341,12 +341,12 @@ class JobFile:
         self._read()
 
     def remove(self, number: int) -> None:
-        """Remove a line of the table, which is counted from 0."""
+        """Remove a row, counted from 0."""
         del self.lines[self.rows[number].line - 1]
         self._read()
 
     def _widen(self, values: Mapping[str, str]) -> None:
-        """Add columns that an older file lacks, where they are to hold something that can stand in a line."""
+        """Check values, and add the columns that an older file lacks for them."""
         if not self.header:
             raise RequestError(f"The file has no table; write a line {';'.join(COLUMNS)} first.")
         for name, value in values.items():
@@ -385,7 +385,7 @@ def read_text(path: Path) -> str:
     Raises
     ------
     JobError
-        If it cannot be read, or is no text.
+        If it cannot be read, or is not a text.
     """
     try:
         content = read_limited(path, _LARGEST)
@@ -399,11 +399,11 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise JobError(f"The job file {path} is no UTF-8 text (line {line}); save it as UTF-8.") from None
+        raise JobError(f"The job file {path} is not UTF-8 text (line {line}); save it as UTF-8.") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a job's file as a whole.
+    """Replace a job's file.
 
     Raises
     ------
@@ -412,8 +412,8 @@ def write_text(path: Path, text: str) -> None:
     """
     path = path.resolve()  # a link to the file stays a link
     if path.exists() and not path.is_file():
-        raise OutputError(f"Cannot write {path} (it is no file); move it away.")
-    # It may hold a password: nobody else reads it, unless its user has let them.
+        raise OutputError(f"Cannot write {path} (it is not a file); move it away.")
+    # It may hold a password: only its user reads it, unless its mode says otherwise.
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _PRIVATE
     with replacing(path) as file:
         with writing(path):
@@ -444,19 +444,19 @@ def _split(line: str, begin: int = 0) -> list[Cell]:
 
 def _control(match: re.Match[str], number: int) -> Problem:
     return Problem(
-        f"it has the character {match[0]!a}, which nobody sees; remove it.", number, character=match.start() + 1
+        f"it has the character {match[0]!a}, which is invisible; remove it.", number, character=match.start() + 1
     )
 
 
 def safe(text: str, *, path: bool = False) -> str:
-    """Return a text as it may be shown: without what may be a destination, with its password, in the wrong place.
+    """Return a text, or ``...`` for one that may be a destination with a login in the wrong place.
 
     Parameters
     ----------
     text
         A cell, a setting or a line.
     path
-        Whether it may be a path, in which an ``@`` alone says nothing.
+        Whether the text may be a path, in which an ``@`` is harmless.
     """
     return "..." if looks_like_login(text) or ("@" in text and not path) else text
 
@@ -468,7 +468,7 @@ def quoted_safely(text: str) -> str:
 
 
 def first(sentences: Iterable[object]) -> list[str]:
-    """Return the first sentences of many, and how many there are more."""
+    """Return the first twenty sentences, and the number of the others."""
     found = [str(sentence) for sentence in sentences]
     return found if len(found) <= _MANY else [*found[:_MANY], f"... and {len(found) - _MANY} more."]
 
@@ -478,10 +478,10 @@ def first(sentences: Iterable[object]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A day of the calendar, or one that is counted from the day of the run."""
+    """A date, or a day counted from the day of the run."""
 
     date: dt.date | None = None
-    """The day; None counts from today."""
+    """The date; None counts from today."""
     back: int = 0
     """Days before today."""
 
@@ -492,7 +492,7 @@ class Day:
         Raises
         ------
         RequestError
-            If it is none of these, or no day of the calendar.
+            If it is none of these, or not a day of the calendar.
         """
         if is_off(text):
             return None
@@ -507,11 +507,11 @@ class Day:
             return cls(dt.datetime.strptime(text, "%Y-%m-%d").date())  # noqa: DTZ007  # dates of the archive are UTC
         except ValueError:
             raise RequestError(
-                f"{quoted(text)} is no date; write YYYY-MM-DD, today, or today-30 for 30 days before."
+                f"{quoted(text)} is not a date; write YYYY-MM-DD, today, or today-30 for 30 days before."
             ) from None
 
     def on(self, today: dt.date) -> dt.date:
-        """Return the day that is meant on the day of a run."""
+        """Return the date on the day of a run."""
         return self.date or today - dt.timedelta(days=self.back)
 
     def __str__(self) -> str:
@@ -544,36 +544,36 @@ def whole_number(text: str, largest: int) -> int:
     Raises
     ------
     RequestError
-        If it is none.
+        If it is not one.
     """
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > largest:
-        raise RequestError(f"{quoted(text)} is no whole number from 0 to {largest}.")
+        raise RequestError(f"{quoted(text)} is not a whole number from 0 to {largest}.")
     return int(text)
 
 
 def percentage(text: str) -> float:
-    """Read a percentage; an empty or switched-off cell is 100, no limit. ``0`` is a limit, and not off.
+    """Read a percentage; an empty or switched-off cell is 100, and ``0`` is 0.
 
     Raises
     ------
     RequestError
-        If it is no number from 0 to 100.
+        If it is not a number from 0 to 100.
     """
     if is_off(text) and text.strip() != "0":
         return 100.0
     number = text.strip().removesuffix("%").rstrip()
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?", number) or float(number) > 100:
-        raise RequestError(f"{quoted(text)} is no percentage from 0 to 100.")
+        raise RequestError(f"{quoted(text)} is not a percentage from 0 to 100.")
     return float(number)
 
 
 def items(text: str) -> list[str]:
-    """Split a list at ``/``; an empty or switched-off cell has none.
+    """Split a list at ``/``; an empty or switched-off cell gives an empty list.
 
     Raises
     ------
     RequestError
-        If nothing stands between two ``/``.
+        If a name between two ``/`` is empty, or the cell has a comma.
     """
     if is_off(text):
         return []
@@ -800,9 +800,9 @@ def _layer(text: str, home: Path) -> LayerFile:
         raise RequestError(f"{text!r} names no layer after {_LAYER_NAME}.")
     # A device or a pipe would be read without end.
     if not (is_file(path) or is_folder(path)):
-        raise RequestError(f"{path} does not exist or is no file; write the path of a polygon layer.")
+        raise RequestError(f"{path} does not exist or is not a file; write the path of a polygon layer.")
     if os.path.realpath(path).startswith(_OF_THE_KERNEL):
-        raise RequestError(f"{path} is no file on a disk; write the path of a polygon layer.")
+        raise RequestError(f"{path} is not a file on a disk; write the path of a polygon layer.")
     if not os.access(path, os.R_OK):
         raise RequestError(f"{path} may not be read; give this user the right to.")
     return LayerFile(path, layer or None)
@@ -834,12 +834,12 @@ def _mask_names(text: str) -> list[str]:
 
 
 def mask_notes(text: str) -> list[str]:
-    """Say which names of masks in a cell mean another one than on the command line.
+    """Return sentences on names of masks that stand for another mask on the command line.
 
     Raises
     ------
     RequestError
-        If the cell is no list of masks.
+        If the cell is not a list of masks.
     """
     found = []
     for name in _mask_names(text):
@@ -915,7 +915,7 @@ def _smoothing(text: str) -> str | bool:
 
 
 def read_command(text: str) -> tuple[str, ...]:
-    """Read a command as a program and its arguments; no shell is asked.
+    """Split a command into a program and its arguments, without a shell.
 
     Raises
     ------
@@ -1032,14 +1032,14 @@ def template(name: str) -> str:
 
 
 class EditableJob:
-    """The file of a job, which somebody may edit at the same time.
+    """The file of a job on disk; an edit by another program is noticed before the file is written.
 
     Parameters
     ----------
     name
         The job.
     path
-        Its file, whether it exists or not; without one the template is what `save` writes.
+        The job's file; where it does not exist, `save` writes the template.
 
     Raises
     ------
@@ -1055,12 +1055,12 @@ class EditableJob:
         self._changed = False
 
     def save(self) -> Path:
-        """Write the file: the template for a new job, or what was changed here.
+        """Write the file: the template for a new job, or the changes made here.
 
         Raises
         ------
         JobError
-            If the file was edited since it was read, and would lose what was changed here or there.
+            If the file was edited after it was read, and changes would be lost.
         OutputError
             If it cannot be written.
         """
@@ -1075,12 +1075,12 @@ class EditableJob:
         return self.path
 
     def _refresh(self) -> JobFile:
-        """Return the lines as they are now; what was edited in the file since is read again.
+        """Return the file's current lines, read again if the file was edited.
 
         Raises
         ------
         JobError
-            If lines were changed both here and in the file.
+            If the file was changed both here and on disk.
         """
         if self._on_disk() != self._text:
             if self._changed:
@@ -1100,12 +1100,12 @@ class EditableJob:
         self._file = JobFile.parse(template(self.name) if self._text is None else self._text)
 
     def _saved(self) -> JobFile:
-        """Return the lines as they are on the disk.
+        """Return the file as it is on disk.
 
         Raises
         ------
         JobError
-            If there are changes that are not.
+            If there are changes that are not saved.
         """
         file = self._refresh()
         if self._text is None and not self._changed:
@@ -1116,7 +1116,7 @@ class EditableJob:
 
     @property
     def tasks(self) -> list[dict[str, str]]:
-        """The lines of the table as text, skipped ones with their ``!``; optional columns where the file has them."""
+        """The rows as column -> text, with a ``!`` before skipped ones; optional columns where the file has them."""
         file = self._refresh()
         columns = (*COLUMNS, *(name for name in OPTIONAL if name in file.columns))
         return [
@@ -1130,7 +1130,7 @@ class EditableJob:
         Parameters
         ----------
         task
-            Column -> value; columns that are left out are switched off. Nothing adds the template's example.
+            Column -> value; other columns are switched off. Without any value, the template's example is added.
         **values
             The same as keywords.
 
@@ -1139,7 +1139,7 @@ class EditableJob:
         UnknownNameError
             If a column is unknown.
         RequestError
-            If a value cannot stand in a line.
+            If a value has a line break or a control character.
         """
         task = {**(task or {}), **values}
         if not task:
@@ -1149,24 +1149,24 @@ class EditableJob:
         self._changed = True
 
     def task_edit(self, i: int, **values: Any) -> None:
-        """Change columns of line `i` of the table, from 0; skipped lines count.
+        """Change cells of row `i`, counted from 0 with skipped rows.
 
         Raises
         ------
         RequestError
-            If there is no such line or column, or a value cannot stand in a line.
+            If there is no such row or column, or a value has a line break.
         """
         file = self._refresh()
         file.change(_position(i, file), _texts(values))
         self._changed = True
 
     def task_remove(self, i: int) -> None:
-        """Remove line `i` of the table, from 0; skipped lines count.
+        """Remove row `i`, counted from 0 with skipped rows.
 
         Raises
         ------
         RequestError
-            If there is no such line.
+            If there is no such row.
         """
         file = self._refresh()
         file.remove(_position(i, file))
@@ -1209,7 +1209,7 @@ def _position(i: int, file: JobFile) -> int:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return values as they stand in a line."""
+    """Return values as the texts of cells."""
     named = {OLDER.get(name, name): value for name, value in values.items()}
     for name in named:
         if name not in KNOWN:
@@ -1228,7 +1228,7 @@ def _text(name: str, value: object) -> str:
 
 
 def _written(name: str, value: object) -> str:
-    """Return a value as text, where it has one."""
+    """Return a value as text."""
     try:
         return str(value)
     except ValueError:  # a whole number of more than 4300 digits

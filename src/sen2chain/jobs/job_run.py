@@ -73,16 +73,16 @@ _LARGEST_OUTPUT = 1_000_000  # bytes of what the scheduled runs print
 
 @dataclass(slots=True)
 class LineRecord:
-    """What became of one line of the table."""
+    """What a run did with one line of the table."""
 
     line: int
     """Line of the file, from 1."""
     layer: str
-    """The layer, as the line names it."""
+    """The layer, as written in the line."""
     status: Status = "running"
-    """How it ended: done, partly, failed."""
+    """``running``, ``done``, ``partly``, ``failed`` or ``interrupted``."""
     asked: dict[str, Any] = field(default_factory=dict)
-    """Indices, masks, dates as resolved, and what else was asked for."""
+    """Indices, masks, dates as resolved on the day of the run, and the other columns."""
     folder: str = ""
     """The layer's folder."""
     extracted: dict[str, int] = field(default_factory=dict)
@@ -90,13 +90,13 @@ class LineRecord:
     compiled: dict[str, Any] = field(default_factory=dict)
     """Files that were written, and how many are unchanged."""
     delivered: dict[str, Any] = field(default_factory=dict)
-    """Where files were sent, which, and how many were there already."""
+    """Destination, names of the files that were sent, and number of unchanged files."""
     notes: list[str] = field(default_factory=list)
-    """Sentences that are no errors."""
+    """Remarks that are not errors."""
     errors: list[dict[str, Any]] = field(default_factory=list)
     """What went wrong: the step, and a message."""
     seconds: float = 0.0
-    """How long it took."""
+    """Duration, seconds."""
     troubled: list[str] = field(default_factory=list)
     """Acquisitions with an image that could not be made."""
 
@@ -140,9 +140,9 @@ class RunRecord:
     skipped: list[int] = field(default_factory=list)
     """Lines of the file with a ``!``."""
     errors: list[str] = field(default_factory=list)
-    """What is wrong with the run as a whole."""
+    """Errors of the run as a whole."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on the run as a whole that are no errors."""
+    """Remarks on the run as a whole that are not errors."""
     log: str = ""
     """The log file, where one is written."""
     path: Path | None = None
@@ -166,7 +166,7 @@ class RunRecord:
         return sum(len(line.delivered.get("sent", ())) for line in self.lines)
 
     def end(self) -> None:
-        """Note how the run ended, by how its lines did."""
+        """Set the status of the run from that of its lines, and its end."""
         states = {line.status for line in self.lines}
         if self.errors or (states and states <= {"failed"}):
             self.status = "failed"
@@ -177,7 +177,7 @@ class RunRecord:
         self.ended = dt.datetime.now(dt.UTC)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as it is written."""
+        """Return the record as it is written to JSON."""
         return {
             "job": self.job,
             "status": self.status,
@@ -201,7 +201,7 @@ class RunRecord:
         }
 
     def write(self) -> None:
-        """Write the record to its place, as a whole."""
+        """Write the record to its file, atomically."""
         if self.path is not None:
             text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
             with replacing(self.path) as file:
@@ -216,17 +216,17 @@ class RunRecord:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line that does nothing to a terminal."""
+    """Return a text as one line without control characters."""
     return printable(" ".join(text.split()))
 
 
 def stamp(time: dt.datetime) -> str:
-    """Write a time as records do, in UTC."""
+    """Return a time in UTC as records write it, ``2021-12-31T00:00:00Z``."""
     return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class RunLog:
-    """The log of a run: a file for people, and what a terminal shows.
+    """The log of a run: a file, and a function that shows each line.
 
     Parameters
     ----------
@@ -235,13 +235,13 @@ class RunLog:
     echo
         Called with each line as well.
     watched
-        Whether somebody sees on a terminal what the series say themselves.
+        Whether the time series shows its own messages on a terminal.
     """
 
     def __init__(self, path: Path | None, echo: Callable[[str], None], *, watched: bool = False) -> None:
         self._path, self._echo, self._watched = path, echo, watched
         self.trouble = ""
-        """Why the file ends too early."""
+        """Why the file could not be written to its end; empty where it could."""
 
     def say(self, sentence: str, *, told: bool = False) -> None:
         """Write a line.
@@ -249,12 +249,12 @@ class RunLog:
         Parameters
         ----------
         sentence
-            What is to be said; line breaks become spaces.
+            The sentence; line breaks become spaces.
         told
-            Whether the series has said it on the terminal.
+            Whether the time series has shown it on the terminal.
         """
         sentence = one_line(sentence)
-        # Neither a full disk nor a closed terminal keeps the work from being done; the record tells of the log.
+        # A full disk or a closed terminal does not stop the run; the record has a note on it.
         if self._path is not None and not self.trouble:
             try:
                 with self._path.open("ab") as file:
@@ -267,7 +267,7 @@ class RunLog:
 
 
 def places(folder: Path, job: str, started: dt.datetime, *, logs: bool) -> tuple[Path | None, Path]:
-    """Return the places of a run's log and record, which nothing has taken yet.
+    """Return unused paths for the log and the record of a run.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def places(folder: Path, job: str, started: dt.datetime, *, logs: bool) -> tuple
 
 
 def runs(folder: Path) -> list[Path]:
-    """Return the records in a job's folder of logs, oldest first; their names tell when the runs began."""
+    """Return the paths of the records in a job's folder of logs, oldest first."""
     found = []
     for name in _names(folder):
         if match := _RUN.fullmatch(name):
@@ -305,7 +305,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, job: str, keep: int) -> None:
-    """Remove the logs and records of all runs but the last, and the beginning of what scheduled runs printed.
+    """Remove the logs and records of all runs but the last, and the beginning of the output of scheduled runs.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def prune(folder: Path, job: str, keep: int) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the names of the files in a folder, without a look at each of them."""
+    """Return the names of the files in a folder."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
@@ -350,7 +350,7 @@ def _order(match: re.Match[str]) -> tuple[str, int]:
 
 
 def last_run(folder: Path) -> dict[str, Any] | None:
-    """Read the record of the last run; None where there is none that can be read."""
+    """Read the last record that can be read; None without one."""
     for path in reversed(runs(folder)):
         found = _read(path)
         if found is not None:
@@ -359,7 +359,7 @@ def last_run(folder: Path) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a record; None for a file that is none, whatever it holds."""
+    """Read a record; None for a file that is not a record."""
     try:
         found = json.loads(read_limited(path, _LONGEST_RECORD))
         if found["status"] not in get_args(Status) or not isinstance(found["lines"], list):
@@ -372,7 +372,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def last_outcome(folder: Path) -> dict[str, Any] | None:
-    """Read the record of the last run that came to its end and was not interrupted; None where there is none."""
+    """Read the record of the last run that was neither killed nor interrupted; None without one."""
     for path in reversed(runs(folder)):
         found = _read(path)
         if found is not None and found["status"] not in {"running", "interrupted"}:
@@ -482,13 +482,13 @@ class LineRun:
         record.asked = task.request(context.today)
 
     def run(self, step: Callable[[LineRun], None]) -> None:
-        """Do a step; an error ends the step and is noted."""
+        """Do a step; an error ends the step and is recorded."""
         if self._lost:
             return
         began = time.monotonic()
         try:
             step(self)
-        except Exception as error:  # noqa: BLE001  # a line that goes wrong in a way nobody thought of stops no other
+        except Exception as error:  # noqa: BLE001  # an unexpected error stops no other line
             self._broken.add(step.__name__)
             self._lost = self._lost or isinstance(error, LayerError)
             self._fail(step.__name__, as_sentence(error))
@@ -496,7 +496,7 @@ class LineRun:
             self.record.seconds = round(self.record.seconds + time.monotonic() - began, 3)
 
     def end(self) -> None:
-        """Note how the line ended, after its last step."""
+        """Set the status of the line after its last step."""
         if self.record.status == "running":
             self.record.status = "done"
         elif "extract" in self._broken and not self.record.compiled:
@@ -518,7 +518,7 @@ class LineRun:
         self._count_what_is_missing(done, series)
 
     def _count_what_is_missing(self, done: Extracted, series: TimeSeriesCompil) -> None:
-        """Note as errors what was asked for and could not be extracted, with examples why."""
+        """Record images that could not be extracted as errors, with examples of the reasons."""
         if not (done.failed or done.changed or done.missing or done.lost):
             return
         report = series.report
@@ -531,19 +531,19 @@ class LineRun:
         for count, what in counts:
             if count:
                 self._fail("extract", f"{count} image{'s' * (count > 1)} {what}.")
-        # Why others are missing, the notes of the extraction say.
+        # The notes of the extraction give the reasons for the others.
         broken = report[report[[reason.value for reason in BROKEN]].any(axis="columns") & (report["error"] != "")]
         examples = broken.drop_duplicates("error").head(_EXAMPLES)
         for acquisition, error in zip(examples["acquisition"], examples["error"], strict=True):
             self._note(f"{acquisition}: {error}")
 
     def compile(self) -> None:
-        """Write the tables that are asked for and have changed."""
+        """Write the requested tables that have changed."""
         if not self.task.compiled_data:
             return
         series = series_of(self.task, self._context)
         if "extract" in self._broken and not series.folder.is_dir():
-            return  # nothing was ever extracted
+            return  # no folder of the layer, because nothing was ever extracted
         self._folder = series.folder / COMPILED
         asked = self.task.compilation(self._context.today)
         try:
@@ -618,13 +618,13 @@ class LineRun:
         self._note_arrival(destination, {name: marks.get(name, "") for name in names}, {*late, *marks} - {*names})
 
     def _is_asked(self, name: str) -> bool:
-        """Tell whether a file is of the indices, masks and periods that this line is about."""
+        """Tell whether a file belongs to the indices, masks and compilations of this line."""
         asked, (index, mask, kind, *_) = self.record.asked, (*name.split("/"), "", "", "")
         kinds = {*asked["compiled_data"], *(["custom"] if "all" in asked["compiled_data"] else [])}
         return kind in kinds and mask in asked["masks"] and (asked["indices"] == "All" or index in asked["indices"])
 
     def _note_arrival(self, destination: Destination, marks: Mapping[str, str], others: Iterable[str] = ()) -> None:
-        """Note which files have arrived, and forget those of others that are here no more."""
+        """Record the files that have arrived, and forget `others` that do not exist any more."""
         gone = [name for name in others if not is_file(self._folder / name)]
         with contextlib.suppress(OutputError, DeliveryError, StoreError):  # then they are compared once more
             self._context.registry.arrived(destination, self._folder.parent, marks, gone)
@@ -647,9 +647,9 @@ class LineRun:
 
 
 def nothing_there(series: TimeSeriesCompil, done: Extracted) -> str:
-    """Say why an archive has no product at all; empty where it has some.
+    """Return a sentence where the archive has no product of any date, as without its disk; else an empty text.
 
-    A quiet month is no failure, but an archive without any product is: its disk may not be mounted.
+    An archive with products, but none in the dates of the line, is not an error.
     """
     if series.plan.tiles:
         return ""
@@ -657,7 +657,7 @@ def nothing_there(series: TimeSeriesCompil, done: Extracted) -> str:
 
 
 def as_sentence(error: Exception) -> str:
-    """Say what went wrong; of an error that nobody thought of, where too."""
+    """Return the message of an error, and for an unexpected one its place in the code."""
     if isinstance(error, Sen2ChainError):
         return str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -665,7 +665,7 @@ def as_sentence(error: Exception) -> str:
 
 
 def with_companions(files: Sequence[Path]) -> list[Path]:
-    """Return files with those that explain them: how they were made, how well they were smoothed."""
+    """Return files, each followed by its provenance (JSON) and its statistics of smoothing, where they exist."""
     found: dict[Path, None] = {}
     for path in files:
         found[path] = None
@@ -677,7 +677,7 @@ def with_companions(files: Sequence[Path]) -> list[Path]:
 
 
 def in_words(asked: Mapping[str, Any]) -> str:
-    """Say which images are asked for, of what `describe` returns."""
+    """Return the result of `Task.request` as a phrase."""
     until = f"to {asked['date_max']}" if asked["date_max"] else "on"
     indices = asked["indices"] if isinstance(asked["indices"], str) else "/".join(asked["indices"])
     text = f"{indices} under {'/'.join(asked['masks'])}, from {asked['date_min']} {until}"
@@ -739,14 +739,14 @@ class JobRun:
         BusyError
             If another run of the job is going on.
         JobError
-            If the file cannot be understood; the record says so too, and no layer or archive was touched.
+            If the file cannot be used; the record has the reasons, and no layer or archive was read.
         OutputError
             If the folder of logs cannot be written.
         """
         check_folder(self._folder)
         with contextlib.ExitStack() as stack:
             try:
-                # A moment, because `is_locked` holds it for one.
+                # Two seconds, because `is_locked` holds the lock for a moment.
                 stack.enter_context(locked(self._folder, wait=2, quiet=True))
             except StoreError as error:
                 busy = BusyError(f"The job {self._name} is being run already: {error}")
@@ -755,7 +755,7 @@ class JobRun:
             return self._run()
 
     def _tell_if_hanging(self, busy: BusyError) -> None:
-        """Write a record, and call on_failure, when the run that is going on has kept a scheduled one from its time."""
+        """Write a record and call ``on_failure`` if the run that holds the lock goes on for too long."""
         settings, _ = read_settings(self._file)
         since, now = held_since(self._folder), dt.datetime.now(dt.UTC)
         if settings is None or since is None:
@@ -808,14 +808,14 @@ class JobRun:
                 record.notes.append(log.trouble)
             self._keep(record, log)
             log.say(str(record))
-            if record.status != "interrupted":  # the user who stops a run knows, and the machine may be going down
+            if record.status != "interrupted":  # by its user, or by a machine that shuts down
                 self._hook(record, log)
             if settings is not None:
                 prune(self._folder, self._name, settings.keep_runs)
         return record
 
     def _keep(self, record: RunRecord, log: RunLog) -> None:
-        """Write the record for good; that it cannot be written is part of how the run ended."""
+        """Write the final record; if that fails, the failure is an error of the run."""
         try:
             record.write()
         except OutputError as error:
@@ -859,18 +859,20 @@ class JobRun:
                 run.end()
 
     def _hook(self, record: RunRecord, log: RunLog) -> None:
-        """Call the user's command for the way the run ended; its failure changes nothing else."""
+        """Call ``on_success`` or ``on_failure``; a failure of the command is noted in the record."""
         name = "on_success" if record.status == "done" else "on_failure"
         command = _command(self._file, name)
+        if record.status == "nothing":
+            return
         known = self._before is not None and outcome(self._before) == outcome(record.as_dict())
-        # An earlier version's record does not tell; it called the command, or there was none.
+        # Records of earlier versions lack the key: these versions called the command themselves.
         if name == "on_failure" and known and self._before is not None and self._before.get("reported", True):
             record.reported = True
             self._keep(record, log)
             if command:
                 log.say(f"{name}: not called, because the run before had the same outcome.")
             return
-        if not command or record.status == "nothing":
+        if not command:
             return
         told = {"SEN2CHAIN_JOB": self._name, "SEN2CHAIN_STATUS": record.status}
         trouble = _call([*command, str(record.path)], {**os.environ, **told}, self._location.home)
@@ -883,8 +885,8 @@ class JobRun:
 
 
 def _call(command: list[str], environment: dict[str, str], folder: Path) -> str:
-    """Call a user's command in a folder, and say what went wrong; nothing where nothing did."""
-    # A file and no pipe, whose end we would wait for while something goes on in the background.
+    """Run a user's command in a folder; return a sentence if it failed, else an empty text."""
+    # A file instead of a pipe: a pipe stays open as long as a process in the background holds it.
     with tempfile.TemporaryFile() as said:
         try:
             done = subprocess.run(  # noqa: S603  # the user's own command, and no shell
@@ -903,7 +905,7 @@ def _call(command: list[str], environment: dict[str, str], folder: Path) -> str:
 
 
 def _command(file: JobFile, name: str) -> tuple[str, ...]:
-    """Return the command after a run, also of a file of which something else is wrong."""
+    """Return the command of a setting, also of a file with errors elsewhere."""
     text = file.settings.get(name, (0, DEFAULTS[name]))[1]
     with contextlib.suppress(RequestError):
         return read_command(text)

@@ -85,33 +85,33 @@ def deliver(
     pauses: Sequence[float] = PAUSES,
     on_retry: Callable[[str], None] | None = None,
 ) -> Delivered:
-    """Bring files to their destination, under the same relative names; those only that have changed.
+    """Send files that have changed to a destination, under the same relative names.
 
     Parameters
     ----------
     root
         The folder of the files.
     names
-        Their names relative to it, with ``/``. None at all sends nothing and asks no server.
+        Their names relative to it, with ``/``. Without names no server is asked.
     destination
         From `parse_destination`, or the text for it.
     is_new
-        Whether nothing was delivered there before, so that a folder that is missing is made. Object stores have none.
+        Whether nothing was delivered there before, so that a missing folder is made; object stores have no folders.
     marks
-        Name -> what was noted when a file arrived at a store, so that its content is known without reading it; changed
-        to what is true afterwards.
+        Name -> mark that a store's file got when it arrived, by which its content is known without reading it; updated
+        by the delivery.
     time_limit
         Seconds for everything.
     pauses
-        Seconds before each further try, after failures that may pass.
+        Seconds before each further try, after failures of the connection.
     on_retry
-        Is told before each pause, in a sentence, why there is one.
+        Called before each pause with a sentence on its reason.
 
     Raises
     ------
     DeliveryError
         If not all files arrived. An `IncompleteError` has `sent`, names that arrived nevertheless; a `GoneError` says
-        that the destination is gone.
+        that the destination does not exist any more.
     """
     start = time.monotonic()
     if isinstance(destination, str):
@@ -134,7 +134,7 @@ def deliver(
 
 
 def ready(destination: Destination) -> str | None:
-    """Say why nothing can be sent there from this machine; None if it can be tried. Connects to nothing."""
+    """Return a sentence on a program or package that a destination needs and this machine lacks, or None."""
     match destination:
         case Remote():
             return rsync.missing_program()

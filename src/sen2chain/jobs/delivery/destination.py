@@ -1,8 +1,8 @@
-"""Where files are to arrive: a folder at a server, a folder of this machine, or a place that fsspec knows.
+"""Destinations of deliveries: a folder of a server, a folder of this machine, or a URL of fsspec.
 
-The text is one cell of a user's job file. It is data: nothing in it is ever given to a shell, and what would not arrive
-as it is written is refused. It may hold a password or a token, in the right place or, mistyped, anywhere: only parts
-that are known to be none are ever shown, see `hidden`.
+The text is one cell of a user's job file. It is never given to a shell, and a text that would not arrive as it is
+written is refused. It may hold a password or a token, also in the wrong place, so that only parts that cannot be secret
+are shown, see `hidden`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "tos", "obs", "r2"})
-"""Protocols of stores whose objects appear when they are complete, and which know no folders."""
+"""Protocols of stores without folders, in which an object appears when it is complete."""
 
-# Control characters, the line breaks of Unicode, and halves of characters, which have no bytes.
+# Control characters, the line breaks of Unicode, and surrogates, which cannot be encoded.
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# What fsspec opens too: memory that is gone with the run, and views of other places.
+# Other protocols of fsspec: memory that ends with the run, and views of other places.
 _NO_PLACES = {
     "memory", "cached", "blockcache", "filecache", "simplecache", "dir", "reference", "zip", "tar", "libarchive",
     "generic", "data", "async_wrapper", "cache", "shell",
@@ -117,7 +117,7 @@ class Bucket:
         return login.partition(":")[0] if at else None
 
     def without_secrets(self, text: str) -> str:
-        """Return what somebody else says about this place without its password, its token and its signature."""
+        """Return the message of another library without password, token and signature of this destination."""
         rest = self.url.partition("://")[2]
         login, _, place = rest.rpartition("@")
         user, _, password = login.partition(":")
@@ -135,7 +135,7 @@ Destination = Remote | Folder | Bucket
 
 
 def same_place(destination: Destination) -> str:
-    """Return a text that two spellings of one destination share, and that holds no secret."""
+    """Return the key of a destination: the same for all of its spellings, and without secrets."""
     match destination:
         case Remote():
             return f"{destination.login}:{posixpath.normpath(destination.argument.partition(':')[2])}"
@@ -148,17 +148,17 @@ def same_place(destination: Destination) -> str:
 
 
 def _alias(user: str) -> str:
-    """Return what stands for a login: two have two places, and what looks like a user's name may be a token."""
+    """Return a digest of a login: two logins are two destinations, and a user's name may be a token."""
     return f"~{hashlib.sha256(user.encode()).hexdigest()[:12]}@"
 
 
 def registered(key: str) -> str | None:
-    """Return a key of the delivery registry, which begins with a place, without a login that an earlier version kept.
+    """Return a key of the delivery registry, with a digest in place of a login that an earlier version kept.
 
     Returns
     -------
     str or None
-        None for a place that was never one.
+        None for a destination that was mistyped.
     """
     word, space, layer = key.partition(" ")
     if not _URL.match(word):
@@ -172,7 +172,7 @@ def registered(key: str) -> str | None:
 
 
 def hidden(text: str) -> str:
-    """Return a destination as it may be shown: whole if it is understood, else only what is known to be no secret."""
+    """Return a destination as it can be shown: without its login if it can be parsed, else its protocol or server."""
     try:
         return str(parse_destination(text))
     except DeliveryError:
@@ -180,18 +180,18 @@ def hidden(text: str) -> str:
 
 
 def looks_like_login(text: str) -> bool:
-    """Tell whether a text that is no destination may hold a login, as when a ``;`` before it is missing."""
+    """Tell whether a text of another column may hold a login, as when a ``;`` before a destination is missing."""
     begins_so = re.match(r"\w*//", text) is not None and "@" in text
     return begins_so or _has(text, ":", "@") or _has(text, "?", "=") or re.search(r"\w\w:/", text) is not None
 
 
 def _has(text: str, first: str, second: str) -> bool:
-    """Tell whether a mark stands behind another; a pattern would take long for a long text."""
+    """Tell whether a character follows another; a pattern would be slow for a long text."""
     return second in text.partition(first)[2]
 
 
 def _safe_part(text: str) -> str:
-    """Return the protocol or the server of a destination that is not understood, where one can be told."""
+    """Return the protocol or the server of a destination that cannot be parsed, followed by ``...``."""
     text = text.strip()
     if match := _URL.match(text):
         return f"{match[0]}..."
@@ -221,7 +221,7 @@ def _escaped(text: str) -> str:
 
 
 def parse_destination(text: str) -> Destination:
-    """Understand a destination as users write it.
+    """Parse a destination.
 
     Parameters
     ----------
@@ -259,15 +259,15 @@ def _parse_url(text: str, shown: str) -> Folder | Bucket:
     if text.startswith("rsync:"):
         raise DeliveryError(f"{shown} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
     if "#" in rest:
-        raise DeliveryError(f"{shown} has a # in it, and no place is named by what follows one; {_ENCODED}.")
+        raise DeliveryError(f"{shown} has a # in it, which cannot be part of a destination; {_ENCODED}.")
     if _LOCAL_URL.match(text):
         if not rest.startswith("/"):
-            raise DeliveryError(f"{shown} is no absolute folder; write it with three slashes.")
+            raise DeliveryError(f"{shown} is not an absolute folder; write it with three slashes.")
         if "?" in rest:
             raise DeliveryError(f"{shown} has a ? in it; write the folder without {scheme}:// before it.")
         return _parse_folder(rest, shown)
     if not _URL.match(text):
-        raise DeliveryError(f"{shown} begins with no name of a protocol; write s3://bucket/folder.")
+        raise DeliveryError(f"{shown} does not begin with a protocol; write s3://bucket/folder.")
     if scheme.lower() in _NO_PLACES:
         raise DeliveryError(f"{shown} keeps nothing for others; write a server, a folder or a store.")
     if rest.startswith("/") and scheme.lower() in _WITH_SERVER:
@@ -291,7 +291,7 @@ def _parse_url(text: str, shown: str) -> Folder | Bucket:
 
 def _parse_folder(text: str, shown: str) -> Folder:
     if text.startswith("~") and text != "~" and not text.startswith("~/"):
-        raise DeliveryError(f"{shown} is the home of somebody else; write that folder in full.")
+        raise DeliveryError(f"{shown} is the home of another user; write that folder in full.")
     if _has(text, ":", "@") or (text.startswith("//") and "@" in text):
         raise DeliveryError(
             f"{shown} begins like a folder, and holds a login; write {_SHAPE}, or a URL such as s3://bucket/folder."
@@ -311,16 +311,16 @@ def _parse_remote(text: str, shown: str) -> Remote:
         )
     if user is not None and not _WORD.fullmatch(user):
         raise DeliveryError(
-            f"{shown} has a user before its @ that is no login; write it with letters, digits, '.', '_' and '-' only."
+            f"{shown} has a user before its @ that is not a login; write letters, digits, '.', '_' and '-' only."
         )
     if not _is_login(None, host):
-        raise DeliveryError(f"{shown} has a text before its colon that is no name of a server; write {_SHAPE}.")
+        raise DeliveryError(f"{shown} has a text before its colon that is not the name of a server; write {_SHAPE}.")
     if path.startswith(":"):
         raise DeliveryError(f"{shown} needs an rsync daemon; write {_SHAPE}, which goes through ssh.")
     if not path:
         raise DeliveryError(f"{shown} names no folder; write one after the colon.")
     if path.startswith("~") and path != "~" and not path.startswith("~/"):
-        raise DeliveryError(f"{shown} is the home of somebody else; write that folder in full.")
+        raise DeliveryError(f"{shown} is the home of another user; write that folder in full.")
     if ".." in path.split("/"):
         # rsync drops it in some places and refuses it in others.
         raise DeliveryError(f"{shown} goes up with '..'; write its folder in full.")

@@ -1,4 +1,4 @@
-"""Files to a folder of this machine, which may well be a disk of the network."""
+"""Delivery to a folder of this machine, which may be on a disk of the network."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _STEPS = (1, 100, 1_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 def send(
     root: Path, names: Sequence[str], destination: Folder, patience: Patience, *, is_new: bool = True
 ) -> list[str]:
-    """Copy files, those only that are not there yet with the same size and time.
+    """Copy files, except those that are there with the same size and time.
 
-    What killed runs left beside them is removed.
+    Temporary files that killed runs left in the same folders are removed.
 
     A full disk ends the delivery; a file that may not be written does not keep the others from arriving.
 

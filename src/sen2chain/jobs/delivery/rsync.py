@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from sen2chain.jobs.delivery.destination import Remote
 
 _SSH_OPTIONS = (
-    "-o BatchMode=yes",  # nobody is there to type
+    "-o BatchMode=yes",  # no one can type an answer
     "-o ConnectTimeout=20",
     "-o ServerAliveInterval=15",
     "-o ServerAliveCountMax=4",
 )
 _OPTIONS = (
     "--times",
-    "--omit-dir-times",  # somebody else may own a folder that we may write into
+    "--omit-dir-times",  # the folder may belong to another user and be writable
     "--copy-links",  # a link would be left out without an error
     "--relative",
     "--no-implied-dirs",  # else a link to a folder at the far end is replaced by a folder
@@ -96,7 +96,7 @@ class _End(NamedTuple):
 
 
 def missing_program() -> str | None:
-    """Say which program is not installed here; None if none is missing."""
+    """Return a sentence on the program that is not installed; None if both are."""
     if shutil.which("rsync") is None:
         return "There is no rsync on this machine; install the package rsync."
     ssh = _program(_remote_shell())
@@ -108,7 +108,7 @@ def missing_program() -> str | None:
 def send(
     root: Path, names: Sequence[str], destination: Remote, patience: Patience, *, is_new: bool = True
 ) -> list[str]:
-    """Bring files to a server, those only that are not there yet with the same size and time.
+    """Send files to a server, except those that are there with the same size and time.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def _sentence(end: _End, destination: Remote) -> str:
 
 
 def command(root: Path, destination: Remote, *, parents: bool, is_new: bool = True) -> list[str]:
-    """Return what is run; the names follow on its standard input."""
+    """Return the arguments of rsync, which reads the names from its standard input."""
     # rsync makes the last folder of a path where it is missing, but it cannot make one that is called ".".
     far = destination.argument if is_new else f"{destination.argument}./"
     return [
@@ -182,8 +182,8 @@ def command(root: Path, destination: Remote, *, parents: bool, is_new: bool = Tr
 def _run(arguments: list[str], names: Sequence[str], destination: Remote, patience: Patience) -> _End:
     """Run rsync once.
 
-    It reads and writes files in the place of pipes, so that only its own end is waited for, not that of a connection
-    which ssh may keep open behind it.
+    Its input and output are files instead of pipes, so that only rsync itself is waited for, and not a connection that
+    ssh keeps open in the background.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _run(arguments: list[str], names: Sequence[str], destination: Remote, patien
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """See to it that neither rsync nor its ssh goes on, whatever made us stop."""
+    """Stop rsync and its ssh, if they still run."""
     if process.returncode is not None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):

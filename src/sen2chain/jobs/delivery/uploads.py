@@ -1,4 +1,4 @@
-"""Files to places that fsspec reaches: object stores, and servers of other kinds."""
+"""Delivery to what fsspec reaches: object stores, and servers of other kinds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def missing_package(destination: Bucket) -> str | None:
-    """Say which package is not installed here; None if none is missing."""
+    """Return a sentence on the package that is not installed; None if all are."""
     try:
         import fsspec  # noqa: PLC0415 - few deliveries need it
         from fsspec.registry import known_implementations  # noqa: PLC0415
@@ -62,9 +62,9 @@ def send(
 ) -> list[str]:
     """Upload files, except those that are there with the same content.
 
-    The content is told by a checksum that the store has, by the mark that was made when the file arrived, or else by
-    reading it; the store's clock says nothing. The time limit is looked at between files; a single upload ends by the
-    limits of the driver.
+    The content is compared by a checksum of the store, by the mark that was made when the file arrived, or else by
+    reading the file; times are not compared. The time limit is checked between files; the limits of a single upload are
+    those of the driver.
 
     Returns
     -------
@@ -103,12 +103,12 @@ def send(
 
 
 class _Place:
-    """A destination during one delivery, with what lies there.
+    """A destination during one delivery, with the list of its files.
 
     Raises
     ------
     GoneError
-        If it is not there although it is not new.
+        If it does not exist although files were delivered to it before.
     """
 
     def __init__(self, destination: Bucket, *, is_new: bool) -> None:
@@ -124,11 +124,11 @@ class _Place:
                 self._system.info(self._base)
             except FileNotFoundError:
                 raise GoneError(destination) from None
-            except NotImplementedError:  # then it cannot be known
+            except NotImplementedError:  # then it is not known
                 pass
 
     def bring(self, source: Path, name: str, marks: dict[str, str]) -> bool:
-        """Upload one file, and mark it; False if it is there already."""
+        """Upload one file, and set its mark; False if it is there already."""
         target = f"{self._base}/{name}"
         size, checksum = source.stat().st_size, _checksum(source)
         found = self._info(target)
@@ -139,7 +139,7 @@ class _Place:
         self._upload(source, target)
         self._system.invalidate_cache()
         found = self._system.info(target)
-        # Some servers answer no to a rename without an error.
+        # Some servers refuse a rename without an error.
         if found["size"] != size:
             raise OSError(errno.EIO, f"it has {found['size']} bytes there and {size} here")
         marks[name] = f"{checksum} {_told(found)}"
@@ -149,7 +149,7 @@ class _Place:
         """Tell whether a file of the same size has the same content."""
         if _told(found) == checksum:
             return True
-        if mark is not None:  # it is ours; a checksum that has changed since says that it is not any more
+        if mark is not None:  # the file is ours, unless its checksum has changed since
             return mark == f"{checksum} {_told(found)}"
         try:
             with self._system.open(target, "rb") as file:
@@ -158,14 +158,14 @@ class _Place:
             return False
 
     def _info(self, target: str) -> dict[str, Any] | None:
-        """Return what is told of a file; None where there is none. Its folder is listed once."""
+        """Return the properties of a file; None without one. Its folder is listed once."""
         folder, _, name = target.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
         return self._listed[folder].get(name)
 
     def _list(self, folder: str) -> dict[str, Any]:
-        """List the files of a folder, and remove what killed deliveries of this machine left there."""
+        """List the files of a folder, and remove temporary files that killed deliveries of this machine left."""
         try:
             entries = self._system.ls(folder, detail=True)
         except (FileNotFoundError, NotADirectoryError, NotImplementedError):
@@ -187,7 +187,7 @@ class _Place:
             self._system.put_file(str(source), part)
             _move(self._system, part, target)
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is reported
                 self._system.rm_file(part)
             raise
 
@@ -198,12 +198,12 @@ def _checksum(path: Path) -> str:
 
 
 def _digest(file: Any) -> str:
-    """Return the MD5 of a file, which is what stores tell; it keeps nobody from changing one on purpose."""
+    """Return the MD5 of a file, the checksum of most stores; it is not a protection against forgery."""
     return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _told(found: Mapping[str, Any]) -> str:
-    """Return what a store tells of the content of a file: its MD5 where it can, else a tag that changes with it."""
+    """Return the MD5 of a file at a store, or else its ETag, which changes with the content."""
     settings = found.get("content_settings")
     md5 = found.get("md5Hash") or (settings.get("content_md5") if isinstance(settings, Mapping) else None)
     if isinstance(md5, bytes | bytearray):
@@ -215,7 +215,7 @@ def _told(found: Mapping[str, Any]) -> str:
 
 
 def _move(system: Any, part: str, target: str) -> None:
-    """Give a complete file its name, with one step where the place has one."""
+    """Rename a complete file, in one step where the destination can."""
     from fsspec import AbstractFileSystem  # noqa: PLC0415 - as in `send`
 
     if type(system).mv is AbstractFileSystem.mv:
@@ -231,7 +231,7 @@ def _move(system: Any, part: str, target: str) -> None:
 
 
 def _understand(error: Exception, name: str, destination: Bucket) -> tuple[str, bool]:
-    """Turn an error into a sentence, and tell whether it may pass by itself."""
+    """Return a sentence on an error, and whether another try may succeed."""
     passing = False
     if isinstance(error, OSError) and error.errno in _FULL:
         what = f"No room is left for {name} in {destination}; free some there and deliver again"
@@ -249,6 +249,6 @@ def _understand(error: Exception, name: str, destination: Bucket) -> tuple[str, 
 
 
 def _line(error: Exception) -> str:
-    """Return what an error says, as one short line."""
+    """Return the message of an error as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(char for char in text if char.isprintable())[:300].rstrip(".")

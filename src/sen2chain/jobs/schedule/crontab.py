@@ -51,7 +51,7 @@ def has_crontab() -> bool:
 
 
 def daemon_runs() -> bool | None:
-    """Tell whether a process of cron is running; None where that cannot be seen."""
+    """Tell whether a process of cron is running; None where processes are hidden."""
     # Where other users' processes are hidden, the first one is too.
     if not is_file(Path("/proc", "1", "comm")):
         return None
@@ -63,7 +63,7 @@ def daemon_runs() -> bool | None:
 
 
 def enable(timing: Timing, command: JobCommand) -> str:
-    """Let cron start a job: one line of it in the crontab, in the place of an earlier one.
+    """Write the line of a job, in place of an earlier one.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def enable(timing: Timing, command: JobCommand) -> str:
     Raises
     ------
     ScheduleError
-        If cron cannot be told; the crontab is as it was then.
+        If the crontab cannot be changed; it then is as it was.
     OutputError
         If the folder of the command's output cannot be made.
     """
@@ -96,7 +96,7 @@ def enable(timing: Timing, command: JobCommand) -> str:
 
 
 def disable(name: str) -> str:
-    """Switch a job's line off; it stays in the crontab.
+    """Turn a job's line into a comment.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def disable(name: str) -> str:
 
 
 def remove(name: str) -> str:
-    """Take a job's line out of the crontab, enabled or not.
+    """Remove a job's line, enabled or not.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def _is_of(name: str, line: bytes) -> bool:
 
 
 def _change(how: Callable[[list[bytes]], list[bytes]]) -> bool:
-    """Change the lines of the crontab while nobody else of us does; tell whether there was anything to change."""
+    """Change the lines of the crontab, locked against other processes; return whether anything has changed."""
     with _alone():
         before = _read()
         # Only a line feed ends a line: a carriage return, or any other byte, is part of it.
@@ -205,7 +205,7 @@ def _read() -> bytes:
     Raises
     ------
     ScheduleError
-        If it cannot be read, which is not the same as that there is none.
+        If it cannot be read; a missing crontab is an empty one.
     """
     run = _crontab("-l")
     if run.returncode == 0:
@@ -239,7 +239,7 @@ def _crontab(*arguments: str, table: bytes = b"") -> subprocess.CompletedProcess
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the crontab: it is read and written as a whole, so that two at a time would lose a line."""
+    """Lock the crontab: it is read and written as a whole, so that two processes at a time would lose a line."""
     file = settings.cache_dir() / "crontab.lock"
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ _PASSED_ON = (CACHE_VARIABLE, "RSYNC_RSH")
 """Variables that a run needs as they are now. None of them holds a secret."""
 
 _LONGEST = 998
-"""Bytes of a command, as long as Debian's `crontab` takes it: it says "command too long" to 999."""
+"""Largest length of a command in bytes; Debian's `crontab` refuses 999 as "command too long"."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -32,7 +32,7 @@ class JobCommand:
     Raises
     ------
     ScheduleError
-        If a text in it holds a line break or another control character, which neither crontab nor unit can say.
+        If a text holds a line break or another control character, which neither a crontab nor a unit can hold.
     """
 
     name: str
@@ -87,21 +87,22 @@ class JobCommand:
         return cls(name, tuple(arguments), (*environment, ("PATH", search_path())), absolute(output), home)
 
     def as_crontab(self) -> str:
-        """Write it as the command of a crontab line, with the mark by which the line is found again.
+        """Return the command of a crontab line, with the marks by which the line is found again.
 
-        The user's crontab may set SHELL to anything, so that the line must mean the same to sh, csh and fish: one word
-        in single quotes, for `sh`. Nor does every cron treat two backslashes alike (Debian's makes them one, others do
-        not), and csh looks for ``!`` everywhere: both are spelled by `printf`, see `_quoted`.
+        The user's crontab may set SHELL, so the line has the same meaning in sh, csh and fish: one word in single
+        quotes, for `sh`. Two backslashes are one in Debian's cron and two in others, and csh interprets ``!``
+        everywhere, so `printf` writes both, see `_quoted`. The mark of the home is left out where the command would be
+        too long with it.
 
         Raises
         ------
         ScheduleError
-            If it is longer than cron takes.
+            If it is longer than cron accepts.
         """
         variables = [f"{variable}={_quoted(value)}" for variable, value in self.environment]
         program = " ".join(map(_quoted, self.arguments))
         # Not `env`, which takes a program below a folder "a=b" for one more variable.
-        # Somebody may have tidied the folder of logs away, and then nothing would run, without a word.
+        # Without the folder of logs, which may have been removed, nothing would run, and no message tell it.
         script = f'o={_quoted(str(self.output))}; mkdir -p "${{o%/*}}"; exec {program} >> "$o" 2>&1'
         if variables:
             script = f"export {' '.join(variables)}; {script}"
@@ -119,18 +120,18 @@ class JobCommand:
 
     @property
     def home_mark(self) -> str:
-        """The remark that names the home in a crontab line, with a space before it; empty without a home."""
+        """The comment that names the home in a crontab line, with a space before it; empty without a home."""
         if self.home is None:
             return ""
         return f" # sen2chain_home_{quote(os.fsencode(self.home))}".replace("%", r"\%")
 
     def as_systemd(self) -> tuple[str, ...]:
-        """Write it as lines of a unit's ``[Service]``.
+        """Return the lines of a unit's ``[Service]``.
 
         Raises
         ------
         ScheduleError
-            If a folder's name is not UTF-8, or the program or the output has one that systemd does not take.
+            If a folder's name is not UTF-8, or systemd does not accept the path of the program or of the output.
         """
         output = str(self.output)
         for text in (*self.arguments, *(value for _, value in self.environment), output):
@@ -161,7 +162,7 @@ class JobCommand:
 
 
 def mark(name: str) -> str:
-    """Return the remark that ends a job's line in a crontab, the same as the original program's."""
+    """Return the comment that ends a job's line in a crontab, the same as the original program's."""
     return f"# sen2chain_job_{name}"
 
 
@@ -177,12 +178,12 @@ def _quoted(text: str) -> str:
 
 
 def _unit_quoted(text: str) -> str:
-    """Quote a word as a unit's line wants it, where ``%`` begins a specifier."""
+    """Quote a word for a line of a unit, in which ``%`` begins a specifier."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def search_path() -> str:
-    """Return where programs are looked for: beside this Python, where ssh and rsync are now, and the usual places."""
+    """Return the search path of a scheduled run: the folders of this Python, of ssh and rsync, and the usual ones."""
     found = [Path(sys.executable).parent]
     found += [Path(program).parent for program in map(shutil.which, ("ssh", "rsync")) if program]
     found += [Path("/usr", "local", "bin"), *map(Path, reversed(os.defpath.split(os.pathsep)))]

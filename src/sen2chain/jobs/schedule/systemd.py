@@ -38,19 +38,19 @@ _LINGER = 'it also runs while you are logged out once "loginctl enable-linger" h
 
 
 def enable(timing: Timing, command: JobCommand) -> str:
-    """Let systemd start a job: its service and timer are written, or written anew, and the timer is started.
+    """Write the service and the timer of a job, and start the timer.
 
-    A run that was missed while the machine was off, or the timer disabled, is made up for at once.
+    A run that was missed while the machine was off or the timer disabled starts at once.
 
     Returns
     -------
     str
-        A sentence on what was done, and on what to do by hand where systemd could not be told.
+        A sentence on what was done, and on what to do by hand where systemd could not be reached.
 
     Raises
     ------
     ScheduleError
-        If the command cannot stand in a unit, or the name makes none.
+        If the command or the name cannot be used in a unit.
     OutputError
         If the folder of units cannot be written.
     """
@@ -86,7 +86,7 @@ def enable(timing: Timing, command: JobCommand) -> str:
     if trouble:
         hand = shlex.join(["systemctl", "--user", "enable", "--now", timer.name])
         return (
-            f"Job {command.name} has its timer in {timer.parent}, but systemd could not be told ({trouble}): "
+            f"Job {command.name} has its timer in {timer.parent}, but systemd could not be reached ({trouble}): "
             f'call "{hand}" or log in anew; {_LINGER}.'
         )
     when = f"at {timing.text!r}, next on {timing.next_run():%Y-%m-%d at %H:%M}"
@@ -192,18 +192,18 @@ def _unit(lines: list[str]) -> bytes:
 
 
 def _stop(timer: Path) -> str:
-    """Stop and disable a timer; return what to add to a sentence if systemd could not be told."""
+    """Stop and disable a timer; return what to add to a sentence if systemd could not be reached."""
     trouble = _systemctl("disable", "--now", timer.name)
     with writing(timer):
         _link(timer).unlink(missing_ok=True)
     if not trouble:
         return ""
     hand = shlex.join(["systemctl", "--user", "stop", timer.name])
-    return f', but systemd could not be told ({trouble}): where it runs, call "{hand}" or log in anew'
+    return f', but systemd could not be reached ({trouble}): where it runs, call "{hand}" or log in anew'
 
 
 def _systemctl(*arguments: str) -> str | None:
-    """Tell the user's systemd; return why that did not work."""
+    """Call `systemctl --user`; return why that failed, or None."""
     program = shutil.which("systemctl")
     if program is None:
         return "there is no systemctl"

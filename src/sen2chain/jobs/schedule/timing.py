@@ -1,7 +1,7 @@
-"""When a job runs: the five fields of cron, read as strictly as Debian's cron reads them.
+"""The timing of a job: the five fields of cron, checked as strictly as Debian's cron checks them.
 
-The meaning of the fields is cronsim's. What cron takes without meaning it, ``1-5-7`` or a range that runs backwards,
-is refused here, and so is what cron refuses.
+`cronsim` computes the times. Fields that cron refuses are refused, and so are those that cron accepts with another
+meaning than the obvious one, as ``1-5-7`` or a range that runs backwards.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST_STEP = 999
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One of the five fields: what it is called, and its numbers and names."""
+    """One of the five fields: its name, its smallest and largest number, and names for the numbers."""
 
     called: str
     first: int
@@ -54,10 +54,10 @@ class _Field:
         return int(text)
 
     def plain(self, part: str) -> str:
-        """Check one part of a list and write it so that cronsim and cron agree about it."""
+        """Check one part of a list, and return it in the form in which cronsim and cron agree."""
         match = _PART.fullmatch(part)
         if match is None:
-            raise ValueError(f"the {self.called} {part!r} is no *, number, range or step")
+            raise ValueError(f"the {self.called} {part!r} is not a *, number, range or step")
         low, high, step = match["low"], match["high"], match["step"]
         if step is not None and not (len(step) < 9 and 1 <= int(step) <= _LONGEST_STEP):
             raise ValueError(f"the step {step} of the {self.called} {part} is not from 1 to {_LONGEST_STEP}")
@@ -85,14 +85,14 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When a job runs; made by `parse`."""
+    """The timing of a job; `parse` makes it."""
 
     text: str
     """Five fields with single spaces, as they go into a crontab."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what cron reads.
+        """Parse a timing as cron does.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Timing:
         Raises
         ------
         ScheduleError
-            If cron would not read it, or would read it as something that was hardly meant; the message says why.
+            If cron refuses it, or gives it another meaning than the obvious one; the message has the reason.
         """
         try:
             timing = cls(_normal(text))
@@ -117,7 +117,7 @@ class Timing:
         raise ScheduleError(f"timing {text!r} cannot be used: {reason}.")
 
     def next_run(self, after: datetime | None = None) -> datetime:
-        """Tell when cron starts the job next.
+        """Return the next time at which cron starts the job.
 
         When the clock is put forward, a job at a fixed time inside the missing hour runs at its end; when it is put
         back, such a job runs once. Jobs of every minute or hour follow the clock. Both are what Debian's cron does.
@@ -125,7 +125,7 @@ class Timing:
         Parameters
         ----------
         after
-            The moment from which on to look, itself excluded; now by default. Without a zone it is local time.
+            The moment after which to look; now by default. Without a zone it is local time.
 
         Returns
         -------
@@ -141,14 +141,14 @@ class Timing:
         begin = start.astimezone(UTC)
         for run in self._runs(start):
             # In the hour that comes twice, cronsim may name the first passage of a minute when the second has begun;
-            # and a day whose midnight is missing begins with a time that never was.
+            # and a day without midnight begins with a time that does not exist.
             moment = run.astimezone(UTC)
             if moment > begin and moment.astimezone(LocalZone()).replace(tzinfo=None) == run.replace(tzinfo=None):
                 return moment.astimezone()
         raise ScheduleError(f"timing {self.text!r} cannot be used: it does not come within fifty years.")
 
     def on_calendar(self) -> list[str]:
-        """Write it as expressions of systemd's ``OnCalendar=``, of which any may start the job."""
+        """Return expressions for systemd's ``OnCalendar=``, of which each starts the job."""
         runs = self._runs(datetime(2000, 1, 1))  # noqa: DTZ001 - as above
         weekdays = {day % 7 for day in runs.weekdays if isinstance(day, int)}
         week = "" if len(weekdays) == 7 else ",".join(_WEEKDAYS[day].capitalize() for day in sorted(weekdays)) + " "
@@ -165,12 +165,12 @@ class Timing:
 
 
 def _normal(text: str) -> str:
-    """Bring a timing to five fields with single spaces.
+    """Return a timing as five fields with single spaces.
 
     Raises
     ------
     ValueError
-        If it has not five fields; with the reason.
+        If it does not have five fields; the message has the reason.
     """
     if not text.isascii() or not text.replace("\t", " ").isprintable():
         raise ValueError("it holds characters that cron does not know")
