@@ -147,7 +147,7 @@ def test_what_makes_a_file_unreadable_is_said_with_its_place(text: str, said: st
     [
         ("a.shp;;;;;;;;;;x", "line 2 (character 16): 'x' stands behind the last column"),
         ("on_failure = x", "line 2: settings stand above the table"),
-        ("a\x1b.shp;;", "line 2 (character 2): it has the character '\\x1b', which nobody sees; remove it."),
+        ("a\x1b.shp;;", "line 2 (character 2): it has the character '\\x1b', which is invisible; remove it."),
         ("a\u202e.shp;;", "line 2 (character 2): it has the character '\\u202e'"),
         ('"a.shp;;;;', 'line 2, shapefile (character 1): a " is not closed before the next ;.'),
     ],
@@ -261,9 +261,9 @@ def test_numbers_and_lists() -> None:
     assert items(" NDVI / NBR/NDVI") == ["NDVI", "NBR", "NDVI"]
     for text in ("-1", "101", "x", "nan", "inf"):
         if text != "nan":
-            with pytest.raises(RequestError, match="no percentage"):
+            with pytest.raises(RequestError, match="not a percentage"):
                 percentage(text)
-        with pytest.raises(RequestError, match="no whole number"):
+        with pytest.raises(RequestError, match="not a whole number"):
             whole_number(text, 100)
     with pytest.raises(RequestError, match="empty name"):
         items("NDVI//NBR")
