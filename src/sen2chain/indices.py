@@ -176,7 +176,8 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
         if not isinstance(item, str | Index):
             raise UnknownNameError("index", item, INDICES)
         index = Index.parse(item) if isinstance(item, str) else item
-        same_name = found.get(index.name) or INDICES.get(index.name.upper()) or index
+        of_table = INDICES.get(index.name.upper()) if index.sensor == SENTINEL2 else None
+        same_name = found.get(index.name) or of_table or index
         if (same_name.name, same_name.formula) != (index.name, index.formula):
             raise RequestError(
                 f"The index name {index.name} already stands for {same_name.formula}; give your formula another name."

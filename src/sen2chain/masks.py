@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 NO_MASK = "none"
 """The mask that masks nothing."""
 
-SCL_CLASSES = SENTINEL2.classes
-
 # The families of Sentinel-2 with rules of their own.
 _NAMED = ("CM001", "CM002", "CM003", "CM004", "OCM")
 
@@ -70,6 +68,11 @@ def families(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
 def forms(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
     """Names of masks that show how those of a sensor are written, for messages."""
     return _FORMS if sensor == SENTINEL2 else tuple(_example(sensor, family) for family in families(sensor))
+
+
+def short_names(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
+    """Names of masks to propose for a sensor, the shortest there are."""
+    return tuple(SHORT) if sensor == SENTINEL2 else forms(sensor)
 
 
 def _example(sensor: Sensor, family: str) -> str:

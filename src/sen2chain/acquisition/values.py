@@ -246,8 +246,10 @@ class ValueRasters:
         out = np.empty(size)
         image: Array = self._coarse.image(location, np.uint16)
         maps = self._bilinear[location]
+        nodata = self._sensor.nodata
+        saturated = nodata if self._sensor.saturated is None else self._sensor.saturated
         for r in runs:
-            gather.take_bilinear(image, *maps, *r, out)
+            gather.take_bilinear(image, *maps, *r, out, nodata, saturated)
         return out
 
     def reflectance(self, band: str, dn: Array) -> npt.NDArray[np.float64]:

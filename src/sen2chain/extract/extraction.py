@@ -12,12 +12,10 @@ from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, 
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.extract.batches import OutputStatistics, failed_batch, make_batch
 from sen2chain.indices import NODATA
-from sen2chain.masks import SCL_CLASSES
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
 from sen2chain.reasons import Reason
 from sen2chain.zonal import Tally, gather
-from sen2chain.zonal.statistics import scl_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Measured = tuple[npt.NDArray[np.int16], Bytes, int]
 
-_CLASSES = "SCL"
-"""The quality raster whose class shares are a statistic."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskResult:
@@ -47,7 +42,7 @@ class TaskResult:
     task: Task
     """The task."""
     grid: Grid | None
-    """The product's 10 m grid; None when no raster could be opened."""
+    """The product's finest grid; None when no raster could be opened."""
     batches: tuple[Batch, ...]
     """One for each output of the task, in that order."""
     error: BaseException | None = None
@@ -68,12 +63,12 @@ def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
 class _Large:
     """Counts of a very large feature, piece by piece."""
 
+    classes: Floats
+    """(classes + 1,) pixels (area) by class of the scene classification; the last are those of no class."""
     tallies: dict[int, Tally] = field(default_factory=dict)
     """Position of an output in the task -> its pixels by value."""
     inside: float = 0.0
     """Pixels (area) inside the raster."""
-    classes: Floats = field(default_factory=lambda: np.zeros(len(SCL_CLASSES) + 1))
-    """Pixels (area) by SCL class."""
 
 
 class _Extraction:
@@ -85,6 +80,7 @@ class _Extraction:
         self.results: dict[int, OutputStatistics] = {}
         self.notes: list[str] = []
         self.large: dict[int, _Large] = {}
+        self.sensor = task.product.sensor
 
     def run(self) -> TaskResult:
         task = self.task
@@ -118,7 +114,7 @@ class _Extraction:
             i
             for i, o in enumerate(self.task.outputs)
             if (o.value is not None and o.value.kind is ValueKind.BANDS)
-            or (o.clouds is not None and "B11" in o.clouds.rasters)
+            or (o.clouds is not None and o.clouds.kind is MaskKind.COMPUTED and o.mask.bands)
         ]
         if not needing:
             return None
@@ -174,25 +170,27 @@ class _Extraction:
 
     def _needed(self) -> LayerSources:
         """Return the rasters of the outputs that can still be made."""
-        quality = {_CLASSES: self.task.scl} if self.task.scl else {}
+        quality = {self.sensor.classification or "": self.task.scl} if self.task.scl else {}
         return LayerSources.of_outputs((o for _, o in self._alive()), self.task.product.sensor, quality)
 
     def _announce_cldprb(self) -> Coverage | None:
-        """Announce the cloud probability with the plan of its own 20 m pixels."""
+        """Announce the cloud probability with the plan of its own pixels."""
         if self.task.cldprb is None:
-            self.notes.append("cldprb is empty: the archive lacks MSK_CLDPRB_20m.")
+            raster = self.sensor.quality_raster(self.sensor.cloud_probability)
+            why = f"the archive lacks {raster.title or raster.name}" if raster else f"{self.sensor.name} has none"
+            self.notes.append(f"cldprb is empty: {why}.")
             return None
         try:
-            raster = self.reader.coarse.raster(self.task.cldprb)
+            grid = self.reader.coarse.raster(self.task.cldprb).grid
         except RasterError as error:
             self.notes.append(f"cldprb is empty: {error}")
             return None
-        coverage = self.coverages.get(raster.grid, self.task.product.tile, "center")
+        coverage = self.coverages.get(grid, self.task.product.tile, "center")
         self.reader.coarse.want(self.task.cldprb, 0, coverage.plan)
         return coverage
 
     def _average_cldprb(self, coverage: Coverage | None) -> Floats:
-        """Average the cloud probability of the features of the 10 m coverage over their 20 m pixels; NaN without."""
+        """Average the cloud probability of the features of the coverage over the pixels of its raster; NaN without."""
         mean = np.full(len(self.coverage.fid), np.nan)
         if coverage is None or self.task.cldprb is None:
             return mean
@@ -212,11 +210,12 @@ class _Extraction:
         """Whether the scene classification is there, where its class shares are asked for."""
         if not self.rules.statistics.needs_scl:
             return False
+        name = self.sensor.classification or ""
         if self.task.scl is None:
-            self.notes.append("SCL shares are empty: the archive lacks SCL.")
+            self.notes.append(f"{name} shares are empty: the archive lacks {name}.")
             return False
-        if (error := self.reader.quality_errors.get(_CLASSES)) is not None:
-            self.notes.append(f"SCL shares are empty: {error}")
+        if (error := self.reader.quality_errors.get(name)) is not None:
+            self.notes.append(f"{name} shares are empty: {error}")
             return False
         return True
 
@@ -236,11 +235,13 @@ class _Extraction:
     def _tally(self, pixels: Pixels) -> None:
         """Count the collected pixels of a piece of a very large feature by value."""
         (feature,) = pixels.features.tolist()
-        whole = self.large.setdefault(feature, _Large())
+        if feature not in self.large:
+            self.large[feature] = _Large(np.zeros(len(self.rules.statistics.class_columns) + 1))
+        whole = self.large[feature]
         weights = pixels.weights
         whole.inside += pixels.size if weights is None else float(weights.sum(dtype=np.float64))
         if self.has_classes:
-            whole.classes += _count_classes(pixels)[0]
+            whole.classes += self._count_classes(pixels)[0]
         for i, (value, cloud, bit) in self._measure(pixels).items():
             tally = whole.tallies.setdefault(i, Tally(weighted=weights is not None))
             tally.add(value, cloud, bit, weights)
@@ -252,7 +253,7 @@ class _Extraction:
             total = self.coverage.plan.total[features]
             shared = {"outside": _without_rounding(total - whole.inside, total), "cldprb": self.cldprb[features]}
             if self.rules.statistics.needs_scl:
-                shared |= _as_shares(whole.classes[None, :] if self.has_classes else None, 1)
+                shared |= self._as_shares(whole.classes[None, :] if self.has_classes else None, 1)
             for i, tally in whole.tallies.items():
                 self._keep(i, features, tally.reduce(self.rules.statistics) | shared)
 
@@ -278,10 +279,23 @@ class _Extraction:
         return _without_rounding(total - np.add.reduceat(weights.astype(np.float64), offsets[:-1]), total)
 
     def _class_shares(self, pixels: Pixels) -> dict[str, Floats]:
-        """Shares of the SCL classes, where they are asked for."""
+        """Shares of the classes of the scene classification, where they are asked for."""
         if not self.rules.statistics.needs_scl:
             return {}
-        return _as_shares(_count_classes(pixels) if self.has_classes else None, len(pixels.offsets) - 1)
+        return self._as_shares(self._count_classes(pixels) if self.has_classes else None, len(pixels.offsets) - 1)
+
+    def _count_classes(self, pixels: Pixels) -> Floats:
+        own = np.zeros(0, np.float32) if pixels.weights is None else pixels.weights
+        n_classes = len(self.rules.statistics.class_columns)
+        return gather.class_sums(pixels.quality(self.sensor.classification or ""), pixels.offsets, own, n_classes)
+
+    def _as_shares(self, counts: Floats | None, n_features: int) -> dict[str, Floats]:
+        """Divide the counts of classes by all pixels; NaN where there are no counts."""
+        names = self.rules.statistics.class_columns
+        if counts is None:
+            return {name: np.full(n_features, np.nan) for name in names}
+        whole = counts.sum(axis=1)
+        return {name: counts[:, c] / whole for c, name in enumerate(names)}
 
 
 def _removed_by_mask(
@@ -304,20 +318,6 @@ def _removed_by_mask(
         unmasked, nodata = pixels.stored_values(location)
         removed = gone & (unmasked != nodata)
     return np.where(removed, np.int16(0), values), removed.astype(np.uint8)
-
-
-def _count_classes(pixels: Pixels) -> Floats:
-    own = np.zeros(0, np.float32) if pixels.weights is None else pixels.weights
-    return gather.class_sums(pixels.quality(_CLASSES), pixels.offsets, own, len(SCL_CLASSES))
-
-
-def _as_shares(counts: Floats | None, n_features: int) -> dict[str, Floats]:
-    """Divide the counts of SCL classes by all pixels; NaN where there are no counts."""
-    names = scl_columns()
-    if counts is None:
-        return {name: np.full(n_features, np.nan) for name in names}
-    whole = counts.sum(axis=1)
-    return {name: counts[:, c] / whole for c, name in enumerate(names)}
 
 
 def _without_rounding(outside: Floats, total: Floats) -> Floats:

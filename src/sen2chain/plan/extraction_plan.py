@@ -16,6 +16,7 @@ from sen2chain.parallel import apart
 from sen2chain.plan.raster_choice import Task, plan_task
 from sen2chain.products import Area
 from sen2chain.rasters import Raster, environment
+from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
         The layer, to know which tiles to look at.
     """
     area = area_of(layer, request.buffer)
-    tiles, far = _tiles_of(source, layer, area, request.buffer)
+    tiles, far = _tiles_of(source, layer, area, request)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last, area):
@@ -91,7 +92,7 @@ def area_of(layer: Layer, buffer: float | None = None) -> Area | None:
 
 
 def _tiles_of(
-    source: Source, layer: Layer, area: Area | None, buffer: float | None
+    source: Source, layer: Layer, area: Area | None, request: Request
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tiles whose nominal square is near a feature, and the others.
 
@@ -100,9 +101,9 @@ def _tiles_of(
     tiles = tuple(source.tiles(area))
 
     def is_near(grid: Grid) -> bool:
-        return bool(near(layer.bounds, layer.crs, grid, buffer).any())
+        return bool(near(layer.bounds, layer.crs, grid, request.buffer).any())
 
-    close = [tile for tile in tiles if (grid := _nominal(tile)) is None or is_near(grid)]
+    close = [tile for tile in tiles if (grid := _nominal(tile, request.sensor)) is None or is_near(grid)]
     if not close and not np.isnan(layer.bounds).all():
         close = [
             tile
@@ -112,7 +113,7 @@ def _tiles_of(
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
 
 
-def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
+def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) -> str:
     """Say where a layer lies and where the tiles are that it is far from, and whether swapped axes would mend it.
 
     Parameters
@@ -121,6 +122,8 @@ def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
         The layer.
     tiles
         The tiles, at least one.
+    sensor
+        The sensor whose tiles they are.
     """
     placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
     if not len(placed):
@@ -132,7 +135,7 @@ def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
     degrees = pyproj.CRS(layer.crs).is_geographic
     low, high = placed.min(axis=0), placed.max(axis=0)
     sentence += f": it spans {_span((low[0], low[1], high[2], high[3]), degrees=degrees)}"
-    grid = _nominal(tiles[0])
+    grid = _nominal(tiles[0], sensor)
     if grid is not None:
         to_layer = pyproj.Transformer.from_crs(grid.crs, layer.crs, always_xy=True)
         box = to_layer.transform_bounds(*grid.bounds)
@@ -140,7 +143,7 @@ def why_outside(layer: Layer, tiles: Sequence[str]) -> str:
             sentence += f", tile {tiles[0]} {_span(box, degrees=degrees)}"
     swapped = placed[:, [1, 0, 3, 2]]
     for tile in tiles:
-        grid = _nominal(tile)
+        grid = _nominal(tile, sensor)
         if grid is not None and near(swapped, layer.crs, grid).any():
             what = "longitude and latitude" if degrees else "x and y"
             return f"{sentence}. With {what} swapped it would lie in tile {tile}; swap them in the layer."
@@ -153,9 +156,9 @@ def _span(box: tuple[float, float, float, float], *, degrees: bool) -> str:
     return f"{x} {left} to {right} and {y} {bottom} to {top}"
 
 
-def _nominal(tile: str) -> Grid | None:
+def _nominal(tile: str, sensor: Sensor) -> Grid | None:
     try:
-        return nominal_grid(tile)
+        return nominal_grid(tile, sensor)
     except RequestError:
         return None
 

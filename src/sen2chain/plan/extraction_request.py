@@ -1,4 +1,4 @@
-"""What a user asks for, checked once, as one value."""
+"""The request of a user as one value, which checks itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from sen2chain.coverage import PixelRule
 from sen2chain.errors import RequestError, choice, items_of, quoted, real_number, truth
 from sen2chain.indices import Index, resolve_indices
-from sen2chain.masks import Mask
+from sen2chain.masks import NO_MASK, Mask
+from sen2chain.sensor import SENTINEL2, Sensor
 from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:
@@ -79,6 +80,18 @@ class Request:
         choice("verification", self.verify, get_args(Verify))
         if self.prefer is not None:
             choice("preference", self.prefer, get_args(Preference))
+        items: list[Index | Mask] = [*self.indices, *(mask for mask in self.masks if mask.family != NO_MASK)]
+        for item in items:
+            if item.sensor != self.sensor:
+                raise RequestError(
+                    f"{self.indices[0].name} is made for {self.sensor.name} and {item.name} for {item.sensor.name}; "
+                    "extract them in two runs."
+                )
+
+    @property
+    def sensor(self) -> Sensor:
+        """The sensor of all indices and masks."""
+        return self.indices[0].sensor if self.indices else SENTINEL2
 
     @classmethod
     def build(
@@ -109,12 +122,14 @@ class Request:
         **options
             The other fields of `Request`.
         """
+        found = resolve_indices(indices)
+        sensor = found[0].sensor
         return cls(
-            indices=resolve_indices(indices),
-            masks=resolve_masks(masks, keywords),
+            indices=found,
+            masks=resolve_masks(masks, keywords, sensor),
             first=parse_date("date_min", date_min),
             last=parse_date("date_max", date_max),
-            statistics=Statistics.of(stats),
+            statistics=Statistics.of(stats, sensor),
             **options,
         )
 
@@ -139,20 +154,23 @@ def parse_date(name: str, value: object) -> dt.date | None:
         raise RequestError(f"{name} is {quoted(value)}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
 
 
-def resolve_masks(masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any]) -> tuple[Mask, ...]:
-    """Turn what a user asks for into masks; the parameters are those of `Request.build`.
+def resolve_masks(
+    masks: Iterable[str | Mask] | str | Mask | None, keywords: Mapping[str, Any], sensor: Sensor = SENTINEL2
+) -> tuple[Mask, ...]:
+    """Turn names into masks of a sensor; `masks` and `keywords` are those of `Request.build`.
 
     Raises
     ------
     RequestError
-        If nothing is asked for, or a name is unknown.
+        If there is no mask, or a name is unknown.
     """
     if masks is None:
-        return (Mask.from_keywords(**keywords),)
+        return (Mask.from_keywords(**keywords, sensor=sensor),)
     given = [masks] if isinstance(masks, str | Mask) else items_of("masks", masks, '"CM004"')
     if not given:
         raise RequestError("No cloud mask is asked for; leave masks out for the documented keywords.")
     found = (
-        item if isinstance(item, Mask) else Mask.from_keywords(**{**keywords, "cm_version": item}) for item in given
+        item if isinstance(item, Mask) else Mask.from_keywords(**{**keywords, "cm_version": item}, sensor=sensor)
+        for item in given
     )
     return tuple(dict.fromkeys(found))

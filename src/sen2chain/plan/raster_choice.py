@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sen2chain.errors import RequestError
 from sen2chain.indices import INDICES
-from sen2chain.masks import NO_MASK, SHORT, Mask
+from sen2chain.masks import NO_MASK, Mask, short_names
 from sen2chain.products import LOCAL
 from sen2chain.reasons import Reason
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.indices import Index
     from sen2chain.products import Acquisition, Details, ProductId, Reading
+    from sen2chain.sensor import Sensor
 
 Preference = Literal["stored", "masked"]
 
@@ -114,13 +115,14 @@ def plan_task(
     verify: bool = False,
 ) -> Task:
     """Decide for one acquisition what serves each index under each mask."""
+    sensor = acquisition.id.sensor
     outputs = tuple(resolve_sources(acquisition, index, mask, prefer) for mask in masks for index in indices)
     return Task(
         acquisition.id,
         outputs,
         acquisition.details,
-        acquisition.bands.get("CLDPRB"),
-        acquisition.bands.get("SCL") if needs_scl else None,
+        acquisition.bands.get(sensor.cloud_probability or ""),
+        acquisition.bands.get(sensor.classification or "") if needs_scl else None,
         verify,
         acquisition.reading,
     )
@@ -133,6 +135,11 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
     index. ``prefer="stored"`` takes any stored index raster before the bands, ``prefer="masked"`` the stored masked
     index before all. A mask comes from a stored raster of exactly this mask, else it is computed.
     """
+    sensor = acquisition.id.sensor
+    if index.sensor != sensor:
+        return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _of_another(index, sensor))
+    if mask.sensor != sensor and mask.family != NO_MASK:
+        return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _of_another(mask, sensor))
     clouds = _mask_source(acquisition, mask)
     choices = _value_choices(acquisition, index, mask)
     for kind in value_order(prefer):
@@ -176,7 +183,7 @@ def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[V
     choices: dict[ValueKind, ValueSource] = {}
     if all(band in acquisition.bands for band in index.bands) and acquisition.details.has_radiometry:
         choices[ValueKind.BANDS] = ValueSource(ValueKind.BANDS, {b: acquisition.bands[b] for b in index.bands})
-    if index.name not in INDICES:
+    if not _is_known(index):
         return choices  # a stored raster of a user's index may have been made with another formula
     stored = acquisition.indices.get(index.name, ())
     for location in stored:
@@ -202,9 +209,22 @@ def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
     inputs = mask.inputs
     if not inputs or any(name not in acquisition.bands for name in inputs):
         return None
-    if "B11" in inputs and not acquisition.details.has_radiometry:
+    if mask.bands and not acquisition.details.has_radiometry:
         return None
     return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name)
+
+
+def _is_known(index: Index) -> bool:
+    """Whether an index is one of the twelve, of which archives have rasters."""
+    return index.name in INDICES and index.sensor == INDICES[index.name].sensor
+
+
+def _of_another(item: Index | Mask, sensor: Sensor) -> str:
+    return f"{item.name} is made for {item.sensor.name}, and the product is one of {sensor.name}."
+
+
+def _metadata(acquisition: Acquisition) -> str:
+    return f"the metadata {acquisition.id.sensor.metadata}".rstrip()
 
 
 def _why_no_value(acquisition: Acquisition, index: Index) -> str:
@@ -212,8 +232,8 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
     if missing:
         what = f"band{'s' * (len(missing) > 1)} {', '.join(missing)}"
     else:
-        what = "the metadata MTD_MSIL2A.xml with the bands' offsets"
-    stored = f" and no {index.name} raster is stored" if index.name in INDICES else ""
+        what = f"{_metadata(acquisition)} with the bands' offsets"
+    stored = f" and no {index.name} raster is stored" if _is_known(index) else ""
     because = f": {acquisition.remark}" if acquisition.remark else ""
     return f"{index.name} needs {what}, which the archive lacks{stored}{because}."
 
@@ -223,19 +243,20 @@ def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
     would = f"Masks that would work: {', '.join(_masks_that_work(acquisition))}."
     if not mask.inputs:
         return f"No {mask.name} raster is stored, and it cannot be computed here. {would}"
-    what = " and ".join(missing) or "the metadata MTD_MSIL2A.xml"
+    what = " and ".join(missing) or _metadata(acquisition)
     because = f": {acquisition.remark}" if acquisition.remark else ""
     return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}. {would}"
 
 
 def _masks_that_work(acquisition: Acquisition) -> list[str]:
     """Return the names of masks that can be had, the one that masks nothing last."""
-    found: list[str] = []
-    for name in (*SHORT, *acquisition.masks):
+    found: dict[Mask, str] = {}
+    sensor = acquisition.id.sensor
+    for name in (*short_names(sensor), *acquisition.masks):
         try:
-            mask = Mask.parse(name)
+            mask = Mask.parse(name, sensor)
         except RequestError:
             continue  # a file that nobody can use
-        if name != NO_MASK and mask not in map(Mask.parse, found) and _mask_source(acquisition, mask):
-            found.append(name)
-    return [*found, NO_MASK]
+        if mask.family != NO_MASK and _mask_source(acquisition, mask):
+            found.setdefault(mask, name)
+    return [*found.values(), NO_MASK]

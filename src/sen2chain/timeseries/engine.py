@@ -215,7 +215,7 @@ class Engine:
             found = report.skipped_cause() or "Check --library or --safe."
             return f"The archive ({self.source.describe()}) holds no usable product. {found}"
         if not plan.tiles:
-            return why_outside(self.layer, plan.far_tiles)
+            return why_outside(self.layer, plan.far_tiles, self.request.sensor)
         if not plan.tasks:
             if plan.outside_cover:
                 return (

@@ -55,7 +55,7 @@ def take_nearest(
 
 
 @kernel(
-    f"void(uint16[:,::1], int32[::1], float64[::1], int32[::1], float64[::1], {_RUNS}, float64[::1])",
+    f"void(uint16[:,::1], int32[::1], float64[::1], int32[::1], float64[::1], {_RUNS}, float64[::1], int64, int64)",
 )
 def take_bilinear(
     image: Array,
@@ -68,8 +68,10 @@ def take_bilinear(
     length: Ints,
     start: Starts,
     out: Floats,
+    nodata: int,
+    saturated: int,
 ) -> None:
-    """Interpolate digital numbers of a coarser raster; NaN where one that contributes is 0 or 65535.
+    """Interpolate digital numbers of a coarser raster; NaN where one that contributes is `nodata` or `saturated`.
 
     Shares are those of the later neighbour; a neighbour with share 0 does not contribute.
     """
@@ -86,7 +88,8 @@ def take_bilinear(
                 p, s = q, t
             if v == 1.0:
                 p, q = s, t
-            if p == 0 or q == 0 or s == 0 or t == 0 or p == 65535 or q == 65535 or s == 65535 or t == 65535:
+            lost = (p == nodata) | (q == nodata) | (s == nodata) | (t == nodata)
+            if lost | (p == saturated) | (q == saturated) | (s == saturated) | (t == saturated):
                 out[start[k] + i] = np.nan
             else:
                 out[start[k] + i] = (1.0 - v) * ((1.0 - u) * p + u * q) + v * ((1.0 - u) * s + u * t)

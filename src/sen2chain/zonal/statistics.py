@@ -14,7 +14,7 @@ import numpy as np
 
 from sen2chain.errors import RequestError, UnknownNameError, quoted, shown
 from sen2chain.indices import SCALE
-from sen2chain.masks import SCL_CLASSES
+from sen2chain.sensor import SENTINEL2, Sensor
 from sen2chain.zonal import reduce, tally
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ BASE = ("min", "max", "mean", "std", "median", "percentile_25", "percentile_75")
 """Columns that every result has, in the documented order."""
 MOMENTS = ("sum", "variance", "range", "cv")
 FREQUENCIES = ("mad", "majority", "minority", "variety")
-ALLOWED = (*MOMENTS, *FREQUENCIES, "percentile_<p>", "histogram", "histogram:<low>:<high>:<bins>", "scl_fractions")
+_FORMS = ("percentile_<p>", "histogram", "histogram:<low>:<high>:<bins>")
 
 # Powers of the index's scale that a column carries; a column that is absent here has no unit.
 _POWER = {
@@ -88,10 +88,12 @@ class Statistics:
 
     extra: tuple[str, ...] = ()
     """Statistics beyond `BASE`, as the user named them."""
+    sensor: Sensor = field(default=SENTINEL2, compare=False, repr=False)
+    """The sensor, whose scene classification has the classes of ``scl_fractions``."""
 
     def __post_init__(self) -> None:
         for name in self.extra:
-            if name in MOMENTS or name in FREQUENCIES or name == "scl_fractions" or name in BASE:
+            if name in MOMENTS or name in FREQUENCIES or name == self._fractions or name in BASE:
                 continue
             if match := _PERCENTILE.fullmatch(name):
                 if float(match[1]) > 100:
@@ -99,26 +101,26 @@ class Statistics:
             elif name.partition(":")[0] == "histogram":
                 _histogram(name)
             else:
-                raise UnknownNameError("statistic", name, ALLOWED)
+                raise UnknownNameError("statistic", name, allowed(self.sensor))
         if sum(name.startswith("histogram") for name in self.extra) > 1:
             raise RequestError("Several histograms are asked for; a run takes one.")
 
     @classmethod
-    def of(cls, names: Iterable[str] | str | None) -> Statistics:
+    def of(cls, names: Iterable[str] | str | None, sensor: Sensor = SENTINEL2) -> Statistics:
         """Build from a list of names, or one; None means the documented columns only.
 
         Raises
         ------
         UnknownNameError
-            If a name is no statistic.
+            If a name is not that of a statistic.
         """
         if names is None:
-            return cls()
+            return cls(sensor=sensor)
         try:
             given = [names] if isinstance(names, str) else list(names)
         except TypeError:
-            raise UnknownNameError("statistic", names, ALLOWED) from None
-        return cls(tuple(dict.fromkeys(n for n in map(_name, given) if n not in BASE)))
+            raise UnknownNameError("statistic", names, allowed(sensor)) from None
+        return cls(tuple(dict.fromkeys(n for n in map(_name, given) if n not in BASE)), sensor)
 
     @property
     def quantiles(self) -> dict[str, float]:
@@ -134,15 +136,26 @@ class Statistics:
     @property
     def needs_scl(self) -> bool:
         """Whether the scene classification must be read whatever the mask is."""
-        return "scl_fractions" in self.extra
+        return self._fractions in self.extra
+
+    @property
+    def _fractions(self) -> str | None:
+        """Name of the statistic of class shares, as ``scl_fractions``; None where the sensor has no classes."""
+        return _fractions(self.sensor)
+
+    @property
+    def class_columns(self) -> tuple[str, ...]:
+        """Columns of the shares of the classes of the scene classification, as ``scl_0``, by class."""
+        raster = (self.sensor.classification or "").lower()
+        return tuple(f"{raster}_{c}" for c in range(len(self.sensor.classes)))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns after ``cldprb``, in order."""
         columns: list[str] = list(BASE)
         for name in self.extra:
-            if name == "scl_fractions":
-                columns += scl_columns()
+            if name == self._fractions:
+                columns += self.class_columns
             elif name.startswith("histogram"):
                 columns += _histogram(name).columns
             else:
@@ -155,8 +168,10 @@ class Statistics:
             return f"{match[1]}th percentile of the valid values, linear interpolation"
         if column.startswith("hist_"):
             return "valid pixels in the bin that begins at this index value (or below, above all bins)"
-        if column.startswith("scl_"):
-            return f"share of the polygon's pixels in SCL class {column[4:]}: {SCL_CLASSES[int(column[4:])]}"
+        if column in self.class_columns:
+            number = self.class_columns.index(column)
+            raster = self.sensor.classification
+            return f"share of the polygon's pixels in {raster} class {number}: {self.sensor.classes[number]}"
         return DEFINITIONS[column]
 
     def power(self, column: str) -> int:
@@ -188,7 +203,7 @@ class Statistics:
         -------
         dict
             Column -> (features,) float64 in stored units: ``count``, ``nbcld``, ``invalid`` (pixels inside the raster
-            that are not valid) and the statistics, NaN where no pixel is valid; the shares of SCL classes excepted.
+            that are not valid) and the statistics, NaN where no pixel is valid; the shares of classes excepted.
         """
         shares = np.array(list(self.quantiles.values()))
         if weights is None:
@@ -266,9 +281,14 @@ def _name(given: object) -> str:
     return given if isinstance(given, str) else shown(given)
 
 
-def scl_columns() -> tuple[str, ...]:
-    """Columns of the shares of the SCL classes."""
-    return tuple(f"scl_{c}" for c in range(len(SCL_CLASSES)))
+def _fractions(sensor: Sensor) -> str | None:
+    return f"{sensor.classification.lower()}_fractions" if sensor.classification else None
+
+
+def allowed(sensor: Sensor = SENTINEL2) -> tuple[str, ...]:
+    """Names of the statistics that a request may add for a sensor, for messages."""
+    fractions = _fractions(sensor)
+    return (*MOMENTS, *FREQUENCIES, *_FORMS, *((fractions,) if fractions else ()))
 
 
 def _histogram(name: str) -> Histogram:
