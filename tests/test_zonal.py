@@ -120,7 +120,7 @@ def test_no_percentile(name: str) -> None:
     "tail", ["", "0", "0:1", "0:1:0", "1:0:5", "0:0:5", "a:1:5", "0:1:5:6", "nan:1:5", "0:inf:5", "0:1:1001"]
 )
 def test_no_histogram(tail: str) -> None:
-    with pytest.raises(RequestError, match="is no histogram"):
+    with pytest.raises(RequestError, match="is not a histogram"):
         Statistics.of(f"histogram:{tail}")
 
 

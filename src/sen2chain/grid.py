@@ -31,10 +31,12 @@ class Bounds(NamedTuple):
 
 
 class Bilinear(NamedTuple):
-    """For each pixel along one axis: the lower of its two neighbours in a coarser raster, and the upper one's share."""
+    """Bilinear weights along one axis: two neighbours of each pixel in a coarser raster."""
 
     first: npt.NDArray[np.int32]
+    """(n,) Index of the first neighbour; the second follows it."""
     share: npt.NDArray[np.float64]
+    """(n,) Share of the second neighbour, from 0 to 1; that of the first is the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Grid:
     Raises
     ------
     GridMismatchError
-        If the raster is rotated or not north-up, as no raster of a product is.
+        If the raster is rotated or not north-up; rasters of products are not.
     """
 
     crs: str
@@ -72,7 +74,7 @@ class Grid:
         return self.transform[0], -self.transform[4]
 
     def covers(self, other: Grid) -> bool:
-        """Whether a raster lies under all of another of the same CRS, up to the larger pixel (odd clip sizes)."""
+        """Whether this grid covers another one of the same CRS, up to one of the larger pixels (odd clip sizes)."""
         if self.crs != other.crs:
             return False
         slack = max(*self.pixel_xy, *other.pixel_xy)
@@ -109,7 +111,7 @@ class Grid:
         return (centres - o_start) / o_step
 
     def nearest_in(self, other: Grid, axis: int) -> npt.NDArray[np.int32]:
-        """Index of the pixel of another grid that each pixel centre lies in, kept inside the other grid.
+        """Index of the pixel of another grid that holds each pixel centre along an axis; (n,) int32, clipped to it.
 
         Parameters
         ----------
@@ -122,7 +124,7 @@ class Grid:
         return np.clip(position, 0, other.shape[axis] - 1, out=position)
 
     def bilinear_in(self, other: Grid, axis: int) -> Bilinear:
-        """Neighbours and shares for bilinear interpolation along an axis, from centre to centre.
+        """Neighbours and shares for bilinear interpolation along an axis, between pixel centres.
 
         At the edge of the other grid its last pixel is continued, as GDAL does.
         """
@@ -168,7 +170,7 @@ _FALSE_NORTHING = 10_000_000
 def nominal_grid(tile: str, sensor: Sensor = SENTINEL2) -> Grid:
     """Compute the grid of a full tile, with the finest pixels of its sensor, from the tile's MGRS name.
 
-    It is a hint where to look: what an archive holds may be clipped, and its rasters say where they lie. The tile
+    It only tells where to look: rasters of an archive may be clipped, and have grids of their own. The tile
     starts at the north-west corner of its 100 km square, moved outwards to a multiple of a step (in the south counted
     from the equator), so that the pixels of all bands share their edges: 60 m for Sentinel-2's of 10, 20 and 60 m.
 

@@ -1,7 +1,7 @@
-"""A layer and a tile's grid become a coverage: every feature has its pixels or the reason why it has none.
+"""Coverage of a grid by a layer: for every feature its pixels, or the reason why it has none.
 
-A coverage is computed once per (geometries, grid, pixel rule, buffer), saved, and reused for every date, index and
-mask.
+A coverage is computed once per (geometries, grid, pixel rule, buffer), saved in the cache folder, and reused for every
+date, index and mask.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Coverage:
     plan: PixelPlan
     """Pixels of the features in `fid`, in that order."""
     fid: npt.NDArray[np.int64]
-    """(features,) Positions in the layer, ascending, of the features that meet the tile, those without a pixel
-    included, and of features near it of which nothing is left to become pixels."""
+    """(features,) Positions in the layer, ascending: features that meet the tile, with or without pixels, and features
+    near the tile whose shape became empty (by a negative buffer, or because it cannot be buffered)."""
     state: Codes
     """(features,) `PLANNED`, or the position of a reason in `REASONS`."""
     elsewhere: Mapping[Reason, int]
-    """Number of features of the layer that are not in `fid`, by reason; reasons of none are left out."""
+    """Number of features of the layer that are not in `fid`, by reason; reasons without features are left out."""
 
     @property
     def nbytes(self) -> int:
@@ -129,8 +129,8 @@ def compute_coverage(
     buffer
         Metres, in the grid's CRS, by which features grow or shrink before they become pixels.
     projected
-        Geometries of this layer in the grid's CRS that a call leaves for the next one, on a grid of another resolution
-        on the same ground, which takes them out.
+        Store of geometries in the grid's CRS. A call adds those that it projected; the next call, for a grid of another
+        resolution on the same ground, takes them out instead of projecting again.
     """
     missing = shapely.is_missing(geometries)
     empty = shapely.is_empty(geometries) & ~missing
@@ -201,7 +201,7 @@ def _place(
 
 
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
-    """Box of the full tile; that of the raster where the name says nothing about it."""
+    """Box of the full tile; that of the raster where the tile's name is unknown or its CRS another one."""
     try:
         full = nominal_grid(tile)
     except RequestError:
@@ -210,7 +210,7 @@ def _nominal_bounds(tile: str, grid: Grid) -> Bounds:
 
 
 def _project(geometries: Geometries, crs: str, grid: Grid, margin: float) -> Geometries:
-    """Bring geometries into the grid's CRS, vertex by vertex, but for what lies far away, see `cut`."""
+    """Project geometries to the grid's CRS, vertex by vertex; parts far from the grid are cut off, see `cut`."""
     if pyproj.CRS(crs) == pyproj.CRS(grid.crs):
         return geometries
     geometries = cut_in_layer_crs(geometries, crs, grid, margin)
@@ -233,7 +233,7 @@ def _project(geometries: Geometries, crs: str, grid: Grid, margin: float) -> Geo
 def coverage_key(
     identity: str, grid: Grid, *, tile: str = "", rule: PixelRule = "center", buffer: float | None = None
 ) -> str:
-    """Name under which a coverage is saved: everything it depends on, the versions of the libraries included."""
+    """Name of a saved coverage: a digest of everything it depends on, the versions of the libraries included."""
     versions = [_FORMAT, shapely.geos_version_string, pyproj.proj_version_str, shapely.__version__, gdal_version]
     parts = [identity, grid.crs, grid.transform, grid.shape, tile, rule, buffer or 0.0]
     parts += [versions, REASONS, _shift_grids()]
@@ -241,7 +241,7 @@ def coverage_key(
 
 
 def _shift_grids() -> list[str]:
-    """Name the grids that PROJ has for datum shifts: with another one, features lie elsewhere."""
+    """Names of the datum shift grids that PROJ has; features have other coordinates with another one."""
     if pyproj.network.is_network_enabled():  # type: ignore[attr-defined]  # its annotations leave it out
         return ["network"]
     data = pyproj.datadir
@@ -251,7 +251,7 @@ def _shift_grids() -> list[str]:
 
 
 def save(coverage: Coverage, key: str, folder: Path) -> None:
-    """Keep a coverage for later runs and other processes; what cannot be written only costs them its time."""
+    """Save a coverage for later runs and other processes. A folder that cannot be written is not an error."""
     plan = coverage.plan
     arrays = {name: getattr(plan, name) for name in (*_RUNS, *_WEIGHTS)}
     elsewhere = np.array([coverage.elsewhere.get(reason, 0) for reason in REASONS], np.int64)
@@ -264,7 +264,7 @@ def save(coverage: Coverage, key: str, folder: Path) -> None:
 
 
 def load(key: str, grid: Grid, folder: Path) -> Coverage | None:
-    """Return a saved coverage, or None when there is none that can be read."""
+    """Read a saved coverage; None where there is no such file, or not a complete one of this format."""
     table = cache.load(folder / f"{key}.arrow")
     if table is None or not _NEEDED.issubset(table.column_names):
         return None

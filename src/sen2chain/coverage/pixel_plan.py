@@ -1,4 +1,4 @@
-"""The pixel plan: which pixels of a grid belong to which feature, and with what weight."""
+"""Pixel plan: the pixels of each feature on a grid, as row runs, with weights where asked."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def rasterize(geometries: Geometries, grid: Grid, rule: PixelRule = "center") ->
 
 
 def join(plans: Sequence[PixelPlan]) -> PixelPlan:
-    """Put the plans of several arrays of features on one grid behind each other."""
+    """Concatenate the plans of several arrays of features on one grid."""
     first = plans[0]
     if len(plans) == 1:
         return first
@@ -241,7 +241,7 @@ def _windows(parts: list[shapely.Geometry], r0: int, c0: int, r1: int, c1: int) 
 
 
 def _clip(runs: npt.NDArray[np.int64], shape: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Keep what of (row, column, length) lies inside the raster."""
+    """Cut runs (row, column, length) to the raster."""
     begin = np.clip(runs[:, 1], 0, shape[1])
     end = np.clip(runs[:, 1] + runs[:, 2], 0, shape[1])
     kept = (runs[:, 0] >= 0) & (runs[:, 0] < shape[0]) & (end > begin)

@@ -1,4 +1,4 @@
-"""Which blocks of a raster hold pixels of a plan."""
+"""Blocks of a raster that hold pixels of a plan, so that only those are decoded."""
 
 from __future__ import annotations
 

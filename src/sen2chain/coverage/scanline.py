@@ -100,6 +100,7 @@ def _sort(keys: Ints, carried: Ints, n: int) -> None:
 
 
 # Loops stand where numpy would take a slice: numba compiles an assignment to a slice for seconds.
+# The two kernels are longer than 70 lines: a part of them would be a function of a dozen arrays and counters.
 
 
 @kernel(f"int64({_RINGS}, int32[:,::1], float64[::1])")

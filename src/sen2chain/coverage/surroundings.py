@@ -1,7 +1,7 @@
-"""What of a layer lies around a tile: which features may meet it, and the cut of those that reach far beyond it.
+"""Surroundings of a tile: the features that may meet it, and cuts of those that reach far beyond it.
 
-Kernels, projections and buffers are only given what has been cut here, so that no coordinate of a layer, however far
-away, can ask for more memory or time than a feature of some tiles' size.
+Only geometries that were cut here are projected, buffered and rasterised. So a feature takes at most the memory and
+time of one that is some tiles wide, however far its coordinates reach.
 """
 
 from __future__ import annotations

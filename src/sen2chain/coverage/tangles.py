@@ -1,8 +1,8 @@
-"""How often a ring or line crosses itself, estimated from a sample of its edges.
+"""Rings and lines that cross themselves too often: the number of crossings, estimated from a sample of edges.
 
-What GEOS does with rings that cross themselves (repairing them, drawing a buffer) takes time and memory by the
-crossing, and these grow with the square of the vertices: a ring of 1,000 vertices at random crosses itself 110,000
-times and needs ten seconds and a gigabyte.
+GEOS repairs and buffers rings with self-crossings in time and memory proportional to the number of crossings, which
+grows with the square of the number of vertices. A ring of 1,000 random vertices crosses itself 110,000 times, and takes
+ten seconds and a gigabyte.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _crossings(points: Floats) -> float:
 
 
 def _cross(p: Floats, q: Floats, start: Floats, end: Floats) -> npt.NDArray[np.bool_]:
-    """Which edges cross the edges from p to q in a point that is the end of neither (broadcast)."""
+    """Whether edges cross the edges from p to q, end points apart; arrays are broadcast."""
 
     def side(a: Floats, b: Floats, c: Floats) -> Floats:
         ab, ac = b - a, c - a

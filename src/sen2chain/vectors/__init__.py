@@ -1,7 +1,12 @@
-"""Read a polygon layer: geometry, attributes, CRS, identity. Nothing is ever written beside the user's file.
+"""Layers of polygons, lines and points: geometry, attributes, CRS, identity. Nothing is written beside the user's file.
 
-The position of a feature in its layer, from 0, is its ``fid``, whatever the format calls its ids. Null and empty
-geometries keep their position, so that every feature can be accounted for later.
+The ``fid`` of a feature is its position in the layer, from 0; ids that a format keeps are attributes. Features with a
+null or empty geometry keep their position, so that every feature ends as a row or as a counted reason.
+
+`layer_reader` reads a layer from a file or a frame with the help of `file_kinds` (kinds of files, and files that are
+refused), `layer_files` (files and temporary copies for readers), `ogr` (GDAL), `text_encoding`, `long_numbers` and
+`attributes`; `repair` makes geometries valid. `layer` holds the `Layer`, `layer_cache` saves it, `layer_comparison`
+compares two of them, and `datum` judges the datum shift to the rasters.
 """
 
 from __future__ import annotations

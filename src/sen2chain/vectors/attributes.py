@@ -1,4 +1,4 @@
-"""Attributes of a layer: one name for each, and values that every reader gives alike and every result can hold."""
+"""Attributes of a layer: unique names, and values of the types that all readers and result files share."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _GEOMETRY = "geometry"  # the column of outlines in the frame of any reader
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame in which whole numbers and truth values beside a null stay what they are.
+    """Convert a table to a frame; whole numbers and truth values keep their type in columns with nulls.
 
-    pandas' own way is to turn 64-bit identifiers into floats then, of which neighbours are the same number.
+    pandas alone makes such whole numbers floats, in which neighbouring 64-bit identifiers are the same number.
     """
     frame: pd.DataFrame = table.to_pandas()
     for position, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
@@ -46,7 +46,7 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
 
 
 def clean(table: pd.DataFrame, outside: Collection[int] = ()) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Clean the values, and give each column a name of its own that no column of a result has.
+    """Clean the values, and give each column a unique name that is not that of a result's column.
 
     Parameters
     ----------
@@ -78,13 +78,13 @@ def clean(table: pd.DataFrame, outside: Collection[int] = ()) -> tuple[pd.DataFr
 
 
 def _name(label: object) -> str:
-    """Write the name of an attribute on one line; one without a name is called ``attr``."""
+    """Name of an attribute on one line; ``attr`` where it is empty."""
     text = _UNSEEN.sub("", str(label)).encode("utf-8", "replace").decode()
     return text if text.strip() else "attr"
 
 
 def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Keep numbers, truth values and times; dates without time and all else become text on one line."""
+    """Keep numbers, truth values and times; dates without a time and other values become text on one line."""
     if isinstance(column.dtype, pd.ArrowDtype):
         column = to_pandas(pa.table({"": pa.array(column)})).iloc[:, 0]
     if isinstance(column.dtype, pd.SparseDtype):
@@ -132,7 +132,7 @@ def _text(value: object) -> str | None:
 
 
 def _plain(value: object) -> object:
-    """Give a value the form in which JSON spells it in one way, whatever reader it came from."""
+    """Convert a nested value to types that JSON writes in one way, so that all readers give the same text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):
@@ -151,7 +151,7 @@ def _plain(value: object) -> object:
 
 
 def from_json(texts: Sequence[str | None]) -> list[Any]:
-    """Read texts that a reader took from nested values; what is not JSON stays as it is."""
+    """Parse texts of nested values as JSON; other texts stay as they are."""
     values: list[Any] = []
     for text in texts:
         value: Any = text

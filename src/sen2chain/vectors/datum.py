@@ -1,7 +1,7 @@
-"""How true the shift from a layer's datum to that of the rasters (WGS 84) is, and what would make it truer.
+"""Accuracy of the shift from a layer's datum to that of the rasters (WGS 84), and the grids that would improve it.
 
-PROJ takes the best operation that it has the grids for. The packages on the index bring no national grids, so a shift
-may be metres off without a word, and features get other pixels.
+PROJ uses the best operation whose grids it has. Packages from the Python index bring no national grids, so a shift may
+be wrong by metres without a warning, and features get other pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GOOD = 5.0
 
 
 def datum_note(layer: Layer) -> str:
-    """Say what is known of the datum shift of a layer; empty where it is as good as it gets, and better than 5 m.
+    """Sentence on the accuracy of a layer's datum shift; empty where it is the best possible and better than 5 m.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def datum_note(layer: Layer) -> str:
 
 
 def _better(group: TransformerGroup) -> str:
-    """Say what the best operation is and how to get it; empty where it needs no grid that can be named."""
+    """Sentence on the best operation and how to get its grids; empty where it needs no grid with a name."""
     lacking = [
         (operation.accuracy if operation.accuracy >= 0 else math.inf, [g.short_name for g in operation.grids])
         for operation in group.unavailable_operations
@@ -68,7 +68,7 @@ def _better(group: TransformerGroup) -> str:
 
 
 def _is_geocentric(base: pyproj.CRS) -> bool:
-    """Whether a datum is of the age of satellites, which all lie within metres of WGS 84: it has its ellipsoid."""
+    """Whether a datum is geocentric, and thus within metres of WGS 84: it has the same ellipsoid."""
     shape = base.ellipsoid
     return bool(
         shape is not None
@@ -78,7 +78,7 @@ def _is_geocentric(base: pyproj.CRS) -> bool:
 
 
 def _area(layer: Layer) -> AreaOfInterest | None:
-    """Give the area of a layer in longitudes and latitudes; None where it has none."""
+    """Area of a layer in longitudes and latitudes; None where no feature has a place."""
     to_degrees = pyproj.Transformer.from_crs(layer.crs, _WGS84, always_xy=True)
     left, bottom, right, top = layer.bounds[np.isfinite(layer.bounds).all(axis=1)].T
     places = np.stack(to_degrees.transform((left + right) / 2, (bottom + top) / 2))

@@ -1,7 +1,7 @@
-"""What a file is, judged by its bytes before any reader opens it.
+"""Kinds of files, judged by their bytes before a reader opens them, and files that are refused.
 
-GDAL chooses its driver by what is in a file, not by the file's name, and some formats are only a pointer to other files
-or addresses. Those are refused here, as is everything that may be without an end: pipes, devices, huge side files.
+GDAL chooses its driver by the content of a file, not by its name, and some formats only point to other files or to
+addresses. Such files are refused, and so are those that may not end: pipes, devices, huge side files.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ _SUFFIXES = {
 
 
 class RefusedError(ValueError):
-    """A file that is not read, and why."""
+    """A file is not read, for the reason in the message."""
 
 
 def kind_of(path: Path, *, ours: bool = False) -> Kind:
-    """Tell what a file is, and refuse what reaches beyond it.
+    """Return the kind of a file; refuse one whose content points to other places.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ def kind_of(path: Path, *, ours: bool = False) -> Kind:
 
 
 def right_suffix(path: Path, kind: Kind | None) -> str:
-    """Return a suffix by which GDAL's drivers know what a file is: its own, where that is not another format's.
+    """Return the suffix by which GDAL's drivers recognise a file: its own, unless it is that of another format.
 
     Parameters
     ----------
     path, kind
-        The file, and what `kind_of` says of it; None for a folder.
+        The file, and its kind from `kind_of`; None for a folder.
     """
     if kind not in {"sqlite", "json", "xml", "other"}:
         return path.suffix
@@ -134,7 +134,7 @@ def right_suffix(path: Path, kind: Kind | None) -> str:
 
 
 def side_files(path: Path) -> list[Path]:
-    """Return a file and those that belong to it: of the same stem, or with a suffix behind its own."""
+    """Return a file and its side files: those of the same stem, and those whose name continues its own."""
     stem, name = _literal(path.stem), _literal(path.name)
     return sorted({path, *path.parent.glob(f"{stem}.*"), *path.parent.glob(f"{name}-*")})
 
@@ -172,7 +172,7 @@ def _check_regular(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
-    """Refuse a CRS that is to be fetched from somewhere."""
+    """Refuse a GeoJSON file whose CRS is a link to an address."""
     with path.open("rb") as stream, contextlib.ExitStack() as stack:
         try:
             content = stack.enter_context(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
@@ -194,7 +194,7 @@ def _check_json(path: Path) -> None:
 
 
 def _check_tables(path: Path, *, ours: bool) -> None:
-    """Refuse a database with tables or views that are made of something outside of it."""
+    """Refuse a database with tables or views that take rows from other places."""
     # Without a write-ahead log, which is only merged in a copy, SQLite writes nothing beside the file.
     address = f"{path.absolute().as_uri()}?mode=ro{'' if ours else '&immutable=1'}"
     # The reader tells of damage.
@@ -211,7 +211,7 @@ def _check_tables(path: Path, *, ours: bool) -> None:
 
 
 def _check_vrt(path: Path, depth: int = 1) -> None:
-    """Refuse a virtual layer that is not called so, or that is made of anything but files on this machine."""
+    """Refuse a virtual layer without its suffix, or with sources that are not files on this machine."""
     if path.suffix.lower() not in {".vrt", ".ovf"}:
         raise RefusedError("it is a virtual layer (VRT) under another name, which points to other files; rename it")
     if path.stat().st_size > _SMALL or depth > _MEASURES:
@@ -248,5 +248,5 @@ def _sources(path: Path) -> Iterator[Path]:
 
 
 def _literal(name: str) -> str:
-    """Take the special meaning from characters of a pattern."""
+    """Escape the special characters of a glob pattern."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)

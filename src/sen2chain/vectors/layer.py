@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LINE_BREAKS = r"[\t\r\n]"
-"""Characters that attributes lose, so that a row is one line whatever separates its columns."""
+"""Characters that are removed from attributes, so that a row is one line with any separator of columns."""
 
 _AT_ONCE = 1 << 14  # geometries whose content is looked at by one thread
 _BREAK = re.compile(LINE_BREAKS)
@@ -57,7 +57,7 @@ class Layer:
     known_identity: str | None = None
     """`identity`, where it is known without the geometries."""
     outside: tuple[str, ...] = ()
-    """Attributes that take no part in the layer's identity: what its format keeps beside the attributes proper."""
+    """Attributes that are left out of the layer's identity: columns that its format keeps beside the user's own."""
     notes: tuple[str, ...] = ()
     """Sentences on how the layer was read, for the user."""
     encoding: str | None = None
@@ -65,7 +65,7 @@ class Layer:
     given_crs: str | None = None
     """The CRS that the user gave."""
     own_name: str | None = None
-    """What `name` would be if the user had not given one; tells the layers of a file apart."""
+    """Stem from the file and the layer's name, without the name that the user gave; tells layers of a file apart."""
 
     @classmethod
     def of(cls, geometry: np.ndarray, crs: str, *, name: str = "layer", **options: Any) -> Self:
@@ -100,7 +100,7 @@ class Layer:
         return len(self.bounds)
 
     def handed_out(self) -> Self:
-        """Return the layer for somebody who may change it: what is changed there does not change it here."""
+        """Return a copy to hand to users: changes of its attributes do not change this layer."""
         bounds = self.bounds.view()
         bounds.flags.writeable = False
         other = replace(self, attributes=own_copy(self.attributes), bounds=bounds)
@@ -121,7 +121,7 @@ class Layer:
     def content_identity(self) -> str:
         """The SHA-256 (hex) of CRS, geometry and attributes in a form that survives a change of format.
 
-        Left out is what converting a layer changes: direction and start of rings, single against multi, null
+        Properties that a conversion changes are left out: direction and start of rings, single against multi, null
         against empty, coordinates below 1 mm (1 cm in degrees), column names (a shapefile cuts them to ten
         characters), number types.
         """
@@ -153,16 +153,16 @@ def own_copy(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_features(fids: Sequence[int], total: int, what: str) -> str:
-    """Say something of some of a layer's features.
+    """Write a sentence on some of a layer's features.
 
     Parameters
     ----------
     fids
-        The features it is true of.
+        The features.
     total
         Features of the layer.
     what
-        What they are or have, as in ``are empty``.
+        The predicate, as in ``are empty``.
     """
     some = ", ".join(map(str, fids[:10])) + (", ..." if len(fids) > 10 else "")
     return f"{len(fids)} of {total} features {what} (fid {some})."
@@ -173,7 +173,7 @@ def _positions(flags: np.ndarray) -> tuple[int, ...]:
 
 
 def canonical(column: pd.Series[Any]) -> list[str]:
-    """Write the values of an attribute so that 1, 1.0 and True, or None and an empty text, are the same."""
+    """Write the values of an attribute as texts; 1, 1.0 and True give the same text, as do None and an empty text."""
     if pd.api.types.is_integer_dtype(column) and not column.isna().any():
         return list(map(str, column.tolist()))  # to the last digit of an identifier
     if str(column.dtype) in {"Int64", "UInt64", "boolean"}:  # beside a null
@@ -201,7 +201,7 @@ def _numbers(numbers: np.ndarray) -> list[str]:
 
 
 def _normal(geometry: np.ndarray, decimals: int) -> np.ndarray:
-    """Bring geometries that are the same for a layer's content into the same form."""
+    """Normalise geometries, so that those which count as the same content are equal."""
     shapes = geometry.copy()
     single = np.isin(shapely.get_type_id(shapes), _MULTI) & (shapely.get_num_geometries(shapes) == 1)
     shapes[single] = shapely.get_geometry(shapes[single], 0)
@@ -217,7 +217,7 @@ def _wkb(geometry: np.ndarray) -> bytes:
 
 
 def one_line(value: object) -> str | None:
-    """Write a value as text on one line; None where it says nothing."""
+    """Write a value as text on one line; None for a null."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
     return _BREAK.sub("", value if isinstance(value, str) else str(value))

@@ -1,8 +1,7 @@
-"""Layers as they were read, kept for later runs and for other processes: one Arrow file each.
+"""Cache of checked layers for later runs and other processes: one Arrow file each.
 
-A file's layer is found again by the file's size and time of change, so that a run every night does not read, check
-and repair the same 100,000 polygons again; it only maps the attributes, and geometries stay on disk until something
-asks for them.
+A saved layer is found by the size and time of change of the user's file, so that a nightly run does not read, check and
+repair the same 100,000 polygons again. Loading maps the attributes; geometries are read when they are first needed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _OWN = ("geometry", "left", "bottom", "right", "top")  # columns before the attr
 
 
 def stamp(path: Path, layer: str | None, options: Mapping[str, str | None] | None = None) -> str | None:
-    """Name of a file's layer as it is now: everything that reading depends on. None where that cannot be told.
+    """Digest of everything that reading a file's layer depends on; None for a folder, or a file changed just now.
 
     Parameters
     ----------
@@ -68,17 +67,17 @@ def stamp(path: Path, layer: str | None, options: Mapping[str, str | None] | Non
 
 
 def place(folder: Path, key: str) -> Path:
-    """Return the file of a saved layer in a folder, from what `stamp` gives."""
+    """Return the path of a saved layer in a folder, by its `stamp`."""
     return folder / f"{key}-{_FORMAT}.arrow"
 
 
 def stamp_of(saved: Path) -> str:
-    """Return what `stamp` gave for the layer in a saved file."""
+    """Return the `stamp` of a saved layer, from its path."""
     return saved.stem.partition("-")[0]
 
 
 def save(layer: Layer, fields: list[str], path: Path) -> Path | None:
-    """Keep a layer.
+    """Save a layer.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ def save(layer: Layer, fields: list[str], path: Path) -> Path | None:
 
 
 def keep(layer: Layer, folder: Path) -> Path | None:
-    """Save a layer that came from no file, for other processes; None where that cannot be done.
+    """Save the geometries of a layer without a file, for other processes; None where that fails.
 
     Parameters
     ----------
@@ -126,13 +125,13 @@ def keep(layer: Layer, folder: Path) -> Path | None:
 
 
 def load(saved: Path) -> Layer | None:
-    """Return a saved layer, or None when there is none that can be read."""
+    """Read a saved layer; None where there is no complete file."""
     found = load_with_fields(saved)
     return found[0] if found else None
 
 
 def load_with_fields(saved: Path, path: Path | None = None) -> tuple[Layer, list[str]] | None:
-    """Return a saved layer and its attributes' original names, or None when there is none that can be read.
+    """Read a saved layer and its attributes' original names; None where there is no complete file.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ def load_with_fields(saved: Path, path: Path | None = None) -> tuple[Layer, list
 
 
 def _frame(table: pa.Table, rows: int) -> pd.DataFrame:
-    """Give attributes as `read_layer` makes them: texts as objects, None where there is none."""
+    """Convert attributes to the types that `read_layer` gives: texts as objects, None for a null text."""
     if not table.num_columns:
         return pd.DataFrame(index=pd.RangeIndex(rows))
     frame = to_pandas(table)

@@ -1,8 +1,8 @@
-"""Whether two layers hold the same features, whatever format, CRS and name they were saved in.
+"""Comparison of two layers that may differ in format, CRS and name but hold the same features.
 
 Saving, converting and projecting a layer changes its bytes, the last digits of coordinates, the start and direction of
 rings, single against multi, null against empty, column names (a shapefile cuts them to ten characters) and number
-types. None of this makes it another layer; the order of features does, because it gives them their ``fid``.
+types. A layer with these changes is the same; one with another order of features is not, because ``fid`` is the order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MANY_POINTS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What can be compared without reading geometries."""
+    """Facts of a layer that are compared without reading geometries again."""
 
     features: int
     """Number of features."""
@@ -41,7 +41,7 @@ class Summary:
     """The SHA-256 (hex) of the attributes' values in a form that survives a change of format."""
 
     def may_be(self, other: Summary) -> bool:
-        """Tell whether a closer look is worth it."""
+        """Whether two layers may be the same, so that `same_features` is worth its time."""
         if self.features != other.features or self.attributes != other.attributes:
             return False
         if self.bounds is None or other.bounds is None:

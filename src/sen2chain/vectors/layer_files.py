@@ -1,8 +1,8 @@
-"""The files of a layer as readers may open them: where they lie, or as a temporary copy.
+"""Files of a layer for readers: the user's own, or a temporary copy.
 
-Nothing is ever written beside the user's file. Two of GDAL's drivers write even when they only read: GML leaves a
-``.gfs`` file, and SQLite (GeoPackage) in write-ahead mode, as QGIS leaves it while a file is open, makes and merges
-side files. These are read from a copy, as is what lies in a zip archive.
+Nothing is written beside the user's file. Two of GDAL's drivers write even when they only read: GML leaves a ``.gfs``
+file, and SQLite (GeoPackage) in write-ahead mode, as QGIS leaves it while a file is open, makes and merges side files.
+These files are copied first, and zip archives are unpacked to a temporary folder.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class VectorFile:
     path: Path
     """Where it is."""
     kind: Kind | None
-    """What it is; None for a folder."""
+    """Kind of the file; None for a folder."""
     name: str
-    """What people call it: its path in the archive, or an empty text."""
+    """Its path in the archive, for messages; an empty text outside an archive."""
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[list[VectorFile]]:
-    """Give the files of a layer as readers may open them: one, or all that a zip archive holds.
+    """Open the files of a layer for readers: one, or all layers of a zip archive.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _copied(path: Path, folder: Path) -> Path:
 
 
 def _keep_home(folder: Path) -> None:
-    """Remove the addresses of schemas from GML and its schemas, so that nobody fetches them."""
+    """Blank out the addresses of schemas in GML and its schemas, so that no reader fetches them."""
     for file in folder.iterdir():
         if file.suffix.lower() not in {".gml", ".xml", ".xsd"}:
             continue
@@ -114,7 +114,7 @@ def _keep_home(folder: Path) -> None:
 
 
 def _linked(path: Path, kind: Kind | None, scratch: Callable[[], Path]) -> Path:
-    """Return a path of a file that GDAL's readers understand: its own, or that of a link."""
+    """Return a path that GDAL's readers understand: the file's own, or that of a link to it."""
     misnamed = os.name != "nt" and _MISREAD.search(str(path.absolute()))
     projection = _projection_in_utf8(path)
     name = path.stem + right_suffix(path, kind)
@@ -136,7 +136,7 @@ def _linked(path: Path, kind: Kind | None, scratch: Callable[[], Path]) -> Path:
 
 
 def _projection_in_utf8(path: Path) -> bytes | None:
-    """Return the CRS beside a shapefile in UTF-8, where it is in another encoding, which ends the reader."""
+    """Return the ``.prj`` of a shapefile in UTF-8; None where it is in UTF-8, since readers fail on others."""
     for suffix in (".prj", ".PRJ") if path.suffix.lower() == ".shp" else ():
         with contextlib.suppress(FileNotFoundError):
             content = path.with_suffix(suffix).read_bytes()
@@ -183,7 +183,7 @@ def _unpacked(path: Path, scratch: Callable[[], Path]) -> list[VectorFile]:
 
 
 def _layers(members: Mapping[PurePosixPath, object]) -> dict[PurePosixPath, list[PurePosixPath]]:
-    """Name the layers of an archive: file or geodatabase -> the members that belong to it."""
+    """Find the layers of an archive: file or geodatabase -> its members."""
     found: dict[PurePosixPath, list[PurePosixPath]] = {}
     for name in members:
         for parent in name.parents:

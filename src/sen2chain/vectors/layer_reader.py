@@ -1,4 +1,4 @@
-"""From a file or a frame to a checked `Layer`: choose the reader, and make one sentence of whatever it raises."""
+"""Reader of layers: a file or a frame in, a checked `Layer` out; errors of the libraries become one sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_layer(
     cache
         Folder where a file's layer is kept until the file changes; None keeps none.
     encoding
-        Encoding of the file's texts; None takes what the file says, or else fits.
+        Encoding of the file's texts; None uses the one that the file declares, or else one that fits.
     crs
         CRS of a layer that has none, or only a local one; anything that pyproj understands.
 
@@ -117,7 +117,7 @@ def check_name(name: object) -> str | None:
 
 
 def file_stem(name: str) -> str:
-    """Replace what cannot be, or is better not, in the name of a file."""
+    """Replace characters that cannot or should not be in the name of a file."""
     shown = "".join("_" if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in name)
     shown = re.sub(r"[/\\:]", "_", shown)
     return shown if shown.strip(" .") else "_" * len(shown) or "_"
@@ -155,7 +155,7 @@ def _path_of(source: object) -> Path:
 
 
 def _shown(text: str) -> str:
-    """Shorten a path for a message, without what a password may stand before."""
+    """Shorten a path for a message, and remove user names and passwords of addresses."""
     plain = escaped(re.sub(r"//[^/@]*@", "//", text))
     return plain if len(plain) < 300 else f"{plain[:297]}..."
 
@@ -163,7 +163,7 @@ def _shown(text: str) -> str:
 def _from_file(
     path: Path, label: str, layer: str | None, cache: Path | None, encoding: str | None, crs: pyproj.CRS | None
 ) -> tuple[Layer, list[str]]:
-    """Give a file's layer, from the cache where the file has not changed, and its attributes' original names."""
+    """Read a file's layer and its attributes' original names, from the cache where the file has not changed."""
     options = {"encoding": encoding, "crs": _crs_text(crs)}
     key = layer_cache.stamp(path, layer, options) if cache else None
     if cache is None or key is None:
@@ -185,7 +185,7 @@ def _read_and_check(
 
 
 def _checked(stem: str, read: Read, label: str, path: Path | None, given: pyproj.CRS | None) -> tuple[Layer, list[str]]:
-    """Check what was read and make it a layer; give it with the attributes' original names."""
+    """Check geometries, CRS and attributes; return the layer and its attributes' original names."""
     if read.shapes is None:
         raise LayerError(f"{label} has no geometry column; give a layer of polygons, lines or points.")
     crs = _crs_of(read.crs, given, label)
@@ -205,7 +205,7 @@ def _checked(stem: str, read: Read, label: str, path: Path | None, given: pyproj
 
 
 def _of_frame(frame: gpd.GeoDataFrame | gpd.GeoSeries | pd.DataFrame) -> Read:
-    """Take a frame apart, the named levels of its index included."""
+    """Split a frame into geometry and attributes; named levels of its index are attributes too."""
     if isinstance(frame, gpd.GeoSeries):
         frame = gpd.GeoDataFrame(geometry=frame)
     if not isinstance(frame, gpd.GeoDataFrame) or frame.active_geometry_name is None:
@@ -221,7 +221,7 @@ def _of_frame(frame: gpd.GeoDataFrame | gpd.GeoSeries | pd.DataFrame) -> Read:
 
 
 def _read_file(path: Path, layer: str | None, encoding: str | None) -> tuple[str, Read]:
-    """Read one layer of a file: its stem for result files, and what is in it."""
+    """Read one layer of a file; return the stem of result files and the content."""
     with recorded_warnings() as remarks, opened(path) as files, tempfile.TemporaryDirectory(prefix="sen2chain-") as own:
         found: tuple[str, Read] | Exception
         try:
@@ -242,7 +242,7 @@ def _read_file(path: Path, layer: str | None, encoding: str | None) -> tuple[str
 
 
 def _read_files(path: Path, files: Sequence[VectorFile], layer: str | None, encoding: str | None) -> tuple[str, Read]:
-    """Read one layer of what readers may open."""
+    """Read one layer of files that readers may open; return the stem of result files and the content."""
     file, own, several = choose_layer(path, files, layer)
     if file.kind == "shapefile":
         _check_complete(file.path)
@@ -278,7 +278,7 @@ def _read_arrow_file(path: Path, kind: str) -> Read:
 
 
 def _mend_index(frame: gpd.GeoDataFrame, path: Path, kind: str, schema: pa.Schema) -> None:
-    """Give an index of whole numbers beside a null its values again, which became floats."""
+    """Restore whole numbers of an index with nulls, which pandas made floats."""
     fields = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
     if not any(schema.field(name).type in NULLABLE for name in fields):
         return
@@ -289,7 +289,7 @@ def _mend_index(frame: gpd.GeoDataFrame, path: Path, kind: str, schema: pa.Schem
 
 
 def _with_readable_geometry(path: Path, kind: str) -> tuple[io.BytesIO, tuple[int, ...], tuple[int, ...]]:
-    """Return a file whose geometries can be read all at once: rings closed, and empty where nothing helps."""
+    """Return the file with geometries that can be read all at once: rings closed, unreadable ones empty."""
     table = pq.read_table(path) if kind == "parquet" else pa.ipc.open_file(path).read_all()
     column = json.loads(table.schema.metadata[b"geo"])["primary_column"]
     at = table.schema.get_field_index(column)
@@ -307,7 +307,7 @@ def _with_readable_geometry(path: Path, kind: str) -> tuple[io.BytesIO, tuple[in
 
 
 def _check_complete(path: Path) -> None:
-    """Refuse a truncated shapefile, whose missing shapes GDAL gives as null geometries without a word."""
+    """Refuse a truncated shapefile; GDAL would silently return null geometries for its missing shapes."""
     with path.open("rb") as file:
         words = int.from_bytes(file.read(28)[24:], "big")  # the header tells the length in 16-bit words
     if path.stat().st_size < 2 * words:
@@ -316,7 +316,7 @@ def _check_complete(path: Path) -> None:
 
 @contextlib.contextmanager
 def _reader_errors(label: str) -> Iterator[None]:
-    """Turn whatever the readers raise on odd input into one sentence: here their exceptions end."""
+    """Convert any exception of the reading libraries to a `LayerError` of one sentence."""
     try:
         yield
     except (Sen2ChainError, MemoryError):
@@ -328,7 +328,7 @@ def _reader_errors(label: str) -> Iterator[None]:
 
 
 def _stem(path: Path) -> str:
-    """Give ``parcels`` for ``parcels.gpkg``, ``parcels.zip`` and ``parcels.shp.zip``."""
+    """Stem of a file: ``parcels`` of ``parcels.gpkg``, ``parcels.zip`` and ``parcels.shp.zip``."""
     inner = Path(path.stem)
     packed = path.suffix.lower() == ".zip" and inner.suffix.lower() in {*IN_ZIP, ".json", ".gdb"}
     return inner.stem if packed else path.stem
@@ -340,7 +340,7 @@ def _check_crs(crs: Any) -> pyproj.CRS | None:
     Raises
     ------
     RequestError
-        If it is not one of maps.
+        If it is not geographic or projected, or PROJ cannot use it.
     """
     if crs is None:
         return None
@@ -378,7 +378,7 @@ def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str
 
 
 def _is_of_maps(crs: pyproj.CRS) -> bool:
-    """Tell whether coordinates in a CRS are those of a place on earth that PROJ can find."""
+    """Whether a CRS is geographic or projected, and PROJ can transform it to WGS 84."""
     if not (crs.is_geographic or crs.is_projected):
         return False
     try:
@@ -404,7 +404,7 @@ def _short(crs: pyproj.CRS | None) -> str:
 
 
 def _crs_text(crs: pyproj.CRS | None) -> str | None:
-    """Name a CRS in the same way whatever format it was read from."""
+    """Text of a CRS that is the same for all formats: an authority's code, else WKT."""
     if crs is None:
         return None
     flat = crs.to_2d()

@@ -1,6 +1,6 @@
-"""Numbers of a GeoJSON file that its reader refuses or rounds: identifiers beyond 62 bits, and 1e400.
+"""Long numbers in GeoJSON files, which GDAL's reader refuses or rounds: identifiers beyond 62 bits, and 1e400.
 
-One such number would cost the whole layer, or identifiers their last digits.
+With one such number the whole layer would be unreadable, or identifiers would lose their last digits.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"(?:\s*+:\s*+(-?\d++)(?=\s*+[,}]))?|(-?\
 
 
 def has_rounded_numbers(attributes: pd.DataFrame) -> bool:
-    """Tell whether attributes may have been whole numbers with more digits: very large floats, or the limits of int64.
+    """Whether attributes may be rounded whole numbers: very large floats, or the limits of int64.
 
-    GDAL takes these limits for what is beyond them before version 3.12, also where it makes texts of the numbers.
+    GDAL before 3.12 returns these limits for numbers beyond them, also in columns of texts.
     """
     limits = {-_HIGHEST - 1, _HIGHEST, str(-_HIGHEST - 1), str(_HIGHEST)}
     return any(
@@ -41,12 +41,12 @@ def has_rounded_numbers(attributes: pd.DataFrame) -> bool:
 
 
 def with_readable_numbers(files: Sequence[VectorFile], folder: Path) -> list[VectorFile] | None:
-    """Return files in which long whole numbers are texts, and others are what a float can be; None where all are so.
+    """Return files with long whole numbers as texts and other long numbers as floats; None where nothing changes.
 
     Parameters
     ----------
     files
-        What readers may open.
+        Files that readers may open.
     folder
         Where copies are written.
     """

@@ -1,4 +1,4 @@
-"""Read vector files through GDAL: choose the layer, and take its features as Arrow, where no value changes its type."""
+"""Vector files through GDAL: the choice of a layer, and its features as Arrow, which keeps the types of values."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) -> 
 
 
 def _read_table(file: VectorFile, layer: str, encoding: str | None, label: str) -> tuple[dict[str, Any], pa.Table, str]:
-    """Read a layer as Arrow with texts in UTF-8; the note says how they were found to be encoded."""
+    """Read a layer as Arrow with texts in UTF-8; the note names the encoding where it was guessed."""
     is_shapefile = _is_shapefile(file)
     is_text = file.kind == "json" or (file.kind == "other" and file.path.suffix.lower() in _SUFFIXES_OF_TEXT)
     try:
@@ -187,7 +187,7 @@ def _arrow(path: Path, layer: str, **options: str) -> tuple[dict[str, Any], pa.T
 
 
 def _read_of(file: VectorFile, meta: dict[str, Any], table: pa.Table, layer: str) -> Read:
-    """Take a table apart: geometry, ids of the file, attributes."""
+    """Split a table into geometry, ids of the file and attributes."""
     names = list(table.schema.names)
     fid_at = 0 if names and names[0] == meta["fid_column"] else None
     geometry = meta["geometry_name"] or "wkb_geometry"
@@ -210,14 +210,14 @@ def _read_of(file: VectorFile, meta: dict[str, Any], table: pa.Table, layer: str
 
 
 def _are_own(fids: np.ndarray, column: str, file: VectorFile) -> bool:
-    """Tell whether the ids of features are the file's own, and not GDAL's way of counting."""
+    """Whether the ids of features are in the file, and not counted by GDAL."""
     if file.kind == "json":  # whose features have ids where somebody wrote them; an attribute `id` is one already
         return column == _NO_FID and not np.array_equal(fids, np.arange(len(fids)))
     return column != _NO_FID or file.kind == "sqlite"
 
 
 def _attributes(table: pa.Table, kept: Sequence[int], meta: dict[str, Any]) -> pd.DataFrame:
-    """Return attributes as pandas has them."""
+    """Convert attributes to a frame; JSON and times are parsed."""
     # Those pyogrio versions that give times as texts say which columns they are.
     dtypes = dict(zip(map(str, meta["fields"]), map(str, meta["dtypes"]), strict=True)) if _AS_TEXT else {}
     names = [table.schema.names[i] for i in kept]
@@ -241,7 +241,7 @@ def _is_json(field: pa.Field) -> bool:
 
 
 def _times(texts: pd.Series[Any]) -> pd.Series[Any]:
-    """Read times; those of several time zones become UTC, and what is not a time stays text."""
+    """Parse times; those of several time zones become UTC, and other texts stay as they are."""
     for utc in (False, True):
         try:
             times: pd.Series[Any] = pd.to_datetime(texts, format="ISO8601", utc=utc)
@@ -301,7 +301,7 @@ def _fixed(wkb: bytes | None) -> Any:
 
 
 def _straight(path: Path, layer: str) -> np.ndarray:
-    """Read geometries the slower way, which turns curves into lines."""
+    """Read geometries with curves as lines, which is slower."""
     try:
         # With all columns, since a geometry may be made of one; their encoding does not matter here.
         shapes: np.ndarray = pyogrio.raw.read(path, layer=layer, encoding=LOSSLESS)[2]

@@ -1,6 +1,6 @@
-"""Geometries as people draw and tools write them become geometries that can be rasterised, one feature at a time.
+"""Repair of geometries: 2-D, valid rings, no edges across the map's seam, so that they can be rasterised.
 
-What cannot be mended costs one feature, never the layer: it becomes empty, and a note says why.
+A geometry that cannot be repaired becomes empty, and a note says why; the other features are not affected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLYGONAL = (3, 6, 7)  # shapely's type ids of Polygon, MultiPolygon, GeometryC
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """What became of a layer's geometries."""
+    """Repaired geometries of a layer, and notes on the changes."""
 
     geometry: np.ndarray
     """Geometries (n,), 2-D, polygons valid; None where null. Read-only."""
@@ -38,11 +38,11 @@ class Repaired:
 
 
 class _LeftOutError(Exception):
-    """Why a feature cannot be used."""
+    """A feature cannot be used, for the reason in the message."""
 
 
 def repair(shapes: np.ndarray, crs: str) -> Repaired:
-    """Force geometries to 2-D, repair rings, and bring together what is written on both sides of the 180th meridian.
+    """Force geometries to 2-D, repair rings, and join features that are written on both sides of the 180th meridian.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def repair(shapes: np.ndarray, crs: str) -> Repaired:
 
 
 def _senseless(geometry: np.ndarray, valid: np.ndarray) -> list[int]:
-    """Which features have coordinates that are not a place on earth."""
+    """Find features with coordinates that are not finite or beyond 1e12."""
     somewhere = ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry)
     # Bounds pass over some NaN, with which a geometry is not valid.
     with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
-"""Texts of a layer as characters, whatever encoding its file has and says it has.
+"""Encodings of a layer's texts: the declared ones, then UTF-8, then Windows-1252.
 
-A file's own word comes first: the ``.cpg`` beside a shapefile, then the code page in its ``.dbf``, then UTF-8. What
-fits none of them is read as Windows-1252, which most such files are, and the user is told and shown one value.
+The ``.cpg`` beside a shapefile is tried first, then the code page in its ``.dbf``, then UTF-8. Texts that are valid in
+none of them are read as Windows-1252, the most frequent encoding of such files, and a note shows the user one value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOSSLESS = "iso-8859-1"
-"""The encoding in which every byte is a character, and back."""
+"""The encoding in which every byte is one character, so that bytes and texts convert without loss."""
 
 _ANY = "cp1252"
 # The byte 29 of a .dbf; https://github.com/OSGeo/gdal/blob/master/ogr/ogrsf_frmts/shape/ogrshapelayer.cpp has them too.
@@ -63,7 +63,7 @@ def check_encoding(name: object) -> str | None:
     Raises
     ------
     RequestError
-        If there is no such encoding.
+        If Python has no encoding of this name.
     """
     if name is None:
         return None
@@ -81,7 +81,7 @@ def candidates(path: Path | None, given: str | None) -> list[str]:
     path
         A shapefile, None for another file.
     given
-        The one that the user gave; then there is no other.
+        The encoding that the user gave, which is the only candidate then.
     """
     if given:
         return [given]
@@ -92,13 +92,13 @@ def candidates(path: Path | None, given: str | None) -> list[str]:
 
 
 def says_other_than_utf8(path: Path) -> bool:
-    """Tell whether the files beside a shapefile say first that its texts are in another encoding than UTF-8."""
+    """Whether the first declaration beside a shapefile is of another encoding than UTF-8."""
     word = next((word for word in _declared(path) if word), "")
     return bool(word) and not (word.isascii() and codec(word) == "utf-8")
 
 
 def _declared(path: Path) -> Iterator[str]:
-    """Read what the files beside a shapefile say of its encoding."""
+    """Yield the encodings that the files beside a shapefile declare."""
     for suffix in (".cpg", ".CPG"):
         with contextlib.suppress(OSError):
             yield path.with_suffix(suffix).read_bytes()[:100].decode("ascii", "replace")
@@ -204,13 +204,13 @@ def transcode(source: Path, target: Path, encodings: list[str], label: str) -> t
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield what stands between quotation marks, commas or line ends and has letters beyond ASCII."""
+    """Yield texts between quotation marks, commas or line ends that have letters beyond ASCII."""
     for match in re.finditer(r'[^",;\r\n]*[^\x00-\x7f][^",;\r\n]*', text):
         yield match[0].strip()[:60]
 
 
 def how_it_was_read(encoding: str, shown: str) -> str:
-    """Say which encoding was taken where the file does not say a right one, with a value as it was read."""
+    """Sentence on the encoding that was used where the file declares none that fits, with a value as it was read."""
     example = f", as in {shown[:60]!r}" if shown else ""
     return (
         f"The file does not say the right encoding of its texts; they are read as {encoding}{example}. If that is "

@@ -1,7 +1,7 @@
-"""The kernel: values, masks and a pixel plan become statistics. Arrays in, arrays out.
+"""Zonal statistics: values, mask bits and a pixel plan in, statistics of features out. Arrays in, arrays out.
 
-`gather` collects the pixels of features, `reduce` turns them into numbers with the help of `buckets` (`tally` those of
-very large features), `statistics` knows the numbers by name.
+`gather` collects the pixels of features, `reduce` computes their statistics with the sort of `buckets`, and `tally`
+those of very large features. `statistics` maps names of statistics to the columns of these kernels.
 """
 
 from __future__ import annotations

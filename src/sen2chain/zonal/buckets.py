@@ -1,6 +1,7 @@
-"""Sort the values of a feature: into buckets first, which for whole numbers of 16 bits leaves hardly anything to do.
+"""Bucket sort of the values of a feature, which are whole numbers of 16 bits.
 
-Where the buckets hold one value each, counting has already sorted, and a rank can be looked up.
+Most buckets hold few values, so that little is left to sort within them. Where each bucket stands for one value, the
+counts alone sort the values, and the value of a rank is looked up.
 """
 
 from __future__ import annotations

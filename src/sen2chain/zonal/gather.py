@@ -1,8 +1,8 @@
 """Kernels that collect the pixels of features from rasters. Arrays in, arrays out.
 
-The pixels of a feature end up side by side in a flat array: run k fills ``out[start[k] : start[k] + length[k]]``.
-Positions are unsigned where it matters: numba does not have to
-ask then whether they count from the end, which makes short loops twice as fast.
+The pixels of a feature stand side by side in a flat array: run k fills ``out[start[k] : start[k] + length[k]]``.
+Positions in inner loops are unsigned: numba then leaves out the check for positions counted from the end, which makes
+short loops twice as fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The statistics by name: what may be asked for, the columns it becomes, and how it is made from the kernels.
+"""Statistics by name: the names that users may pass, their columns, and the kernels that compute them.
 
-The definitions stand on the documentation's page "Statistics"; tests compare each with numpy, rasterstats and
-exactextract.
+The documentation's page "Statistics" defines each of them; tests compare each with numpy, rasterstats and exactextract.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The statistics of one run: the documented columns and what was asked for besides."""
+    """The statistics of one run: the documented columns, and further ones on request."""
 
     extra: tuple[str, ...] = ()
     """Statistics beyond `BASE`, as the user named them."""
@@ -135,7 +134,7 @@ class Statistics:
 
     @property
     def needs_scl(self) -> bool:
-        """Whether the scene classification must be read whatever the mask is."""
+        """Whether the scene classification is read even where the mask does not need it."""
         return self._fractions in self.extra
 
     @property
@@ -163,7 +162,7 @@ class Statistics:
         return tuple(columns)
 
     def define(self, column: str) -> str:
-        """Say in one line what a column holds."""
+        """Return the definition of a column in one line."""
         if match := _PERCENTILE.fullmatch(column):
             return f"{match[1]}th percentile of the valid values, linear interpolation"
         if column.startswith("hist_"):
@@ -266,7 +265,7 @@ class Tally:
         tally.add_to_tally(values, cloud, bit, own, self.counts, self.left_out)
 
     def reduce(self, statistics: Statistics) -> dict[str, Floats]:
-        """Give what `Statistics.reduce` gives for all pixels that were added, as arrays of one feature."""
+        """Compute the columns of `Statistics.reduce` for the pixels that were added, as arrays of one feature."""
         shares = np.array(list(statistics.quantiles.values()))
         table = tally.reduce_tally(self.counts, self.left_out, self.weighted, shares)
         frequencies = histogram = None
@@ -305,7 +304,7 @@ def _histogram(name: str) -> Histogram:
         good = False
     if not good:
         raise RequestError(
-            f"{quoted(name)} is no histogram; use histogram:<low>:<high>:<bins> in index units from "
+            f"{quoted(name)} is not a histogram; use histogram:<low>:<high>:<bins> in index units from "
             f"{-_FARTHEST:.0f} to {_FARTHEST:.0f}, with 1 to {_MAX_BINS} bins, as in histogram:-1:1:20."
         )
     return Histogram(low, high, bins)

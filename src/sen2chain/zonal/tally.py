@@ -1,6 +1,6 @@
 """Kernels that reduce one very large feature whose pixels are counted by value instead of kept. Arrays in, arrays out.
 
-They give what the kernels of `reduce` give for the same pixels.
+The results equal those of the kernels of `reduce` for the same pixels.
 """
 
 from __future__ import annotations
