@@ -329,3 +329,106 @@ def test_only_sources_and_the_reader_of_rasters_touch_files_of_products(name: st
 )
 def test_the_rule_on_files_of_products_can_fail(text: str, means: list[str]) -> None:
     assert touches_paths(text) == means
+
+
+# ------------------------------------------------------------------------------------------- what the sensor alone says
+
+SAYS_WHAT_THE_SENSOR_IS = ("sensor", "indices", "masks", "demo")
+"""Modules that may name bands, classes, limits of digital numbers, and ESA's files."""
+
+_ESA = re.compile(
+    r"\b(?:B0[1-9]|B8A|B1[0-2]|SCL|CLDPRB)\b|(?<![A-Z])B0[1-9]_|_B0[1-9]|_SCL|MSK_|MSIL[12]|MTD_|IMG_DATA|QI_DATA"
+    r"|R[126]0m|_[126]0m|(?<![A-Za-z0-9])S2[A-Z\[]"
+)
+_LIMITS = {65535, 10980, 109800}  # saturated, and the edge of a tile in pixels and metres
+_CLASSES = range(12)
+
+
+def facts_of_the_sensor(source: str) -> list[str]:
+    """Find what a module should ask the sensor: names, limits and class numbers in the constants of its code.
+
+    Texts for people may name them: docstrings, what is raised, and texts with a space in them.
+    """
+    tree = ast.parse(source)
+    for_people = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.JoinedStr) and " " in ast.unparse(node))
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in for_people:
+            continue
+        match node:
+            case ast.Constant(value=str() as text) if " " not in text and _ESA.search(text):
+                found.append(repr(text))
+            case ast.Constant(value=int() | float() as number) if number in _LIMITS:
+                found.append(repr(number))
+            case ast.Compare() | ast.Subscript() | ast.Call() if _uses_classes(node):
+                found.append(ast.unparse(node))
+            case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items) if _are_cloud_classes(items):
+                found.append(ast.unparse(node))
+    return found
+
+
+def _uses_classes(node: ast.expr) -> bool:
+    """Whether an expression sets a scene classification against the number of a class, as ``scl == 3``."""
+    parts = list(ast.iter_child_nodes(node))
+    names = [part.id if isinstance(part, ast.Name) else part.attr for part in parts
+             if isinstance(part, ast.Name | ast.Attribute)]  # fmt: skip
+    numbers = [part for part in parts if isinstance(part, ast.Constant) and type(part.value) is int]
+    about = any(re.fullmatch(r"scl|scene_classification|.*_scl|SCL.*", name) for name in names)
+    return about and any(part.value in _CLASSES for part in numbers)
+
+
+def _are_cloud_classes(items: list[ast.expr]) -> bool:
+    """Whether numbers are those of SCL's cloud classes: 8 and 9 among several."""
+    numbers = {item.value for item in items if isinstance(item, ast.Constant) and type(item.value) is int}
+    return len(numbers) == len(items) > 2 and {8, 9} <= numbers <= set(_CLASSES)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if n != "sen2chain" and top_level(n) not in SAYS_WHAT_THE_SENSOR_IS]
+)
+def test_only_the_sensor_says_what_sentinel_2_is(name: str) -> None:
+    assert facts_of_the_sensor(MODULES[name].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'red = bands["B04"]',
+        'PATTERN = r"_B8A_20m"',
+        'cloud = acquisition.bands.get("CLDPRB")',
+        "if scl == 3: pass",
+        "clear = scl_share(scl, 4)",
+        "clouds = np.isin(classes, (3, 8, 9, 10))",
+        "bad = dn == 65535",
+        "size = 10980",
+        'PRODUCT = re.compile(r"S2[A-Z]_MSIL2A_.*")',
+        'metadata = folder / "MTD_MSIL2A.xml"',
+        'for folder in ("IMG_DATA/R10m", "QI_DATA"): pass',
+        'name = f"{stem}_B02_10m.jp2"',
+    ],
+)
+def test_a_fact_of_the_sensor_is_noticed(source: str) -> None:
+    assert facts_of_the_sensor(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Reads B04 and the SCL of a product."""',
+        'raise ValueError("B04 is missing")',
+        'raise ValueError(f"{name}_B04")',
+        'notes.append(f"{name} lacks SCL")',
+        "columns = (0, 1, 2)",
+        'path = folder / f"{band.name}.tif"',
+        "nodata = sensor.nodata",
+    ],
+)
+def test_texts_for_people_may_say_what_sentinel_2_is(source: str) -> None:
+    assert not facts_of_the_sensor(source)

@@ -468,6 +468,20 @@ def test_take_bilinear(seed: int, other: Grid, bad: float) -> None:
     np.testing.assert_allclose(out, collect(bilinear(image, other), row, column, length, start), rtol=1e-12)
 
 
+def test_bilinear_asks_for_the_limits() -> None:
+    image = np.array([[0, 200], [77, 65535]], np.uint16)
+    one, out = np.zeros(1, np.int32), np.zeros(1)
+    for v, u, nodata, saturated, expected in (
+        (0.0, 0.5, 77, 78, 100.0),
+        (0.5, 0.0, 77, 78, np.nan),
+        (0.5, 0.0, 78, 77, np.nan),
+        (0.5, 1.0, 77, 77, 32867.5),
+    ):
+        args = (one, np.array([v]), one, np.array([u]), one, one, one + 1, np.zeros(1, np.int64), out)
+        gather.take_bilinear(image, *args, nodata, saturated)
+        np.testing.assert_array_equal(out, expected)
+
+
 def test_bilinear_by_hand() -> None:
     image = np.array([[100, 200], [300, 65535]], np.uint16)
     one = np.zeros(1, np.int32)

@@ -26,6 +26,7 @@ from sen2chain.export import to_json
 from sen2chain.files import is_file, read_limited
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.reasons import Reason
+from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,6 +87,7 @@ def conditions(
             "buffer": request.buffer, "stats": list(request.statistics.extra), "min_valid": request.min_valid,
             "units": request.units, "keep_empty": request.keep_empty, "prefer": request.prefer,
             "scale": SCALE, "nodata": NODATA,
+            **({} if request.sensor == SENTINEL2 else {"sensor": request.sensor.name}),
         },
         "layer": {
             "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "own_name": layer.own_name,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.products import OF_PARTS, IdentityToken
+from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from sen2chain.products import Source
 
 # The role of the metadata, as people read it.
-_IN_WORDS = {"metadata": "MTD_MSIL2A.xml", "cldprb": "CLDPRB", "scl": "SCL"}
+_IN_WORDS = {
+    "metadata": SENTINEL2.metadata,
+    "cldprb": SENTINEL2.cloud_probability or "",
+    "scl": SENTINEL2.classification or "",
+}
 _OPTIONAL = frozenset({"cldprb", "scl"})
 
 

@@ -12,6 +12,7 @@ from sen2chain import settings
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import RequestError, StoreError
 from sen2chain.progress import activity
+from sen2chain.sensor import ESA_NAMING
 from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sen2chain.timeseries.engine import Engine
     from sen2chain.vectors import Layer
 
-_LONGEST = len("_S2A_MSIL2A_20220612T100601_N0400_R022_T32TPS_20220612T160000_.parquet") + 20
+_LONGEST = len(f"_{ESA_NAMING.example}_.parquet") + 20
 
 
 class LayerFolder:
