@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -21,28 +19,24 @@ from sen2chain import periods
 from sen2chain.atomic import FileGroup, check_folder
 from sen2chain.errors import RequestError, SmoothingError, TooShortError, choice, items_of, truth
 from sen2chain.export import beside, check_cube, csv_header, csv_lines, text_of, to_dataset, write_csv, write_parquet
-from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
 from sen2chain.plan import parse_date
-from sen2chain.progress import activity, progress
+from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, Replaced, check_results, conditions, provenance
-from sen2chain.reasons import Reason
 from sen2chain.report import Report
-from sen2chain.select import select
-from sen2chain.spool import Spool, with_attributes
-from sen2chain.store import CompiledFile, Entry, State, list_images, read_image
-from sen2chain.timeseries.folder_update import enter_image, is_lost
+from sen2chain.spool import with_attributes
+from sen2chain.store import CompiledFile, Entry, State
+from sen2chain.timeseries.folder_update import enter_image
 from sen2chain.timeseries.smoothed_files import ORIGINAL, SmoothRequest, check_kind, stats_path, write_smoothed
+from sen2chain.timeseries.stored_rows import StoredRows
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
 
-    from sen2chain.rows import Batch
-    from sen2chain.spool import RowFormat
     from sen2chain.store import ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.engine import Engine
 
@@ -290,8 +284,134 @@ class Targets:
         return path.relative_to(self.folder.root).as_posix()
 
 
+class CompiledRows:
+    """The selected rows of one index under one mask, and the compiled files that are written from them.
+
+    Parameters
+    ----------
+    stored
+        The raw rows.
+    images
+        The images whose rows are read, by sensing time.
+    folder
+        The layer's folder.
+    wanted
+        The files to compile.
+
+    Attributes
+    ----------
+    errors
+        Errors of files that could not be smoothed.
+    remarks
+        Sentences on files that were written.
+    """
+
+    def __init__(
+        self, stored: StoredRows, images: Sequence[RawImage], folder: ExtractionFolder, wanted: CompileRequest
+    ) -> None:
+        self._stored, self._folder, self._wanted = stored, folder, wanted
+        self._layout = stored.engine.row_format(with_completeness=True)
+        self._spool, self._superseded = stored.read(self._layout, images)
+        self.errors: list[RequestError] = []
+        self.remarks: list[str] = []
+
+    def tables(self, days: set[dt.date] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of some days, None for all, by fid, then date, a piece of the layer at a time."""
+        return self._spool.tables(self._stored.index, self._stored.mask, days)
+
+    def aggregates(self, kind: str, days: set[dt.date] | None = None, period: str = "") -> Iterator[pa.Table]:
+        """Yield one row per feature and period, a piece of the layer at a time."""
+        aggregation, attributes = self._wanted.aggregation, self._layout.attributes
+        assert aggregation is not None  # noqa: S101
+        for table in self.tables(days):
+            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._wanted.week, period), preserve_index=False)
+            yield with_attributes(made, attributes).cast(aggregation.schema(attributes))
+
+    def write(self, targets: Sequence[Target]) -> list[Target]:
+        """Write files into existing folders; return those that were written, and collect errors of smoothing."""
+        notes = {target: self._provenance(target) for target in targets}
+        plain = [target for target in targets if target.content == "rows"]
+        self._write_csv({target: notes[target] for target in plain if target.path.suffix == ".csv"})
+        for target in plain:
+            if target.path.suffix == ".parquet":
+                write_parquet(self.tables(target.days), target.path, notes[target], self._spool.schema)
+        for target in targets:
+            if target.content == "aggregates":
+                self._write_aggregates(target, notes[target])
+        written = [target for target in targets if target.content != "smoothed"]
+        for target in targets:
+            if target.content == "smoothed":
+                try:
+                    self._write_smoothed(target, notes[target])
+                except RequestError as error:
+                    self.errors.append(error)
+                else:
+                    written.append(target)
+        return written
+
+    def _write_csv(self, notes: Mapping[Target, Mapping[str, Any]]) -> None:
+        """Write rows to the files of all their periods at once; each row becomes text once."""
+        routes = [_Route([t for t in notes if t.kind == kind]) for kind in dict.fromkeys(t.kind for t in notes)]
+        if not routes:
+            return
+        days = set().union(*(target.days for target in notes))
+
+        def as_text(table: pa.Table) -> tuple[np.ndarray, pa.StringArray]:
+            (piece,) = table.combine_chunks().to_batches()
+            return piece.column("date").cast(pa.int64()).to_numpy() // 86400, csv_lines(piece)
+
+        with FileGroup(self._folder.root) as files:
+            for target in notes:
+                files.append(target.path, csv_header(self._spool.schema))
+            tables = self.tables(days)
+            with closed(in_threads(as_text, tables, workers())) as texts:
+                for day, lines in texts:
+                    for route in routes:
+                        for path, text in route.split(day, lines):
+                            files.append(path, text)
+            for target, note in notes.items():
+                for path, content in beside(target.path, note).items():
+                    files.append(path, content)
+            files.finish()
+
+    def _write_aggregates(self, target: Target, note: Mapping[str, Any]) -> None:
+        aggregation = self._wanted.aggregation
+        assert aggregation is not None  # noqa: S101  # there are such targets only where it is
+        tables = self.aggregates(target.kind, target.days, target.key)
+        write = write_csv if target.path.suffix == ".csv" else write_parquet
+        columns = {"columns": aggregation.definitions}
+        write(tables, target.path, {**note, **columns}, aggregation.schema(self._layout.attributes))
+
+    def _write_smoothed(self, target: Target, note: Mapping[str, Any]) -> None:
+        smooth, index = self._wanted.smooth, self._stored.index
+        assert smooth is not None  # noqa: S101  # there are such targets only where it is
+        with activity(f"smoothing {index}", quiet=self._stored.engine.quiet):
+            short, features = write_smoothed(
+                self.tables(target.days), target.path, index, smooth, self._layout.attributes, note
+            )
+        if short:
+            self.remarks.append(
+                f"{short} of {features} features have too few dates to be smoothed; "
+                f"{stats_path(target.path).name} says which."
+            )
+
+    def _provenance(self, target: Target) -> dict[str, Any]:
+        engine, wanted, index, mask = self._stored.engine, self._wanted, self._stored.index, self._stored.mask
+        report = Report()
+        for image in target.images:
+            entry = self._stored.entries.get(str(image.product))
+            enter_image(report, entry or Entry(index, mask, str(image.product), State.DONE), image.product)
+        request = replace(engine.request, first=None, last=None)  # all dates in the folder are compiled
+        note = provenance(request, engine.layer, engine.archive, report, index=index, mask=mask)
+        note["compiled"] = {
+            "kind": target.kind, "period": target.key, "week": wanted.week, "images": len(target.images),
+            "superseded_rows_of_this_run": self._superseded, "datemin": wanted.first, "datemax": wanted.last,
+        }  # fmt: skip
+        return note
+
+
 class Compilation:
-    """One call of `compile_data`, on a folder that is held.
+    """One call of `compile_data`, on a locked folder.
 
     Parameters
     ----------
@@ -317,9 +437,6 @@ class Compilation:
         self._only_known = only_known
         self._engine, self._folder, self._ledger, self._wanted = engine, folder, ledger, wanted
         self._layout = engine.row_format(with_completeness=True)
-        self._errors: list[RequestError] = []
-        self._of_other_formulas = 0
-        self._remarks: list[str] = []
 
     def run(self, *, overwrite: bool = False) -> Compiled:
         """Write the wanted files that are missing or would differ.
@@ -346,20 +463,31 @@ class Compilation:
             if target.content == "smoothed" and self._wanted.smooth:
                 check_kind(target.path, self._wanted.smooth)
         if not overwrite:
-            self._check(steps)
+            result.remarks += self._check(steps)
+        errors: list[RequestError] = []
         for step in steps:
             result.unchanged += step.fresh
             self._remove(step.gone, result)
             if step.stale:
-                written = self._write(step.targets.index, step.targets.mask, step.stale, step.entries)
-                self._ledger.set_compiled(step.targets.record(target) for target in written)
-                for target in written:
-                    result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
-        result.remarks += self._remarks
-        if self._errors:
-            too_short = all(isinstance(error, TooShortError) for error in self._errors)
-            raise SmoothingError(f"{self._errors[0]} Everything else was written.", result, too_short=too_short)
+                errors += self._write(step, result)
+        if errors:
+            too_short = all(isinstance(error, TooShortError) for error in errors)
+            raise SmoothingError(f"{errors[0]} Everything else was written.", result, too_short=too_short)
         return result
+
+    def _write(self, step: _Step, result: Compiled) -> list[RequestError]:
+        """Write the stale files of a step, add them to the result, and return errors of smoothing."""
+        for folder in {target.path.parent for target in step.stale}:
+            check_folder(folder)
+        needed = {image for target in step.stale for image in target.images}
+        images = sorted(needed, key=lambda image: (image.product.sensing, str(image.product)))
+        rows = CompiledRows(step.stored, images, self._folder, self._wanted)
+        written = rows.write(step.stale)
+        self._ledger.set_compiled(step.targets.record(target) for target in written)
+        for target in written:
+            result.files += [target.path, *([stats_path(target.path)] if target.content == "smoothed" else [])]
+        result.remarks += rows.remarks
+        return rows.errors
 
     def _steps(self, result: Compiled) -> list[_Step]:
         """Return the files to write and to remove for each index under each mask; notes are added to the result."""
@@ -367,29 +495,28 @@ class Compilation:
         cover = (float(request.cover_min), float(request.cover_max))
         steps = []
         for index, mask in self._engine.outputs:
-            entries = self._ledger.entries(index, mask)
-            images = self.images(index, mask, entries)
-            if not images and self._only_known and not entries:
+            stored = self._stored(index, mask)
+            if self._only_known and not stored.images and not stored.entries:
                 continue
-            lost = [entry for entry in entries.values() if is_lost(entry, self._folder)]
+            lost = stored.lost
             if lost:
                 result.notes.append(
                     f"{len(lost)} images of {index} under {mask} lost their file of rows, as {lost[0].file}; extract "
                     "again, while the archive has their products."
                 )
             targets = Targets(self._folder, self._wanted, cover, columns, index, mask)
-            files = targets.of(images)
-            if self._of_other_formulas:
+            files = targets.of(stored.images)
+            if stored.of_other_formulas:
                 result.notes.append(
-                    f"{self._of_other_formulas} images of {index} under {mask} were extracted with another formula and "
-                    "are left out; extract again, or compile with that formula."
+                    f"{stored.of_other_formulas} images of {index} under {mask} were extracted with another formula "
+                    "and are left out; extract again, or compile with that formula."
                 )
-            if not images:
-                result.notes.append(self._why_no_rows(index, mask, entries))
+            if not stored.images:
+                result.notes.append(stored.why_none())
             elif self._wanted.custom and not any(target.kind == periods.CUSTOM for target in files):
                 dates = f"from {self._wanted.first or 'the beginning'} to {self._wanted.last or 'today'}"
                 result.notes.append(f"There are no rows of {index} under {mask} {dates}; check datemin and datemax.")
-            step = _Step(targets, gone=targets.without_rows(files, known), entries=entries)
+            step = _Step(stored, targets, gone=targets.without_rows(files, known))
             for target in files:
                 if targets.is_fresh(target, known):
                     step.fresh.append(target.path)
@@ -398,8 +525,8 @@ class Compilation:
             steps.append(step)
         return steps
 
-    def _check(self, steps: Sequence[_Step]) -> None:
-        """Make sure that no file is replaced or removed that was made in another way.
+    def _check(self, steps: Sequence[_Step]) -> list[str]:
+        """Make sure that no file is replaced or removed that was made in another way; return remarks on replaced files.
 
         Raises
         ------
@@ -421,25 +548,7 @@ class Compilation:
             for target in step.stale
             if target.content == "smoothed" and smooth and smooth.method == ORIGINAL and not smooth.reset_smoothing
         }
-        self._remarks += Replaced([], [path for path in replaced if path not in continued]).sentences()
-
-    def _why_no_rows(self, index: str, mask: str, entries: Mapping[str, Entry]) -> str:
-        """Return a sentence on why an index has no rows under a mask."""
-        start = f"There are no rows of {index} under {mask}"
-        if self._of_other_formulas:
-            return f"{start}: all images are of another formula."
-        outside = sum(bool(entry.file) for entry in entries.values())
-        if outside:
-            request = self._engine.request
-            limits = f"{request.cover_min:g} to {request.cover_max:g} %"
-            return f"{start}: the products of all {outside} images are outside the cloud cover {limits}."
-        if not entries:
-            return f"{start}: no image of it has been extracted; extract first."
-        waiting = sum(entry.state is State.PENDING for entry in entries.values())
-        if waiting:
-            return f"{start}: an extraction was stopped before {waiting} of {len(entries)} images; extract again."
-        example = next((entry.error for entry in entries.values() if entry.error), "")
-        return f"{start}: none of {len(entries)} images gave any. {example}".strip()
+        return Replaced([], [path for path in replaced if path not in continued]).sentences()
 
     def _remove(self, gone: Sequence[str], result: Compiled) -> None:
         for name in gone:
@@ -450,49 +559,19 @@ class Compilation:
             result.removed.append(path)
         self._ledger.set_compiled(gone=gone)
 
-    def images(self, index: str, mask: str, entries: Mapping[str, Entry]) -> list[RawImage]:
-        """Return the files of rows of an index under a mask, of products within the requested cloud cover."""
-        request = self._engine.request
-        names = {product: entry.file for product, entry in entries.items() if entry.file}
-        formula = next(i.formula for i in request.indices if i.name == index) if index not in INDICES else None
-        found, self._of_other_formulas = [], 0
-        for image in list_images(self._folder, index, mask, names):
-            entry = entries.get(str(image.product))
-            if entry is None:
-                found.append(image)
-                continue
-            cover, without_rows = entry.cover, entry.state is State.EMPTY and not entry.file
-            if without_rows or not (cover is None or request.cover_min <= cover <= request.cover_max):
-                continue
-            if formula is not None and json.loads(entry.inputs or "{}").get("formula", formula) != formula:
-                self._of_other_formulas += 1
-                continue
-            found.append(image)
-        return found
-
-    def load(
-        self, index: str, mask: str, images: Sequence[RawImage], layout: RowFormat | None = None
-    ) -> tuple[Spool, int]:
-        """Read images and select one row per date and feature; return the rows, and the number of superseded ones."""
-        spool, superseded = Spool(layout or self._layout), 0
-        with closed(self._by_time(index, mask, images)) as read:
-            for batches in read:
-                for batch in select(batches):
-                    spool.add(batch)
-                    superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
-        return spool, superseded
+    def _stored(self, index: str, mask: str) -> StoredRows:
+        return StoredRows(self._engine, self._folder, self._ledger, index, mask)
 
     def table(self, index: str, mask: str, *, with_mask: bool = False) -> pa.Table:
         """Return all rows of an index under a mask."""
-        images = self.images(index, mask, self._ledger.entries(index, mask))
-        spool, _ = self.load(index, mask, images, replace(self._layout, with_mask=with_mask))
+        spool, _ = self._stored(index, mask).read(replace(self._layout, with_mask=with_mask))
         return pa.concat_tables([spool.schema.empty_table(), *spool.tables(index, mask)])
 
     def dataset(self, kind: str | None) -> xr.Dataset:
         """Return all rows as a cube, or one row per feature and period of a kind."""
         engine, aggregation = self._engine, self._wanted.aggregation
-        found = {key: self.images(*key, self._ledger.entries(*key)) for key in engine.outputs}
-        sensings = {image.product.sensing for images in found.values() for image in images}
+        found = [self._stored(*output) for output in engine.outputs]
+        sensings = {image.product.sensing for stored in found for image in stored.images}
         check_cube(
             features=len(engine.layer),
             steps=len({periods.key_of(s.date(), kind, self._wanted.week) for s in sensings} if kind else sensings),
@@ -501,15 +580,15 @@ class Compilation:
             instead='compile_data(..., formats="parquet")',
         )
         frames = {}
-        for (index, mask), images in found.items():
-            spool, _ = self.load(index, mask, images)
+        for stored in found:
+            output, rows = (stored.index, stored.mask), CompiledRows(stored, stored.images, self._folder, self._wanted)
             if kind is None or aggregation is None:
-                tables = [table.select(self._layout.own.names) for table in spool.tables(index, mask)]
-                frames[index, mask] = pa.concat_tables([self._layout.own.empty_table(), *tables]).to_pandas()
+                tables = [table.select(self._layout.own.names) for table in rows.tables()]
+                frames[output] = pa.concat_tables([self._layout.own.empty_table(), *tables]).to_pandas()
                 continue
             parts = [aggregation.schema(self._layout.attributes).empty_table()]
-            frames[index, mask] = (
-                pa.concat_tables([*parts, *self.aggregates(spool, index, mask, kind)])
+            frames[output] = (
+                pa.concat_tables([*parts, *rows.aggregates(kind)])
                 .select(["period", "fid", *aggregation.columns])
                 .to_pandas()
             )
@@ -521,130 +600,17 @@ class Compilation:
             definitions=definitions, provenance=note, along="date" if kind is None else "period",
         )  # fmt: skip
 
-    def _by_time(self, index: str, mask: str, images: Sequence[RawImage]) -> Generator[list[Batch], None, None]:
-        """Yield the batches of one sensing time after the other."""
-        read = in_threads(lambda image: read_image(image, index, mask, self._layout), images, workers())
-        with progress(f"reading {index}", len(images), quiet=self._engine.quiet) as step, closing(read):
-            for _, together in itertools.groupby(read, key=lambda batch: batch.product.sensing):
-                batches = list(together)
-                yield batches
-                for _ in batches:
-                    step()
-
-    # ------------------------------------------------------------------------------------------------------- writing
-
-    def _write(self, index: str, mask: str, targets: Sequence[Target], entries: Mapping[str, Entry]) -> list[Target]:
-        """Write files, and return those that were written; errors of smoothing are collected."""
-        for folder in {target.path.parent for target in targets}:
-            check_folder(folder)
-        needed = {image for target in targets for image in target.images}
-        images = sorted(needed, key=lambda image: (image.product.sensing, str(image.product)))
-        spool, superseded = self.load(index, mask, images)
-        notes = {t: self._provenance(index, mask, t, entries, superseded) for t in targets}
-        plain = [target for target in targets if target.content == "rows"]
-        self._write_csv(spool, index, mask, {t: notes[t] for t in plain if t.path.suffix == ".csv"})
-        for target in plain:
-            if target.path.suffix == ".parquet":
-                write_parquet(spool.tables(index, mask, target.days), target.path, notes[target], spool.schema)
-        for target in targets:
-            if target.content == "aggregates":
-                self._write_aggregates(spool, index, mask, target, notes[target])
-        written = [target for target in targets if target.content != "smoothed"]
-        for target in targets:
-            if target.content == "smoothed":
-                try:
-                    self._write_smoothed(spool, index, mask, target, notes[target])
-                except RequestError as error:
-                    self._errors.append(error)
-                else:
-                    written.append(target)
-        return written
-
-    def _write_csv(self, spool: Spool, index: str, mask: str, notes: Mapping[Target, Mapping[str, Any]]) -> None:
-        """Write rows to the files of all their periods at once; each row becomes text once."""
-        routes = [_Route([t for t in notes if t.kind == kind]) for kind in dict.fromkeys(t.kind for t in notes)]
-        if not routes:
-            return
-        days = set().union(*(target.days for target in notes))
-
-        def as_text(table: pa.Table) -> tuple[np.ndarray, pa.StringArray]:
-            (piece,) = table.combine_chunks().to_batches()
-            return piece.column("date").cast(pa.int64()).to_numpy() // 86400, csv_lines(piece)
-
-        with FileGroup(self._folder.root) as files:
-            for target in notes:
-                files.append(target.path, csv_header(spool.schema))
-            tables = spool.tables(index, mask, days)
-            with closed(in_threads(as_text, tables, workers())) as texts:
-                for day, lines in texts:
-                    for route in routes:
-                        for path, text in route.split(day, lines):
-                            files.append(path, text)
-            for target, note in notes.items():
-                for path, content in beside(target.path, note).items():
-                    files.append(path, content)
-            files.finish()
-
-    def _write_aggregates(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
-        aggregation = self._wanted.aggregation
-        assert aggregation is not None  # noqa: S101  # there are such targets only where it is
-        schema = aggregation.schema(self._layout.attributes)
-        tables = self.aggregates(spool, index, mask, target.kind, target.days, target.key)
-        write = write_csv if target.path.suffix == ".csv" else write_parquet
-        write(tables, target.path, {**note, "columns": aggregation.definitions}, schema)
-
-    def _write_smoothed(self, spool: Spool, index: str, mask: str, target: Target, note: Mapping[str, Any]) -> None:
-        smooth = self._wanted.smooth
-        assert smooth is not None  # noqa: S101  # there are such targets only where it is
-        attributes = self._layout.attributes
-        with activity(f"smoothing {index}", quiet=self._engine.quiet):
-            short, features = write_smoothed(
-                spool.tables(index, mask, target.days), target.path, index, smooth, attributes, note
-            )
-        if short:
-            self._remarks.append(
-                f"{short} of {features} features have too few dates to be smoothed; "
-                f"{stats_path(target.path).name} says which."
-            )
-
-    def aggregates(
-        self, spool: Spool, index: str, mask: str, kind: str, days: set[dt.date] | None = None, period: str = ""
-    ) -> Iterator[pa.Table]:
-        """Yield one row per feature and period, a piece of the layer at a time."""
-        aggregation, attributes = self._wanted.aggregation, self._layout.attributes
-        assert aggregation is not None  # noqa: S101
-        for table in spool.tables(index, mask, days):
-            made = pa.Table.from_pandas(aggregation.apply(table, kind, self._wanted.week, period), preserve_index=False)
-            yield with_attributes(made, attributes).cast(aggregation.schema(attributes))
-
-    def _provenance(
-        self, index: str, mask: str, target: Target, entries: Mapping[str, Entry], superseded: int
-    ) -> dict[str, Any]:
-        engine = self._engine
-        report = Report()
-        for image in target.images:
-            entry = entries.get(str(image.product)) or Entry(index, mask, str(image.product), State.DONE)
-            enter_image(report, entry, image.product)
-        request = replace(engine.request, first=None, last=None)  # all dates in the folder are compiled
-        note = provenance(request, engine.layer, engine.archive, report, index=index, mask=mask)
-        wanted = self._wanted
-        note["compiled"] = {
-            "kind": target.kind, "period": target.key, "week": wanted.week, "images": len(target.images),
-            "superseded_rows_of_this_run": superseded, "datemin": wanted.first, "datemax": wanted.last,
-        }  # fmt: skip
-        return note
-
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """The files of one index under one mask, by what is to be done with them."""
 
+    stored: StoredRows
+    """Their raw rows."""
     targets: Targets
     """All wanted files."""
     gone: list[str]
     """Files without rows, to be removed."""
-    entries: Mapping[str, Entry]
-    """Product -> its image."""
     fresh: list[Path] = field(default_factory=list)
     """Files that are there as they would be written."""
     stale: list[Target] = field(default_factory=list)
