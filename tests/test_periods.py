@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sen2chain.errors import RequestError, UnknownNameError
-from sen2chain.periods import AGGREGATES, CUSTOM, KINDS, Aggregation, file_stem, is_key, key_of
+from sen2chain.periods import AGGREGATES, CUSTOM, KINDS, Aggregation, compiled_stem, is_key, key_of
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_weeks_are_those_of_the_system() -> None:
     ],
 )
 def test_names(kind: str, key: str, name: str) -> None:
-    assert file_stem("parcels", (0, 100), "NDVI", kind, key) == name
-    assert file_stem("parcels", (0.0, 100.0), "NDVI", kind, key) == name
-    assert file_stem("parcels", (0, 37.5), "NDVI", kind, key) == name.replace("CC100", "CC37.5")
-    assert file_stem("parcels", (5, 60), "NDVI", kind, key) == name.replace("CC100", "CC5-60")
+    assert compiled_stem("parcels", (0, 100), "NDVI", kind, key) == name
+    assert compiled_stem("parcels", (0.0, 100.0), "NDVI", kind, key) == name
+    assert compiled_stem("parcels", (0, 37.5), "NDVI", kind, key) == name.replace("CC100", "CC37.5")
+    assert compiled_stem("parcels", (5, 60), "NDVI", kind, key) == name.replace("CC100", "CC5-60")
 
 
 DAYS = ["2022-06-01", "2022-06-11", "2022-06-30"] * 2 + ["2022-07-01"]

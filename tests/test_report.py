@@ -10,7 +10,7 @@ import pytest
 
 from sen2chain.products import ProductId, Skipped
 from sen2chain.reasons import Reason
-from sen2chain.report import COLUMNS, HEAD, Report, remarks
+from sen2chain.report import HEAD, REPORT_COLUMNS, Report, remarks
 from sen2chain.rows import Batch
 
 PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
@@ -26,18 +26,18 @@ def test_a_line_says_all_of_one_output() -> None:
     report = Report()
     report.add(batch(7, {Reason.CLOUD: 2, Reason.SUPERSEDED: 1}, "a remark"))
     (line,) = report.frame().to_dict("records")
-    assert list(line) == list(COLUMNS)
+    assert list(line) == list(REPORT_COLUMNS)
     assert [line[name] for name in HEAD] == [
         "NDVI", "CM001", "31TGJ", str(PRODUCT), PRODUCT.sensing, "bands", "computed from SCL", 7,
     ]  # fmt: skip
-    assert {name: line[name] for name in COLUMNS[8:-1] if line[name]} == {"cloud": 2, "superseded": 1}
+    assert {name: line[name] for name in REPORT_COLUMNS[8:-1] if line[name]} == {"cloud": 2, "superseded": 1}
     assert line["error"] == "a remark"
     assert report.rows == 7  # the empty row does not count
 
 
 def test_columns_are_the_reasons_in_their_order() -> None:
-    assert list(COLUMNS) == [*HEAD, *(r.value for r in Reason), "error"]
-    assert list(Report().frame().columns) == list(COLUMNS)
+    assert list(REPORT_COLUMNS) == [*HEAD, *(r.value for r in Reason), "error"]
+    assert list(Report().frame().columns) == list(REPORT_COLUMNS)
     assert Report().frame().empty
     for reason in Reason:
         assert reason.sentence

@@ -156,21 +156,12 @@ def to_dataset(
     steps = pd.DatetimeIndex(steps) if along == "date" else steps
     indices, masks = (pd.Index(dict.fromkeys(names)) for names in zip(*tables, strict=True))
     shape = (len(indices), len(masks), len(geometry), len(steps))
-
     left_out = {*_KEYS, along, *attributes.columns}
     cubes: dict[str, np.ndarray] = {}
     for (index, mask), table in tables.items():
-        cell = (
-            indices.get_loc(index),
-            masks.get_loc(mask),
-            table["fid"].to_numpy(),
-            steps.get_indexer(pd.Index(table[along])),
-        )
-        for column in (name for name in table.columns if name not in left_out):
-            number = pd.api.types.is_numeric_dtype(table[column])
-            if column not in cubes:
-                cubes[column] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
-            cubes[column][cell] = table[column].to_numpy(float, na_value=np.nan) if number else _shared(table[column])
+        step = steps.get_indexer(pd.Index(table[along]))
+        cell = (indices.get_loc(index), masks.get_loc(mask), table["fid"].to_numpy(), step)
+        _fill(cubes, shape, cell, table[[name for name in table.columns if name not in left_out]])
 
     taken = {*_KEYS, along, *cubes, "geometry"}
     coordinates = {
@@ -192,6 +183,27 @@ def to_dataset(
         },
         attrs={"sen2chain": to_json(provenance)},
     ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+
+
+def _fill(cubes: dict[str, np.ndarray], shape: tuple[int, ...], cell: tuple[Any, ...], columns: pd.DataFrame) -> None:
+    """Write columns of rows into their cubes, which are made where they are missing.
+
+    Parameters
+    ----------
+    cubes
+        Column -> cube.
+    shape
+        Shape of a cube.
+    cell
+        Position of each row in a cube, one number or array for each dimension.
+    columns
+        Columns of the rows.
+    """
+    for name, column in columns.items():
+        number = pd.api.types.is_numeric_dtype(column)
+        if name not in cubes:
+            cubes[str(name)] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
+        cubes[str(name)][cell] = column.to_numpy(float, na_value=np.nan) if number else _shared(column)
 
 
 def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sen2chain.rows import Batch
 
 HEAD = ("index", "mask", "tile", "acquisition", "date", "value_source", "mask_source", "rows")
-COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
+REPORT_COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 """Columns of the report."""
 
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
@@ -42,7 +42,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     """Sentences on the layer and the archive as a whole."""
     texts: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in _TEXTS})
-    """Column -> its texts, (lines,): all of `COLUMNS` but the date and the counts."""
+    """Column -> its texts, (lines,): all of `REPORT_COLUMNS` but the date and the counts."""
     dates: list[dt.datetime | None] = field(default_factory=list)
     """(lines,) sensing time; None in lines without an acquisition of a known name."""
     counts: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in _COUNTS})
@@ -136,13 +136,13 @@ class Report:
         return +counts
 
     def frame(self) -> pd.DataFrame:
-        """Return the report as a table of `COLUMNS`."""
+        """Return the report as a table of `REPORT_COLUMNS`."""
         import pandas as pd  # noqa: PLC0415  # half a second, for a table that few runs need
 
         if not len(self):
-            return pd.DataFrame(columns=list(COLUMNS))
+            return pd.DataFrame(columns=list(REPORT_COLUMNS))
         columns = {**self.texts, "date": self.dates, **{name: list(column) for name, column in self.counts.items()}}
-        return pd.DataFrame({name: columns[name] for name in COLUMNS})
+        return pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
 
     def _is_broken(self, line: int) -> bool:
         return any(self.counts[reason.value][line] for reason in BROKEN)

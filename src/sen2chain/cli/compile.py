@@ -11,7 +11,7 @@ from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.click_command import REAL, WHOLE, Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.cli.update import IF_INTERRUPTED, series_of
+from sen2chain.cli.update import IF_INTERRUPTED, folder_series
 from sen2chain.errors import RequestError
 from sen2chain.progress import printable
 
@@ -124,7 +124,7 @@ def compile_(layer_file: str, **options: Any) -> None:
     they are the same as for the update.
     """
     _check(options)
-    series, meanings = series_of(layer_file, options)
+    series, meanings = folder_series(layer_file, options)
     if not series.folder.is_dir():
         fail(
             f"Nothing was compiled. {series.folder} does not exist; run sen2chain update first, with the same options.",

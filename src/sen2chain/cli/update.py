@@ -72,7 +72,7 @@ def update(layer_file: str, **options: Any) -> None:
     """
     file = shared.report_file(options["report"])
     show.say_if_compiling(quiet=options["quiet"])
-    series, meanings = series_of(layer_file, options)
+    series, meanings = folder_series(layer_file, options)
     if file is not None:
         # What cannot be written is told before the work starts.
         if not options["overwrite"]:
@@ -111,7 +111,7 @@ def update(layer_file: str, **options: Any) -> None:
         fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
 
 
-def series_of(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
+def folder_series(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:
     """Return the series, and sentences on names of masks that meant another mask in former versions.
 
     A folder that has rows of the former mask is continued with that mask.

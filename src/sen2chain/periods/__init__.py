@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sen2chain.periods.aggregate import AGGREGATES, Aggregation
-from sen2chain.periods.calendar import ALL, CUSTOM, KINDS, Week, file_stem, is_key, key_of
+from sen2chain.periods.calendar import ALL, CUSTOM, KINDS, Week, compiled_stem, is_key, key_of
 
-__all__ = ["AGGREGATES", "ALL", "CUSTOM", "KINDS", "Aggregation", "Week", "file_stem", "is_key", "key_of"]
+__all__ = ["AGGREGATES", "ALL", "CUSTOM", "KINDS", "Aggregation", "Week", "compiled_stem", "is_key", "key_of"]

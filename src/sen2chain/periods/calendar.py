@@ -64,7 +64,7 @@ def is_key(text: str, kind: str, week: Week = "sunday") -> bool:
     return re.fullmatch(_KEYS["iso" if kind == "weekly" and week == "iso" else kind], text) is not None
 
 
-def file_stem(stem: str, cover: tuple[float, float], index: str, kind: str, key: str = "") -> str:
+def compiled_stem(stem: str, cover: tuple[float, float], index: str, kind: str, key: str = "") -> str:
     """Return the name of a compiled file without its suffix.
 
     Parameters
@@ -82,7 +82,7 @@ def file_stem(stem: str, cover: tuple[float, float], index: str, kind: str, key:
 
     Examples
     --------
-    >>> file_stem("parcels", (0, 100), "NDVI", "monthly", "2022-06")
+    >>> compiled_stem("parcels", (0, 100), "NDVI", "monthly", "2022-06")
     'parcels_CC100_NDVI_monthly_2022-06'
     """
     least, most = cover

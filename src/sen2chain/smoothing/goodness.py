@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 """Observations are left out in so many turns: the 1st, 6th, 11th, ... first, then the 2nd, 7th, 12th, ..."""
-LEAST = 0.01
+SMALLEST_OBSERVED = 0.01
 """Index value below which (without its sign) an observation plays no part in MAPE, whose error would be divided by
 next to nothing."""
 
@@ -22,7 +22,7 @@ def folds(observations: Observations) -> Ints:
 
 
 def errors_of(
-    observed: Floats, smoothed: Floats, feature: Ints, features: int, *, least: float = LEAST
+    observed: Floats, smoothed: Floats, feature: Ints, features: int, *, least: float = SMALLEST_OBSERVED
 ) -> dict[str, Floats]:
     """Compare smoothed values with observations, for each feature.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.jit import kernel
-from sen2chain.smoothing.observations import STEP
+from sen2chain.smoothing.observations import STEP, TO_SIGMA
 
 if TYPE_CHECKING:
     from sen2chain.smoothing.observations import Days, Floats, Ints, Observations
@@ -35,8 +35,6 @@ HUBER = 1.345
 estimate is then 95 % as efficient as without."""
 SMALLEST = 1e-9
 """Distance, in index units, that costs no weight even where most observations lie on the curve."""
-TO_SIGMA = 1.4826
-"""Standard deviation of normal errors in relation to the median of their sizes."""
 _ANGLE = 2 * np.pi / YEAR * np.arange(4 * YEAR)
 _WAVES = np.stack([np.cos(_ANGLE), np.sin(_ANGLE), np.cos(2 * _ANGLE), np.sin(2 * _ANGLE)], axis=1)
 """Waves of every day, (1461, 4): after four years they are the same."""

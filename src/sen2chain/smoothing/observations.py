@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STEP = 5
 """Days between two dates of the grid: how often the two satellites pass over a place."""
 
+TO_SIGMA = 1.4826
+"""Standard deviation of normal errors in relation to the median of their sizes."""
+
 NEEDED = ("date", "fid", "count", "nodata", "mean")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCALE = 10000
-YEAR = 73
+ROWS_PER_YEAR = 73
 """Rows of the grid in a year: 73 x 5 = 365 days."""
 SEASONS = 3
 """Years that a grid must cover before a season's mean fills gaps."""
@@ -170,8 +170,8 @@ def _grid(valid: pd.DataFrame) -> pd.DataFrame:
 def _fill(values: pd.Series[float], *, season_mean: bool) -> pd.Series[float]:
     """Fill gaps by centred moving averages that become longer, and by the mean of the season before the second."""
     values = values.fillna(_moving_average(values, 3))
-    if season_mean and len(values) >= SEASONS * YEAR:
-        values = values.fillna(values.groupby(np.arange(len(values)) % YEAR).transform("mean"))
+    if season_mean and len(values) >= SEASONS * ROWS_PER_YEAR:
+        values = values.fillna(values.groupby(np.arange(len(values)) % ROWS_PER_YEAR).transform("mean"))
     window = 3
     while values.isna().any() and window <= len(values):
         values = values.fillna(_moving_average(values, window))

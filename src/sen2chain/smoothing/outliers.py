@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sen2chain.smoothing.observations import STEP
+from sen2chain.smoothing.observations import STEP, TO_SIGMA
 
 if TYPE_CHECKING:
     from sen2chain.smoothing.observations import Bools, Floats, Observations
 
 NEIGHBOURS = 3
-LEAST = 2
-"""Neighbours on each side without which an observation is not tested: from one alone nobody could tell which of the
-two is odd."""
+FEWEST_NEIGHBOURS = 2
+"""Neighbours on each side without which an observation is not tested: of two observations alone either may be the
+odd one."""
 LIMIT = 3.5
-TO_SIGMA = 1.4826
 
 
 def outliers(observations: Observations, window_length: int, smallest: float) -> Bools:
@@ -73,4 +72,4 @@ def _between_neighbours(observations: Observations, reach: int) -> Floats:
     lines = np.sort(lines.reshape(len(day), NEIGHBOURS**2), axis=1)
     n = np.maximum(n_before * n_after, 1)
     median = 0.5 * (lines[here, (n - 1) // 2] + lines[here, n // 2])
-    return np.where(np.minimum(n_before, n_after) >= LEAST, median, np.nan)
+    return np.where(np.minimum(n_before, n_after) >= FEWEST_NEIGHBOURS, median, np.nan)

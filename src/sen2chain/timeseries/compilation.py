@@ -220,7 +220,7 @@ class Targets:
         return [Target(path, kind, key, tuple(images), "aggregates") for path in paths]
 
     def _stem(self, kind: str, key: str) -> str:
-        return periods.file_stem(self.folder.stem, self.cover, self.index, kind, key)
+        return periods.compiled_stem(self.folder.stem, self.cover, self.index, kind, key)
 
     def _folder(self, kind: str) -> Path:
         return self.folder.compiled(self.index, self.mask, kind)

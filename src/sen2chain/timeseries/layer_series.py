@@ -16,7 +16,7 @@ from sen2chain.files import absolute
 from sen2chain.plan import Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
-from sen2chain.report import COLUMNS
+from sen2chain.report import REPORT_COLUMNS
 from sen2chain.timeseries.engine import Engine
 from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import own_copy, read_layer
@@ -158,7 +158,7 @@ class LayerSeries(ABC):
         return check_results([self._planned_report(path)]).sentences()
 
     def _planned_report(self, path: str | Path) -> PlannedTable:
-        return PlannedTable(absolute(path), conditions(self.request, self._engine.layer), lambda: COLUMNS)
+        return PlannedTable(absolute(path), conditions(self.request, self._engine.layer), lambda: REPORT_COLUMNS)
 
     def _in_words(self) -> str:
         """Return the layer and the names of indices and masks, for `repr`."""
