@@ -161,7 +161,7 @@ def to_dataset(
     for (index, mask), table in tables.items():
         step = steps.get_indexer(pd.Index(table[along]))
         cell = (indices.get_loc(index), masks.get_loc(mask), table["fid"].to_numpy(), step)
-        _fill(cubes, shape, cell, table[[name for name in table.columns if name not in left_out]])
+        _fill(cubes, shape, cell, {name: table[name] for name in table.columns if name not in left_out})
 
     taken = {*_KEYS, along, *cubes, "geometry"}
     coordinates = {
@@ -185,7 +185,9 @@ def to_dataset(
     ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
 
 
-def _fill(cubes: dict[str, np.ndarray], shape: tuple[int, ...], cell: tuple[Any, ...], columns: pd.DataFrame) -> None:
+def _fill(
+    cubes: dict[str, np.ndarray], shape: tuple[int, ...], cell: tuple[Any, ...], columns: Mapping[str, pd.Series[Any]]
+) -> None:
     """Write columns of rows into their cubes, which are made where they are missing.
 
     Parameters
@@ -197,13 +199,13 @@ def _fill(cubes: dict[str, np.ndarray], shape: tuple[int, ...], cell: tuple[Any,
     cell
         Position of each row in a cube, one number or array for each dimension.
     columns
-        Columns of the rows.
+        Column -> its values, one for each row.
     """
     for name, column in columns.items():
         number = pd.api.types.is_numeric_dtype(column)
         if name not in cubes:
-            cubes[str(name)] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
-        cubes[str(name)][cell] = column.to_numpy(float, na_value=np.nan) if number else _shared(column)
+            cubes[name] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
+        cubes[name][cell] = column.to_numpy(float, na_value=np.nan) if number else _shared(column)
 
 
 def to_frame(tables: Sequence[pa.Table], schema: pa.Schema) -> pd.DataFrame:
