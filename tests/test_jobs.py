@@ -21,7 +21,7 @@ import pytest
 from far_end import small_disk
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
-from sen2chain.jobs import BusyError, RunRecord, job_run, list_jobs
+from sen2chain.jobs import BusyError, DryRun, Outlook, RunRecord, job_run, list_jobs
 from sen2chain.jobs.delivery import parse_destination, same_place
 from sen2chain.jobs.job_file import COLUMNS
 from sen2chain.store import locked
@@ -84,6 +84,8 @@ def test_the_snippet_of_the_documentation(home: Path, tmp_path: Path) -> None:
     text = text.replace("!/path/to/parcels.shp;today-30;today;", f"{tmp_path / 'parcels.gpkg'};2021-01-01;today;")
     path.write_text(text.replace("NDVI/NDWIGAO", "NDVI"), encoding="utf-8")
     look = jb.check()
+    assert isinstance(look, DryRun)
+    assert Outlook is DryRun  # its former name
     assert look.is_good
     assert not (home / "data" / "EXTRACTION").exists()
     [asked] = look.lines

@@ -19,7 +19,7 @@ from sen2chain.jobs.job_file import (
     DESTINATION,
     KNOWN,
     EditableJob,
-    JobFile,
+    default_settings,
     first,
     read_settings,
     safe,
@@ -88,8 +88,7 @@ class JobExtraction(EditableJob):
             If the file is missing, or has changes that are not saved.
         """
         file = self._saved()
-        settings = read_settings(file)[0] or read_settings(JobFile.parse(COLUMNS[0]))[0]
-        assert settings is not None  # noqa: S101  # those of a file that sets none
+        settings = read_settings(file)[0] or default_settings()
         log = RunLog(None, lambda sentence: None)  # noqa: ARG005
         today, registry = dt.datetime.now(dt.UTC).date(), DeliveryRegistry(self._location.paths.logs)
         found = dry_run(file, RunContext(settings, self._location, today, log, registry, quiet=True))

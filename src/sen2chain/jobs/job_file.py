@@ -973,6 +973,11 @@ _CELL_READERS: dict[str, Callable[[str], Any]] = {
 """How a cell of each column but the first is read."""
 
 
+def default_settings() -> Settings:
+    """Return the settings of a file that sets none."""
+    return Settings(**{name: read(DEFAULTS[name]) for name, read in _SETTING_READERS.items()})
+
+
 # -------------------------------------------------------------------------------------------- the file from Python
 
 
