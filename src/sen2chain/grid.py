@@ -137,7 +137,7 @@ class Grid:
 
 @functools.lru_cache(maxsize=64)
 def turn(crs: str) -> float | None:
-    """Length along x of one turn around the earth, where it is the same everywhere.
+    """Length along x of one turn around the earth, in units of a CRS; None where it differs from place to place.
 
     It is 360 for longitudes in degrees and 40,075,017 for Web Mercator, in which a place may be written a turn further
     east or west; None for a CRS whose meridians are not parallel lines, as UTM's are not.

@@ -158,12 +158,12 @@ def reflectance(
 
 
 def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tuple[Index, ...]:
-    """Turn what a user asks for into indices; None and ``"All"`` mean the twelve.
+    """Turn names, formulas and values into indices; None and ``"All"`` mean the twelve.
 
     Raises
     ------
     RequestError
-        If nothing is asked for, or one name stands for two formulas.
+        If there is no index, or one name stands for two formulas.
     """
     if isinstance(indices, str | Index):
         indices = (indices,)

@@ -91,9 +91,9 @@ class Mask:
     probability: int | None = None
     """CM003: CLDPRB at and above this percentage is masked."""
     classes: tuple[int, ...] = ()
-    """CM004, SCL and other quality rasters: the classes or bits that are masked, ascending."""
+    """CM004, SCL and other quality rasters: numbers of the masked classes or bits, ascending."""
     iterations: int = 0
-    """CM003, CM004, SCL and other quality rasters: how often the masked area grows by `SQUARE5`."""
+    """CM003, CM004, SCL and other quality rasters: number of dilations by `SQUARE5`."""
     sensor: Sensor = field(default=SENTINEL2, compare=False, repr=False, kw_only=True)
     """The sensor whose quality rasters it is computed from."""
 
@@ -295,7 +295,7 @@ class Mask:
 
 
 def _short(text: str) -> str | None:
-    """Return the full name of a short one, in whatever case; that of a full name without parameters too."""
+    """Return the full name that a short name, or a name without parameters, stands for; None for other texts."""
     names = {**SHORT, **{full: full for full in SHORT.values()}}
     return next((full for name, full in names.items() if text.isascii() and name.upper() == text.upper()), None)
 

@@ -1,8 +1,8 @@
-"""What a sensor is, and the one that ships: Sentinel-2.
+"""Sensors as frozen values, and the one that ships: Sentinel-2.
 
-A `Sensor` is a frozen value: bands with their resolution, digital numbers without a measurement, quality rasters with
-their classes or bits, product names, tile grid. All other modules ask it. ESA's names of products and of the files in
-a SAFE folder are read and written here alone.
+A `Sensor` holds bands with their resolution, digital numbers without a measurement, quality rasters with their classes
+or bits, product names and the tile grid. Other modules ask it. This is the only module that reads and writes ESA's
+names of products and of the files in a SAFE folder.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class QualityRaster:
-    """One raster that says what the pixels are, beside the bands."""
+    """One raster beside the bands, with the class, the flags or the cloud probability of each pixel."""
 
     name: str
     """As it stands in the names of masks, and as products list it."""
     resolution: int
     """Edge of a pixel in metres."""
     kind: Literal["classes", "bits", "percent"]
-    """What a value is: the number of a class, a set of bits, or a percentage from 0 to 100."""
+    """Kind of its values: numbers of classes, sets of bits, or percentages from 0 to 100."""
     labels: tuple[str, ...] = ()
     """Meaning of each class or bit, by its number."""
     dtype: Integers = "uint8"
     """Type of its values."""
     title: str = ""
-    """What sentences call it, where that is not `name`."""
+    """Its name in sentences, where that is not `name`."""
 
 
 class NameParts(NamedTuple):
@@ -79,7 +79,7 @@ class Named(Protocol):
 
 
 class Naming(Protocol):
-    """How the products of a sensor are called."""
+    """Names of the products of a sensor: the protocol that reads and writes them."""
 
     def read(self, text: str) -> NameParts:
         """Read a product name.
@@ -117,20 +117,20 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sensor:
-    """What the products of one sensor have in common. Two values of one name count as the same sensor."""
+    """Facts that all products of a sensor share. Two values of one name are equal."""
 
     name: str
-    """As sentences call it."""
+    """Its name in sentences."""
     bands: tuple[Band, ...] = field(compare=False)
     """By wavelength, which is also the order in which metadata count them."""
     quality: tuple[QualityRaster, ...] = field(compare=False)
     """The quality rasters."""
     naming: Naming = field(compare=False)
-    """How products are called."""
+    """Names of products."""
     tiling: Tiling | None = field(default=None, compare=False)
-    """The tile grid; None where nothing is known of it before a raster is opened."""
+    """The tile grid; None where a raster has to be opened to know where a tile lies."""
     classification: str | None = field(default=None, compare=False)
-    """The quality raster with the classes of pixels whose shares are a statistic."""
+    """The quality raster with classes, whose shares of a polygon are a statistic."""
     cloud_probability: str | None = field(default=None, compare=False)
     """The quality raster with the probability of cloud in percent, for the column ``cldprb``."""
     metadata: str = field(default="", compare=False)
@@ -256,7 +256,7 @@ class EsaNaming:
         return found[-1] if found else None
 
     def resembles(self, text: str) -> bool:
-        """Whether a name says that it is about Sentinel-2, in whatever form."""
+        """Whether a name looks like that of a Sentinel-2 product of any level and form."""
         return _LIKE_PRODUCT.search(text) is not None
 
     def is_level_1c(self, text: str) -> bool:
@@ -350,7 +350,7 @@ _RASTER = re.compile(
 )
 # ESA's names of bands begin with the tile and the sensing time of their product.
 _STAMPED = re.compile(r"(?:L2A_)?T(?P<tile>[0-9]{2}[A-Z]{3})_(?P<time>[0-9]{8}T[0-9]{6})_", re.IGNORECASE)
-# What an unfinished download or a copy of a raster is called.
+# Names of unfinished downloads and of copies of rasters.
 _LIKE_RASTER = re.compile(
     r"GRANULE/[^/]+/IMG_DATA/R(?P<metres>10|20)m/"
     r"(?P<name>[^/.][^/]*_(?P<band>B[0-9][0-9A]|SCL)_(?P=metres)m(?!\.tiff?\Z)[^/]*)(?<!\.aux\.xml)",
@@ -374,9 +374,9 @@ class SafeLayout:
     """Names of the files in a SAFE folder; paths are relative to it, with ``/`` between their parts."""
 
     metadata: str = "MTD_MSIL2A.xml"
-    """The file that says what a product is."""
+    """The metadata of a product."""
     metadata_level_1c: str = "MTD_MSIL1C.xml"
-    """The same of a Level-1C product."""
+    """The metadata of a Level-1C product."""
     manifest: str = "manifest.safe"
     """The list of a product's files with their checksums."""
     folders: tuple[str, ...] = ("IMG_DATA/R10m", "IMG_DATA/R20m", "QI_DATA")
@@ -397,7 +397,7 @@ class SafeLayout:
         return SafeRaster(match["granule"], band, match["suffix"])
 
     def misnamed(self, path: str) -> tuple[str, str] | None:
-        """Return band and file name of what is called almost like a raster, as an unfinished download is."""
+        """Return band and file name of a path that is almost that of a raster, as of an unfinished download."""
         match = _LIKE_RASTER.fullmatch(path)
         if match is None or _SERVED.get(match["band"].upper()) != int(match["metres"]):
             return None

@@ -1,7 +1,7 @@
-"""Request + layer + source become an extraction plan; no pixel is read.
+"""Plan of an extraction, from request, layer and source; no pixel is read.
 
-`extraction_request` is what a user asks for, `raster_choice` chooses the rasters that serve an output, and
-`extraction_plan` finds the acquisitions.
+`extraction_request` holds the parameters, `raster_choice` chooses the rasters of each output, and `extraction_plan`
+finds the acquisitions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Request, layer and source become tasks. No pixel is read here."""
+"""The plan of an extraction: the tasks that a request, a layer and a source give. No pixel is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionPlan:
-    """All that a run will do."""
+    """Tasks of a run, and the tiles and products that were left out."""
 
     tasks: tuple[Task, ...]
     """Ordered by sensing time, then tile and name; tasks of one sensing time compete for rows."""
@@ -41,14 +41,14 @@ class ExtractionPlan:
 
 
 def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
-    """Find the acquisitions that matter and decide what serves them.
+    """Find the acquisitions of a request and choose their rasters.
 
     Parameters
     ----------
     request
-        What is asked for.
+        The request.
     source
-        Where products come from.
+        The source of products.
     layer
         The layer, to know which tiles to look at.
     """
@@ -96,7 +96,7 @@ def _tiles_of(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tiles whose nominal square is near a feature, and the others.
 
-    The square is only a hint: where it leaves no tile at all, the rasters themselves are asked where they lie.
+    The square is only a hint: where it leaves no tile at all, a raster of each tile is opened to see where it lies.
     """
     tiles = tuple(source.tiles(area))
 
@@ -114,7 +114,7 @@ def _tiles_of(
 
 
 def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) -> str:
-    """Say where a layer lies and where the tiles are that it is far from, and whether swapped axes would mend it.
+    """Return a sentence on a layer far from all tiles: where both lie, and whether swapped axes are the cause.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ _LIMITS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Everything but the layer and the archive."""
+    """Parameters of an extraction, without the layer and the archive."""
 
     indices: tuple[Index, ...]
     """Radiometric indices."""
@@ -49,7 +49,7 @@ class Request:
     cover_max: float = 100.0
     """Products with a larger cloud cover (percent) are left out."""
     pixels: PixelRule = "center"
-    """Which pixels belong to a polygon."""
+    """Rule that decides which pixels belong to a polygon."""
     buffer: float | None = None
     """Metres by which features grow or shrink."""
     statistics: Statistics = field(default_factory=Statistics)

@@ -1,7 +1,7 @@
-"""What serves each index under each mask of an acquisition.
+"""Choice of the rasters for each index and each mask of an acquisition, and the task that holds them.
 
-A task is one acquisition with all its outputs; it is frozen, small and knows everything a worker needs but the
-layer's pixels.
+A task is one acquisition with all its outputs. It is frozen and small, and with the pixels of the layer it is all that
+a worker needs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Preference = Literal["stored", "masked"]
 
 
 class ValueKind(enum.StrEnum):
-    """What serves an index's values; the value is what the report says."""
+    """Kind of the rasters that give the values of an index, as the report names it."""
 
     LOSSLESS = "index raster"
     BANDS = "bands"
@@ -36,7 +36,7 @@ class ValueKind(enum.StrEnum):
 
 
 class MaskKind(enum.StrEnum):
-    """What serves a mask; the value is what the report says."""
+    """Kind of the rasters that give a mask, as the report names it."""
 
     STORED = "mask raster"
     COMPUTED = "computed"
@@ -46,10 +46,10 @@ class MaskKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """Where the values of an index come from."""
+    """Rasters that give the values of an index."""
 
     kind: ValueKind
-    """What kind of raster."""
+    """Their kind."""
     rasters: Mapping[str, str]
     """Role -> location: the bands; or ``value`` and, for a masked index, ``unmasked`` where the archive has it."""
     suffix: str = ""
@@ -58,7 +58,7 @@ class ValueSource:
 
 @dataclass(frozen=True, slots=True)
 class MaskSource:
-    """Where a cloud mask comes from."""
+    """Rasters that give a cloud mask."""
 
     kind: MaskKind
     """Stored, computed, already in the values, or none."""
@@ -70,7 +70,7 @@ class MaskSource:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One index under one mask of one acquisition, and what serves it or why nothing can."""
+    """One index under one mask of one acquisition: its rasters, or the reason why there are none."""
 
     index: Index
     mask: Mask
@@ -84,7 +84,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One acquisition with everything that is asked of it."""
+    """One acquisition with all its outputs."""
 
     product: ProductId
     outputs: tuple[Output, ...]
@@ -114,7 +114,7 @@ def plan_task(
     needs_scl: bool = False,
     verify: bool = False,
 ) -> Task:
-    """Decide for one acquisition what serves each index under each mask."""
+    """Choose the rasters of each index under each mask of one acquisition."""
     sensor = acquisition.id.sensor
     outputs = tuple(resolve_sources(acquisition, index, mask, prefer) for mask in masks for index in indices)
     return Task(
@@ -129,7 +129,7 @@ def plan_task(
 
 
 def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: Preference | None = None) -> Output:
-    """Choose what serves the values and the mask of one output.
+    """Choose the rasters of the values and of the mask of one output.
 
     Values come from a lossless index raster, else the bands, else a lossy index raster, else the stored masked
     index. ``prefer="stored"`` takes any stored index raster before the bands, ``prefer="masked"`` the stored masked
