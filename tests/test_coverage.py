@@ -33,8 +33,10 @@ from sen2chain.coverage import (
     save,
 )
 from sen2chain.errors import UnknownNameError
+from sen2chain.extract import Coverages
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.reasons import Reason
+from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -759,6 +761,14 @@ def test_a_file_of_a_former_form_is_none(tmp_path: Path) -> None:
         former = former.append_column(name, pa.LargeListArray.from_arrays([0, len(values)], pa.array(values)))
     cache.save(tmp_path / "key.arrow", former)
     assert load("key", CLIP, tmp_path) is None
+    # Whatever its name, it is computed again and replaced.
+    layer = Layer.of(SHAPES, CLIP.crs)
+    key = coverage_key(layer.identity, CLIP, tile=TILE)
+    cache.save(tmp_path / f"{key}.arrow", former)
+    assert_same(Coverages(layer, folder=tmp_path).get(CLIP, TILE), coverage)
+    replaced = load(key, CLIP, tmp_path)
+    assert replaced is not None
+    assert_same(replaced, coverage)
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
