@@ -28,7 +28,7 @@ from sen2chain.errors import GridMismatchError, RequestError, UnreadableError
 from sen2chain.indices import INDICES, NODATA, Index
 from sen2chain.masks import Mask
 from sen2chain.parallel import apart
-from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry
+from sen2chain.products import LOCAL, Acquisition, KnownDetails, ProductId, Radiometry, Reading
 from sen2chain.rasters import counting, environment
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Truth:
 # ------------------------------------------------------------------------------------------------------------ products
 
 
-def write(path: Path, values: Array, pixel: int, *, block: int = 64, left: float = 720_000.0) -> str:
+def write(path: Path | str, values: Array, pixel: int, *, block: int = 64, left: float = 720_000.0) -> str:
     profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "dtype": values.dtype, "crs": "EPSG:32631"}
     profile |= {"height": values.shape[0], "width": values.shape[1], "tiled": True}
     profile |= {"blockxsize": block, "blockysize": block, "transform": Affine(pixel, 0, left, 0, -pixel, 4_880_000.0)}
@@ -296,6 +296,16 @@ def test_a_formula_of_the_user(product: Acquisition, truth: Truth) -> None:
     want = np.rint(2 * truth.reflectance("B04", 10) * 10000)
     got = read(product, [layer])[layer]
     np.testing.assert_array_equal(got, np.where(np.isnan(want), NODATA, want))
+
+
+def test_a_source_says_where_its_rasters_may_lie(product: Acquisition) -> None:
+    values = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE)
+    location = write("/vsimem/sen2chain_B04.tif", values, 10)
+    elsewhere = replace(product, bands={"B04": location}, reading=Reading(file_systems=("/vsimem/",)))
+    layer = DigitalNumbers("B04")
+    np.testing.assert_array_equal(read(elsewhere, [layer])[layer], values)
+    with pytest.raises(UnreadableError, match="cannot be opened"):
+        read(replace(elsewhere, reading=LOCAL), [layer])
 
 
 # ----------------------------------------------------------------------------------------------------- whole rasters

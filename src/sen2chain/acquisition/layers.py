@@ -59,7 +59,7 @@ class Quality:
     """Values of a quality raster, as stored."""
 
     name: str
-    """Name of the quality raster, ``SCL`` or ``CLDPRB``."""
+    """Name of the quality raster."""
 
 
 PixelLayer = DigitalNumbers | Reflectance | IndexValues | MaskLayer | Quality

@@ -190,8 +190,9 @@ class OpenAcquisition:
     def strips(self, rows: int | None = None) -> Iterator[tuple[Window, Arrays]]:
         """Read whole rasters in strips of full width, from top to bottom; each block is decoded once.
 
-        The memory needed does not grow with the number of strips: it is that of the coarser rasters, a row of blocks
-        of each raster on the finest grid, and one strip.
+        The memory needed does not grow with the number of strips: it is that of the coarser rasters, of one row of
+        blocks of each raster on the finest grid, and of one strip; besides, GDAL keeps blocks in its cache, whose size
+        is set by the environment variable ``GDAL_CACHEMAX``.
 
         Parameters
         ----------
