@@ -16,12 +16,12 @@ from sen2chain.jobs.job_file import (
     EARLIEST,
     Day,
     JobFile,
+    cell_number,
     items,
     percentage,
     read_text,
     switch,
     template,
-    whole_number,
     write_text,
 )
 
@@ -257,14 +257,14 @@ def test_columns_are_switched_off(text: str) -> None:
 
 
 def test_numbers_and_lists() -> None:
-    assert (percentage("0"), percentage("80"), percentage("12.5 %"), whole_number("8", 100)) == (0, 80, 12.5, 8)
+    assert (percentage("0"), percentage("80"), percentage("12.5 %"), cell_number("8", 100)) == (0, 80, 12.5, 8)
     assert items(" NDVI / NBR/NDVI") == ["NDVI", "NBR", "NDVI"]
     for text in ("-1", "101", "x", "nan", "inf"):
         if text != "nan":
             with pytest.raises(RequestError, match="not a percentage"):
                 percentage(text)
         with pytest.raises(RequestError, match="not a whole number"):
-            whole_number(text, 100)
+            cell_number(text, 100)
     with pytest.raises(RequestError, match="empty name"):
         items("NDVI//NBR")
     with pytest.raises(RequestError, match="neither True nor False"):

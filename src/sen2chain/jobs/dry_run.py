@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sen2chain.jobs.job_file import JobFile, Row, Settings, Task
+    from sen2chain.jobs.job_file import JobFile, JobTask, Row, Settings
     from sen2chain.jobs.job_run import RunContext
 
 
@@ -144,7 +144,7 @@ def _commands(settings: Settings | None, home: Path) -> Iterator[str]:
             yield f"{name}: no shell is asked, so that | or > is only one more argument; call a script of your own."
 
 
-def _look(task: Task, row: Row, context: RunContext, line: LineDryRun, places: dict[str, Path]) -> None:
+def _look(task: JobTask, row: Row, context: RunContext, line: LineDryRun, places: dict[str, Path]) -> None:
     """Read the layer and the archive; `places` maps the destinations of earlier lines to their layers' folders."""
     series = series_of(task, context)
     line.features = len(series.layer)

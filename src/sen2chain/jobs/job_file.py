@@ -1,9 +1,9 @@
 """The job's file: a text with settings and a table, its meaning, and its changes from Python.
 
 `JobFile` splits the text into settings, columns and rows, and changes single values without touching any other byte.
-`read_settings` gives the `Settings` above the table, `read_task` the `Task` of one row; both return the problems that
-they find, with line, column and character. `EditableJob` reads and writes the file on disk; `template` is the text of
-a new job.
+`read_settings` gives the `Settings` above the table, `read_task` the `JobTask` of one row; both return the problems
+that they find, with line, column and character. `EditableJob` reads and writes the file on disk; `template` is the text
+of a new job.
 """
 
 from __future__ import annotations
@@ -538,7 +538,7 @@ def switch(text: str) -> bool:
     raise RequestError(f"{quoted(text)} is neither True nor False.")
 
 
-def whole_number(text: str, largest: int) -> int:
+def cell_number(text: str, largest: int) -> int:
     """Read a number from 0 to `largest`.
 
     Raises
@@ -628,7 +628,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class JobTask:
     """One row of the table; the fields behind `line` are named after the columns."""
 
     line: int
@@ -707,7 +707,7 @@ class Task:
 
 def _number_or_off(largest: int) -> Callable[[str], int]:
     """Return a reader of a whole number, which is 0 where the setting is off."""
-    return lambda text: 0 if is_off(text) else whole_number(text, largest)
+    return lambda text: 0 if is_off(text) else cell_number(text, largest)
 
 
 def _text_or_off(text: str) -> str | None:
@@ -753,7 +753,7 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
     return (None if problems else Settings(**values)), sorted(problems, key=lambda problem: problem.line)
 
 
-def read_task(row: Row, home: Path, today: dt.date) -> tuple[Task | None, list[Problem]]:
+def read_task(row: Row, home: Path, today: dt.date) -> tuple[JobTask | None, list[Problem]]:
     """Read one row of the table.
 
     Parameters
@@ -778,7 +778,7 @@ def read_task(row: Row, home: Path, today: dt.date) -> tuple[Task | None, list[P
             problems.append(row.problem(column, trouble))
     if problems:
         return None, sorted(problems, key=lambda problem: problem.character)
-    task = Task(row.line, **values)
+    task = JobTask(row.line, **values)
     if task.smooth_data and not {_RANGE, _ALL_DATA} & {*task.compiled_data}:
         sentence = "whole series are smoothed; add all (the dates of this line) or all_data to compiled_data."
         return None, [row.problem("smooth_data", sentence)]
@@ -932,7 +932,7 @@ def read_command(text: str) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    number = whole_number(text, LONGEST_DELIVERY)
+    number = cell_number(text, LONGEST_DELIVERY)
     if not number:
         raise RequestError("0 seconds leave no time; write 3600 for an hour.")
     return float(number)
@@ -941,7 +941,7 @@ def _seconds(text: str) -> float:
 _SETTING_READERS: dict[str, Callable[[str], Any]] = {
     "logs": switch,
     "timing": Timing.parse,
-    "nb_proc": lambda text: whole_number(text or "0", MOST_WORKERS),
+    "nb_proc": lambda text: cell_number(text or "0", MOST_WORKERS),
     "process_by_line": _number_or_off(MOST_LINES),
     "on_failure": read_command,
     "on_success": read_command,
@@ -982,7 +982,7 @@ def default_settings() -> Settings:
 
 
 def _count(largest: int) -> Callable[[str], int]:
-    return lambda text: whole_number(text or "0", largest)
+    return lambda text: cell_number(text or "0", largest)
 
 
 def _checked_count(low: int, high: int) -> Callable[[str, Any], int]:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sen2chain.jobs.delivery import Destination
-    from sen2chain.jobs.job_file import Settings, Task
+    from sen2chain.jobs.job_file import JobTask, Settings
     from sen2chain.jobs.job_location import JobLocation
     from sen2chain.timeseries import Compiled, Extracted
 
@@ -182,8 +182,8 @@ class RunRecord:
             "job": self.job,
             "status": self.status,
             "exit_code": self.exit_code,
-            "started": stamp(self.started),
-            "ended": stamp(self.ended) if self.ended else None,
+            "started": utc_text(self.started),
+            "ended": utc_text(self.ended) if self.ended else None,
             "seconds": round((self.ended - self.started).total_seconds(), 3) if self.ended else None,
             "rows": self.rows,
             "files_written": sum(len(line.compiled.get("written", ())) for line in self.lines),
@@ -215,12 +215,12 @@ class RunRecord:
     __repr__ = __str__
 
 
-def one_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """Return a text as one line without control characters."""
     return printable(" ".join(text.split()))
 
 
-def stamp(time: dt.datetime) -> str:
+def utc_text(time: dt.datetime) -> str:
     """Return a time in UTC as records write it, ``2021-12-31T00:00:00Z``."""
     return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -253,12 +253,12 @@ class RunLog:
         told
             Whether the time series has shown it on the terminal.
         """
-        sentence = one_line(sentence)
+        sentence = printable_line(sentence)
         # A full disk or a closed terminal does not stop the run; the record has a note on it.
         if self._path is not None and not self.trouble:
             try:
                 with self._path.open("ab") as file:
-                    file.write(f"{stamp(dt.datetime.now(dt.UTC))} {sentence}\n".encode("utf-8", "replace"))
+                    file.write(f"{utc_text(dt.datetime.now(dt.UTC))} {sentence}\n".encode("utf-8", "replace"))
             except OSError as error:
                 self.trouble = f"The log {self._path} cannot be written ({error.strerror})."
         if not (told and self._watched):
@@ -433,7 +433,7 @@ class RunContext:
     """Servers and other destinations that could not be reached during this run."""
 
 
-def series_of(task: Task, context: RunContext) -> TimeSeriesCompil:
+def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
     """Return the compiled time series of a line."""
     first, last = task.dates(context.today)
     location, safe = context.location, context.settings.folder_of_products(context.location.home)
@@ -473,7 +473,7 @@ class LineRun:
         The record of the line.
     """
 
-    def __init__(self, task: Task, context: RunContext, record: LineRecord) -> None:
+    def __init__(self, task: JobTask, context: RunContext, record: LineRecord) -> None:
         self.task, self.record, self._context = task, record, context
         self._files: list[Path] = []
         self._folder = Path()
@@ -677,7 +677,7 @@ def with_companions(files: Sequence[Path]) -> list[Path]:
 
 
 def in_words(asked: Mapping[str, Any]) -> str:
-    """Return the result of `Task.request` as a phrase."""
+    """Return the result of `JobTask.request` as a phrase."""
     until = f"to {asked['date_max']}" if asked["date_max"] else "on"
     indices = asked["indices"] if isinstance(asked["indices"], str) else "/".join(asked["indices"])
     text = f"{indices} under {'/'.join(asked['masks'])}, from {asked['date_min']} {until}"
@@ -768,7 +768,7 @@ class JobRun:
         _, path = places(self._folder, self._name, now, logs=True)
         record = RunRecord(self._name, str(self._location.file), now, "failed", ended=now, path=path)
         record.errors = [
-            f"{one_line(str(busy))} It has gone on for {str(now - since).partition('.')[0]}, and may hang."
+            f"{printable_line(str(busy))} It has gone on for {str(now - since).partition('.')[0]}, and may hang."
         ]
         log = RunLog(None, self._echo)
         self._keep(record, log)
@@ -798,7 +798,7 @@ class JobRun:
         except Exception as error:
             record.status = "failed"
             if not record.errors:
-                record.errors = [one_line(str(error)) or type(error).__name__]
+                record.errors = [printable_line(str(error)) or type(error).__name__]
             for sentence in record.errors:
                 log.say(sentence)
             raise
@@ -877,7 +877,7 @@ class JobRun:
         told = {"SEN2CHAIN_JOB": self._name, "SEN2CHAIN_STATUS": record.status}
         trouble = _call([*command, str(record.path)], {**os.environ, **told}, self._location.home)
         if trouble:
-            record.notes.append(one_line(f"{name}: {trouble}"))
+            record.notes.append(printable_line(f"{name}: {trouble}"))
         else:
             record.reported = name == "on_failure"
         log.say(f"{name}: {trouble or f'{command[0]} was run.'}")

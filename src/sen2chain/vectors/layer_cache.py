@@ -37,8 +37,8 @@ _NOTE = b"sen2chain"
 _OWN = ("geometry", "left", "bottom", "right", "top")  # columns before the attributes
 
 
-def stamp(path: Path, layer: str | None, options: Mapping[str, str | None] | None = None) -> str | None:
-    """Digest of everything that reading a file's layer depends on; None for a folder, or a file changed just now.
+def version_key(path: Path, layer: str | None, options: Mapping[str, str | None] | None = None) -> str | None:
+    """Return a digest of all that reading a layer depends on; None for a folder, or a file changed just now.
 
     Parameters
     ----------

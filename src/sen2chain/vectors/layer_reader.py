@@ -165,14 +165,14 @@ def _from_file(
 ) -> tuple[Layer, list[str]]:
     """Read a file's layer and its attributes' original names, from the cache where the file has not changed."""
     options = {"encoding": encoding, "crs": _crs_text(crs)}
-    key = layer_cache.stamp(path, layer, options) if cache else None
+    key = layer_cache.version_key(path, layer, options) if cache else None
     if cache is None or key is None:
         return _read_and_check(path, label, layer, encoding, crs)
     place = layer_cache.place(cache, key)
     found = layer_cache.load_with_fields(place, path)
     if found is None:
         found = _read_and_check(path, label, layer, encoding, crs)
-        if layer_cache.stamp(path, layer, options) == key:  # it was not changed meanwhile
+        if layer_cache.version_key(path, layer, options) == key:  # it was not changed meanwhile
             found = replace(found[0], saved=layer_cache.save(*found, place)), found[1]
     return found
 
