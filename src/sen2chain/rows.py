@@ -1,4 +1,4 @@
-"""The rows of one index under one mask of one acquisition: their columns, and what they hold."""
+"""Batches of rows: the rows of one index under one mask of one acquisition, and the names of their columns."""
 
 from __future__ import annotations
 
@@ -34,12 +34,16 @@ ROW_COLUMNS = (
 """Columns of a row, in order, as users of the CSV files know them."""
 
 RESERVED_COLUMNS = frozenset((*ROW_COLUMNS, "completeness", "mask", "reason"))
-"""Names an attribute of the layer may not have in a result; it is written as ``attr_<name>``."""
+"""Names reserved for columns of results; an attribute of the layer with such a name is written as ``attr_<name>``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """What one output gave: the rows of one index under one mask of one acquisition, and what it did not give."""
+    """Rows of one index under one mask of one acquisition, and counts by reason of the features without a row.
+
+    Its arrays are as long as the rows, which are at most the features that meet the tile, unless every feature of the
+    layer gets a row (``keep_empty``).
+    """
 
     index: str
     """Name of the index."""
@@ -48,15 +52,15 @@ class Batch:
     product: ProductId
     """The product."""
     filename: str
-    """``<L2A id>_<INDEX>_<MASK>.jp2``, whatever the values were read from."""
+    """``<L2A id>_<INDEX>_<MASK>.jp2``, also where the values come from other files."""
     columns: Mapping[str, npt.NDArray[np.generic]]
     """Column -> (rows,) array: ``fid`` first, ascending; ``reason`` is a position in `Reason`, or -1 with values."""
     reasons: Mapping[Reason, int]
-    """How many features have no row, by reason."""
+    """Number of features of the layer without values, by reason."""
     value_source: str = ""
-    """What served the values."""
+    """Source of the values, as ``bands``."""
     mask_source: str = ""
-    """What served the mask."""
+    """Source of the mask, as ``computed from SCL``; empty where there is no mask."""
     error: str = ""
     """One sentence on what went wrong or is missing."""
 

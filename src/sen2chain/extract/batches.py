@@ -1,4 +1,4 @@
-"""From statistics to rows: every feature ends as a row or as a counted reason."""
+"""Batches of rows from statistics: every feature of the layer ends as a row or as a counted reason."""
 
 from __future__ import annotations
 
@@ -87,17 +87,17 @@ def make_batch(
     Parameters
     ----------
     product, output
-        What the rows are of.
+        The acquisition's product, and the index and mask of the rows.
     coverage
         The layer's pixels on the product's grid.
     statistics
-        What was found; None where no pixel was read.
+        Statistics of the features whose pixels were read; None where there are none.
     layer
-        The layer, of which only the length matters unless every feature gets a row.
+        The layer; it is only used where every feature gets a row.
     rules
-        What becomes a row.
+        Which features get a row, with which columns.
     note
-        One sentence on what is missing.
+        One sentence on missing rasters, for the report.
     """
     state = coverage.state.copy()
     names = ("nbcld", "cldprb", *rules.statistics.columns)
@@ -109,7 +109,7 @@ def make_batch(
     nodata = found["invalid"] + found["outside"]
     whole = count + nodata
     code = np.full(len(features), HAS_VALUES, np.int8)
-    # 55 of 100 pixels are a share of 0.55, whatever the last digit of the product is.
+    # 55 of 100 pixels are a share of 0.55 in spite of rounding.
     code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
     state[features] = code
@@ -173,7 +173,7 @@ def failed_batch(
     layer: Layer,
     rules: RowRules,
 ) -> Batch:
-    """Report an output that gave nothing: every feature has the reason, but for those without a geometry."""
+    """Report an output without results: every feature has the reason, except those without a geometry."""
     n = len(layer) if rules.keep_empty else 0
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(n)}
     columns |= {name: np.zeros(n, np.int64) for name in ("count", "nodata", "nbcld")}

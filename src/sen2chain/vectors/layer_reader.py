@@ -346,7 +346,7 @@ def _check_crs(crs: Any) -> pyproj.CRS | None:
         return None
     try:
         given = pyproj.CRS.from_user_input(crs)
-    except Exception as error:  # of whatever a user passes
+    except Exception as error:  # of any type, since the user passes any object
         raise RequestError(f"crs is {quoted(crs)}, which is not a CRS; pass one as EPSG:32632.") from error
     if not _is_of_maps(given):
         raise RequestError(f"crs is {given.name!r}, {_wrong_kind(given)}; pass one as EPSG:32632.")

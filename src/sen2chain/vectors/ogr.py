@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _AS_TEXT: dict[str, Any] = (
     {"datetime_as_string": True} if "datetime_as_string" in inspect.signature(pyogrio.raw.read_arrow).parameters else {}
 )
-_NO_FID = "OGC_FID"  # what GDAL calls ids that are no column of the file
+_NO_FID = "OGC_FID"  # GDAL's name of ids that are not a column of the file
 _LISTED = 30  # layers that a message names
 ARROW_KINDS = ("parquet", "arrow")
 """Kinds of files that GDAL does not read, of one layer each."""
@@ -146,7 +146,7 @@ def _read_table(file: VectorFile, layer: str, encoding: str | None, label: str) 
     is_shapefile = _is_shapefile(file)
     is_text = file.kind == "json" or (file.kind == "other" and file.path.suffix.lower() in _SUFFIXES_OF_TEXT)
     try:
-        # Where a shapefile says another encoding than UTF-8, GDAL drops characters that are not in it, without a word.
+        # Where a shapefile says another encoding than UTF-8, GDAL silently drops characters that are not in it.
         own_word = is_shapefile and says_other_than_utf8(_shapefile_of(file, layer))
         if not own_word and (encoding is None or not (is_shapefile or is_text)):
             meta, table = _arrow(file.path, layer)
