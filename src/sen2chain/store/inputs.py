@@ -15,7 +15,7 @@ from sen2chain.products import OF_PARTS, IdentityToken
 from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from sen2chain.plan import Output, Task
     from sen2chain.products import Source
@@ -98,7 +98,9 @@ class Inputs:
         if output.reason is not None:
             return json.dumps({"missing": output.detail})
         known = json.loads(recorded or "{}").get("files", {})
-        files = {role: self._kept(where, known.get(role)) for role, where in _locations(task, output).items()}
+        places = _locations(task, output)
+        self._look_at(places.values())
+        files = {role: self._kept(where, known.get(role)) for role, where in places.items()}
         return json.dumps({"formula": output.index.formula, "files": files}, sort_keys=True)
 
     def difference(self, task: Task, output: Output, recorded: str, *, but_mask: bool = False) -> str:
@@ -128,10 +130,11 @@ class Inputs:
             for role, place in _locations(task, output).items()
             if not (but_mask and role.startswith("mask "))
         }
+        self._look_at(where.values())
         new = sorted(_word(role) for role in where.keys() - before["files"].keys())
         if new:
             return f"other files serve them now ({', '.join(dict.fromkeys(new))})"
-        differ = [role for role, place in where.items() if not self._same(_recorded(before["files"][role]), place)]
+        differ = [role for role, place in where.items() if not self._same(before["files"][role], place)]
         if not differ:
             return ""
         return f"files have changed ({', '.join(dict.fromkeys(map(_word, differ)))})"
@@ -151,22 +154,31 @@ class Inputs:
             return _to_record(replace(token, content=content))
         return kept
 
-    def _same(self, before: IdentityToken, location: str) -> bool:
-        """Tell whether a file is what it was in an earlier run; its content decides where its time does not."""
+    def _same(self, kept: list[Any], location: str) -> bool:
+        """Tell whether a file is what the ledger says of it; its content decides where its time does not.
+
+        Folders that were begun before contents were kept have name, size and time alone.
+        """
         now = self._token(location)
-        if (before.name, before.size) != (now.name, now.size):
+        name, size, changed = kept[:3]
+        content = kept[3] if len(kept) > 3 else ""
+        if (name, size) != (now.name, now.size):
             return False
-        if before.is_whole:
+        if content and not content.startswith(OF_PARTS):
             if not now.is_whole:
                 now = self._source.identify((location,), (location,))[location]
-            return before.content == now.content
-        if before.time == now.time:
-            return True
-        return bool(before.content) and before.content == self._digest(location)
+            return bool(content == now.content)
+        return bool(changed == now.time or (content and content == self._digest(location)))
+
+    def _look_at(self, locations: Iterable[str]) -> None:
+        """Look at those of some files that were not looked at yet, all at once."""
+        unknown = [location for location in locations if location not in self._tokens]
+        if unknown:
+            self._tokens.update(self._source.identify(unknown))
 
     def _token(self, location: str) -> IdentityToken:
         if location not in self._tokens:
-            self._tokens |= self._source.identify((location,))
+            self._look_at((location,))
         return self._tokens[location]
 
     def _digest(self, location: str) -> str:
@@ -176,11 +188,6 @@ class Inputs:
             now = self._source.identify((location,), ())[location]
             self._digests[location] = content if _is_untouched(now, before) else ""
         return self._digests[location]
-
-
-def _recorded(kept: list[Any]) -> IdentityToken:
-    """Read a token from the ledger; folders that were begun before contents were kept have three values."""
-    return IdentityToken(*kept[:4])
 
 
 def _to_record(token: IdentityToken) -> list[Any]:
