@@ -1,4 +1,10 @@
-"""Where products come from: a Sen2Chain tree or a folder of SAFE products, behind one Protocol."""
+"""Sources of products: a Sen2Chain library, a folder of SAFE products, or memory (`sen2chain.products.Source`).
+
+Only this package knows paths and metadata files of products. `library`, `safe_folder` and `memory_source` are the
+sources; `product_search` and `safe_product` find products and their parts; `product_details` reads facts about one
+product, from `product_metadata`, `checksums` and `cloud_cover`; `file_identity` tells whether files have changed, and
+`file_contents` reads files, plain or in a zip file.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +26,22 @@ __all__ = ["Library", "MemorySource", "SafeFolder", "open_library", "reads_at_on
 
 
 def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:
-    """Open the archive that a run reads from.
+    """Open the source that a run reads from.
 
     Parameters
     ----------
     library
-        A Sen2Chain tree, in any form `sen2chain.settings.paths` understands, or a source, which is returned as it is.
-        By default the tree in the user's home.
+        A Sen2Chain library, in any form that `sen2chain.settings.paths` understands, or a source, which is returned as
+        it is. By default the library in the user's home.
     safe
-        A folder of SAFE products (or one product), instead of a tree.
+        A folder of SAFE products (or one product), instead of a library.
 
     Raises
     ------
     RequestError
         If both are given.
     LibraryError
-        If there is no archive at the place.
+        If there is no archive at that place.
     """
     if safe is not None:
         if library is not None:

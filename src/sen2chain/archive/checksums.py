@@ -1,4 +1,4 @@
-"""The checksums of a product's files, which ESA lists in its ``manifest.safe``."""
+"""Checksums of a product's files, as listed in its ``manifest.safe``, and their comparison with the files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a manifest says of one file."""
+    """Checksum and size of one file, as a manifest lists them."""
 
     algorithm: str
     """Name of the checksum as ESA writes it: ``MD5``, ``SHA3-256``."""
     digest: str
     """The checksum, hexadecimal."""
     size: int | None
-    """Bytes, where it says so."""
+    """Bytes; None where the manifest does not list it."""
 
 
 class Manifest:
@@ -46,7 +46,7 @@ class Manifest:
         self._listed: Mapping[str, Listed] | None = None
 
     def check(self, location: str) -> None:
-        """Compare a file with its checksum; one that is not the product's or not listed passes.
+        """Compare a file with its checksum; a file of another product, or one that is not listed, passes.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Manifest:
         Raises
         ------
         UnreadableError
-            If the file is not as it was delivered, or that cannot be found out.
+            If size or checksum differ from the list, or the file or the list cannot be read.
         """
         if not location.startswith(self._root):
             return
@@ -119,7 +119,7 @@ def read_manifest(location: str) -> dict[str, Listed]:
 
 
 def _hash(name: str) -> hashlib._Hash:
-    """Return the function that makes a checksum: MD5 in older products, SHA3-256 in newer ones."""
+    """Return the hash function of a checksum: MD5 in older products, SHA3-256 in newer ones."""
     plain = name.lower().replace("-", "_")
     known = plain if plain in hashlib.algorithms_guaranteed else plain.replace("sha_", "sha")
     try:

@@ -1,6 +1,6 @@
-"""Cloud cover of products, remembered from run to run, so that metadata are parsed once.
+"""Cloud cover of products, cached from run to run, so that metadata are parsed once.
 
-It is kept in small files, one for each tile, and holds for as long as the metadata keep their size and time of change.
+The cache is one small file per tile. An entry holds as long as the metadata file keeps its size and time of change.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from sen2chain.products import ProductId
 
-_MOST = 20_000  # products that a tile's file holds, of whichever archives
+_MOST = 20_000  # products in a tile's file, of all archives together
 _LARGEST = 64 << 20  # bytes of such a file
 
 
 class Covers:
-    """Cloud cover of products.
+    """Cache of the cloud cover of products.
 
     Parameters
     ----------
     folder
-        Where it is kept; None remembers for as long as this lives.
+        Folder of the cache; None keeps nothing beyond this object.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -40,14 +40,14 @@ class Covers:
         self._here: dict[tuple[str, int, int], float | None] = {}
 
     def of(self, metadata: str | None, product: ProductId) -> float | None:
-        """Return the cloud cover of a product in percent; None where its metadata do not tell.
+        """Return the cloud cover of a product in percent; None where its metadata do not say it.
 
         Parameters
         ----------
         metadata
             Location of the metadata; None where there are none.
         product
-            The product, whose metadata they must be.
+            The product that the metadata must belong to.
         """
         if metadata is None:
             return None
@@ -62,7 +62,9 @@ class Covers:
         if key not in self._here:
             try:
                 self._here[key] = read_metadata(metadata, product).cloud_cover
-            except UnreadableError:  # the task tells what is wrong with it, and it may be mended under the same time
+            except (
+                UnreadableError
+            ):  # not cached: the task reports the error, and the file may be mended under the same time
                 self._here[key] = None
             else:
                 if not is_young(facts):
@@ -74,9 +76,9 @@ class Covers:
         return self._here[key]
 
     def save(self) -> None:
-        """Write down what was found out. A folder that cannot be written only costs the next run its time."""
+        """Write new entries to the folder. Where that fails, the next run parses the metadata again."""
         for tile, found in self._new.items():
-            # Another run may have found out about other products since.
+            # Another run may have added other products since.
             every = self._read(tile)
             for metadata, cover in found.items():
                 every.pop(metadata, None)
@@ -102,7 +104,7 @@ class Covers:
 
 
 def _is_whole(known: object) -> bool:
-    """Tell whether something is size, time and cover."""
+    """Tell whether an entry is a list of size, time and cover."""
     return (
         isinstance(known, list)
         and [type(value) for value in known[:2]] == [int, int]

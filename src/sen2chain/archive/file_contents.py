@@ -1,4 +1,4 @@
-"""The bytes of an archive's files, plain or in a zip file; never without a limit."""
+"""Contents of an archive's files, plain or in a zip file, read with a size limit."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ except ImportError:  # some builds of Python lack it, and then no zip file is re
     LZMAError = zipfile.BadZipFile  # type: ignore[assignment, misc]
 
 READ_ERRORS = (OSError, LookupError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError)
-"""What reading a file raises, plain or zipped, whole or cut or overwritten."""
+"""Errors that reading a file can raise: plain or zipped, cut or overwritten."""
 
 LARGEST = 64 << 20
-"""Bytes of metadata that are read; ESA's have less than one megabyte."""
+"""Largest size in bytes of a metadata file; ESA's have less than one megabyte."""
 
 
 def read_whole(location: str, largest: int = LARGEST) -> bytes:
-    """Read a file that should be small.
+    """Read a small file.
 
     Parameters
     ----------
     location
         Path of the file; ``/vsizip/<archive>.zip/<path inside>`` in a zipped product.
     largest
-        Bytes that it may have.
+        Largest size in bytes.
 
     Raises
     ------
     ValueError
-        If it is larger, also when it is unpacked, or empty.
+        If it is larger (unpacked, in a zip file), or empty.
     OSError, zipfile.BadZipFile, ...
         If it cannot be read: one of `READ_ERRORS`.
     """
@@ -48,7 +48,7 @@ def read_whole(location: str, largest: int = LARGEST) -> bytes:
 
 
 def read_member(archive: zipfile.ZipFile, inside: str) -> bytes:
-    """Read a file that should be small from an open zip file.
+    """Read a small file from an open zip file.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def _limited(file: BinaryIO, size: int, largest: int) -> bytes:
 
 @contextlib.contextmanager
 def opened(location: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file for reading; gives it with its size in bytes, unpacked, as its folder says.
+    """Open a file for reading, together with its size in bytes; in a zip file, the unpacked size that it states.
 
     Parameters
     ----------
@@ -103,12 +103,12 @@ def opened(location: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def why(error: Exception) -> str:
-    """Return what an error of reading says, without its number and the path, which the sentence around it names."""
+    """Return the message of a read error without its number and path, for use in a sentence that names the path."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def file_of(location: str) -> str:
-    """Return the file on disk that a location lies in: the zip file of a zipped product.
+    """Return the file on disk of a location: itself, or the zip file that it lies in.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def file_of(location: str) -> str:
 
 
 def split_zip(location: str) -> tuple[str, str]:
-    """Take a location in a zip file apart: the zip file, and the path inside.
+    """Split a location in a zip file into the zip file and the path inside.
 
     Raises
     ------

@@ -1,10 +1,10 @@
 """Identity tokens of files on disk and in zip files: name, size, time of change, and content where that is needed.
 
-A digest of parts stands for the content: of the whole file up to one MiB, else of 17 blocks that are spread evenly over
-it. So a copied archive, whose files have new times, is known again.
+The content is compared by a digest of parts: of the whole file up to one MiB, else of 17 blocks spread evenly over it.
+So a copied archive, whose files have new times, is recognised.
 
-A file that was changed within the last two seconds may change again under the same time (some file systems keep times
-no finer), so all of its content counts, as a SHA-256.
+A file that was changed within the last two seconds may change again under the same time (the resolution of some file
+systems), so the SHA-256 of its whole content is compared.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The Sen2Chain tree: L2A products, cloud masks and index rasters under one tile folder each.
+"""The Sen2Chain library: L2A products, cloud masks and index rasters, each in folders by tile.
 
-An acquisition is the union of what the three parts hold; any of them may be missing, as a whole or for a product.
+An acquisition combines the files of the three parts. Each part may be missing, as a whole or for one product.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SUFFIXES = (".tif", ".jp2")
 
 @dataclass(slots=True)
 class _Parts:
-    """What was found of one product so far; an `Acquisition` in the making."""
+    """The parts of one product found so far, to build its `Acquisition` from."""
 
     details: Details = field(default_factory=KnownDetails)
     bands: dict[str, str] = field(default_factory=dict)
@@ -53,14 +53,14 @@ class _Parts:
 
 
 class Library(FileIdentity):
-    """A Sen2Chain archive.
+    """A Sen2Chain library as a source.
 
     Parameters
     ----------
     paths
-        Where its parts are.
+        Folders of its parts.
     covers
-        Cloud cover of products that is known already.
+        Cache of the cloud cover of products.
     """
 
     def __init__(self, paths: Paths, covers: Covers | None = None) -> None:
@@ -69,7 +69,7 @@ class Library(FileIdentity):
         self._outside: dict[str, list[tuple[ProductId, str]]] | None = None
 
     def describe(self) -> str:
-        """Say where the archive is."""
+        """Return the kind and the folder of the source."""
         return f"Sen2Chain library {self._paths.home}"
 
     @property
@@ -101,7 +101,7 @@ class Library(FileIdentity):
         Raises
         ------
         LibraryError
-            If a folder of the archive cannot be listed. A product's own folder that cannot be is skipped.
+            If a folder of the archive cannot be listed. A product's own folder that cannot be listed is skipped.
         """
         found: dict[ProductId, _Parts] = {}
         self._add_safes(found, tile, first, last)
@@ -110,11 +110,11 @@ class Library(FileIdentity):
         return [parts.acquisition(product) for product, parts in sorted(found.items(), key=lambda item: item[0])]
 
     def skipped(self) -> Sequence[Skipped]:
-        """List what the calls so far found and could not use."""
+        """List the files and folders that the calls so far found and could not use."""
         return in_order(self._skipped)
 
     def save(self) -> None:
-        """Keep the cloud cover of products that was read."""
+        """Write newly read cloud cover to the cache."""
         self._covers.save()
 
     def _add_safes(
@@ -164,7 +164,7 @@ class Library(FileIdentity):
         return [Path(entry.path) for entry in listing(self._paths.indices) if is_folder(entry)]
 
     def _outside_tiles(self) -> dict[str, list[tuple[ProductId, str]]]:
-        """Tile -> L2A products that do not lie in the folder of a tile, as in a folder without folders of tiles."""
+        """Tile -> L2A products outside of the folders of tiles, as in a library that has none."""
         if self._outside is None:
             self._outside = {}
             if is_folder(self._paths.l2a):
@@ -176,7 +176,7 @@ class Library(FileIdentity):
         return self._outside
 
     def _has_product(self, root: Path, tile: str) -> bool:
-        """Look for one good name; where there is none, what is there instead is kept for the report."""
+        """Look for one usable product name; without one, all names found are kept for the report."""
         unusable: list[Skipped] = []
         for product, _ in self._named(root, tile):
             if isinstance(product, ProductId):
@@ -188,7 +188,7 @@ class Library(FileIdentity):
     def _products(
         self, root: Path, tile: str, first: dt.date | None, last: dt.date | None
     ) -> Iterator[tuple[ProductId, str]]:
-        """Products of one part of the archive with their paths; names of dates not asked for are not followed."""
+        """Products of one part of the library with their paths, sensed from `first` to `last`."""
         for product, path in self._named(root, tile):
             if isinstance(product, Skipped):
                 self._skipped.add(product)
@@ -196,7 +196,7 @@ class Library(FileIdentity):
                 yield product, path
 
     def _named(self, root: Path, tile: str) -> Iterator[tuple[ProductId | Skipped, str]]:
-        """Read the names in one tile's folder that claim to be products."""
+        """Read the names of products in one tile's folder."""
         if root == self._paths.l2a:
             if is_folder(root / tile):
                 yield from find_products(root / tile, tile)
@@ -206,7 +206,7 @@ class Library(FileIdentity):
                 yield identify(entry.name, tile), entry.path
 
     def _files(self, folder: str, tile: str) -> dict[str, str]:
-        """Name -> path of the files of one product; none where its folder cannot be read, which is reported."""
+        """Name -> path of the files of one product; empty, and reported, where its folder cannot be read."""
         try:
             return {entry.name: entry.path for entry in listing(folder)}
         except LibraryError as error:

@@ -29,9 +29,9 @@ class MemorySource(FileIdentity):
     Parameters
     ----------
     acquisitions
-        What the source has, in any order. With `sen2chain.products.KnownDetails` no file besides rasters is read.
+        The acquisitions, in any order. With `sen2chain.products.KnownDetails` no file besides rasters is read.
     skipped
-        What it says it could not use.
+        Files or products that could not be used, for the report.
     reading
         How the rasters are read; with other file systems of GDAL they need not lie on disk.
     versions
@@ -57,7 +57,7 @@ class MemorySource(FileIdentity):
         return self._reading
 
     def describe(self) -> str:
-        """Say how many products there are."""
+        """Return the number of products."""
         return f"{len(self._acquisitions)} products in memory"
 
     def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are known anyway
@@ -82,7 +82,7 @@ class MemorySource(FileIdentity):
         ]
 
     def skipped(self) -> Sequence[Skipped]:
-        """List what the source was told it could not use."""
+        """List what was given as `skipped`."""
         return self._skipped
 
     def identify(self, locations: Iterable[str], contents: Collection[str] | None = None) -> dict[str, IdentityToken]:

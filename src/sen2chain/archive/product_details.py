@@ -1,4 +1,4 @@
-"""Details of a product on disk, read from its metadata and its manifest when they are asked for."""
+"""Details of a product on disk: radiometry, cloud cover, footprint, checksums; read when a caller needs them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class ProductDetails:
     """Details of a product as ESA delivers it, see `sen2chain.products.Details`."""
 
     product: ProductId
-    """The product, whose metadata they must be."""
+    """The product that the metadata must belong to."""
     metadata: str | None = None
     """Location of ``MTD_MSIL2A.xml``."""
     manifest: str | None = field(default=None, compare=False)
     """Location of ``manifest.safe``, the list of the product's files with their checksums."""
     covers: Covers = field(default_factory=lambda: Covers(None), compare=False, repr=False)
-    """Cloud cover that is known already; it does not travel to workers."""
+    """Cache of the cloud cover; not pickled."""
 
     @property
     def has_radiometry(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a product's ``MTD_MSIL2A.xml`` says about its numbers."""
+"""Metadata of a product, read from ``MTD_MSIL2A.xml``: scale and offsets of digital numbers, cloud cover, footprint."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def read_metadata(location: str, product: ProductId | None = None) -> ProductMet
     location
         Path of the file; ``/vsizip/<archive>.zip/<path inside>`` in a zipped product.
     product
-        The product that the file has to be of, as far as it says so: same tile, sensing time and baseline.
+        The product that the file must belong to: platform, orbit, tile, sensing time and baseline are compared where
+        the file names its product.
 
     Raises
     ------
     UnreadableError
-        If the file is missing or broken, has no sensible quantification value, lacks offsets it must have, contradicts
-        itself or is another product's: whether and how the DNs of a product are shifted is read, never assumed.
+        If the file is missing or broken, has no valid quantification value, lacks required offsets, contradicts itself
+        or belongs to another product. Offsets are read, never assumed.
     """
     values, offsets = _collect(_root(location), location)
     said = _named(values)
@@ -102,7 +103,7 @@ def _footprint(text: str | None) -> Footprint | None:
 
 
 def _no_offsets(values: Mapping[str, str], product: ProductId | None, location: str) -> dict[str, float]:
-    """Return offsets of 0, where the baseline says that there are none, and the product's name agrees."""
+    """Return offsets of 0 where the baseline has none and the product's name agrees."""
     baseline = _number(values.get("PROCESSING_BASELINE"))
     named = None if product is None else product.baseline / 100
     if baseline is not None and named is not None and SENTINEL2.has_offsets(baseline) != SENTINEL2.has_offsets(named):
@@ -117,7 +118,7 @@ def _no_offsets(values: Mapping[str, str], product: ProductId | None, location: 
 
 
 def _named(values: Mapping[str, str]) -> ProductId | None:
-    """Return the product that metadata name; None where the name is of an older form, or another."""
+    """Return the product that the metadata name; None where the name has another form, as before 2016."""
     try:
         return ProductId.parse(values.get("PRODUCT_URI", ""))
     except RequestError:
@@ -125,7 +126,7 @@ def _named(values: Mapping[str, str]) -> ProductId | None:
 
 
 def _key(product: ProductId) -> tuple[object, ...]:
-    """Return what stays the same when a provider processes or names a product again."""
+    """Return the parts of a product's name that a provider keeps when processing or naming it again."""
     return product.platform, product.orbit, product.tile, product.sensing, product.baseline
 
 
@@ -142,7 +143,7 @@ def read_product_id(location: str, read: Callable[[str], bytes] = read_whole) ->
     Raises
     ------
     UnreadableError
-        If the file is missing or broken, or does not say it.
+        If the file is missing or broken, or does not name its product.
     """
     values, _ = _collect(_root(location, read), location)
     try:
@@ -173,7 +174,7 @@ def _collect(root: ET.Element, location: str) -> tuple[dict[str, str], dict[str,
     Raises
     ------
     UnreadableError
-        If one of them has two values, or an offset is none.
+        If one of them has two values, or an offset is not a number.
     """
     values: dict[str, str] = {}
     offsets: dict[str, float] = {}

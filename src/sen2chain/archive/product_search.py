@@ -1,7 +1,8 @@
-"""Finds the products in a folder, whatever they are called and however deep they lie.
+"""Search for products in a folder and the folders below it, under any name.
 
-A name that is a product's says what the product is, and nothing in it is looked at. Another folder or zip file is asked
-for its ``MTD_MSIL2A.xml``. What looks like a product and cannot be used is found as well, with the reason.
+A folder or zip file with the name of a product is that product; its contents are not read. Any other folder or zip file
+is a product where it holds a ``MTD_MSIL2A.xml``, which names the product. Files and folders that look like a product
+but cannot be used are returned too, with the reason.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     Found = tuple[ProductId | Skipped, str]
 
 DEEPEST = 10
-"""Folders inside each other that are looked into."""
+"""Largest depth of folders that is searched."""
 MOST = 1_000_000
-"""Files and folders that are looked at beside the contents of products."""
+"""Largest number of files and folders that is searched, without the contents of products."""
 
 # Where a library keeps what is made from products, in folders that are called like them.
 _OTHER_PARTS = {"INDICES", "CLOUDMASKS", "EXTRACTION", "TEMP"}
@@ -47,7 +48,7 @@ _OTHER_ARCHIVE = re.compile(r"\.(tar|tgz|tbz2?|txz|7z|rar|(tar\.)?(gz|bz2|xz|zst
 
 
 def find_products(root: str | Path, tile: str = "", *, but: Callable[[str], object] | None = None) -> Iterator[Found]:
-    """Find the products in a folder, one after the other, each with its path.
+    """Yield the products in a folder, each with its path.
 
     Links are followed, each folder only once.
 
@@ -56,9 +57,9 @@ def find_products(root: str | Path, tile: str = "", *, but: Callable[[str], obje
     root
         The folder, or a product itself.
     tile
-        The tile that all of them must be of; empty where that is open.
+        The tile that all products must belong to; empty for any.
     but
-        Says which names directly in `root` are not looked at.
+        True for names directly in `root` that are left out.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def find_products(root: str | Path, tile: str = "", *, but: Callable[[str], obje
 
 
 class _Walk:
-    """One look through a folder."""
+    """One search of a folder."""
 
     def __init__(self, root: Path, tile: str) -> None:
         self._root, self._tile = root, tile
@@ -154,7 +155,7 @@ class _Walk:
             yield self._skip(path, named.reason, f"{named.detail}{cause}")
 
     def _odd_product(self, path: str, names: set[str]) -> Found:
-        """Say what a product is whose folder has not the name of a SAFE folder."""
+        """Identify a product whose folder does not have the name of a SAFE folder."""
         name = Path(path).name
         named = identify(name, self._tile)
         if isinstance(named, ProductId) or SAFE.metadata not in names:
@@ -167,14 +168,14 @@ class _Walk:
             return self._skip(path, named.reason, f"{named.detail} {error}")
 
     def _no_product(self, named: ProductId | Skipped, path: str) -> Found:
-        """Say why a folder that is called like a product is none."""
+        """Say why a folder with the name of a product is not a product."""
         if isinstance(named, Skipped):
             return named, path
         text = f"'{Path(path).name}' has neither {SAFE.metadata} nor a folder GRANULE, so it is not a product."
         return self._skip(path, Reason.UNSUPPORTED_NAME, text)
 
     def _file(self, path: str) -> Found:
-        """Say why a file that is called like a product is none."""
+        """Say why a file with the name of a product is not a product."""
         name = Path(path).name
         text = f"'{name}' is a file and not a SAFE folder; unpack it, or remove it."
         if not _OTHER_ARCHIVE.search(name) and is_zip(path):
@@ -188,7 +189,7 @@ class _Walk:
         return Skipped(Path(path).name, self._tile, reason, text), path
 
     def _is_new(self, path: str) -> bool:
-        """Tell whether a folder was not looked into yet, whatever links lead to it."""
+        """Tell whether a folder was not searched yet; links to one folder count as that folder."""
         try:
             facts = os.stat(path)  # noqa: PTH116  # paths are texts here
         except OSError:
@@ -218,7 +219,7 @@ def _named_like_product(name: str) -> bool:
 
 
 def is_zip(path: str | Path) -> bool:
-    """Tell whether a file is a zip file, whatever it is called."""
+    """Tell whether a file is a zip file, under any name."""
     try:
         return is_file(path) and zipfile.is_zipfile(path)
     except OSError:
@@ -226,14 +227,14 @@ def is_zip(path: str | Path) -> bool:
 
 
 def identify(name: str, tile: str) -> ProductId | Skipped:
-    """Read the product id of a file or folder name, or say why it cannot be used.
+    """Read the product id from a file or folder name, or say why it cannot be used.
 
     Parameters
     ----------
     name
-        As it stands in the archive.
+        File or folder name.
     tile
-        The tile's folder it was found in, which its name must agree with; empty where there is none.
+        Tile of the folder that it was found in; the name must agree with it. Empty for other folders.
     """
     try:
         return of_tile(ProductId.parse(name), name, tile)
@@ -243,7 +244,7 @@ def identify(name: str, tile: str) -> ProductId | Skipped:
 
 
 def of_tile(product: ProductId, name: str, tile: str) -> ProductId | Skipped:
-    """Return a product, or why it cannot be used where it lies in the folder of another tile."""
+    """Return the product, or the reason why it is skipped where it lies in the folder of another tile."""
     if not tile or product.tile == tile:
         return product
     detail = f"'{name}' lies in the folder of tile {tile}; move it to {product.tile}."

@@ -1,4 +1,4 @@
-"""A folder full of L2A products as ESA delivers them."""
+"""A folder of L2A products as ESA delivers them (SAFE), as a source."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 class SafeFolder(FileIdentity):
     """A folder of SAFE products, plain or zipped, in it or in folders below it.
 
-    The folder is looked through once, when it is first asked about.
+    The folder is searched once, by the first call that needs it.
 
     Parameters
     ----------
     path
         The folder, or a single product, plain or zipped.
     covers
-        Cloud cover of products that is known already.
+        Cache of the cloud cover of products.
 
     Raises
     ------
     LibraryError
-        If there is nothing of that kind at `path`.
+        If `path` is neither a folder nor a zip file.
     """
 
     def __init__(self, path: str | Path, covers: Covers | None = None) -> None:
@@ -50,7 +50,7 @@ class SafeFolder(FileIdentity):
         self._skipped: set[Skipped] = set()
 
     def describe(self) -> str:
-        """Say where the products are."""
+        """Return the kind and the folder of the source."""
         return f"SAFE products in {self._path}"
 
     @property
@@ -86,11 +86,11 @@ class SafeFolder(FileIdentity):
         return listed
 
     def skipped(self) -> Sequence[Skipped]:
-        """List what the calls so far found and could not use."""
+        """List the files and folders that the calls so far found and could not use."""
         return in_order(self._skipped)
 
     def save(self) -> None:
-        """Keep the cloud cover of products that was read."""
+        """Write newly read cloud cover to the cache."""
         self._covers.save()
 
     def _products(self) -> dict[ProductId, list[str]]:

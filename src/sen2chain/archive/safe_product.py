@@ -1,4 +1,4 @@
-"""One L2A product as ESA delivers it: a SAFE folder, or a zip file of one."""
+"""The parts of one L2A product as ESA delivers it: a SAFE folder, or a zip file of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison of the files that an image was made from with what they are now.
+"""The input files of images, and whether they have changed since an image was made.
 
 A file is known by the identity token that its source gives: name, size, time of change and content. The content is
 asked for only where the time differs, or where no digest of it has been kept yet.
@@ -30,14 +30,14 @@ _OPTIONAL = frozenset({"cldprb", "scl"})
 
 
 class Inputs:
-    """The files of a source; each is looked at once for the plan, and twice more around a task that reads it.
+    """Identity tokens of a source's files: taken once for the plan, and again before and after a task reads them.
 
     Parameters
     ----------
     source
         Identifies its files.
     seconds
-        How long files may be read only to add digests that a folder lacks; the rest is left to later runs.
+        Time limit for reading files only to add digests to the ledger; later runs add the rest.
     """
 
     def __init__(self, source: Source, seconds: float = 0.0) -> None:
@@ -48,26 +48,26 @@ class Inputs:
     # ------------------------------------------------------------------------------------------- while a task is read
 
     def note(self, task: Task) -> None:
-        """Look at all files of a task again, just before it is read."""
+        """Take new tokens of all files of a task, just before the task reads them."""
         locations = _all_locations(task)
         for location in locations:
             self._digests.pop(location, None)
         self._tokens |= self._source.identify(locations)
 
     def changed(self, task: Task, *, digest: bool = True) -> dict[str, IdentityToken]:
-        """Return which files of a task are not what they were when it was noted, after its rows are in.
+        """Return the files of a task that have changed since `note`, after its rows are in.
 
         Parameters
         ----------
         task
             The acquisition.
         digest
-            Read what identities take, too, so that it is known to belong to the file that the rows came from.
+            Read the digests that the ledger keeps, too, so that they belong to the files that the rows came from.
 
         Returns
         -------
         dict
-            Location -> token of what it is now.
+            Location -> token now.
         """
         found = {}
         noted = {location: self._token(location) for location in _all_locations(task)}
@@ -84,7 +84,7 @@ class Inputs:
     # ------------------------------------------------------------------------------------------------ from run to run
 
     def identity(self, task: Task, output: Output, recorded: str = "") -> str:
-        """Return the identity of what an image is made from, as text.
+        """Return the identity of an image's inputs as JSON text, as the ledger keeps it.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Inputs:
         output
             The index under a mask.
         recorded
-            An identity of the same files, which may know digests already.
+            An earlier identity of the same image, whose digests are used where files are unchanged.
         """
         if output.reason is not None:
             return json.dumps({"missing": output.detail})
@@ -104,7 +104,7 @@ class Inputs:
         return json.dumps({"formula": output.index.formula, "files": files}, sort_keys=True)
 
     def difference(self, task: Task, output: Output, recorded: str, *, but_mask: bool = False) -> str:
-        """Say why an image would not be made from the same files as it was, or from those of them that are left.
+        """Say how an image's inputs differ from those it was made from; inputs that are gone do not count.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Inputs:
         Returns
         -------
         str
-            A few words; nothing where nothing has changed.
+            A few words; empty where nothing has changed.
         """
         before = json.loads(recorded or "{}")
         if "files" not in before:
@@ -201,7 +201,7 @@ def _is_untouched(now: IdentityToken, before: IdentityToken) -> bool:
 
 
 def _locations(task: Task, output: Output) -> dict[str, str]:
-    """Role -> location of everything that the rows of an output depend on."""
+    """Role -> location of all files that the rows of an output depend on."""
     places: Mapping[str, str] = {
         **{f"value {role}": where for role, where in (output.value.rasters if output.value else {}).items()},
         **{f"mask {role}": where for role, where in (output.clouds.rasters if output.clouds else {}).items()},
@@ -218,7 +218,7 @@ def _all_locations(task: Task) -> Collection[str]:
 
 
 def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityToken], error: str) -> list[str]:
-    """Return the files whose change while they were read leaves an output without rows that can be trusted.
+    """Return the names of files that changed while they were read, so that rows of an output cannot be trusted.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityTo
     changed
         What `Inputs.changed` returned.
     error
-        What its rows say is missing in them.
+        The error of its rows, empty where they are complete.
 
     Returns
     -------
     list
-        Names. A file that was removed after it had been read did no harm.
+        File names. A file that was removed after it had been read does not count.
     """
     roles = _locations(task, output).items()
     touched = [(role, changed[where]) for role, where in roles if where in changed]
@@ -240,7 +240,7 @@ def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityTo
 
 
 def _word(role: str) -> str:
-    """Return a role as people read it: the band, or what kind of raster it is."""
+    """Return the text for a role in sentences: the band, or the kind of raster."""
     kind, _, name = role.partition(" ")
     if name in {"value", "unmasked", "mask"}:
         return {"value": "index raster", "unmasked": "index raster", "mask": "mask raster"}[name]
