@@ -12,12 +12,13 @@ import pytest
 import rasterio
 from affine import Affine
 
-from sen2chain.archive import Library, SafeFolder, open_library
+from sen2chain.archive import Library, SafeFolder, file_contents, open_library, product_search
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.archive.safe_product import scan_safe
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.files import open_regular
 from sen2chain.products import Acquisition, ProductId, Source
 from sen2chain.reasons import Reason
 from sen2chain.settings import paths
@@ -962,3 +963,23 @@ def test_products_made_with_sen2cor_at_home_have_offsets_only_where_they_say_so(
     assert set(read_metadata(write_xml(tmp_path, metadata_xml("99.99"))).offsets.values()) == {0.0}
     with_list = read_metadata(write_xml(tmp_path, metadata_xml("99.99", all_offsets("-1000"))))
     assert set(with_list.offsets.values()) == {-1000.0}
+
+
+def test_a_zip_file_under_another_name_is_opened_once_to_find_its_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = f"<a><PRODUCT_URI>{FIRST}.SAFE</PRODUCT_URI></a>"
+    with zipfile.ZipFile(tmp_path / "download-17.zip", "w") as zipped:
+        for root in ("a", "b"):
+            zipped.writestr(f"{root}/MTD_MSIL2A.xml", content)
+    opened: list[str] = []
+
+    def noted(path: str) -> Any:
+        opened.append(path)
+        return open_regular(path)
+
+    for module in (product_search, file_contents):
+        monkeypatch.setattr(module, "open_regular", noted)
+    ((found, _),) = product_search.find_products(tmp_path / "download-17.zip")
+    assert str(found) == FIRST
+    assert opened == [str(tmp_path / "download-17.zip")]
