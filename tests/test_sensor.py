@@ -16,7 +16,7 @@ import rasterio
 import shapely
 from scipy import ndimage
 
-from sen2chain import INDICES, Index, Mask, TimeSeries
+from sen2chain import INDICES, Index, Mask, TimeSeries, TimeSeriesCompil
 from sen2chain.archive import MemorySource
 from sen2chain.errors import FormulaError, RequestError, UnknownNameError
 from sen2chain.grid import nominal_grid
@@ -273,6 +273,15 @@ def test_indices_and_masks_of_two_sensors_are_refused() -> None:
         TimeSeries(fields(), indices=[VEG], masks=[Mask.parse("CM001")], library=MemorySource([]), quiet=True)
     with pytest.raises(RequestError, match="VEG is made for Terralook and NDVI for Sentinel-2"):
         TimeSeries(fields(), indices=[VEG, "NDVI"], masks=["none"], library=MemorySource([]), quiet=True)
+
+
+def test_folders_of_layers_keep_rows_of_sentinel_2_alone(scenes: list[Scene], tmp_path: Path) -> None:
+    source = MemorySource(scene.acquisition for scene in scenes)
+    with pytest.raises(RequestError, match="keep rows of Sentinel-2 alone, not of Terralook; use TimeSeries"):
+        TimeSeriesCompil(
+            fields(), indices=[VEG], masks=[CLOUDS], library=source, extraction=tmp_path / "rows", quiet=True, name="f"
+        )
+    assert not (tmp_path / "rows").exists()
 
 
 def test_names_are_read_by_the_sensor() -> None:

@@ -12,7 +12,7 @@ from sen2chain import settings
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import RequestError, StoreError
 from sen2chain.progress import activity
-from sen2chain.sensor import ESA_NAMING
+from sen2chain.sensor import ESA_NAMING, SENTINEL2
 from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
 
 if TYPE_CHECKING:
@@ -42,10 +42,15 @@ class LayerFolder:
     Raises
     ------
     RequestError
-        If `wait` is not a number of seconds, or the layer's name is too long for names of files.
+        If the request is for another sensor than Sentinel-2, `wait` is not a number of seconds, or the layer's name is
+        too long for names of files.
     """
 
     def __init__(self, extraction: Path, engine: Engine, wait: float | None) -> None:
+        if (sensor := engine.request.sensor) != SENTINEL2:
+            raise RequestError(
+                f"Folders of layers keep rows of {SENTINEL2.name} alone, not of {sensor.name}; use TimeSeries."
+            )
         self._extraction, self._engine = extraction, engine
         self._wait = None if wait is None else settings.check_seconds("wait", wait)
         self._tag = tag_of(engine.request)
