@@ -30,7 +30,7 @@ from sen2chain import Mask, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import ExecutorError, LayerError, RequestError, UnknownNameError, UnreadableError
 from sen2chain.extract import Coverages, RowRules, cluster, execute, executors, extraction, resolve_executor
-from sen2chain.extract.cluster import Cluster, Job
+from sen2chain.extract.cluster import Cluster, WorkerSetup
 from sen2chain.extract.executors import Serial, Threads
 from sen2chain.extract.extraction import TaskResult
 from sen2chain.parallel import ahead, closed, in_threads
@@ -375,7 +375,7 @@ def test_workers_return_what_ends_a_run_so_that_dask_does_not_try_it_again(
         status = "finished"
 
         def result(self) -> object:
-            return cluster.extract_on_worker(tasks[0], Job("", "", "center", None, RowRules()))
+            return cluster.extract_on_worker(tasks[0], WorkerSetup("", "", "center", None, RowRules()))
 
     def fail(*_: Any) -> TaskResult:
         raise MemoryError
@@ -440,9 +440,9 @@ def test_a_worker_that_cannot_read_the_layer_says_what_to_do(
     season: demo.DemoArchive, processes: Processes, tmp_path: Path
 ) -> None:
     tasks, _ = prepared(season, tmp_path / "coverage")
-    job = Job(str(tmp_path / "gone.arrow"), str(tmp_path), "center", None, RowRules())
+    setup = WorkerSetup(str(tmp_path / "gone.arrow"), str(tmp_path), "center", None, RowRules())
     with distributed.Client(processes.address, set_as_default=False) as client:
-        future = client.submit(cluster.extract_on_worker, tasks[0], job)
+        future = client.submit(cluster.extract_on_worker, tasks[0], setup)
         with pytest.raises(Exception, match=r"cannot read .*gone.arrow; set SEN2CHAIN_CACHE to a folder"):
             future.result()
 

@@ -1,7 +1,7 @@
 """Tasks on a Dask cluster: the same frozen tasks, run by workers that load the layer and its pixels from files.
 
-Nothing large travels to a worker: a task names its rasters, and `Job` names the files of the layer and of its pixels,
-which a worker loads once and keeps. So the archive and the cache folder have to be places that all workers see.
+Nothing large travels to a worker: a task names its rasters, and `WorkerSetup` names the files of the layer and of its
+pixels, which a worker loads once and keeps. So the archive and the cache folder must be visible to all workers.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _CONNECT_SECONDS = 20.0
 _LOOK_SECONDS, _SILENT_SECONDS = 5.0, 30.0
 _SHARED = "set SEN2CHAIN_CACHE to a folder that can be written and that all workers see under the same path"
 _LOST = "The Dask scheduler was lost in the middle of the run; start it and run again."
-# A worker keeps the pixels of so many jobs.
+# A worker keeps the pixels of so many runs.
 _KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkerSetup:
     """Facts that all tasks of a run share; it travels to the workers with each task."""
 
     layer: str
@@ -81,13 +81,13 @@ class Cluster:
         ExecutorError
             If Dask is not installed, the scheduler cannot be reached or is lost, or the layer cannot be handed on.
         """
-        job = _job(coverages, rules)
+        setup = _setup(coverages, rules)
         with contextlib.ExitStack() as stack:
             client = self.client or self._connect(stack)
             if not _threads(client):
                 logger.warning("The scheduler at %s has no workers yet; waiting for them.", client.scheduler.address)
             submitted = (
-                (task, client.submit(extract_on_worker, task, job, retries=ATTEMPTS - 1, pure=False))
+                (task, client.submit(extract_on_worker, task, setup, retries=ATTEMPTS - 1, pure=False))
                 for task in announced(tasks, sent)
             )
             # Two tasks wait at each thread of a worker, so that none is idle while results travel.
@@ -123,13 +123,13 @@ class Cluster:
         return stack.enter_context(client)
 
 
-def _job(coverages: Coverages, rules: RowRules) -> Job:
+def _setup(coverages: Coverages, rules: RowRules) -> WorkerSetup:
     """Write the layer to a file that workers can read, and return what tasks share."""
     folder = coverages.folder
     layer = coverages.layer.saved or (folder and keep(coverages.layer, folder.parent / "layers"))
     if folder is None or layer is None:
         raise ExecutorError(f"The layer cannot be handed on to workers; {_SHARED}.")
-    return Job(str(layer), str(folder), coverages.rule, coverages.buffer, rules)
+    return WorkerSetup(str(layer), str(folder), coverages.rule, coverages.buffer, rules)
 
 
 def _threads(client: Any) -> int:
@@ -183,23 +183,23 @@ _kept: OrderedDict[tuple[str, str, str, float | None], Coverages] = OrderedDict(
 _lock = threading.Lock()
 
 
-def extract_on_worker(task: Task, job: Job) -> TaskResult | BaseException:
+def extract_on_worker(task: Task, setup: WorkerSetup) -> TaskResult | BaseException:
     """Run a task on a worker; errors that end the run are returned, since Dask would repeat a task that raises."""
     try:
-        return extract(task, _coverages(job), job.rules)
+        return extract(task, _coverages(setup), setup.rules)
     except FATAL as error:
         return error
 
 
-def _coverages(job: Job) -> Coverages:
+def _coverages(setup: WorkerSetup) -> Coverages:
     """Return the coverages of the layer, which this process keeps between tasks."""
-    key = (job.layer, job.coverages, job.rule, job.buffer)
+    key = (setup.layer, setup.coverages, setup.rule, setup.buffer)
     with _lock:
         if key not in _kept:
-            layer = load(Path(job.layer))
+            layer = load(Path(setup.layer))
             if layer is None:
-                raise LayerError(f"The worker on {socket.gethostname()} cannot read {job.layer}; {_SHARED}.")
-            _kept[key] = Coverages(layer, rule=job.rule, buffer=job.buffer, folder=Path(job.coverages))
+                raise LayerError(f"The worker on {socket.gethostname()} cannot read {setup.layer}; {_SHARED}.")
+            _kept[key] = Coverages(layer, rule=setup.rule, buffer=setup.buffer, folder=Path(setup.coverages))
         _kept.move_to_end(key)
         while len(_kept) > _KEPT:
             _kept.popitem(last=False)
