@@ -26,7 +26,7 @@ def prepare(layer):
     series = TimeSeries(layer, ["NDVI"], masks="CM004", iterations=1, library=library, quiet=True)
     coverages = series._engine.coverages()
     (tile,) = series.plan.tiles
-    coverages.strips(coverages.get(nominal_grid(tile), tile).plan, 512)
+    coverages.layouts.strips(coverages.get(nominal_grid(tile), tile).plan, 512)
     coverages.get(nominal_grid(tile).refined(20.0), tile, "center")
 prepare(warm)  # imports and kernels
 begin = time.perf_counter()

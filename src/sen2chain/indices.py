@@ -17,7 +17,7 @@ import numpy as np
 
 from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of, quoted
 from sen2chain.parallel import recorded_warnings
-from sen2chain.sensor import SENTINEL2, Sensor
+from sen2chain.sensor import SENTINEL2, Sensor, check_sensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +89,7 @@ class Index:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise RequestError(f"{quoted(self.name)} cannot name an index; use letters and digits, as in SAVI.")
-        _parse(self.name, self.formula, self.sensor)
+        _parse(self.name, self.formula, check_sensor(self.sensor))
 
     @classmethod
     def parse(cls, text: str, sensor: Sensor = SENTINEL2) -> Self:

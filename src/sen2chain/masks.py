@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from sen2chain.errors import RequestError, UnknownNameError, choice, shown, truth, whole_number
-from sen2chain.sensor import SENTINEL2, Sensor
+from sen2chain.sensor import SENTINEL2, Sensor, check_sensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,7 +98,7 @@ class Mask:
     """The sensor whose quality rasters it is computed from."""
 
     def __post_init__(self) -> None:
-        choice("cloud mask", self.family, families(self.sensor))
+        choice("cloud mask", self.family, families(check_sensor(self.sensor)))
         probability, iterations = _checked_numbers(0 if self.probability is None else self.probability, self.iterations)
         object.__setattr__(self, "iterations", iterations)
         if self.probability is not None:
@@ -148,6 +148,7 @@ class Mask:
         RequestError
             If the text is not such a name; the message lists the forms.
         """
+        sensor = check_sensor(sensor)
         if not isinstance(text, str):
             raise UnknownNameError("cloud mask", text, forms(sensor))
         given, text = text, _short(text) or text

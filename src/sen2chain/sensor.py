@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import RequestError, shown
 
 Integers = Literal["uint8", "uint16", "int16"]
 """Types of stored values, by their names in numpy."""
@@ -193,6 +193,19 @@ class Sensor:
         if self is SENTINEL2:
             return "SENTINEL2"
         return Sensor, tuple(getattr(self, f.name) for f in fields(self))
+
+
+def check_sensor(sensor: object) -> Sensor:
+    """Return a sensor that was given from outside.
+
+    Raises
+    ------
+    RequestError
+        If it is another kind of value.
+    """
+    if not isinstance(sensor, Sensor):
+        raise RequestError(f"sensor is {shown(sensor)}; pass a Sensor, as sen2chain.sensor.SENTINEL2.")
+    return sensor
 
 
 # ---------------------------------------------------------------------------------------------------------- Sentinel-2
