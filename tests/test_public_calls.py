@@ -81,7 +81,8 @@ def test_time_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
 @pytest.mark.parametrize(
     ("call", "needed"),
     [
-        (Mask.parse, {"text": "CM004"}), (Mask, {"family": "OCM"}), (Mask.from_keywords, {"cm_version": "CM004"}), (Index, {"name": "X", "formula": "B04"}),
+        (Mask.parse, {"text": "CM004"}), (Mask, {"family": "OCM"}), (Mask.from_keywords, {"cm_version": "CM004"}),
+        (Index, {"name": "X", "formula": "B04"}),
         (Smoother, {}), (JobExtraction, {"name": "x"}),
         (smooth_original, {"rows": pd.DataFrame({"date": ["2020-01-01"]}), "index": "NDVI"}),
         (CompileRequest.of_kind, {"kind": "monthly", "aggregate": "mean", "week": "iso"}),

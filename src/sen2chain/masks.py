@@ -105,9 +105,9 @@ class Mask:
             object.__setattr__(self, "probability", probability)
         if (self.family == "CM003") != (self.probability is not None):
             raise RequestError("probability belongs to CM003, which needs it; no other mask takes one.")
+        self._check_classes()
         if self.family in {"CM001", "CM002", "OCM", NO_MASK} and (self.classes or self.iterations):
             raise RequestError(f"{self.family} has no classes and no iterations.")
-        self._check_classes()
         if self.family == "CM004" and not set(self.classes) <= {c for _, c in _SWITCHES}:
             raise RequestError(f"CM004 masks SCL classes 3, 8, 9 and 10 only, not {self.classes}; use SCL-...-ITER1.")
         if self._raster is not None and not self.classes:
@@ -123,8 +123,9 @@ class Mask:
         """Make sure that the classes or bits exist; they become plain whole numbers."""
         raster = self._raster or self.sensor.quality_raster(self.sensor.classification)
         numbers = range(0 if raster is None else len(raster.labels))
-        classes = tuple(c for c in numbers if c in self.classes) if isinstance(self.classes, tuple) else ()
-        if self.classes != classes:
+        plain = isinstance(self.classes, tuple) and all(isinstance(c, int | float | np.number) for c in self.classes)
+        classes = tuple(c for c in numbers if c in self.classes) if plain else ()
+        if not plain or self.classes != classes:
             what = f"{raster.name} {raster.kind}" if raster else "The classes"
             raise RequestError(
                 f"{what} are {shown(self.classes)}; allowed: a tuple of different numbers from 0 to "
@@ -192,7 +193,7 @@ class Mask:
         probability, iterations = _checked_numbers(probability, iterations)
         given = {"cld_shad": cld_shad, "cld_med_prob": cld_med_prob, "cld_hi_prob": cld_hi_prob, "thin_cir": thin_cir}
         switches = [truth(name, value) for name, value in given.items()]
-        family = cm_version.upper() if isinstance(cm_version, str) and sensor == SENTINEL2 else ""
+        family = cm_version.upper() if isinstance(cm_version, str) and check_sensor(sensor) == SENTINEL2 else ""
         if family == "CM003":
             return cls("CM003", probability=probability, iterations=iterations)
         if family == "CM004":
