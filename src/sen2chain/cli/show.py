@@ -46,7 +46,7 @@ def finish(
     quiet, verbose
         As the options say.
     damage_is_part_of_it
-        Whether products that cannot be used are no failure.
+        Whether products that cannot be used count as no failure.
     """
     if not quiet:
         notes(series.notes)
