@@ -78,7 +78,7 @@ class MemorySource(FileIdentity):
             if acquisition.id.tile == tile
             and (first is None or first <= acquisition.id.sensing.date())
             and (last is None or acquisition.id.sensing.date() <= last)
-            and _meets(acquisition.details.footprint(), box)
+            and (box is None or _meets(acquisition.details.footprint(), box))
         ]
 
     def skipped(self) -> Sequence[Skipped]:
@@ -110,9 +110,9 @@ def _in_degrees(area: Area) -> Box | None:
     return left - aside, bottom - up, right + aside, top + up
 
 
-def _meets(footprint: Footprint | None, box: Box | None) -> bool:
-    """Tell whether a footprint may meet a box; yes where one of them is not known or crosses 180 degrees."""
-    if footprint is None or box is None:
+def _meets(footprint: Footprint | None, box: Box) -> bool:
+    """Tell whether a footprint may meet a box; yes where it is not known or crosses 180 degrees."""
+    if footprint is None:
         return True
     longitude, latitude = np.array(footprint).T
     left, bottom, right, top = box

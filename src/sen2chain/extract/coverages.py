@@ -58,7 +58,7 @@ class Coverages:
 
         def make() -> Coverage:
             options: dict[str, object] = {"tile": tile, "rule": rule, "buffer": self.buffer}
-            name = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as prepare's
+            name = coverage.coverage_key(self.layer.identity, grid, **options)  # type: ignore[arg-type]  # as those of compute_coverage
             found = coverage.load(name, grid, self.folder) if self.folder else None
             if found is None:
                 if len(self._projected) > _PROJECTED:

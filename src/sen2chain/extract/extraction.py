@@ -74,8 +74,8 @@ class _Large:
 class _Extraction:
     """The state of one task while it runs."""
 
-    def __init__(self, task: Task, coverages: Coverages, rules: RowRules, files: OpenRasters) -> None:
-        self.task, self.coverages, self.rules, self.files = task, coverages, rules, files
+    def __init__(self, task: Task, coverages: Coverages, rules: RowRules, rasters: OpenRasters) -> None:
+        self.task, self.coverages, self.rules, self.rasters = task, coverages, rules, rasters
         self.failures: dict[int, RasterError] = {}
         self.results: dict[int, OutputStatistics] = {}
         self.notes: list[str] = []
@@ -85,7 +85,7 @@ class _Extraction:
     def run(self) -> TaskResult:
         task = self.task
         radiometry = self._read_radiometry()
-        grid = finest_grid(self.files, LayerSources.of_outputs(task.outputs, task.product.sensor))
+        grid = finest_grid(self.rasters, LayerSources.of_outputs(task.outputs, task.product.sensor))
         coverage = None
         if grid is not None:
             coverage = self.coverages.get(grid, task.product.tile)
@@ -120,7 +120,7 @@ class _Extraction:
             return None
         try:
             for location in self.task.details.inputs.values():
-                self.files.verify(location)
+                self.rasters.verify(location)
             return self.task.details.radiometry()
         except UnreadableError as error:
             self.failures |= dict.fromkeys(needing, error)
@@ -131,7 +131,7 @@ class _Extraction:
         alive = []
         for i, output in enumerate(self.task.outputs):
             needs = [where for s in (output.value, output.clouds) if s is not None for where in s.rasters.values()]
-            error = next((e for where in needs if (e := self.files.error(where)) is not None), None)
+            error = next((e for where in needs if (e := self.rasters.error(where)) is not None), None)
             if error is not None:
                 self.failures.setdefault(i, error)
             if output.reason is None and i not in self.failures:
@@ -150,7 +150,7 @@ class _Extraction:
     def _extract(self, grid: Grid, coverage: Coverage, radiometry: Radiometry | None) -> None:
         self.coverage = coverage
         layouts = self.coverages.layouts
-        self.reader = AcquisitionReader(self.files, grid, coverage.plan, layouts, self._needed(), radiometry)
+        self.reader = AcquisitionReader(self.rasters, grid, coverage.plan, layouts, self._needed(), radiometry)
         cldprb_coverage = self._announce_cldprb()
         self.reader.decode()
         for i, output in self._alive():
