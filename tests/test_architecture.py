@@ -40,6 +40,7 @@ MODULES_IN_ORDER = (
     "coverage",
     "zonal",
     "vectors",
+    "jpeg2000",
     "rasters",
     "archive",
     "plan",

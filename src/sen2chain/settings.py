@@ -19,6 +19,7 @@ from sen2chain.files import absolute, is_file, is_folder, read_limited
 HOME_VARIABLE = "SEN2CHAIN_HOMEPATH"
 CACHE_VARIABLE = "SEN2CHAIN_CACHE"
 PATIENCE_VARIABLE = "SEN2CHAIN_WORKERS_TIMEOUT"
+OPENJPEG_VARIABLE = "SEN2CHAIN_OPENJPEG"
 
 _HOME_NAME = "sen2chain_data"
 _CONFIG_FILE = "config.cfg"
@@ -110,6 +111,22 @@ def check_seconds(parameter: str, value: object) -> float:
         If it is not a number from 0 to 1e9.
     """
     return real_number(parameter, value, 0, MOST_SECONDS, "seconds")
+
+
+def uses_openjpeg() -> bool:
+    """Whether JPEG 2000 files may be decoded by OpenJPEG itself: not where ``$SEN2CHAIN_OPENJPEG`` is ``off``.
+
+    Raises
+    ------
+    RequestError
+        If it is neither ``on`` nor ``off``.
+    """
+    text = os.environ.get(OPENJPEG_VARIABLE) or "on"
+    if text.lower() not in {"on", "off"}:
+        raise RequestError(
+            f"{OPENJPEG_VARIABLE} is {quoted(text)}; set it to off, so that GDAL decodes JPEG 2000 files, or to on."
+        )
+    return text.lower() == "on"
 
 
 def paths(library: str | Path | None = None) -> Paths:
