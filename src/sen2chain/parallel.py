@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+    Piece = Callable[[], None]
+    Within = Callable[[], AbstractContextManager[Any]]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -124,25 +129,160 @@ def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-    """Apply a function to many items in threads, and yield the results in order.
+    """Apply a function to many items in threads, and yield the results in order, see `Crew.results`."""
+    return Crew(threads).results(work, items)
 
-    Only as many results wait as there are threads, so that memory does not grow with the number of items. When not all
-    results are taken, `closed` ends the threads and waits for them.
+
+class Crew:
+    """Threads that run tasks; while there are fewer tasks than threads, the others help with pieces of these tasks.
+
+    Parameters
+    ----------
+    threads
+        Number of threads; without any, whoever begins pieces runs all of them.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
-    wait = True
-    # pandas changes the filters of warnings for the whole process, and threads undo each other's setting back.
-    with warnings.catch_warnings():
+
+    def __init__(self, threads: int = 0) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix=_NAME)  # starts a thread when one is needed
+        self._busy = 0  # threads that have work, and tasks that wait for one
+        self._lock = threading.Lock()
+
+    def results(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        """Apply a function to many items, each as a task, and yield the results in order; a crew does so once.
+
+        Only as many results wait as there are threads, so that memory does not grow with the number of items. When not
+        all results are taken, `closed` ends the threads and waits for them.
+        """
+        wait = True
+        # pandas changes the filters of warnings for the whole process, and threads undo each other's setting back.
+        with warnings.catch_warnings():
+            try:
+                for future in ahead((self._submit(work, item) for item in items), lambda: self._threads):
+                    yield future.result()
+            except GeneratorExit:
+                # A generator that nobody closes is collected at any time, in any thread: in one of its own, or in one
+                # that holds a lock which they wait for. To wait for them there would be for ever.
+                wait = getattr(_own, "closes", False)
+                raise
+            finally:
+                self._pool.shutdown(wait=wait, cancel_futures=True)
+
+    def begin(self, pieces: Iterable[Piece], within: Within) -> Pieces:
+        """Have idle threads begin with pieces of a task. Call `Pieces.finish` or `Pieces.drop` in any case.
+
+        Parameters
+        ----------
+        pieces
+            Functions that may run in any threads at once, and never wait for each other.
+        within
+            Makes the context that a helping thread enters; the caller is in it.
+        """
+        begun = Pieces(self, tuple(pieces), within)
+        begun.find_helper()
+        return begun
+
+    def each(self, pieces: Iterable[Piece], within: Within) -> None:
+        """Run pieces of a task, see `begin` and `Pieces.finish`."""
+        Pieces(self, tuple(pieces), within).finish()
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a thread has nothing to do."""
+        return self._busy < self._threads
+
+    def help(self, work: Piece) -> None:
+        """Have an idle thread run a function, if there is one."""
+        with self._lock:
+            if not self.has_idle:
+                return
+            self._busy += 1
+        # Once the results are closed there are no helpers any more: a task that still runs goes on alone.
+        with contextlib.suppress(RuntimeError):
+            self._pool.submit(self._counted, work)
+
+    def _submit(self, work: Callable[[T], R], item: T) -> Future[R]:
+        with self._lock:
+            self._busy += 1
+        return self._pool.submit(self._counted, work, item)
+
+    def _counted(self, work: Callable[..., R], *items: Any) -> R:
         try:
-            for future in ahead((pool.submit(work, item) for item in items), lambda: threads):
-                yield future.result()
-        except GeneratorExit:
-            # A generator that nobody closes is collected at any time, in any thread: in one of its own, or in one that
-            # holds a lock which they wait for. To wait for them there would be for ever.
-            wait = getattr(_own, "closes", False)
-            raise
+            return work(*items)
         finally:
-            pool.shutdown(wait=wait, cancel_futures=True)
+            with self._lock:
+                self._busy -= 1
+
+
+class Pieces:
+    """Pieces of one task, which its own thread and helpers take in order; see `Crew.begin`."""
+
+    def __init__(self, crew: Crew, pieces: Sequence[Piece], within: Within) -> None:
+        self._crew, self._pieces, self._within = crew, pieces, within
+        self._next = self._helpers = 0
+        self._errors: dict[int, BaseException] = {}
+        self._change = threading.Condition()
+
+    def finish(self) -> None:
+        """Work on the pieces until all have ended.
+
+        Raises
+        ------
+        BaseException
+            The error of the first piece that failed, which does not depend on the number of threads: all pieces before
+            it have run. None is begun any more when one has failed.
+        """
+        self._work()
+        self._wait()
+        try:
+            if self._errors:
+                raise self._errors[min(self._errors)]
+        finally:
+            self._errors.clear()  # an error refers to what was at work, and so to itself
+
+    def drop(self) -> None:
+        """Leave the pieces that nobody has begun, and wait for the others, whatever becomes of them."""
+        with self._change:
+            self._next = len(self._pieces)
+        self._wait()
+
+    def find_helper(self) -> None:
+        """Have an idle thread help, if there is one and pieces are left; it finds the next helper."""
+        if self._next < len(self._pieces):
+            self._crew.help(self._help)
+
+    def _help(self) -> None:
+        with self._change:
+            if self._next == len(self._pieces):  # nobody waits for helpers that come too late
+                return
+            self._helpers += 1
+        try:
+            with self._within():
+                self._work()
+        finally:
+            with self._change:
+                self._helpers -= 1
+                self._change.notify_all()
+
+    def _work(self) -> None:
+        """Run pieces until none is left."""
+        while True:
+            with self._change:
+                number = self._next
+                if number == len(self._pieces):
+                    return
+                self._next += 1
+            try:
+                self.find_helper()  # a thread may have become idle since
+                self._pieces[number]()
+            except BaseException as error:  # noqa: BLE001  # raised by `finish`
+                with self._change:
+                    self._errors[number] = error
+                    self._next = len(self._pieces)
+
+    def _wait(self) -> None:
+        with self._change:
+            self._change.wait_for(lambda: not self._helpers)
 
 
 @contextlib.contextmanager
