@@ -268,9 +268,9 @@ def test_no_module_configures_logging_or_prints() -> None:
                 assert called != "print", name
 
 
-OPENERS = ("archive", "rasters", "demo", "jobs")
-"""The sources and the reader of rasters, which alone touch paths of products; the demo, which writes them; and jobs,
-where a location is that of a job."""
+OPENERS = ("files", "archive", "rasters", "jpeg2000", "demo", "jobs")
+"""The sources and the readers of rasters, which alone touch paths of products, and what they open files with; the demo,
+which writes them; and jobs, where a location is that of a job."""
 OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "location", "locations"}
 """Attributes and parameters that hold locations of a product's files, or lead to them."""
 PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain.files", "shutil", "stat", "zipfile"}

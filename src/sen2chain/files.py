@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from pathlib import Path
@@ -74,6 +75,22 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device and not a file")
     return open(path, "rb")  # noqa: PTH123  # the caller closes it
+
+
+def split_zip(location: str) -> tuple[str, str]:
+    """Split a location in a zip file, ``/vsizip/<archive>.zip/<path inside>``, into the zip file and the path inside.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such zip file.
+    """
+    path = location.removeprefix("/vsizip/")
+    # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
+    for match in re.finditer(r"\.zip(?=/)", path, re.IGNORECASE):
+        if is_file(path[: match.end()]):
+            return path[: match.end()], path[match.end() + 1 :]
+    raise FileNotFoundError("there is no such archive")
 
 
 def read_limited(path: str | os.PathLike[str], largest: int = 1 << 20) -> bytes:

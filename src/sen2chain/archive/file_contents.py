@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from sen2chain.files import is_file, open_regular
+from sen2chain.files import open_regular, split_zip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,19 +115,3 @@ def file_of(location: str) -> str:
         If there is no such zip file.
     """
     return split_zip(location)[0] if location.startswith("/vsizip/") else location
-
-
-def split_zip(location: str) -> tuple[str, str]:
-    """Split a location in a zip file into the zip file and the path inside.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such zip file.
-    """
-    path = location.removeprefix("/vsizip/")
-    # As GDAL does: the archive ends at the first ".zip" that is a file, since folders may be called so too.
-    for match in re.finditer(r"\.zip(?=/)", path, re.IGNORECASE):
-        if is_file(path[: match.end()]):
-            return path[: match.end()], path[match.end() + 1 :]
-    raise FileNotFoundError("there is no such archive")
