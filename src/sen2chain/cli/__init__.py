@@ -1,11 +1,12 @@
 """The command ``sen2chain``: options to calls, results to text and exit codes.
 
 Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing came out, 4 a part could not be
-extracted, compiled or sent, 5 another run of the job is going on, 130 interrupted.
+extracted, compiled or sent, 5 another run of the job is going on, 6 the installation cannot work, 130 interrupted.
 
 `run` is the program: it starts at once and loads the rest where an interruption is already understood. `group` has the
-commands, each in a module of its name: `extract`, `update`, `compile`, `job` and `demo`. `click_command` turns errors
-into sentences and exit `codes`, `options` has every option that commands share, and `show` prints.
+commands, each in a module of its name: `extract`, `update`, `compile`, `job`, `demo` and `doctor`. `click_command`
+turns errors into sentences and exit `codes`, `options` has every option that commands share, and `show` prints.
+`diagnosis` and `library_probes` find out what `doctor` tells.
 """
 
 from __future__ import annotations

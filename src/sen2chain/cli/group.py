@@ -13,6 +13,7 @@ from sen2chain.cli.click_command import fail
 from sen2chain.cli.codes import EXIT_INTERRUPTED, INTERRUPTED
 from sen2chain.cli.compile import compile_
 from sen2chain.cli.demo import demo
+from sen2chain.cli.doctor import doctor
 from sen2chain.cli.extract import extract
 from sen2chain.cli.job import job
 from sen2chain.cli.update import update
@@ -67,8 +68,9 @@ def main() -> None:
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
     Nightly:  sen2chain job new lakes
+    Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, job, demo):
+for _command in (extract, update, compile_, job, demo, doctor):
     main.add_command(_command)

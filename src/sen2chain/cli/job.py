@@ -16,6 +16,7 @@ import click
 from sen2chain.cli import show
 from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_BUSY, EXIT_ERROR, EXIT_NOTHING, EXIT_USAGE
+from sen2chain.cli.options import library as _library
 from sen2chain.cli.options import together
 from sen2chain.progress import printable
 
@@ -38,9 +39,6 @@ Exit codes: 0 all done, also when nothing was new, 1 nothing could be done, 2 th
 be run, 4 a part could not be done, 5 another run of the job is going on. sen2chain job logs lakes tells the rest.
 """
 
-_library = click.option(
-    "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
-)
 _debug = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 _of_job = together(click.argument("name", metavar="NAME"), _library, _debug)
 

@@ -106,10 +106,12 @@ def masks_of(options: Mapping[str, Any], *, iterations: Mapping[str, int] | None
     return found
 
 
+library = click.option(
+    "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
+)
+
 archive = together(
-    click.option(
-        "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
-    ),
+    library,
     click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library."),
 )
 
