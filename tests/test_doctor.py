@@ -78,7 +78,7 @@ def test_a_bare_user_gets_a_report_with_the_versions_that_are_loaded_and_nothing
     home = facts["folders"]["home"]
     assert home == {"path": str(tmp_path / "home" / "sen2chain_data"), "exists": False, "writable": True}
     assert facts["folders"]["temporary"] == {"path": str(tmp_path), "exists": True, "writable": True}
-    assert facts["environment"] == {"TMPDIR": str(tmp_path)}
+    assert facts["environment"] == {"OPJ_NUM_THREADS": "0", "TMPDIR": str(tmp_path)}, "the first is the program's own"
     assert facts["unusable"] == []
     assert everything(tmp_path) == ["home"]
 

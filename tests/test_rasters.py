@@ -166,6 +166,24 @@ def test_truncated_jp2_raises_and_never_gives_zeros(tmp_path: Path, layout: str)
             raster.read((0, 256), (0, 260))
 
 
+@pytest.mark.parametrize("threads", ["0", "3"])
+def test_a_truncated_jp2_raises_whatever_the_threads_of_openjpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: str
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_OPENJPEG", "off")
+    monkeypatch.setenv("OPJ_NUM_THREADS", threads)
+    whole = write(tmp_path / "whole.jp2", **LAYOUTS["esa"]).read_bytes()
+    with Raster(str(tmp_path / "whole.jp2")) as raster:
+        np.testing.assert_array_equal(raster.read((0, 256), (0, 260)), DATA)
+    cut = tmp_path / "cut.jp2"
+    for share in (0.3, 0.5, 0.8, 0.95, 0.999):
+        cut.write_bytes(whole[: round(share * len(whole))])
+        with pytest.raises(UnreadableError), Raster(str(cut)) as raster:
+            raster.read((0, 256), (0, 260))
+        with pytest.raises(UnreadableError), Raster(str(cut)) as raster:
+            raster.read((128, 256), (256, 260))  # the last block
+
+
 @pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
 def test_blocks_of_a_truncated_jp2_are_right_or_raise(blocks: Path, share: float) -> None:
     whole = blocks.read_bytes()

@@ -39,6 +39,10 @@ def run() -> int:
     # gives up its handlers then, would let the signal kill the process in the place of its exit code.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     _open_streams()
+    # GDAL's one thread (see `sen2chain.rasters`) becomes a thread of OpenJPEG, to which each code-block is handed over;
+    # that takes longer than to decode a small one. OpenJPEG's own variable, which goes before, makes it do without.
+    # Only the program sets it, whose environment is its own.
+    os.environ.setdefault("OPJ_NUM_THREADS", "0")
     try:
         from sen2chain.cli.group import main
 
