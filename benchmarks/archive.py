@@ -92,7 +92,7 @@ def build(folder: Path, size: int) -> None:
         legacy = {"dtype": "int16", "nodata": LEGACY_NODATA}
         _write(folder / "jp2" / f"{product}_{INDEX}.jp2", _clamped(cog), size, esa_files.legacy(), legacy)
         masked = {"dtype": "int16", "nodata": NODATA}
-        options = esa_files.lossless("tif", 10)
+        options = esa_files.cog()
         _write(folder / "masked" / f"{product}_{INDEX}.tif", _masked(cog, mask), size, options, masked)
     done.touch()
 

@@ -17,7 +17,7 @@ from rasterio import features
 from rasterio.errors import RasterioIOError
 
 from sen2chain import demo
-from sen2chain.demo import index_formulas, land, noise, safe_products, scene, stored_rasters
+from sen2chain.demo import esa_files, index_formulas, land, noise, safe_products, scene, stored_rasters
 from sen2chain.errors import RequestError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_metadata_state_the_offset_from_0400_on(archive: demo.DemoArchive) -> No
 
 
 def test_clear_parcels_show_the_truth(archive: demo.DemoArchive) -> None:
-    """Every date and tile; an ignored offset is off by more than twenty times the tolerance."""
+    """Every date and tile; an ignored offset is off by more than ten times the tolerance."""
     ndvi, compared, ignored = archive.truth.index("NDVI"), 0, []
     light = []
     layer = gpd.read_file(archive.layer)
@@ -202,7 +202,8 @@ def test_clear_parcels_show_the_truth(archive: demo.DemoArchive) -> None:
             compared += 1
             light.append(nir[inside].mean() / archive.truth.reflectance["B08"][date, fid])
             n, r = nir[inside], red[inside]
-            assert np.mean((n - r) / (n + r)) == pytest.approx(row[fid], abs=0.004)
+            # Noise gives NDVI of a pixel a standard deviation of up to 0.033.
+            assert np.mean((n - r) / (n + r)) == pytest.approx(row[fid], abs=0.15 / np.sqrt(inside.sum()))
             if product.baseline >= 400:
                 ignored.append(abs(np.mean((n - r) / (n + r + 0.2)) - row[fid]))
     assert compared > 500
@@ -296,6 +297,116 @@ def test_swath_edge_cuts_the_tiles_it_should(archive: demo.DemoArchive) -> None:
     assert all(0.3 < share[key] < 0.7 for key in cut)
 
 
+# JPEG 2000 as ESA writes it
+
+ESA = {  # resolution: tile, code-block, precinct
+    10: (1024, 64, 256),
+    20: (640, 8, 128),
+    60: (192, 4, 64),
+}
+
+
+def markers(data: bytes) -> dict[int, bytes]:
+    """Segments of a codestream's main header and, after them, of its first tile-part, by marker."""
+    position, found = data.index(b"\xff\x4f\xff\x51") + 2, {}
+    while (marker := int.from_bytes(data[position : position + 2])) != 0xFF93:  # SOD: data follow
+        length = int.from_bytes(data[position + 2 : position + 4])
+        found[marker] = data[position + 4 : position + 2 + length]
+        position += 2 + length
+    return found
+
+
+def jpeg2000_facts(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    found = markers(data)
+    siz, cod = found[0xFF51], found[0xFF52]
+    levels = cod[5]
+    start, parts = data.index(b"\xff\x90\x00\x0a"), 0
+    while data[start : start + 2] == b"\xff\x90":
+        parts, start = parts + 1, start + int.from_bytes(data[start + 6 : start + 10])
+    width, height, *_, tile_width, tile_height = np.frombuffer(siz[2:26], ">u4").tolist()
+    precincts = {2 ** (byte & 15) for byte in cod[10:]} | {2 ** (byte >> 4) for byte in cod[10:]}
+    return {
+        "tile": {tile_width, tile_height},
+        "tile-parts of a tile": parts / (-(-width // tile_width) * -(-height // tile_height)),
+        "components": int.from_bytes(siz[34:36]),
+        "bits": siz[36] + 1,
+        "precincts": precincts if cod[0] & 1 else None,
+        "markers between packets": cod[0] & 6,
+        "progression": cod[1],
+        "layers": int.from_bytes(cod[2:4]),
+        "component transform": cod[4],
+        "resolutions": levels + 1,
+        "code-block": {2 ** (cod[6] + 2), 2 ** (cod[7] + 2)},
+        "style of code-blocks": cod[8],
+        "reversible": cod[9] == 1,
+        "TLM": 0xFF55 in found,
+        "PLT": 0xFF58 in found,
+    }
+
+
+def facts_of_esa(resolution: int, bits: int) -> dict[str, Any]:
+    tile, code_block, precinct = ESA[resolution]
+    return {
+        "tile": {tile}, "tile-parts of a tile": 1, "components": 1, "bits": bits, "precincts": {precinct},
+        "markers between packets": 0, "progression": 0, "layers": 1, "component transform": 0, "resolutions": 5,
+        "code-block": {code_block}, "style of code-blocks": 0, "reversible": True, "TLM": False, "PLT": True,
+    }  # fmt: skip
+
+
+def test_table_is_that_of_a_real_product(shared_data: Path) -> None:
+    paths = sorted((shared_data / "ireland" / "L2A").rglob("*.jp2"))
+    assert len(paths) == 9
+    for path in paths:
+        bits = 8 if {"SCL", "CLDPRB"} & set(path.stem.split("_")) else 15
+        assert jpeg2000_facts(path) == facts_of_esa(int(path.stem[-3:-1]), bits), path.name
+
+
+@pytest.mark.parametrize(("resolution", "bits"), [(10, 15), (20, 15), (20, 8), (60, 15), (60, 8)])
+def test_files_have_the_form_of_esa_s(resolution: int, bits: int, tmp_path: Path) -> None:
+    frame = dataclasses.replace(scene.full_tile("31TGJ"), size=ESA[resolution][0] * resolution // 10 + 60)
+    pixels = frame.size * 10 // resolution
+    values = (np.add.outer(np.arange(pixels), np.arange(pixels)) * 37 % 2**bits).astype("u1" if bits == 8 else "u2")
+    for tile_lengths, packet_lengths in ((False, True), (True, False)):
+        path = tmp_path / f"{tile_lengths}.jp2"
+        lengths = {"tile_lengths": tile_lengths, "packet_lengths": packet_lengths}
+        options = esa_files.esa_jp2(frame, resolution, bits=bits, **lengths)
+        esa_files.write_raster(path, frame, resolution, [values], options, dtype=values.dtype.name)
+        want = facts_of_esa(resolution, bits) | {"TLM": tile_lengths, "PLT": packet_lengths}
+        assert jpeg2000_facts(path) == want
+        assert (read(path) == values).all()
+
+
+@pytest.mark.parametrize("pixels", [3, 31, 48])
+def test_tiny_images_have_fewer_resolutions(pixels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frame = dataclasses.replace(scene.full_tile("31TGJ"), size=2 * pixels)
+    values = np.arange(pixels**2, dtype=np.uint8).reshape(pixels, pixels)
+    esa_files.write_raster(
+        tmp_path / "tiny.jp2", frame, 20, [values], esa_files.esa_jp2(frame, 20, bits=8), dtype="uint8"
+    )
+    assert (read(tmp_path / "tiny.jp2") == values).all()
+    assert jpeg2000_facts(tmp_path / "tiny.jp2")["resolutions"] == {3: 1, 31: 4, 48: 5}[pixels]
+    assert not caplog.records  # GDAL accepted all options
+
+
+def test_bands_have_the_bits_of_esa_s(small: demo.DemoArchive) -> None:
+    for product in small.products:
+        for name in SMALL.bands:
+            path = band(small, product, name)
+            form = jpeg2000_facts(path)
+            assert form["bits"] == (8 if name in {"SCL", "CLDPRB"} else 15)
+            assert (form["code-block"], form["PLT"]) == ({64 if name in scene.BANDS_10M else 8}, True)
+
+
+def test_bright_pixels_stay_within_fifteen_bits(tmp_path: Path) -> None:
+    glare = dataclasses.replace(SMALL, noise=9000.0, indices=(), masks=(), bands=("B08", "SCL"))
+    archive = demo.build(tmp_path, glare)
+    values = np.array([read(band(archive, product, "B08")) for product in archive.products])
+    outside = np.array([coarse_to_fine(read(band(archive, product, "SCL")) == 0) for product in archive.products])
+    assert values.max() == 2**15 - 1
+    assert ((values == 0) == outside).all()
+
+
 # Two tiles, one ground
 
 
@@ -332,7 +443,9 @@ def test_the_same_ground_point_has_the_same_truth_in_both_tiles(archive: demo.De
             scl.append(read(band(archive, product, "SCL"))[rows // 2, cols // 2])
         clear = np.isin(scl[0], (4, 5, 6)) & np.isin(scl[1], (4, 5, 6))
         if clear.any():
-            assert np.abs(nir[0] - nir[1])[clear].max() < 6 * 15 * np.sqrt(2)
+            light = [dn - (1000 if product.baseline >= 400 else 0) for dn, product in zip(nir, pair, strict=True)]
+            noise_of_both = demo.DEFAULT.noise * np.sqrt(np.add(*light).clip(0) / 1000)
+            assert (np.abs(light[0] - light[1]) < 6 * noise_of_both)[clear].all()
         both = (scl[0] > 0) & (scl[1] > 0)
         assert (scl[0] == scl[1])[both].mean() > 0.85
 

@@ -26,17 +26,68 @@ QUANTIFICATION = 10_000
 
 Options = dict[str, Any]
 
-# Block sizes as ESA has them: 1024 at 10 m, 640 at 20 m.
+# Edges in pixels of the tiles, code-blocks and precincts of ESA's products, by resolution in metres.
+_TILES = {10: (1024, 64, 256), 20: (640, 8, 128), 60: (192, 4, 64)}
+# The full image and four halvings, as ESA has them.
+_RESOLUTIONS = 5
+MOST_DN = 2**15 - 1
+"""Largest DN of a band: ESA's bands have 15 bits."""
+
 _JP2: Options = {"driver": "JP2OpenJPEG", "quality": "100", "reversible": "YES"}
 _COG: Options = {"driver": "COG", "compress": "ZSTD", "predictor": "YES", "blocksize": "512", "overviews": "NONE"}
 # As old archives have their indices: 15 bits, lossy; the no-data value goes to a side file.
 _LEGACY: Options = {"driver": "JP2OpenJPEG", "quality": "20", "nbits": "15"}
 
 
-def lossless(file_format: str, resolution: int) -> Options:
-    """Creation options of a lossless raster, ``jp2`` or ``tif``, with ESA's block size for the resolution in metres."""
-    block = 1024 if resolution == 10 else 640
-    return _COG if file_format == "tif" else {**_JP2, "blockxsize": block, "blockysize": block}
+def esa_jp2(
+    frame: Frame, resolution: int, *, bits: int, packet_lengths: bool = True, tile_lengths: bool = False
+) -> Options:
+    """Creation options of a lossless JPEG 2000 file as ESA writes it.
+
+    Tiles, code-blocks, precincts and the number of resolutions are those of ESA's products. GDAL makes no tile larger
+    than the image, and images below 32 pixels have fewer resolutions. Progression (LRCP), the single
+    layer and the single tile-part of a tile are GDAL's defaults and ESA's form.
+
+    Parameters
+    ----------
+    frame
+        Window of the raster.
+    resolution
+        Size of a pixel in metres: 10, 20 or 60.
+    bits
+        Bits of a sample: 15 in bands, 8 in SCL and CLDPRB.
+    packet_lengths
+        Whether each tile-part lists the lengths of its packets (markers PLT), as in ESA's files.
+    tile_lengths
+        Whether the main header lists the lengths of the tile-parts (marker TLM); ESA's files lack it. Needs GDAL 3.10
+        or newer.
+    """
+    tile, code_block, precinct = _TILES[resolution]
+    halvings = (frame.size * 10 // resolution).bit_length() - 1
+    resolutions = min(_RESOLUTIONS, max(1, halvings))
+    options = {
+        **_JP2,
+        "blockxsize": tile,
+        "blockysize": tile,
+        "codeblock_width": code_block,
+        "codeblock_height": code_block,
+        "precincts": ",".join([f"{{{precinct},{precinct}}}"] * resolutions),
+        "resolutions": resolutions,
+        "plt": "YES" if packet_lengths else "NO",
+    }
+    if bits % 8:
+        options["nbits"] = bits
+    return {**options, "tlm": "YES"} if tile_lengths else options
+
+
+def cog() -> Options:
+    """Creation options of a lossless cloud-optimised GeoTIFF."""
+    return dict(_COG)
+
+
+def plain_jp2() -> Options:
+    """Creation options of a lossless JPEG 2000 file in GDAL's own form, as Sen2Chain writes masks."""
+    return dict(_JP2)
 
 
 def legacy() -> Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=np.generic)
 
+NOISE_AT = 1000
+"""DN, without offset, to which a scene's noise refers: reflectance 0.1."""
 STRIP = 256
 """Rows of 20 m pixels computed at a time: bounds the memory whatever the tile's size."""
 
@@ -49,7 +52,7 @@ class View:
     seed: tuple[int, ...]
     """Seed of the sensor noise."""
     noise: float
-    """Standard deviation of the sensor noise, DN."""
+    """Standard deviation of the sensor noise of a 10 m pixel of `NOISE_AT`, DN."""
 
     def numbers(self, band: str, baseline: int) -> Iterator[NDArray[np.uint16]]:
         """Yield the DNs of a band in strips from north to south, uint16.
@@ -60,14 +63,16 @@ class View:
         offset = esa_files.OFFSET if baseline >= OFFSET_BASELINE else 0
         table = np.asarray(self.tables[band], dtype=np.float32)
         rng = np.random.default_rng((*self.seed, SPECTRAL_BANDS.index(band)))
+        # Photons are counted: noise grows with the root of the light, and a 20 m pixel gathers that of four.
+        noise = np.float32(self.noise / math.sqrt(NOISE_AT) / (1 if resolution == 10 else 2))
         height = self.frame.size // 2
         for start in range(0, height, STRIP):
             rows = range(start, min(start + STRIP, height))
             dn = self._reflectance(band, table, rows, resolution)
             dn *= np.float32(esa_files.QUANTIFICATION)
-            dn += rng.standard_normal(dn.shape, dtype=np.float32) * np.float32(self.noise)
-            # 0 is no data and 65535 saturated: what is measured lies between.
-            numbers = np.clip(np.rint(dn) + np.float32(offset), 1, 65534).astype(np.uint16)
+            dn += rng.standard_normal(dn.shape, dtype=np.float32) * (noise * np.sqrt(dn))
+            # 0 is no data; the offset comes last, so that no baseline cuts off noise that another shows.
+            numbers = np.clip(np.rint(dn), 1, esa_files.MOST_DN - offset).astype(np.uint16) + np.uint16(offset)
             numbers[_enlarge(self.scl[rows.start : rows.stop] == NO_DATA, resolution)] = 0
             yield numbers
 
@@ -111,13 +116,14 @@ def write_product(folder: Path, product: ProductId, view: View, scene: Scene) ->
     for band in scene.bands:
         resolution = 10 if band in BANDS_10M else 20
         path = granule / "IMG_DATA" / f"R{resolution}m" / f"T{product.tile}_{stamp}_{band}_{resolution}m.jp2"
-        options = esa_files.lossless("jp2", resolution)
         if band == "CLDPRB":
             path = granule / "QI_DATA" / "MSK_CLDPRB_20m.jp2"
-            esa_files.write_raster(path, view.frame, 20, [view.cldprb], options, dtype="uint8")
-        elif band == "SCL":
-            esa_files.write_raster(path, view.frame, 20, [view.scl], options, dtype="uint8")
+        if band in {"SCL", "CLDPRB"}:
+            classes = view.scl if band == "SCL" else view.cldprb
+            options = esa_files.esa_jp2(view.frame, 20, bits=8)
+            esa_files.write_raster(path, view.frame, 20, [classes], options, dtype="uint8")
         else:
+            options = esa_files.esa_jp2(view.frame, resolution, bits=15)
             esa_files.write_raster(path, view.frame, resolution, view.numbers(band, product.baseline), options)
         paths[band] = path
     text = esa_files.metadata(product, shares(view.scl))

@@ -107,8 +107,10 @@ class Scene:
     """Number of polygons in the layer."""
     layer_crs: str = "EPSG:4326"
     """CRS of the layer's file."""
-    noise: float = 15.0
-    """Standard deviation of the sensor noise of a pixel, in DN."""
+    noise: float = 60.0
+    """Standard deviation of the sensor noise of a 10 m pixel of reflectance 0.1, in DN; it grows with the root of the
+    reflectance, and a 20 m pixel has half of it. The default also stands for the texture of real land: the 10 m bands
+    take as many bits per pixel as ESA's."""
     reprocessed: tuple[tuple[int, str], ...] = ()
     """(overpass, tile) of products that exist in baseline 05.00, too."""
     damaged: tuple[tuple[int, str, str], ...] = ()

@@ -30,6 +30,9 @@ OPACITY = np.where(np.arange(101) > 0, 0.06 + 0.94 * np.arange(101) / 100, 0.0).
 SHADOW_LIGHT = np.float32(0.4)
 """Share of the light left in a cloud's shadow."""
 
+# Percent (standard deviation) by which CLDPRB varies from pixel to pixel, so that it takes as many bits as ESA's.
+_ROUGHNESS = np.float32(0.3)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sky:
@@ -40,6 +43,8 @@ class Sky:
     cloud_from: float
     """Value of `clouds` above which there is cloud."""
     cirrus_from: float
+    seed: tuple[int, ...]
+    """Seed of the roughness of the probabilities."""
     edge: tuple[float, float, float] | None
     """(a, b, c): the swath covers a x + b y < c, in metres of the land's CRS; None covers everything."""
 
@@ -61,6 +66,7 @@ class Sky:
             cirrus=cirrus,
             cloud_from=_threshold(clouds.at(reference.x, reference.y), overpass.cloud),
             cirrus_from=_threshold(cirrus.at(reference.x, reference.y), overpass.cirrus),
+            seed=(seed, day, 3),
             edge=line,
         )
 
@@ -86,14 +92,17 @@ class Sky:
         cirrus_at = self.cirrus.at(lattice.x, lattice.y)
         width = frame.size // 2
         scl, cldprb = surface.copy(), np.zeros_like(surface)
+        rng = np.random.default_rng(self.seed)
         for start in range(0, width, 640):
             rows = range(start, min(start + 640, width))
             block, probability = scl[rows.start : rows.stop], cldprb[rows.start : rows.stop]
             block[upsample(shadow_at, rows, width, 20) > self.cloud_from] = SHADOW
             veil = upsample(cirrus_at, rows, width, 20) - np.float32(self.cirrus_from)
-            probability[...] = np.where(veil > 0, _percent(4, 24, veil), 0)
+            rough = _ROUGHNESS * rng.standard_normal(block.shape, dtype=np.float32)
+            probability[...] = np.where(veil > 0, np.maximum(_percent(4, 24, veil) + rough, 1), 0)
             dense = upsample(cloud_at, rows, width, 20) - np.float32(self.cloud_from)
-            probability[...] = np.where(dense > 0, _percent(MEDIUM_FROM, 100, dense), probability)
+            thick = np.clip(_percent(MEDIUM_FROM, 100, dense) + rough, MEDIUM_FROM, 100)
+            probability[...] = np.where(dense > 0, thick, probability)
             block[probability > 0] = CIRRUS
             block[probability >= MEDIUM_FROM] = CLOUD_MEDIUM
             block[probability >= HIGH_FROM] = CLOUD_HIGH

@@ -52,7 +52,7 @@ def write_indices(folder: Path, product: ProductId, frame: Frame, paths: Mapping
         path = folder / name / product.tile / str(product) / f"{product}_{name}.{scene.index_format}"
         blocks = _index(name, product, frame, paths)
         if scene.index_format == "tif":
-            options = esa_files.lossless("tif", 10)
+            options = esa_files.cog()
             esa_files.write_raster(path, frame, 10, blocks, options, dtype="int16", nodata=index_formulas.NODATA)
         else:
             bounded = (np.clip(b, -LEGACY_NODATA - 1, LEGACY_NODATA).astype(np.int16) for b in blocks)
@@ -91,7 +91,8 @@ def write_masks(folder: Path, product: ProductId, frame: Frame, sky: tuple[Bytes
     for name in scene.masks:
         path = folder / product.tile / str(product) / f"{product}_{name}.{scene.mask_format}"
         block = cloud_mask(name, *sky).astype(np.uint8)
-        esa_files.write_raster(path, frame, 20, [block], esa_files.lossless(scene.mask_format, 20), dtype="uint8")
+        options = esa_files.cog() if scene.mask_format == "tif" else esa_files.plain_jp2()
+        esa_files.write_raster(path, frame, 20, [block], options, dtype="uint8")
 
 
 def cloud_mask(name: str, scl: Bytes, cldprb: Bytes) -> Mask:
