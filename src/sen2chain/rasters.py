@@ -1,4 +1,7 @@
-"""Rasters: the only module that opens and closes GDAL datasets, decodes their blocks, and counts both for tests."""
+"""Rasters: the only module that opens and closes them, decodes their blocks, and counts both for tests.
+
+GDAL opens all of them, and decodes all but JPEG 2000 of known forms, which `sen2chain.jpeg2000` decodes by code-blocks.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import functools
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -16,17 +20,20 @@ from rasterio._env import catch_errors
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.windows import Window
 
+from sen2chain import jpeg2000
 from sen2chain.errors import GridMismatchError, UnreadableError
 from sen2chain.files import open_regular
 from sen2chain.grid import Grid
+from sen2chain.jpeg2000 import Box, Jpeg2000Windows
 from sen2chain.products import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     import numpy.typing as npt
 
+    from sen2chain.coverage import TouchedBlocks
     from sen2chain.products import Reading
 
 GDAL_OPTIONS: dict[str, str | int | bool] = {
@@ -131,22 +138,46 @@ class Raster:
     def __init__(self, location: str) -> None:
         self.location = location
         self._dataset = _open(location)
+        self._datasets, self._idle = [self._dataset], [self._dataset]
         with _lock:
             for counts in _listeners:
                 counts.opens[location] += 1
+        self._windows: Jpeg2000Windows | None = None
         try:
             self.grid = self._read_grid()
+            self.dtype = np.dtype(self._dataset.dtypes[0])
+            """Type of its values."""
+            self._windows = self._open_windows()
         except Exception:
             self.close()
             raise
-        self.dtype = np.dtype(self._dataset.dtypes[0])
-        """Type of its values."""
         rows, columns = self._dataset.block_shapes[0]
-        self.block_shape: tuple[int, int] = (min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1]))
-        """(rows, columns) of a block, the unit of decoding: its pixels are decoded together. Today a block of GDAL."""
+        block = min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1])
+        self.block_shape: tuple[int, int] = block if self._windows is None else self._windows.cell_shape
+        """(rows, columns) of a block: what is decoded is told by the block. A block of GDAL, or a part of a tile of
+        JPEG 2000."""
+        self.strip_height = block[0] if self._windows is None else self._windows.tile_shape[0]
+        """Rows that are best decoded together: strips of so many rows, or of a multiple, decode nothing twice."""
         self.nodata: float | None = self._dataset.nodata
         self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
+
+    def _open_windows(self) -> Jpeg2000Windows | None:
+        """Open a JPEG 2000 raster to be decoded by code-blocks; None where GDAL decodes it."""
+        if self._dataset.driver != _JPEG_2000 or self._dataset.count != 1 or (library := jpeg2000.library()) is None:
+            return None
+        file = jpeg2000.open_bytes(self.location)
+        if file is None:
+            return None
+        try:
+            windows = Jpeg2000Windows(library, file)
+        except jpeg2000.UnknownFormError:
+            file.close()
+            return None
+        if windows.shape == self.grid.shape and windows.holds(self.dtype):
+            return windows
+        windows.close()
+        return None
 
     def _read_grid(self) -> Grid:
         dataset = self._dataset
@@ -185,48 +216,118 @@ class Raster:
         -------
         numpy.ndarray
             (rows, columns) of `dtype`: `out` where it is given.
-        """
-        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
-        try:
-            data: npt.NDArray[np.generic] = self._dataset.read(1, window=window, out=out)
-        except (RasterioIOError, RasterioError, ValueError) as error:
-            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
-        if _listeners:
-            high, wide = self.block_shape
-            with _lock:
-                for counts in _listeners:
-                    for i in range(rows[0] // high, (rows[1] - 1) // high + 1):
-                        for j in range(columns[0] // wide, (columns[1] - 1) // wide + 1):
-                            counts.blocks[self.location, i, j] += 1
-        return data
 
-    def read_blocks(self, touched: npt.NDArray[np.bool_], rows: tuple[int, int], out: npt.NDArray[np.generic]) -> None:
-        """Decode the marked blocks of some rows, each once.
+        Raises
+        ------
+        UnreadableError
+            If it cannot be decoded, or is not inside the raster.
+        """
+        area = Box(*rows, *columns)
+        if not (
+            0 <= area.top < area.bottom <= self.grid.shape[0] and 0 <= area.left < area.right <= self.grid.shape[1]
+        ):
+            raise UnreadableError(f"{self.location} cannot be read: rows {rows}, columns {columns} are not inside it.")
+        if out is None:
+            out = np.empty((area.bottom - area.top, area.right - area.left), self.dtype)
+        for piece in self._pieces(self._boxes(area), area, out):
+            piece()
+        return out
+
+    def pieces(
+        self, touched: TouchedBlocks, rows: tuple[int, int], out: npt.NDArray[np.generic]
+    ) -> list[Callable[[], None]]:
+        """Return functions that decode the needed pixels of some rows.
+
+        They may be called in any threads at once, each inside of `environment` with the options of the raster's
+        source. Each decodes other pixels, and raises `UnreadableError` if it cannot.
 
         Parameters
         ----------
         touched
-            (block rows, block columns) of the whole raster, True for the blocks to decode.
+            The blocks of the raster to decode, and the needed pixels in them.
         rows
-            First and one past the last; edges of blocks, or of the raster.
+            First and one past the last; multiples of `strip_height`, or the raster's end.
         out
-            (rows, columns of the raster) of `dtype` to decode into; pixels of other blocks stay as they are.
+            (rows, columns of the raster) of `dtype` to decode into. Pixels outside the boxes of `touched` stay as they
+            are or are decoded too.
+        """
+        return list(self._pieces(touched.boxes, Box(*rows, 0, self.grid.shape[1]), out))
+
+    def read_blocks(self, touched: TouchedBlocks, rows: tuple[int, int], out: npt.NDArray[np.generic]) -> None:
+        """Decode the needed pixels of some rows, see `pieces`.
 
         Raises
         ------
         UnreadableError
             If a block cannot be decoded.
         """
+        for piece in self.pieces(touched, rows, out):
+            piece()
+
+    def _pieces(
+        self, boxes: npt.NDArray[np.integer], area: Box, out: npt.NDArray[np.generic]
+    ) -> Iterator[Callable[[], None]]:
+        """Yield functions that decode the boxes of blocks in an area."""
+        if self._windows is not None:
+            for tile, decode in self._windows.pieces(boxes, area, out, self._read_by_gdal):
+                yield partial(self._counted, boxes, tile, decode)
+            return
         high, wide = self.block_shape
-        first, last = rows
-        for i, a, b in spans(touched, first // high, -(-last // high)):
-            inner = i * high, min((i + 1) * high, last)
-            columns = a * wide, min(b * wide, self.grid.shape[1])
-            self.read(inner, columns, out[inner[0] - first : inner[1] - first, columns[0] : columns[1]])
+        for i, a, b in spans(boxes[..., 0] < boxes[..., 1], area.top // high, -(-area.bottom // high)):
+            part = Box(
+                max(i * high, area.top), min((i + 1) * high, area.bottom),
+                max(a * wide, area.left), min(b * wide, area.right),
+            )  # fmt: skip
+            inner = out[part.top - area.top : part.bottom - area.top, part.left - area.left : part.right - area.left]
+            yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner))
+
+    def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic]) -> None:
+        """Read a window with GDAL; a dataset is used by one thread at a time."""
+        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
+        with _lock:
+            dataset = self._idle.pop() if self._idle else None
+        if dataset is None:
+            dataset = _open(self.location)
+            with _lock:
+                self._datasets.append(dataset)
+        try:
+            dataset.read(1, window=window, out=out)
+        except (RasterioIOError, RasterioError, ValueError) as error:
+            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
+        finally:
+            with _lock:
+                self._idle.append(dataset)
+
+    def _counted(self, boxes: npt.NDArray[np.integer], area: Box, decode: Callable[[], None]) -> None:
+        """Decode, and count the blocks of an area whose pixels are needed."""
+        decode()
+        if not _listeners:
+            return
+        high, wide = self.block_shape
+        with _lock:
+            for counts in _listeners:
+                for i in range(area.top // high, (area.bottom - 1) // high + 1):
+                    for j in range(area.left // wide, (area.right - 1) // wide + 1):
+                        if boxes[i, j, 0] < boxes[i, j, 1]:
+                            counts.blocks[self.location, i, j] += 1
+
+    def _boxes(self, area: Box) -> npt.NDArray[np.integer]:
+        """Return the parts of an area that lie in each block, as `TouchedBlocks.boxes`."""
+        high, wide = self.block_shape
+        height, width = self.grid.shape
+        top, left = np.arange(0, height, high), np.arange(0, width, wide)
+        boxes = np.empty((len(top), len(left), 4), np.int64)
+        boxes[..., 0], boxes[..., 1] = np.maximum(top, area.top)[:, None], np.minimum(top + high, area.bottom)[:, None]
+        boxes[..., 2], boxes[..., 3] = np.maximum(left, area.left), np.minimum(left + wide, area.right)
+        boxes[(boxes[..., 0] >= boxes[..., 1]) | (boxes[..., 2] >= boxes[..., 3])] = height, 0, width, 0
+        return boxes
 
     def close(self) -> None:
-        """Close the dataset."""
-        self._dataset.close()
+        """Close the datasets."""
+        for dataset in self._datasets:
+            dataset.close()
+        if self._windows is not None:
+            self._windows.close()
 
     def __enter__(self) -> Self:
         return self

@@ -149,7 +149,7 @@ class CoarseRasters:
     def _touched_stretches(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the stretches of blocks where the plan has pixels."""
         high, wide = raster.block_shape
-        touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
+        touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape).blocks
         rows, columns = raster.grid.shape
         for r, a, b in spans(touched, 0, touched.shape[0]):
             yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))

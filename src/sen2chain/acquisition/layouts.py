@@ -11,10 +11,7 @@ from sen2chain.acquisition.strips import Strips
 from sen2chain.parallel import Memo
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from sen2chain.coverage import PixelPlan
+    from sen2chain.coverage import PixelPlan, TouchedBlocks
     from sen2chain.grid import Grid
 
 
@@ -31,9 +28,7 @@ class Layouts:
             ("strips", height, in_pieces), lambda: Strips.of(plan, height, in_pieces=in_pieces)
         )
 
-    def touched(
-        self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0
-    ) -> npt.NDArray[np.bool_]:
+    def touched(self, plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int = 0) -> TouchedBlocks:
         """Return the blocks of a raster that a plan touches, see `sen2chain.coverage.touched_blocks`."""
         return self._memo(plan).once(
             (raster, block_shape, margin), lambda: coverage.touched_blocks(plan, raster, block_shape, margin)

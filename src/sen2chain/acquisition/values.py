@@ -130,8 +130,8 @@ class ValueRasters:
         return list(self._bilinear)
 
     def strip_height(self) -> int:
-        """Return the rows of a strip that holds whole blocks of every raster on the finest grid."""
-        heights = [self._rasters.open(where).block_shape[0] for where in self._fine if not self._rasters.error(where)]
+        """Return the rows of a strip that holds whole units of decoding of every raster on the finest grid."""
+        heights = [self._rasters.open(where).strip_height for where in self._fine if not self._rasters.error(where)]
         return min(math.lcm(*heights), self._grid.shape[0]) if heights else _HEIGHT
 
     def read_strip(self, row0: int, height: int, wanted: Iterable[str]) -> dict[str, Array]:

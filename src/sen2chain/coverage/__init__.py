@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sen2chain.coverage.layer_coverage import PLANNED, REASONS, Coverage, compute_coverage, coverage_key, load, save
 from sen2chain.coverage.pixel_plan import PixelPlan, PixelRule, rasterize
-from sen2chain.coverage.plan_blocks import touched_blocks
+from sen2chain.coverage.plan_blocks import TouchedBlocks, touched_blocks
 from sen2chain.coverage.surroundings import near
 from sen2chain.coverage.tangles import is_tangled
 
@@ -20,6 +20,7 @@ __all__ = [
     "Coverage",
     "PixelPlan",
     "PixelRule",
+    "TouchedBlocks",
     "compute_coverage",
     "coverage_key",
     "is_tangled",

@@ -1,8 +1,9 @@
-"""Blocks of a raster that hold pixels of a plan, so that only those are decoded."""
+"""Blocks of a raster that hold pixels of a plan, and where in them these lie, so that only those are decoded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -15,23 +16,65 @@ if TYPE_CHECKING:
     from sen2chain.grid import Grid
 
     Ints = npt.NDArray[np.int32]
+    Boxes = npt.NDArray[np.int32]
     Bools = npt.NDArray[np.bool_]
 
 
-@kernel("void(int32[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64, int64, int64, boolean[:,::1])")
+@dataclass(frozen=True, slots=True, eq=False)
+class TouchedBlocks:
+    """Blocks of a raster that hold needed pixels."""
+
+    boxes: Boxes
+    """(block rows, block columns, 4): first row and one past the last, first column and one past the last, of the
+    needed pixels inside each block, in pixels of the raster. A block without needed pixels has an empty box: its first
+    row is the raster's height or more, and one past its last row is 0."""
+
+    @property
+    def blocks(self) -> Bools:
+        """(block rows, block columns) of bool: which blocks hold needed pixels."""
+        touched: Bools = self.boxes[..., 0] < self.boxes[..., 1]
+        return touched
+
+    def __or__(self, other: Self) -> Self:
+        """Join two needs of blocks of the same shape."""
+        low, high = np.minimum(self.boxes, other.boxes), np.maximum(self.boxes, other.boxes)
+        return type(self)(np.where([True, False, True, False], low, high))
+
+
+_INTS = ", ".join(["int32[::1]"] * 5)
+_NUMBERS = ", ".join(["int64"] * 5)
+
+
+@kernel(f"void({_INTS}, {_NUMBERS}, int32[:,:,::1])")
 def _mark(
-    row: Ints, column: Ints, length: Ints, rows: Ints, columns: Ints, high: int, wide: int, margin: int, touched: Bools
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    rows: Ints,
+    columns: Ints,
+    high: int,
+    wide: int,
+    height: int,
+    width: int,
+    margin: int,
+    boxes: Boxes,
 ) -> None:
-    """Mark the blocks of `high` x `wide` pixels within `margin` pixels of the runs."""
+    """Stretch the boxes of the blocks of `high` x `wide` pixels over all pixels within `margin` of the runs."""
     for k in range(row.size):
         r = rows[row[k]]
-        first, last = columns[column[k]], columns[column[k] + length[k] - 1]
-        for i in range(max(r - margin, 0) // high, min((r + margin) // high, touched.shape[0] - 1) + 1):
-            for j in range(max(first - margin, 0) // wide, min((last + margin) // wide, touched.shape[1] - 1) + 1):
-                touched[i, j] = True
+        top, bottom = max(r - margin, 0), min(r + margin + 1, height)
+        left = max(columns[column[k]] - margin, 0)
+        right = min(columns[column[k] + length[k] - 1] + margin + 1, width)
+        for i in range(top // high, (bottom - 1) // high + 1):
+            for j in range(left // wide, (right - 1) // wide + 1):
+                box = boxes[i, j]
+                box[0] = min(box[0], max(top, i * high))
+                box[1] = max(box[1], min(bottom, (i + 1) * high))
+                box[2] = min(box[2], max(left, j * wide))
+                box[3] = max(box[3], min(right, (j + 1) * wide))
 
 
-def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int) -> Bools:
+def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int) -> TouchedBlocks:
     """Which blocks of a raster hold pixels of a plan, or pixels within `margin` of them.
 
     Parameters
@@ -44,14 +87,11 @@ def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], 
         (rows, columns) of its blocks.
     margin
         Pixels of the raster.
-
-    Returns
-    -------
-    numpy.ndarray
-        (block rows, block columns) of bool.
     """
     high, wide = block_shape
-    touched = np.zeros((-(-raster.shape[0] // high), -(-raster.shape[1] // wide)), np.bool_)
+    height, width = raster.shape
+    boxes = np.zeros((-(-height // high), -(-width // wide), 4), np.int32)
+    boxes[...] = height, 0, width, 0
     rows, columns = plan.grid.nearest_in(raster, 0), plan.grid.nearest_in(raster, 1)
-    _mark(plan.row, plan.column, plan.length, rows, columns, high, wide, margin, touched)
-    return touched
+    _mark(plan.row, plan.column, plan.length, rows, columns, high, wide, height, width, margin, boxes)
+    return TouchedBlocks(boxes)
