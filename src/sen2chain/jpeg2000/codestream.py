@@ -337,14 +337,17 @@ class TileParts:
             raise UnreadableError(f"{location} cannot be read: {of_all} is missing; the file is truncated or damaged.")
         found = bytearray(self._header.of_tile(tile))
         for k, part in enumerate(parts):
-            data = bytearray(self._file.read(part.at, part.length))
-            if len(data) < part.length:
+            data = bytearray(self._file.read(part.at, part.length + 2))
+            behind = bytes(data[part.length :])
+            if len(behind) < 2:  # the next tile-part, or the end
                 raise UnreadableError(f"{location} cannot be read: it is truncated in {of_all}.")
             number, length, index, count = struct.unpack_from(">HIBB", data, 4)
             is_sound = data[:4] == struct.pack(">2H", _SOT, 10) and (number, index) == (tile, k)
-            is_whole = count in {0, len(parts)} and (length in {0, part.length})
+            is_whole = count in {0, len(parts)} and length in {0, part.length}
+            is_whole &= behind in {struct.pack(">H", _SOT), struct.pack(">H", _EOC)}
             if not is_sound or not is_whole:
                 raise UnreadableError(f"{location} cannot be read: the parts of {of_all} contradict each other.")
+            del data[part.length :]
             self._check_header(data)
             struct.pack_into(">HI", data, 4, 0, part.length)
             found += data
