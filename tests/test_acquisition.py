@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,6 @@ from sen2chain.rasters import counting, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -219,13 +219,15 @@ def every_layer(product: Acquisition) -> list[PixelLayer]:
     return layers_of(product.bands, INDICES, MASKS)
 
 
-def opened(acquisition: Acquisition, layers: Sequence[PixelLayer], resolution: float | None = None) -> Any:
+def opened(
+    acquisition: Acquisition, layers: Sequence[PixelLayer], resolution: float | None = None, *, overview: bool = False
+) -> Any:
     """Give what a function of an open acquisition returns, in a thread of its own."""
 
     def run(work: Callable[[OpenAcquisition], Any]) -> Any:
         def inside() -> Any:
             with environment(), ExitStack() as stack:
-                return work(OpenAcquisition(stack, acquisition, layers, resolution))
+                return work(OpenAcquisition(stack, acquisition, layers, resolution, overview=overview))
 
         return apart(inside)
 
@@ -371,6 +373,136 @@ def test_a_window_may_be_larger_than_what_is_computed_at_once(
     ((_, arrays),) = opened(product, layers)(lambda opened: list(opened.windows([window])))
     for layer in layers:
         truth.check(layer, arrays[layer], window, 10)
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+PICTURED = ("B02", "B03", "B04", "B08", "B11", "B12")
+"""B02 and B11 are JPEG 2000, B03 and B12 have overviews, B04 has some that do not fit, B08 has none."""
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Acquisition:
+    """Bands with smaller pictures in their files, of a size that no power of two divides."""
+    folder = tmp_path_factory.mktemp("pictured")
+    rng = np.random.default_rng(8)
+    bands = {}
+    for band in PICTURED:
+        pixel = 10 if band in FINE else 20
+        shape = 630 * 10 // pixel, 570 * 10 // pixel
+        dn = rng.integers(900, 9000, shape).astype(np.uint16)
+        dn[: shape[0] // 3, : shape[1] // 2] = 0
+        path = folder / f"{band}.{'jp2' if band in {'B02', 'B11'} else 'tif'}"
+        place = {"crs": "EPSG:32631", "transform": Affine(pixel, 0, 720_000, 0, -pixel, 4_880_000), "count": 1}
+        options: dict[str, Any] = {"driver": "GTiff", "tiled": True, "blockxsize": 64, "blockysize": 64}
+        if path.suffix == ".jp2":
+            options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES", "RESOLUTIONS": 5, "NBITS": 15}
+            options |= {"tiled": True, "blockxsize": 128, "blockysize": 128}
+        elif band == "B04":
+            options = {"driver": "COG", "BLOCKSIZE": 128, "OVERVIEW_RESAMPLING": "AVERAGE"}
+        with rasterio.open(path, "w", height=shape[0], width=shape[1], dtype=dn.dtype, **place, **options) as sink:
+            sink.write(dn, 1)
+            if band in {"B03", "B12"}:
+                sink.build_overviews([2, 4, 8, 3], rasterio.enums.Resampling.average)
+        bands[band] = str(path)
+    bands["SCL"] = write(folder / "SCL.tif", rng.integers(0, 12, (315, 285)).astype(np.uint8), 20)
+    id_ = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
+    radiometry = Radiometry(QUANTIFICATION, dict.fromkeys(PICTURED, OFFSET))
+    return Acquisition(id_, KnownDetails(radiometry), bands)
+
+
+def picture(location: str, factor: int) -> tuple[Array, int]:
+    """Read the smaller picture that serves a reduction, and how many times smaller it is, with plain rasterio."""
+    with rasterio.open(location) as dataset:
+        levels, shape = dataset.overviews(1), dataset.shape
+        found, best = dataset.read(1), 1
+    for i, level in enumerate(levels):
+        if level in {2, 4, 8, 16} and factor % level == 0 and level > best:
+            with rasterio.open(location, overview_level=i) as dataset:
+                if dataset.shape == tuple(-(-n // level) for n in shape):
+                    found, best = dataset.read(1), level
+    return found, best
+
+
+LEVELS = {  # resolution -> level of the 10 m and of the 20 m bands
+    20: {"B02": 2, "B03": 2, "B04": 2, "B08": 1, "B11": 1, "B12": 1},
+    40: {"B02": 4, "B03": 4, "B04": 2, "B08": 1, "B11": 2, "B12": 2},
+    60: {"B02": 2, "B03": 2, "B04": 2, "B08": 1, "B11": 1, "B12": 1},
+    80: {"B02": 8, "B03": 8, "B04": 2, "B08": 1, "B11": 4, "B12": 4},
+    320: {"B02": 8, "B03": 8, "B04": 2, "B08": 1, "B11": 4, "B12": 8},
+}
+
+
+@pytest.mark.parametrize("module", ["on", "off"])
+@pytest.mark.parametrize("resolution", LEVELS)
+def test_pictures_are_those_of_the_file(
+    pictured: Acquisition, resolution: int, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_OPENJPEG", module)
+    rows, columns = -(-6300 // resolution), -(-5700 // resolution)
+    numbers, surface = list(map(DigitalNumbers, PICTURED)), list(map(Reflectance, PICTURED))
+    others = layers_of(["SCL"], ["NDVI"], ["CM004-CSH1-CMP1-CHP1-TCI1-ITER1"])
+    layers: list[PixelLayer] = [*numbers, *surface, *others]
+    got = whole_and_in_parts(pictured, layers, resolution)
+    plain = read(pictured, others, None, resolution)
+    for layer in others:
+        np.testing.assert_array_equal(got[layer], plain[layer])
+    for i, band in enumerate(PICTURED):
+        factor = resolution // (10 if band in FINE else 20)
+        image, level = picture(pictured.bands[band], factor)
+        assert level == LEVELS[resolution][band]
+        rest, valid = factor // level, image != 0
+        want = np.rint(reduced(image.astype(float), valid, rest))
+        np.testing.assert_array_equal(got[numbers[i]], np.where(np.isnan(want), 0, want))
+        assert got[numbers[i]].shape == (rows, columns)
+        values = oracle.reflectance(image, OFFSET, QUANTIFICATION, twenty=False)
+        np.testing.assert_allclose(got[surface[i]], reduced(values, valid, rest), rtol=1e-12)
+        assert np.isnan(got[surface[i]][0, 0])
+
+
+def whole_and_in_parts(acquisition: Acquisition, layers: list[PixelLayer], resolution: int) -> Arrays:
+    """Read pictures whole, and compare them with windows and strips of them."""
+    whole = read(acquisition, layers, None, resolution, overview=True)
+    high, wide = next(iter(whole.values())).shape
+    windows = [Window(0, 0, 1, 1), Window(high // 3, wide // 2, high // 2, wide // 3), Window(high - 1, wide - 2, 1, 2)]
+
+    def parts(open_: OpenAcquisition) -> list[tuple[Window, Arrays]]:
+        some = [(windows[i], arrays) for i, arrays in open_.windows(windows)]
+        return [*some, *open_.strips(5)]
+
+    for window, arrays in opened(acquisition, layers, resolution, overview=True)(parts):
+        inside = np.s_[window.row : window.row + window.height, window.column : window.column + window.width]
+        for layer in layers:
+            np.testing.assert_array_equal(arrays[layer], whole[layer][inside])
+    return whole
+
+
+def test_pictures_decode_no_block_of_the_bands(pictured: Acquisition) -> None:
+    with counting() as counts:
+        read(pictured, [Reflectance("B02"), Reflectance("B03"), Reflectance("B11")], None, 40, overview=True)
+    assert not counts.blocks
+    assert set(counts.opens.values()) == {1}
+
+
+def test_at_its_own_resolution_a_picture_is_the_band(pictured: Acquisition) -> None:
+    layers = [DigitalNumbers("B02"), DigitalNumbers("B11")]  # B11 is interpolated
+    with_, without = read(pictured, layers, overview=True), read(pictured, layers)
+    for layer in layers:
+        np.testing.assert_array_equal(with_[layer], without[layer])
+
+
+@pytest.mark.parametrize("module", ["on", "off"])
+def test_a_damaged_picture_is_an_error(
+    pictured: Acquisition, tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_OPENJPEG", module)
+    for band in ("B02", "B03"):
+        path = tmp_path / Path(pictured.bands[band]).name
+        content = Path(pictured.bands[band]).read_bytes()
+        path.write_bytes(content[: int(len(content) * 0.6)])
+        damaged = replace(pictured, bands={band: str(path)})
+        with pytest.raises(UnreadableError, match=path.name):
+            read(damaged, [DigitalNumbers(band)], None, 40, overview=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

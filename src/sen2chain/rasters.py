@@ -139,6 +139,7 @@ class Raster:
         self.location = location
         self._dataset = _open(location)
         self._datasets, self._idle = [self._dataset], [self._dataset]
+        self._overviews: dict[int, rasterio.DatasetReader] = {}
         with _lock:
             for counts in _listeners:
                 counts.opens[location] += 1
@@ -322,9 +323,79 @@ class Raster:
         boxes[(boxes[..., 0] >= boxes[..., 1]) | (boxes[..., 2] >= boxes[..., 3])] = height, 0, width, 0
         return boxes
 
+    def overview_level(self, factor: int) -> int:
+        """Return how many times smaller a picture in the file is that serves a reduced resolution.
+
+        Parameters
+        ----------
+        factor
+            Pixels of the raster along the edge of a pixel of that resolution.
+
+        Returns
+        -------
+        int
+            The largest power of two that divides `factor` and for which the file has a picture; 1 where it has none.
+
+        Raises
+        ------
+        UnreadableError
+            If a picture cannot be opened.
+        """
+        for level in sorted(self._dataset.overviews(1), reverse=True):
+            if factor % level == 0 and level.bit_count() == 1:
+                # Some programs round the size down, so that pixels are a little larger and do not fit a grid.
+                shape = tuple(-(-n // level) for n in self.grid.shape)
+                if self._overview(level).shape == shape:
+                    return int(level)
+        return 1
+
+    def read_overview(self, level: int, boxes: npt.NDArray[np.integer], out: npt.NDArray[np.generic]) -> None:
+        """Decode parts of a smaller picture in the file.
+
+        Parameters
+        ----------
+        level
+            What `overview_level` has returned.
+        boxes
+            (boxes, 4) first row, one past the last, first column and one past the last of the needed pixels, in those
+            of the picture.
+        out
+            (rows, columns) of the whole picture, of `dtype`, to decode into; pixels outside the boxes stay as they are
+            or are decoded too.
+
+        Raises
+        ------
+        UnreadableError
+            If a part cannot be decoded.
+        """
+        if self._windows is not None and level <= 1 << self._windows.halvings:
+            self._windows.read_overview(level.bit_length() - 1, boxes, out, partial(self._read_overview, level))
+            return
+        high, wide = self._overview(level).block_shapes[0]
+        touched = np.zeros((-(-out.shape[0] // high), -(-out.shape[1] // wide)), np.bool_)
+        for top, bottom, left, right in boxes.tolist():
+            touched[top // high : -(-bottom // high), left // wide : -(-right // wide)] = True
+        for i, a, b in spans(touched, 0, len(touched)):
+            area = Box(i * high, min((i + 1) * high, out.shape[0]), a * wide, min(b * wide, out.shape[1]))
+            self._read_overview(level, area, out[area.top : area.bottom, area.left : area.right])
+
+    def _read_overview(self, level: int, area: Box, out: npt.NDArray[np.generic]) -> None:
+        """Read a window of a smaller picture with GDAL."""
+        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
+        try:
+            self._overview(level).read(1, window=window, out=out)
+        except (RasterioIOError, RasterioError, ValueError) as error:
+            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
+
+    def _overview(self, level: int) -> rasterio.DatasetReader:
+        """Return the dataset of a smaller picture."""
+        if level not in self._overviews:
+            self._overviews[level] = _open(self.location, overview_level=self._dataset.overviews(1).index(level))
+        return self._overviews[level]
+
     def close(self) -> None:
         """Close the datasets."""
-        for dataset in self._datasets:
+        for dataset in (*self._datasets, *self._overviews.values()):
             dataset.close()
         if self._windows is not None:
             self._windows.close()
@@ -360,8 +431,8 @@ def spans(touched: npt.NDArray[np.bool_], first: int, last: int) -> Iterator[tup
         )
 
 
-def _open(location: str) -> rasterio.DatasetReader:
-    """Open a GeoTIFF or a JPEG 2000 file.
+def _open(location: str, **options: int) -> rasterio.DatasetReader:
+    """Open a GeoTIFF or a JPEG 2000 file, with rasterio's options.
 
     Raises
     ------
@@ -373,7 +444,7 @@ def _open(location: str) -> rasterio.DatasetReader:
         # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
         # an error here anyway, is caught where users made it an exception, and else left to be printed.
         try:
-            return rasterio.open(location, driver=driver)
+            return rasterio.open(location, driver=driver, **options)
         except (RasterioError, NotGeoreferencedWarning) as error:
             first = first or error
         except UnicodeEncodeError as error:

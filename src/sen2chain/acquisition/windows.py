@@ -13,22 +13,32 @@ masks, quality      the pixel that its centre lies in (nearest neighbour)
 
 So a layer that is read at its own resolution comes as it is stored. Pixels at the right and lower edge of a raster that
 is not a multiple of the resolution are means of fewer pixels.
+
+Pictures
+--------
+With ``overview=True`` digital numbers and reflectance come from a smaller picture in the band's file, which takes a
+hundredth of the time at 320 m. Where a pixel consists of n x n pixels of the band, the file's picture of the largest
+power of two that divides n is taken, and the rest is averaged as above; where the file has none, all is averaged. A
+JPEG 2000 file has one for each of its resolutions: the low-pass subband of its wavelet, whose values lie at the upper
+left pixel of each square rather than in its middle, and next to missing data may be a mixture with them. A GeoTIFF has
+its overviews, made as whoever wrote it wished. So it is for looking at, not for statistics; indices, masks and quality
+rasters are the same with and without.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sen2chain.acquisition.layers import DigitalNumbers, IndexValues, LayerSources, MaskLayer, Quality, Reflectance
 from sen2chain.acquisition.layouts import Layouts
-from sen2chain.acquisition.open_rasters import OpenRasters, finest_grid
+from sen2chain.acquisition.open_rasters import OpenRasters, check_type, finest_grid
 from sen2chain.acquisition.reader import AT_ONCE, AcquisitionReader
 from sen2chain.coverage import PixelPlan
-from sen2chain.errors import RequestError, shown, whole_number
+from sen2chain.errors import RasterError, RequestError, shown, whole_number
 from sen2chain.grid import Grid
 from sen2chain.indices import NODATA
 from sen2chain.parallel import apart
@@ -36,7 +46,7 @@ from sen2chain.plan import ValueKind
 from sen2chain.rasters import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -97,6 +107,8 @@ def read(
     layers: Iterable[PixelLayer],
     window: Window | None = None,
     resolution: float | None = None,
+    *,
+    overview: bool = False,
 ) -> Arrays:
     """Read a rectangle of an acquisition.
 
@@ -110,6 +122,8 @@ def read(
         Pixels of that resolution; None reads all.
     resolution
         Edge of a pixel in metres, a whole multiple of the finest pixels; None means the finest.
+    overview
+        Whether bands come from smaller pictures in their files, for looking at them; see the module.
 
     Returns
     -------
@@ -132,7 +146,7 @@ def read(
 
     def work() -> Arrays:
         with environment(acquisition.reading), ExitStack() as stack:
-            return OpenAcquisition(stack, acquisition, layers, resolution).read(window)
+            return OpenAcquisition(stack, acquisition, layers, resolution, overview=overview).read(window)
 
     return apart(work)
 
@@ -146,7 +160,7 @@ class OpenAcquisition:
     ----------
     stack
         Closes the rasters.
-    acquisition, layers, resolution
+    acquisition, layers, resolution, overview
         See `read`.
 
     Raises
@@ -163,6 +177,8 @@ class OpenAcquisition:
         acquisition: Acquisition,
         layers: Iterable[PixelLayer],
         resolution: float | None = None,
+        *,
+        overview: bool = False,
     ) -> None:
         self.layers = tuple(dict.fromkeys(layers))
         """The layers."""
@@ -175,6 +191,7 @@ class OpenAcquisition:
         self._radiometry = acquisition.details.radiometry() if _needs_radiometry(self.layers, sources) else None
         self._keys: dict[PixelLayer, IndexKey] = {IndexValues(i): key for key, (i, _) in sources.indices.items()}
         self._own = {band: m for band in sources.bands if (m := self._own_factor(band)) is not None}
+        self._levels = self._overview_levels() if overview else {}
 
     def read(self, window: Window | None = None) -> Arrays:
         """Read one window; None reads all. See `sen2chain.acquisition.read`."""
@@ -232,8 +249,11 @@ class OpenAcquisition:
                 size = f"{self.grid.shape[0]} rows and {self.grid.shape[1]} columns of {self.grid.pixel_xy[0]:g} m"
                 raise RequestError(f"The window of {window} is not inside the raster, which has {size}.")
         plan = _plan(self._fine, windows, self._factor)
-        reader = AcquisitionReader(self._rasters, self._fine, plan, self._layouts, self._sources, self._radiometry)
+        decoded = {band: where for band, where in self._sources.bands.items() if band not in self._levels}
+        sources = replace(self._sources, bands=decoded)
+        reader = AcquisitionReader(self._rasters, self._fine, plan, self._layouts, sources, self._radiometry)
         reader.decode()
+        pictures = {band: self._picture(band, windows) for band in self._levels}
         for error in (*reader.mask_errors.values(), *reader.quality_errors.values()):
             raise error
         for pixels in reader.pixels(in_pieces=False, nearest=False):
@@ -244,7 +264,7 @@ class OpenAcquisition:
                 rows, columns = _fine_ranges(windows[i], self._factor, self._fine.shape)
                 shape = len(rows), len(columns)
                 fine = {layer: values[inside].reshape(shape) for layer, values in collected.items()}
-                yield i, {layer: self._array(layer, reader, windows[i], fine) for layer in self.layers}
+                yield i, {layer: self._array(layer, reader, windows[i], fine, pictures) for layer in self.layers}
 
     def _parts(self, window: Window, rows: int | None) -> Iterator[tuple[Window, Arrays]]:
         """Read a window in parts of some rows."""
@@ -281,16 +301,52 @@ class OpenAcquisition:
         reaches = all(n > (m - 1) * factor for n, m in zip(own.shape, self.grid.shape, strict=True))
         return round(factor) if same_corner and reaches else None
 
+    def _overview_levels(self) -> dict[str, int]:
+        """Return the bands that are read from smaller pictures in their files -> how many times these are smaller."""
+        levels = {}
+        for band, location in self._sources.bands.items():
+            raster = self._rasters.open(location)
+            factor = self._own.get(band, self._factor if raster.grid == self._fine else 1)
+            if (level := raster.overview_level(factor)) > 1:
+                check_type(raster, np.dtype(self._sources.sensor.dtype).type)
+                levels[band] = level
+        return levels
+
+    def _picture_factor(self, band: str) -> int:
+        """Return how many pixels of a band's picture form the edge of a pixel of `grid`."""
+        return self._own.get(band, self._factor) // self._levels[band]
+
+    def _picture(self, band: str, windows: Sequence[Window]) -> Array:
+        """Decode the smaller picture of a band where windows need it; elsewhere the array is 0."""
+        location, factor = self._sources.bands[band], self._picture_factor(band)
+        raster, level = self._rasters.open(location), self._levels[band]
+        image = np.zeros(tuple(-(-n // level) for n in raster.grid.shape), raster.dtype)
+        ranges = [_fine_ranges(window, factor, image.shape) for window in windows]
+        boxes = np.array([(r.start, r.stop, c.start, c.stop) for r, c in ranges], np.int64)
+        try:
+            raster.read_overview(level, boxes.reshape(-1, 4), image)
+        except RasterError as error:
+            self._rasters.fail(location, error)
+            raise
+        return image
+
     def _collected(self, pixels: Pixels) -> Arrays:
         """Return the layers that are read on the finest grid, flat."""
         values = pixels.index_values(self._sources.indices)
         found: Arrays = {layer: values[key] for layer, key in self._keys.items()}
         for layer in self.layers:
-            if isinstance(layer, DigitalNumbers | Reflectance) and layer.band not in self._own:
+            if isinstance(layer, DigitalNumbers | Reflectance) and layer.band not in {*self._own, *self._levels}:
                 found[layer] = pixels.digital_numbers(layer.band)
         return found
 
-    def _array(self, layer: PixelLayer, reader: AcquisitionReader, window: Window, fine: Arrays) -> Array:
+    def _array(
+        self,
+        layer: PixelLayer,
+        reader: AcquisitionReader,
+        window: Window,
+        fine: Arrays,
+        pictures: Mapping[str, Array],
+    ) -> Array:
         """Return a layer in a window."""
         match layer:
             case IndexValues():
@@ -306,9 +362,11 @@ class OpenAcquisition:
                 return (self._nearest(grid, image, window) & bit) > 0
             case DigitalNumbers(band) | Reflectance(band):
                 factor = self._factor
-                if band in self._own:
-                    factor = self._own[band]
-                    image = reader.coarse.image(self._sources.bands[band], None)
+                if band in pictures or band in self._own:
+                    if band in pictures:
+                        factor, image = self._picture_factor(band), pictures[band]
+                    else:
+                        factor, image = self._own[band], reader.coarse.image(self._sources.bands[band], None)
                     rows, columns = _fine_ranges(window, factor, image.shape)
                     fine = {layer: image[rows.start : rows.stop, columns.start : columns.stop]}
                 if isinstance(layer, Reflectance):

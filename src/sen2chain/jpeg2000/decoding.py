@@ -129,6 +129,48 @@ class Jpeg2000Windows:
                     decoder.read(box, image)
                     _part(out, asked, area)[...] = _part(image, asked, box)
 
+    def read_overview(self, halvings: int, boxes: Boxes, out: Array, otherwise: Callable[[Box, Array], None]) -> None:
+        """Decode parts of the raster at a reduced resolution: of each tile the smallest window that holds its parts.
+
+        Parameters
+        ----------
+        halvings
+            How often the resolution is halved, at most `self.halvings` times.
+        boxes
+            (boxes, 4) first row, one past the last, first column and one past the last of the needed pixels of the
+            reduced image.
+        out
+            (rows, columns) of the whole reduced image, into which pixels are decoded; others are not changed.
+        otherwise
+            Decodes pixels of a tile that is left to GDAL into a part of `out`.
+
+        Raises
+        ------
+        UnreadableError
+            If a tile cannot be decoded.
+        """
+        # A sample lies at the first pixel of its square, so a tile has those of the squares that begin in it.
+        size = 1 << halvings
+        everything = Box(0, out.shape[0], 0, out.shape[1])
+        for tile in range(self._header.tiles[0] * self._header.tiles[1]):
+            whole = self._header.box(tile)
+            reduced = Box(*(-(-n // size) for n in whole))
+            needed = _clipped(boxes.astype(np.int64), reduced)
+            if not len(needed):
+                continue
+            top, left = needed[:, ::2].min(axis=0).tolist()
+            bottom, right = needed[:, 1::2].max(axis=0).tolist()
+            part = _part(out, Box(top, bottom, left, right), everything)
+            try:
+                code = self._parts.read(tile, self._location)
+            except UnknownFormError:
+                otherwise(Box(top, bottom, left, right), part)
+                continue
+            # At full resolution, up to the last pixel that the tile has.
+            area = Box(top * size, min(bottom * size, whole.bottom), left * size, min(right * size, whole.right))
+            with TileDecoder(self._library, code, self._location, halvings) as decoder:
+                decoder.read(area, part)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
