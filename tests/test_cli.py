@@ -255,6 +255,11 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         assert_one_sentence(words, part, 2)
 
 
+def test_exit_2_for_a_variable_that_cannot_be_used(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEN2CHAIN_OPENJPEG", "no")
+    assert_one_sentence(command, "SEN2CHAIN_OPENJPEG is 'no'; set it to off", 2)
+
+
 _LONG = "9" * 5000
 _WHOLE = ("-1", "1.5", "nan", "inf", "1e400", _LONG, f"-{_LONG}")
 _REAL = ("nan", "inf", "-inf", "1e400", _LONG, "1e10")

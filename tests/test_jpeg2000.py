@@ -6,6 +6,7 @@ import struct
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,12 @@ from sen2chain.coverage import PixelPlan, touched_blocks
 from sen2chain.errors import UnreadableError
 from sen2chain.grid import Grid
 from sen2chain.jpeg2000.codestream import TileParts, read_header
+from sen2chain.jpeg2000.tile_decoder import TileDecoder
 from sen2chain.jpeg2000.window_order import order_windows
 from sen2chain.rasters import Raster, counting, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Array = np.ndarray[Any, Any]
 
@@ -64,7 +65,8 @@ def _gdal() -> Iterator[None]:
 
 def write(path: Path, data: Array, options: dict[str, Any]) -> Path:
     driver = {"driver": "JP2OpenJPEG", "dtype": data.dtype, "count": 1, "height": data.shape[0], "width": data.shape[1]}
-    place = {"crs": "EPSG:32632", "transform": Affine(*GRID.transform)}
+    # Without `tiled`, rasterio does not pass on the width of blocks, and tiles are as wide as the raster.
+    place = {"crs": "EPSG:32632", "transform": Affine(*GRID.transform), "tiled": True}
     with rasterio.open(path, "w", **driver, **place, **options) as file:
         file.write(data, 1)
     return path
@@ -107,6 +109,12 @@ def test_the_forms_are_read_here_and_not_by_gdal(files: dict[str, Path], form: s
         assert raster.strip_height % raster.block_shape[0] == 0 or raster.strip_height >= SHAPE[0]
 
 
+def test_tiles_have_the_size_that_is_asked_for(files: dict[str, Path]) -> None:
+    for form, (_, options) in FORMS.items():
+        with rasterio.open(files[form]) as file:
+            assert file.block_shapes == [(min(options["blockysize"], SHAPE[0]), min(options["blockxsize"], SHAPE[1]))]
+
+
 @forms
 def test_every_pixel_is_gdals(files: dict[str, Path], whole: dict[str, Array], form: str) -> None:
     with Raster(str(files[form])) as raster:
@@ -137,6 +145,57 @@ def test_scattered_boxes_are_gdals(files: dict[str, Path], whole: dict[str, Arra
             raster.read_blocks(touched, (0, SHAPE[0]), out)
             needed = needed_pixels(plan, 1)
             np.testing.assert_allclose(out[needed], whole[form][needed], atol=form in LOSSY, rtol=0)
+
+
+@forms
+def test_reduced_resolutions_are_gdals(form: str, tmp_path: Path) -> None:
+    data, options = FORMS[form]
+    path = str(write(tmp_path / "a.jp2", data, {**options, "RESOLUTIONS": "3"}))
+    with rasterio.open(path) as file:
+        levels = file.overviews(1)
+    assert levels == ([] if form in {"odd tiles", "one tile"} else [2, 4]), "GDAL has none where a tile's edge is odd"
+    rng = np.random.default_rng(len(form))
+    for i, level in enumerate(levels):
+        with rasterio.open(path, overview_level=i) as file:
+            expected = file.read(1)
+        check_reduced(path, level, expected, rng, atol=form in LOSSY)
+
+
+def check_reduced(path: str, level: int, expected: Array, rng: np.random.Generator, *, atol: float = 0) -> None:
+    """Compare the reduced image as a whole, at its corners, and at random boxes, of which several lie in a tile."""
+    height, width = expected.shape
+    ends = [(0, 0, 1, 1), (height - 1, width - 3, 1, 3), (0, 0, height, width)]
+    random = [(*rng.integers(0, (height - 9, width - 9)).tolist(), *rng.integers(1, 9, 2).tolist()) for _ in range(12)]
+    with Raster(path) as raster, counting() as counts:
+        assert raster._windows is not None
+        assert raster.overview_level(3 * level) == level
+        for group in (*([end] for end in ends), random):
+            boxes = np.array([(top, top + high, left, left + wide) for top, left, high, wide in group])
+            out = np.zeros(expected.shape, raster.dtype)
+            raster.read_overview(level, boxes, out)
+            for top, bottom, left, right in boxes.tolist():
+                inside = np.s_[top:bottom, left:right]
+                np.testing.assert_allclose(out[inside], expected[inside], atol=atol, rtol=0)
+    assert not counts.blocks, "nothing is decoded at full resolution"
+
+
+def test_decoding_starts_no_threads(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, real = Path("/proc/self/task"), TileDecoder.read
+    if not threads.exists():
+        pytest.skip("this system does not list the threads of a process")
+    seen: list[int] = []
+
+    def read(self: TileDecoder, *args: Any) -> None:
+        seen.append(len(list(threads.iterdir())))
+        real(self, *args)
+
+    monkeypatch.setattr(TileDecoder, "read", read)
+    with Raster(str(files["tiles"])) as raster:
+        for number in ("0", "3"):
+            monkeypatch.setenv("OPJ_NUM_THREADS", number)
+            raster.read((0, SHAPE[0]), (0, SHAPE[1]))
+    assert len(seen) == 2 * 9, "tiles"
+    assert len(set(seen)) == 1
 
 
 def plan_of(row: Array, column: Array, length: Array) -> PixelPlan:
@@ -241,6 +300,18 @@ def test_esas_files(shared_data: Path) -> None:
                 rows, columns = (top, min(top + 25, height)), (left, min(left + 30, width))
                 window = Window(left, top, columns[1] - left, rows[1] - top)
                 np.testing.assert_array_equal(raster.read(rows, columns), file.read(1, window=window))
+
+
+def test_reduced_resolutions_of_esas_files(shared_data: Path) -> None:
+    paths = [p for p in (shared_data / "ireland").rglob("*.jp2") if p.name.endswith(("B04_60m.jp2", "SCL_20m.jp2"))]
+    assert len(paths) == 2
+    for path in paths:
+        with rasterio.open(path) as file:
+            levels = file.overviews(1)
+        assert levels == [2, 4, 8, 16]
+        for i in range(4) if "60m" in path.name else (2,):
+            with rasterio.open(path, overview_level=i) as file:
+                check_reduced(str(path), levels[i], file.read(1), np.random.default_rng(i))
 
 
 # ---------------------------------------------------------------------------------------------------- the cost rule

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sen2chain import settings
 from sen2chain.acquisition import LayerSources, OpenRasters, finest_grid
 from sen2chain.errors import (
     ExecutorError,
@@ -65,8 +66,9 @@ def resolve_executor(
     Raises
     ------
     RequestError
-        If the choice is unknown or contradicts itself.
+        If the choice is unknown or contradicts itself, or a variable that tasks read has no meaning.
     """
+    settings.uses_openjpeg()  # here, before a task fails of it
     asked = whole_number("multiproc", multiproc, 0, MOST_WORKERS, "0 for all processors, or numbers")
     count = workers(asked)
     threads = asked or at_once or count

@@ -59,6 +59,8 @@ class TileDecoder:
             parameters = openjpeg.DecoderParameters()
             self._api.opj_set_default_decoder_parameters(ctypes.byref(parameters))
             self._check(self._api.opj_setup_decoder(self._codec, ctypes.byref(parameters)))
+            # None of its own threads, whatever OPJ_NUM_THREADS says: the callers' keep the processors busy.
+            self._check(self._api.opj_codec_set_threads(self._codec, 0))
             # Incomplete code is an error, not a picture with holes.
             self._check(self._api.opj_decoder_set_strict_mode(self._codec, 1))
             self._check(self._api.opj_read_header(self._stream, self._codec, ctypes.byref(self._image)))
