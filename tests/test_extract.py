@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import pickle
 import shutil
+import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,22 +24,23 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 
 import oracle
-from sen2chain import demo
+from sen2chain import demo, rasters
 from sen2chain.archive import open_library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.demo import esa_files
 from sen2chain.extract import Coverages, RowRules, execute, extraction, resolve_executor
+from sen2chain.extract.executors import Threads
 from sen2chain.indices import INDICES, NODATA
 from sen2chain.masks import Mask
 from sen2chain.plan import Request, Task, make_plan, plan_task
-from sen2chain.products import Acquisition, ProductId
+from sen2chain.products import LOCAL, Acquisition, ProductId, Reading
 from sen2chain.rasters import Counts, Raster, counting
 from sen2chain.reasons import Reason
 from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -455,6 +458,165 @@ def test_threads_give_the_same_rows_and_report(tmp_path: Path, small: Archive, t
     assert threaded.report == serial.report
     assert any("unreadable" in reasons for _, _, _, _, reasons, *_ in serial.report)
     assert [b.product.sensing for b in serial.batches] == sorted(b.product.sensing for b in serial.batches)
+
+
+# ----------------------------------------------------------------------------- one acquisition, decoded by all threads
+
+
+@pytest.fixture(scope="session", params=["tif", "jp2"])
+def cut_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """One product of noise in many small blocks; its layer has features across blocks, a large one among them."""
+    folder = tmp_path_factory.mktemp("cut_up")
+    (acquisition,) = (made(folder, size=640),)
+    bands = {}
+    for band, location in acquisition.bands.items():
+        path = folder / f"{band}.{request.param}"
+        kind: dict[str, Any] = {"driver": "GTiff", "tiled": True, "compress": "deflate"}
+        if request.param == "jp2":
+            kind = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
+        with rasterio.open(location) as source:
+            profile = {**{k: source.profile[k] for k in ("count", "dtype", "crs", "transform", "height", "width")}}
+            with rasterio.open(path, "w", **profile, **kind, blockxsize=128, blockysize=128) as sink:
+                sink.write(source.read())
+        bands[band] = str(path)
+    corners = [(LEFT + dx, TOP - dy) for dy in range(-40, 6400, 430) for dx in range(-40, 6400, 430)]
+    shapes = [shapely.box(x, y - 287, x + 393, y) for x, y in corners]
+    shapes.append(shapely.box(LEFT + 995, TOP - 6105, LEFT + 5995, TOP - 105))
+    return Archive((replace(acquisition, bands=bands),), np.array(shapes, dtype=object), folder)
+
+
+def planned(archive: Archive, reading: Reading = LOCAL) -> tuple[tuple[Task, ...], Coverages]:
+    layer = Layer.of(archive.geometries, f"EPSG:{EPSG}")
+    request = Request.build(indices=["NDVI", "NDWIGAO"], masks=CM004, keywords={})
+    return make_plan(request, MemorySource(archive.acquisitions, reading=reading), layer).tasks, Coverages(layer)
+
+
+@dataclass
+class Watch:
+    """What threads do while they decode: who they are, and how the first two meet."""
+
+    threads: set[int] = field(default_factory=set)
+    options: list[tuple[Any, Any]] = field(default_factory=list)
+    second: threading.Event = field(default_factory=threading.Event)
+
+    def decode(self, decode: Callable[[], None]) -> None:
+        self.threads.add(threading.get_ident())
+        self.options.append((rasterio.env.getenv().get("GDAL_HTTP_MAX_RETRY"), rasters._file_systems.get()))
+        if len(self.threads) > 1:
+            self.second.set()
+        assert self.second.wait(20), "one thread decodes alone"
+        decode()
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    found = Watch()
+    counted = Raster._counted
+
+    def watched(self: Raster, boxes: Any, area: Any, decode: Callable[[], None]) -> None:
+        found.decode(lambda: counted(self, boxes, area, decode))
+
+    monkeypatch.setattr(Raster, "_counted", watched)
+    return found
+
+
+@pytest.mark.parametrize("pixels", ["center", "weighted"])
+def test_one_acquisition_gives_the_same_rows_whatever_the_threads(
+    cut_up: Archive, pixels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sen2chain.acquisition.strips.LARGE", 10_000)
+    monkeypatch.setattr("sen2chain.acquisition.reader.AT_ONCE", 5_000)
+    asked: dict[str, Any] = {"indices": ["NDVI", "NDWIGAO"], "masks": [CM004, "CM001"], "pixels": pixels}
+    with counting() as alone:
+        want = run(cut_up.acquisitions, cut_up.geometries, stats=["mad", "scl_fractions"], **asked)
+    assert want.of().rows > 200
+    for threads in (2, 3, 8) if pixels == "center" else (3,):
+        with counting() as counts:
+            got = run(cut_up.acquisitions, cut_up.geometries, threads=threads, stats=["mad", "scl_fractions"], **asked)
+        same(got.table, want.table)
+        assert got.report == want.report
+        assert counts == alone
+
+
+def test_idle_threads_decode_with_the_options_of_the_archive(cut_up: Archive, watch: Watch) -> None:
+    reading = Reading({"GDAL_HTTP_MAX_RETRY": 7}, 3, ("/vsimem/",))
+    tasks, coverages = planned(cut_up, reading)
+    list(execute(tasks, coverages, RowRules(), Threads(3)))
+    assert len(watch.threads) in {2, 3}
+    assert set(watch.options) == {(7, ("/vsizip/", "/vsimem/"))}
+
+
+def test_the_error_of_a_damaged_file_does_not_depend_on_threads(cut_up: Archive, tmp_path: Path) -> None:
+    (acquisition,) = cut_up.acquisitions
+    broken = {}
+    for band in ("B04", "B11", "SCL", "CLDPRB"):
+        source = Path(acquisition.bands[band])
+        content = bytearray(source.read_bytes())
+        for share in (0.4, 0.6, 0.8):  # three blocks or more
+            k = int(share * len(content))
+            content[k : k + 300] = bytes(300)
+        if source.suffix == ".jp2":  # where bits are wrong, other pixels are decoded
+            del content[int(0.4 * len(content)) :]
+        broken[band] = str(tmp_path / source.name)
+        Path(broken[band]).write_bytes(content)
+    for damaged in (["B04"], list(broken)):
+        bad = [with_files(acquisition, **{band: broken[band] for band in damaged})]
+        asked: dict[str, Any] = {"indices": ["NDVI", "NDWIGAO", "BIGR"], "masks": [CM004, "none"]}
+        want = run(bad, cut_up.geometries, **asked)
+        assert any("unreadable" in reasons for _, _, _, _, reasons, *_ in want.report)
+        for threads in (2, 8):
+            got = run(bad, cut_up.geometries, threads=threads, **asked)
+            assert got.report == want.report
+            pd.testing.assert_frame_equal(got.table, want.table, check_exact=True)
+
+
+def test_nothing_is_decoded_behind_an_error(cut_up: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rasters are closed when a task ends; a thread that still decoded the next strip would read a closed one."""
+    closed, late, calls = set[Raster](), [], []
+    close, counted, reduce = Raster.close, Raster._counted, extraction._Extraction._reduce
+
+    def closing(self: Raster) -> None:
+        closed.add(self)
+        close(self)
+
+    def slow(self: Raster, *arguments: Any) -> None:
+        time.sleep(0.002)
+        if self in closed:
+            late.append(self)
+        counted(self, *arguments)
+
+    def fail(self: Any, pixels: Any) -> None:
+        calls.append(pixels)
+        if len(calls) % 2 == 0:
+            raise ZeroDivisionError("in the middle")
+        reduce(self, pixels)
+
+    monkeypatch.setattr(Raster, "close", closing)
+    monkeypatch.setattr(Raster, "_counted", slow)
+    monkeypatch.setattr(extraction._Extraction, "_reduce", fail)
+    got = run(cut_up.acquisitions, cut_up.geometries, threads=3)
+    assert got.of().reasons == {Reason.FAILED: got.features}
+    assert len(calls) == 6
+    assert closed
+    assert not late
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_decoded_fraction_grows_to_one_within_an_acquisition(cut_up: Archive, threads: int) -> None:
+    tasks, coverages = planned(cut_up)
+    told: list[float] = []
+
+    def advanced(task: Task, share: float) -> None:
+        assert task is tasks[0]
+        told.append(share)
+
+    results = execute(tasks, coverages, RowRules(), resolve_executor(multiproc=threads), advanced=advanced)
+    assert len(list(results)) == 1
+    assert told == sorted(told)
+    assert len(told) > 15
+    assert 0 < told[0] < 0.2
+    assert told[-1] == pytest.approx(1)
+    assert max(np.diff(told)) < 0.2
 
 
 # ---------------------------------------------------------------------------------------------- every feature accounted

@@ -232,8 +232,10 @@ class Pieces:
             The error of the first piece that failed, which does not depend on the number of threads: all pieces before
             it have run. None is begun any more when one has failed.
         """
-        self._work()
-        self._wait()
+        try:
+            self._work()
+        finally:
+            self.drop()  # an interruption leaves pieces, and nothing may go on behind it
         try:
             if self._errors:
                 raise self._errors[min(self._errors)]
@@ -244,7 +246,7 @@ class Pieces:
         """Leave the pieces that nobody has begun, and wait for the others, whatever becomes of them."""
         with self._change:
             self._next = len(self._pieces)
-        self._wait()
+            self._change.wait_for(lambda: not self._helpers)
 
     def find_helper(self) -> None:
         """Have an idle thread help, if there is one and pieces are left; it finds the next helper."""
@@ -279,10 +281,6 @@ class Pieces:
                 with self._change:
                     self._errors[number] = error
                     self._next = len(self._pieces)
-
-    def _wait(self) -> None:
-        with self._change:
-            self._change.wait_for(lambda: not self._helpers)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.errors import escaped
@@ -12,17 +14,58 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_SECONDS = 0.1
+"""Time between two calls that show fractions."""
+
+
 class Step(Protocol):
     """The function that a task calls as it advances."""
 
-    def __call__(self, done: int | None = None, total: int | None = None) -> None:
+    def __call__(self, done: float | None = None, total: int | None = None) -> None:
         """Set the number of steps done and their total; without arguments, count one more step."""
         ...
 
 
+class Shares:
+    """Progress of tasks that run at once, each of them a step that is made by fractions.
+
+    Parameters
+    ----------
+    step
+        The function that shows it.
+    total
+        Number of tasks.
+    """
+
+    def __init__(self, step: Step, total: int) -> None:
+        self._step, self._total = step, total
+        self._ended, self._shown = 0, 0.0
+        self._shares: dict[object, float] = {}
+        self._lock = threading.Lock()
+
+    def advance(self, task: object, share: float) -> None:
+        """Say how much of a task is done, from 0 to 1; a task that begins again stays where it is meanwhile."""
+        with self._lock:
+            self._shares[task] = max(share, self._shares.get(task, 0.0))
+            now = time.monotonic()
+            if now - self._shown > _SECONDS:  # rich takes the speed from the last 1000 calls
+                self._shown = now
+                self._show()
+
+    def end(self, task: object) -> None:
+        """Count a task as done."""
+        with self._lock:
+            self._shares.pop(task, None)
+            self._ended += 1
+            self._show()
+
+    def _show(self) -> None:
+        self._step(self._ended + sum(self._shares.values()), self._total)
+
+
 @contextlib.contextmanager
 def progress(title: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Step]:
-    """Show a bar with rate and time left on standard error.
+    """Show a bar with percentage, rate and time left on standard error.
 
     Parameters
     ----------
@@ -46,6 +89,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -54,6 +98,7 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
+        TaskProgressColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
@@ -63,15 +108,20 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escaped(title), total=total, rate="")
 
-        def step(done: int | None = None, total: int | None = None) -> None:
+        def step(done: float | None = None, total: int | None = None) -> None:
             if done is None:
                 bar.advance(task)
             else:
                 bar.update(task, completed=done, total=total)
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+            bar.update(task, rate=_rate(speed) if speed else "")
 
         yield step
+
+
+def _rate(speed: float) -> str:
+    """Return steps per second in words."""
+    return f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
 
 @contextlib.contextmanager

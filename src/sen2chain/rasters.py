@@ -57,6 +57,7 @@ _DRIVERS = {
     b"II*\x00": _TIFF, b"MM\x00*": _TIFF, b"II+\x00": _TIFF, b"MM\x00+": _TIFF,  # of more than 4 GB
 }  # fmt: skip
 """First bytes of a file -> driver."""
+_PIECE = 1 << 18  # pixels that one thread has GDAL decode in one call, where they are not one block
 _LARGEST = 1 << 16  # pixels along an edge; a tile has 10980
 
 
@@ -274,13 +275,14 @@ class Raster:
                 yield partial(self._counted, boxes, tile, decode)
             return
         high, wide = self.block_shape
-        for i, a, b in spans(boxes[..., 0] < boxes[..., 1], area.top // high, -(-area.bottom // high)):
-            part = Box(
-                max(i * high, area.top), min((i + 1) * high, area.bottom),
-                max(a * wide, area.left), min(b * wide, area.right),
-            )  # fmt: skip
-            inner = out[part.top - area.top : part.bottom - area.top, part.left - area.left : part.right - area.left]
-            yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner))
+        at_once = max(_PIECE // (high * wide), 1)
+        for i, first, last in spans(boxes[..., 0] < boxes[..., 1], area.top // high, -(-area.bottom // high)):
+            for a in range(first, last, at_once):
+                top, bottom = max(i * high, area.top), min((i + 1) * high, area.bottom)
+                left, right = max(a * wide, area.left), min(min(a + at_once, last) * wide, area.right)
+                inner = out[top - area.top : bottom - area.top, left - area.left : right - area.left]
+                part = Box(top, bottom, left, right)
+                yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner))
 
     def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic]) -> None:
         """Read a window with GDAL; a dataset is used by one thread at a time."""

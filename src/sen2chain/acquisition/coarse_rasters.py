@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.acquisition.open_rasters import check_type
-from sen2chain.errors import GridMismatchError, UnreadableError
+from sen2chain.acquisition.open_rasters import Decoding, check_type
+from sen2chain.errors import GridMismatchError, RasterError
 from sen2chain.indices import reflectance
 from sen2chain.rasters import spans
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.layouts import Layouts
     from sen2chain.acquisition.open_rasters import OpenRasters
-    from sen2chain.coverage import PixelPlan
+    from sen2chain.coverage import PixelPlan, TouchedBlocks
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
+    from sen2chain.parallel import Piece
     from sen2chain.plan import MaskSource
     from sen2chain.products import Radiometry
     from sen2chain.rasters import Raster
@@ -80,8 +82,45 @@ class CoarseRasters:
             raise error
         return raster
 
+    @property
+    def announced(self) -> list[str]:
+        """Locations of the rasters that have been announced."""
+        return list(self._margin)
+
+    def pixels(self) -> int:
+        """Return the number of pixels of all announced rasters that are still to be decoded."""
+        left = 0
+        for location in self._margin.keys() - self._images.keys():
+            with contextlib.suppress(RasterError):
+                raster = self.raster(location)
+                left += self._touched(raster).pixels()
+        return left
+
+    def decode(self, locations: Iterable[str]) -> None:
+        """Decode announced rasters at once, where they are needed; those that cannot be decoded are marked."""
+        pieces: dict[str, tuple[list[Piece], int]] = {}
+        images: dict[str, Image] = {}
+        for location in dict.fromkeys(locations):
+            with contextlib.suppress(RasterError):  # raised where the raster is used
+                raster = self.raster(location)
+                if location not in self._images:
+                    touched = self._touched(raster)
+                    images[location] = np.zeros(raster.grid.shape, raster.dtype)
+                    own = raster.pieces(touched, (0, raster.grid.shape[0]), images[location])
+                    pieces[location] = own, touched.pixels()
+        Decoding(self._rasters, pieces).finish()
+        self._images |= {where: image for where, image in images.items() if self._rasters.error(where) is None}
+
+    def _touched(self, raster: Raster) -> TouchedBlocks:
+        """Return the blocks of an announced raster that are needed."""
+        where, grid, shape = raster.location, raster.grid, raster.block_shape
+        touched = self._layouts.touched(self._plan, grid, shape, self._margin[where])
+        if where not in self._extra:
+            return touched
+        return touched | self._layouts.touched(self._extra[where], grid, shape)
+
     def image(self, location: str, dtype: type[np.generic] | None) -> Image:
-        """Decode a raster where it is needed; elsewhere the array is 0.
+        """Return a raster, decoded where it is needed; elsewhere the array is 0.
 
         Parameters
         ----------
@@ -96,18 +135,8 @@ class CoarseRasters:
             (rows, columns) of the whole raster. Untouched parts cost no memory: they are pages nobody wrote.
         """
         if location not in self._images:
-            raster = self.raster(location)
-            check_type(raster, dtype)
-            touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape, self._margin[location])
-            if location in self._extra:
-                touched = touched | self._layouts.touched(self._extra[location], raster.grid, raster.block_shape)
-            image = np.zeros(raster.grid.shape, raster.dtype)
-            try:
-                raster.read_blocks(touched, (0, raster.grid.shape[0]), image)
-            except UnreadableError as error:
-                self._rasters.fail(location, error)
-                raise
-            self._images[location] = image
+            self.decode([location])
+        check_type(self.raster(location), dtype)
         return self._images[location]
 
     def forget_but(self, locations: Iterable[str]) -> None:

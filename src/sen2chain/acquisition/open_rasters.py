@@ -1,23 +1,28 @@
-"""Open rasters of one acquisition, the grid they share, and checks of what they hold."""
+"""Open rasters of one acquisition, their decoding in threads, the grid they share, and checks of what they hold."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.indices import NODATA, SCALE
+from sen2chain.parallel import Crew
 from sen2chain.rasters import Raster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import ExitStack
 
     from sen2chain.acquisition.layers import LayerSources
     from sen2chain.grid import Grid
+    from sen2chain.parallel import Piece, Within
 
 LEGACY_NODATA = 16383
 """No-data value of the original program's index rasters; it is declared in a side file that is often lost."""
@@ -32,11 +37,30 @@ class OpenRasters:
         Closes the rasters.
     verifier
         Compares a file with its checksum, see `sen2chain.products.Details.verifier`; None: files are not compared.
+    crew
+        Threads that help with decoding; None: there are none.
+    within
+        Makes the context in which they read this acquisition, see `sen2chain.rasters.environment`.
+    advanced
+        Called with the decoded fraction of what the acquisition needs, from any thread; None: nobody asks.
     """
 
-    def __init__(self, stack: ExitStack, verifier: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        verifier: Callable[[str], None] | None = None,
+        crew: Crew | None = None,
+        within: Within = nullcontext,
+        advanced: Callable[[float], None] | None = None,
+    ) -> None:
         self._stack = stack
         self._verifier = verifier
+        self.crew = crew or Crew()
+        """The threads that help with decoding."""
+        self.within = within
+        """Makes the context that they enter."""
+        self.decoded = DecodedFraction(advanced)
+        """How much of what the acquisition needs is decoded."""
         self._open: dict[str, Raster] = {}
         self._broken: dict[str, RasterError] = {}
 
@@ -77,6 +101,84 @@ class OpenRasters:
     def error(self, location: str) -> RasterError | None:
         """Return why a raster cannot be used; None while it can."""
         return self._broken.get(location)
+
+
+class Decoding:
+    """Decoding of several rasters at once: idle threads begin, this one joins in. A raster that fails costs no other.
+
+    Call `finish` or `drop` in any case, before the rasters are closed.
+
+    Parameters
+    ----------
+    rasters
+        The open rasters of the acquisition.
+    pieces
+        Location -> what to decode of it, see `Raster.pieces`, and its pixels.
+    """
+
+    def __init__(self, rasters: OpenRasters, pieces: Mapping[str, tuple[Sequence[Piece], int]]) -> None:
+        self._rasters = rasters
+        self._failed: dict[str, tuple[int, RasterError]] = {}
+        self._lock = threading.Lock()
+        self._begun = rasters.crew.begin(
+            (
+                partial(self._decode, location, number, piece, pixels / len(own))
+                for location, (own, pixels) in pieces.items()
+                for number, piece in enumerate(own)
+            ),
+            rasters.within,
+        )
+
+    def finish(self) -> None:
+        """Decode what is left; rasters that cannot be decoded are marked with the error of their first such piece."""
+        self._begun.finish()
+        for location, (_, error) in self._failed.items():
+            self._rasters.fail(location, error)
+
+    def drop(self) -> None:
+        """Leave what nobody has begun to decode, and wait for the rest."""
+        self._begun.drop()
+
+    def _decode(self, location: str, number: int, piece: Piece, pixels: float) -> None:
+        first, _ = self._failed.get(location, (number, None))
+        if number > first:  # pieces before that one are decoded all the same: its error must not depend on threads
+            return
+        try:
+            piece()
+        except RasterError as error:
+            with self._lock:
+                first, _ = self._failed.get(location, (number, None))
+                if number <= first:
+                    self._failed[location] = number, error
+        self._rasters.decoded.add(pixels)
+
+
+class DecodedFraction:
+    """Fraction of an acquisition that is decoded, in pixels of blocks.
+
+    Parameters
+    ----------
+    told
+        Called with the fraction whenever it grows; None: it is not computed.
+    """
+
+    def __init__(self, told: Callable[[float], None] | None) -> None:
+        self._told = told
+        self._lock = threading.Lock()
+        self._done = self._whole = 0.0
+
+    def expect(self, pixels: Callable[[], int]) -> None:
+        """Say how many pixels are to be decoded from now on."""
+        if self._told is not None:
+            self._whole = self._done + pixels()
+
+    def add(self, pixels: float) -> None:
+        """Count decoded pixels."""
+        if self._told is None:
+            return
+        with self._lock:
+            self._done += pixels
+            self._told(min(self._done / max(self._whole, 1), 1.0))
 
 
 def finest_grid(rasters: OpenRasters, sources: LayerSources) -> Grid | None:

@@ -6,6 +6,7 @@ the plan are collected, side by side per feature. Values, reflectance and masks 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ import numpy as np
 
 from sen2chain.acquisition.coarse_rasters import CoarseRasters
 from sen2chain.acquisition.mask_bits import MaskBits
-from sen2chain.acquisition.values import Buffer, ValueRasters
+from sen2chain.acquisition.values import Buffer, StripReading, ValueRasters
 from sen2chain.errors import RasterError
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -141,6 +142,9 @@ class AcquisitionReader:
 
     def decode(self) -> None:
         """Decode the coarser rasters and compute the masks."""
+        sources = self.sources
+        self.rasters.decoded.expect(lambda: self.coarse.pixels() + self.value_rasters.pixels(sources.values()))
+        self.coarse.decode(self.coarse.announced)
         self.value_rasters.decode_coarse(self.sources)
         for name, (mask, source) in self.sources.masks.items():
             try:
@@ -156,10 +160,11 @@ class AcquisitionReader:
                 continue
             self._quality[name] = (image, self.grid.nearest_in(grid, 0), self.grid.nearest_in(grid, 1))
 
-    def pixels(self, *, in_pieces: bool = True, nearest: bool = True) -> Iterator[Pixels]:
+    def pixels(self, *, in_pieces: bool = True, nearest: bool = True) -> Generator[Pixels]:
         """Read the rasters strip by strip, and yield features when they are complete.
 
-        While it runs, `sources` may be replaced by fewer layers.
+        While it runs, `sources` may be replaced by fewer layers. Close it before the rasters: idle threads may read
+        ahead of it.
 
         Parameters
         ----------
@@ -183,23 +188,39 @@ class AcquisitionReader:
         buffers: dict[int, Buffer] = {}
         strip = -1
         images: dict[str, Array] = {}
-        for i, part in enumerate(strips.parts):
-            if part.strip != strip:
-                strip = part.strip
-                self._drop_broken()
-                images = self.value_rasters.read_strip(strip * height, height, self.sources.values())
-            group = strips.groups[part.group]
-            buffer = buffers.setdefault(part.group, Buffer())
-            self.value_rasters.collect(part, group.size, images, strip * height, buffer)
-            _collect_nearest(looked_up, part, group.size, buffer)
-            if group.is_piece:
-                yield from self._piece(group, part, buffers.pop(part.group))
-            elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
-                yield from self._whole(group, runs_of[part.group], buffers.pop(part.group))
+        with closing(self._decoded(list(dict.fromkeys(part.strip for part in strips.parts)), height)) as decoded:
+            for i, part in enumerate(strips.parts):
+                if part.strip != strip:
+                    strip = part.strip
+                    images = next(decoded)
+                group = strips.groups[part.group]
+                buffer = buffers.setdefault(part.group, Buffer())
+                self.value_rasters.collect(part, group.size, images, strip * height, buffer)
+                _collect_nearest(looked_up, part, group.size, buffer)
+                if group.is_piece:
+                    yield from self._piece(group, part, buffers.pop(part.group))
+                elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
+                    yield from self._whole(group, runs_of[part.group], buffers.pop(part.group))
 
-    def _drop_broken(self) -> None:
-        """Leave out the layers of which a raster is broken."""
+    def _decoded(self, strips: Sequence[int], height: int) -> Generator[dict[str, Array]]:
+        """Yield the images of strips of `height` rows. While one is used, idle threads decode the next."""
+        coming, buffer = None, 0
+        try:
+            for k, strip in enumerate(strips):
+                images = (coming or self._begin(strip, height, buffer)).finish()
+                coming = None
+                if k + 1 < len(strips) and self.rasters.crew.has_idle:
+                    buffer = 1 - buffer
+                    coming = self._begin(strips[k + 1], height, buffer)
+                yield images
+        finally:
+            if coming is not None:
+                coming.drop()
+
+    def _begin(self, strip: int, height: int, buffer: int) -> StripReading:
+        """Begin to decode a strip, without the layers of which a raster is broken."""
         self.sources = self.sources.without(lambda location: self.rasters.error(location) is not None)
+        return self.value_rasters.begin_strip(strip * height, height, self.sources.values(), buffer)
 
     def _whole(self, group: Group, runs: list[Runs], buffer: Buffer) -> Iterator[Pixels]:
         """Yield the features of a complete group, some at a time."""

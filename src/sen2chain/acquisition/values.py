@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.acquisition.open_rasters import check_scale, check_type, nodata_of
+from sen2chain.acquisition.open_rasters import Decoding, check_scale, check_type, nodata_of
 from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from sen2chain.acquisition.layouts import Layouts
     from sen2chain.acquisition.open_rasters import OpenRasters
     from sen2chain.acquisition.strips import Runs
-    from sen2chain.coverage import PixelPlan
+    from sen2chain.coverage import PixelPlan, TouchedBlocks
     from sen2chain.grid import Grid
     from sen2chain.indices import Index
+    from sen2chain.parallel import Piece
     from sen2chain.plan import ValueSource
     from sen2chain.products import Radiometry
+    from sen2chain.rasters import Raster
     from sen2chain.sensor import Sensor
 
     Array = npt.NDArray[Any]
@@ -59,6 +61,28 @@ class Buffer:
             [values[first:last] for values in self.nearest],
             None if self.weights is None else self.weights[first:last],
         )
+
+
+class StripReading:
+    """A strip of the rasters on the finest grid while it is decoded; see `ValueRasters.begin_strip`."""
+
+    def __init__(self, rasters: OpenRasters, images: dict[str, Array], decoding: Decoding) -> None:
+        self._rasters, self._images, self._decoding = rasters, images, decoding
+
+    def finish(self) -> dict[str, Array]:
+        """Decode what is left; rasters that cannot be decoded are marked.
+
+        Returns
+        -------
+        dict
+            Location -> (rows, columns) of the strip. Untouched blocks hold arbitrary values.
+        """
+        self._decoding.finish()
+        return {where: image for where, image in self._images.items() if self._rasters.error(where) is None}
+
+    def drop(self) -> None:
+        """Leave what nobody has begun to decode, and wait for the rest."""
+        self._decoding.drop()
 
 
 class ValueRasters:
@@ -93,7 +117,7 @@ class ValueRasters:
         self._sensor, self._radiometry = sensor, radiometry
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
-        self._strips: dict[str, Array] = {}
+        self._strips: dict[tuple[str, int], Array] = {}
 
     def announce(self, sources: LayerSources) -> None:
         """Sort rasters into those on the finest grid and coarser ones; rasters that cannot be used are marked."""
@@ -112,9 +136,9 @@ class ValueRasters:
 
     def decode_coarse(self, sources: LayerSources) -> None:
         """Decode the coarser bands; rasters that cannot be decoded are marked."""
-        for location in sources.values():
-            if location in self._fine or location in self._bilinear:
-                continue
+        coarser = [where for where in sources.values() if where not in self._fine and where not in self._bilinear]
+        self._coarse.decode(coarser)
+        for location in coarser:
             try:
                 self._coarse.image(location, np.uint16)
                 grid = self._coarse.raster(location).grid
@@ -134,8 +158,8 @@ class ValueRasters:
         heights = [self._rasters.open(where).strip_height for where in self._fine if not self._rasters.error(where)]
         return min(math.lcm(*heights), self._grid.shape[0]) if heights else _HEIGHT
 
-    def read_strip(self, row0: int, height: int, wanted: Iterable[str]) -> dict[str, Array]:
-        """Decode the touched blocks of a strip; rasters that cannot be decoded are marked.
+    def begin_strip(self, row0: int, height: int, wanted: Iterable[str], buffer: int) -> StripReading:
+        """Have idle threads begin to decode the touched blocks of a strip.
 
         Parameters
         ----------
@@ -143,32 +167,36 @@ class ValueRasters:
             First row of the strip, and its rows.
         wanted
             Locations; those of coarser rasters are left out.
-
-        Returns
-        -------
-        dict
-            Location -> (rows, columns) of the strip, valid until the next strip is read. Untouched blocks hold
-            arbitrary values.
+        buffer
+            0 or 1, where to decode to. What is there from an earlier strip is lost.
         """
         images: dict[str, Array] = {}
+        pieces: dict[str, tuple[list[Piece], int]] = {}
         rows = min(height, self._grid.shape[0] - row0)
         wanted = set(wanted)
         for location in self._fine:
             if location not in wanted:
                 continue
-            raster = self._rasters.open(location)
-            touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape)
-            # One array serves all strips, since only pixels of touched blocks are taken from it.
-            if location not in self._strips:
-                self._strips[location] = np.empty((height, self._grid.shape[1]), raster.dtype)
-            image = self._strips[location][:rows]
-            try:
-                raster.read_blocks(touched, (row0, row0 + rows), image)
-            except UnreadableError as error:
-                self._rasters.fail(location, error)
-                continue
-            images[location] = image
-        return images
+            raster, touched = self._touched(location)
+            # One array serves many strips, since only pixels of touched blocks are taken from it.
+            if (location, buffer) not in self._strips:
+                self._strips[location, buffer] = np.empty((height, self._grid.shape[1]), raster.dtype)
+            image = images[location] = self._strips[location, buffer][:rows]
+            high = raster.block_shape[0]
+            pixels = touched.pixels(slice(row0 // high, -(-(row0 + rows) // high)))
+            pieces[location] = raster.pieces(touched, (row0, row0 + rows), image), pixels
+        return StripReading(self._rasters, images, Decoding(self._rasters, pieces))
+
+    def pixels(self, wanted: Iterable[str]) -> int:
+        """Return the number of pixels of all strips of some rasters that will be decoded."""
+        wanted = set(wanted)
+        usable = [where for where in self._fine if where in wanted and not self._rasters.error(where)]
+        return sum(touched.pixels() for _, touched in map(self._touched, usable))
+
+    def _touched(self, location: str) -> tuple[Raster, TouchedBlocks]:
+        """Return a raster on the finest grid, and its blocks that the plan touches."""
+        raster = self._rasters.open(location)
+        return raster, self._layouts.touched(self._plan, raster.grid, raster.block_shape)
 
     def collect(self, part: Runs, size: int, images: dict[str, Array], row0: int, buffer: Buffer) -> None:
         """Copy the pixels of runs from a strip into the buffer of their group.
@@ -180,7 +208,7 @@ class ValueRasters:
         size
             Pixels of the group.
         images, row0
-            The strip, as `read_strip` returns it, and its first row.
+            The strip, as `StripReading.finish` returns it, and its first row.
         buffer
             The buffer of the group.
         """

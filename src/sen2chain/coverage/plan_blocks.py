@@ -35,6 +35,11 @@ class TouchedBlocks:
         touched: Bools = self.boxes[..., 0] < self.boxes[..., 1]
         return touched
 
+    def pixels(self, rows: slice = slice(None)) -> int:
+        """Return the number of pixels inside the boxes of some rows of blocks."""
+        top, bottom, left, right = np.moveaxis(self.boxes[rows].astype(np.int64), -1, 0)
+        return int((np.maximum(bottom - top, 0) * np.maximum(right - left, 0)).sum())
+
     def __or__(self, other: Self) -> Self:
         """Join two needs of blocks of the same shape."""
         low, high = np.minimum(self.boxes, other.boxes), np.maximum(self.boxes, other.boxes)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sen2chain.coverage import PixelRule
     from sen2chain.extract.batches import RowRules
-    from sen2chain.extract.executors import Sent
+    from sen2chain.extract.executors import Advanced, Sent
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.plan import Task
 
@@ -72,7 +72,12 @@ class Cluster:
     """A `distributed.Client` to use instead; it is left open."""
 
     def run(
-        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+        self,
+        tasks: Sequence[Task],
+        coverages: Coverages,
+        rules: RowRules,
+        sent: Sent | None = None,
+        advanced: Advanced | None = None,  # noqa: ARG002  # workers tell no fractions
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`.
 

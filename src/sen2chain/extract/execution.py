@@ -102,6 +102,7 @@ def execute(
     executor: Executor | None = None,
     seen: Mapping[str, Counter[Grid]] | None = None,
     sent: Callable[[Task], None] | None = None,
+    advanced: Callable[[Task, float], None] | None = None,
 ) -> Generator[TaskResult]:
     """Run tasks and yield their results in order.
 
@@ -117,13 +118,15 @@ def execute(
         Tile -> grid -> number of its products that had it in earlier runs.
     sent
         Called with each task just before the executor starts it or hands it to a worker.
+    advanced
+        Called with a task and the decoded fraction of its acquisition, see `Executor.run`.
 
     Raises
     ------
     ExecutorError
         If the first tasks fail with the same error that is not an error of reading, or the machine cannot run them.
     """
-    running = (executor or Serial()).run(tasks, coverages, rules, sent)
+    running = (executor or Serial()).run(tasks, coverages, rules, sent, advanced)
     results = _without_common_fault(running, min(_FIRST, len(tasks)))
     try:
         yield from _one_grid_per_tile(results, tasks, coverages, rules, seen or {})

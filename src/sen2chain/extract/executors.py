@@ -12,7 +12,7 @@ from sen2chain.errors import ExecutorError
 from sen2chain.extract.batches import failed_batch
 from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.jit import CompilationError
-from sen2chain.parallel import apart, in_threads
+from sen2chain.parallel import Crew, apart
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sen2chain.plan import Task
 
     Sent = Callable[[Task], None]
+    Advanced = Callable[[Task, float], None]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,12 @@ class Executor(Protocol):
     """Runs tasks."""
 
     def run(
-        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+        self,
+        tasks: Sequence[Task],
+        coverages: Coverages,
+        rules: RowRules,
+        sent: Sent | None = None,
+        advanced: Advanced | None = None,
     ) -> Generator[TaskResult, None, None]:
         """Run tasks and yield their results in order; the result of a task that cannot be run holds the error.
 
@@ -51,6 +57,8 @@ class Executor(Protocol):
             The layer's pixels, and which statistics become rows.
         sent
             Called with each task just before it is started or handed to a worker.
+        advanced
+            Called with a task and the decoded fraction of its acquisition, from any thread; not on a cluster.
         """
         ...
 
@@ -68,33 +76,46 @@ class Serial:
     """Runs one task after the other, each while the caller waits."""
 
     def run(
-        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+        self,
+        tasks: Sequence[Task],
+        coverages: Coverages,
+        rules: RowRules,
+        sent: Sent | None = None,
+        advanced: Advanced | None = None,
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
         for task in announced(tasks, sent):
-            yield apart(partial(_attempt, task, coverages, rules))  # for GDAL's options, see `rasters.environment`
+            # In a thread of its own for GDAL's options, see `rasters.environment`.
+            yield apart(partial(_attempt, task, coverages, rules, None, advanced))
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Runs tasks in threads, which share the layer's pixels."""
+    """Runs tasks in threads, which share the layer's pixels; threads without a task help the others to decode."""
 
     count: int
     """Number of threads."""
 
     def run(
-        self, tasks: Sequence[Task], coverages: Coverages, rules: RowRules, sent: Sent | None = None
+        self,
+        tasks: Sequence[Task],
+        coverages: Coverages,
+        rules: RowRules,
+        sent: Sent | None = None,
+        advanced: Advanced | None = None,
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
-        count = min(self.count, max(len(tasks), 1))
-        yield from in_threads(lambda task: _attempt(task, coverages, rules), announced(tasks, sent), count)
+        crew = Crew(self.count)
+        yield from crew.results(lambda task: _attempt(task, coverages, rules, crew, advanced), announced(tasks, sent))
 
 
-def _attempt(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
+def _attempt(
+    task: Task, coverages: Coverages, rules: RowRules, crew: Crew | None, advanced: Advanced | None
+) -> TaskResult:
     """Run a task, and again after an unforeseen error; one odd product should not end a run over ten years."""
     for attempt in range(ATTEMPTS):
         try:
-            return extract(task, coverages, rules)
+            return extract(task, coverages, rules, crew, None if advanced is None else partial(advanced, task))
         except FATAL as error:
             raise fatal(task, error) from error
         except Exception as error:  # foreseen errors become reasons within the task

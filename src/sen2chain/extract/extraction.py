@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from sen2chain.reasons import Reason
 from sen2chain.zonal import Tally, gather
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from sen2chain.acquisition import Pixels
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from sen2chain.extract.batches import RowRules
     from sen2chain.extract.coverages import Coverages
     from sen2chain.grid import Grid
+    from sen2chain.parallel import Crew
     from sen2chain.plan import Output, Task, ValueSource
     from sen2chain.products import Radiometry
     from sen2chain.rows import Batch
@@ -49,13 +53,32 @@ class TaskResult:
     """The error with which the whole task failed each time it was tried; None where it ran."""
 
 
-def extract(task: Task, coverages: Coverages, rules: RowRules) -> TaskResult:
+def extract(
+    task: Task,
+    coverages: Coverages,
+    rules: RowRules,
+    crew: Crew | None = None,
+    advanced: Callable[[float], None] | None = None,
+) -> TaskResult:
     """Run one task in this thread.
 
     An error of a raster becomes the reason of the outputs that need it; the other outputs are complete.
+
+    Parameters
+    ----------
+    task
+        The task.
+    coverages, rules
+        The layer's pixels, and which statistics become rows.
+    crew
+        Threads that help with decoding; None: there are none.
+    advanced
+        Called with the decoded fraction of the acquisition, from any thread; None: nobody asks.
     """
-    with environment(task.reading), ExitStack() as stack:
-        rasters = OpenRasters(stack, task.details.verifier() if task.verify else None)
+    reading = partial(environment, task.reading)
+    with reading(), ExitStack() as stack:
+        verifier = task.details.verifier() if task.verify else None
+        rasters = OpenRasters(stack, verifier, crew, reading, advanced)
         return _Extraction(task, coverages, rules, rasters).run()
 
 
@@ -160,12 +183,13 @@ class _Extraction:
         self.cldprb = self._average_cldprb(cldprb_coverage)
         self.has_classes = self._has_classes()
         self.reader.sources = self._needed()
-        for pixels in self.reader.pixels():
-            if pixels.is_piece:
-                self._tally(pixels)
-            else:
-                self._reduce(pixels)
-            self.reader.sources = self._needed()
+        with closing(self.reader.pixels()) as read:
+            for pixels in read:
+                if pixels.is_piece:
+                    self._tally(pixels)
+                else:
+                    self._reduce(pixels)
+                self.reader.sources = self._needed()
         self._finish_tallies()
 
     def _needed(self) -> LayerSources:

@@ -13,7 +13,7 @@ from sen2chain.errors import LibraryError
 from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
 from sen2chain.plan import make_plan, why_outside
-from sen2chain.progress import activity, progress
+from sen2chain.progress import Shares, activity, is_watched, progress
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.spool import RowFormat, attribute_table
@@ -112,12 +112,19 @@ class Engine:
             Keeps the identities of the files that rows come from; None where they are not needed later.
         """
         files = inputs or Inputs(self.source)
-        results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note)
-        with progress(title, len(tasks), quiet=self.quiet) as step, closing(results):
-            for result in results:
-                changed = files.changed(result.task, digest=inputs is not None)
-                yield self._without_mixed_rows(result, changed) if changed else result
-                step()
+        with progress(title, len(tasks), quiet=self.quiet) as step:
+            shares = Shares(step, len(tasks))
+
+            def advanced(task: Task, share: float) -> None:
+                shares.advance(task.product, share)
+
+            told = advanced if is_watched(quiet=self.quiet) else None
+            results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note, told)
+            with closing(results):
+                for result in results:
+                    changed = files.changed(result.task, digest=inputs is not None)
+                    yield self._without_mixed_rows(result, changed) if changed else result
+                    shares.end(result.task.product)
 
     def _without_mixed_rows(self, result: TaskResult, changed: Mapping[str, IdentityToken]) -> TaskResult:
         """Drop the rows of outputs that were read from files while those changed."""
