@@ -13,17 +13,16 @@ import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import distributed
 
-from benchmarks import archive, contenders, large_layer, start
+from benchmarks import archive, contenders, jp2_rows, large_layer, start
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FULL = 10980
 DATES = 16
 """Dates of a run on COG."""
 MANY = 1_000
@@ -37,9 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="where the files are built and kept (default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("benchmarks/table.md"), help="default: %(default)s")
     parser.add_argument("--sizes", default="S,M,L,XL", help="layers, of S,M,L,XL (default: all)")
-    parser.add_argument("--formats", default="jp2,safe", help="of jp2,safe, for the part jp2 (default: both)")
+    parser.add_argument("--rows", default="all",
+                        help="rows of the part jp2, or beginnings of their names, of "
+                        f"{', '.join(jp2_rows.NAMES)} (default: all)")  # fmt: skip
+    parser.add_argument("--products", type=int, default=0,
+                        help="products of each row of the part jp2 (default: 8, or fewer)")  # fmt: skip
     parser.add_argument("--parts", default="peers,ways,setup", help=f"of {','.join(PARTS)} (default: %(default)s)")
-    parser.add_argument("--tile", type=int, default=FULL, help="edge of the tile in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--tile", type=int, default=archive.FULL, help="edge of the tile in pixels (default: %(default)s)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is taken (default: 3)")
     parser.add_argument("--patience", type=float, default=60.0,
                         help="seconds per product from which a peer is measured only once (default: 60)")  # fmt: skip
@@ -122,43 +127,6 @@ def _everybody(
     return found
 
 
-def _against_floor(
-    report: Report,
-    options: argparse.Namespace,
-    what: str,
-    files: archive.Archive,
-    layer: Path,
-    rasters: Callable[[archive.Product], list[Path]] | None = None,
-    **asked: Any,
-) -> tuple[float, float]:
-    """Measure sen2chain and plain decoding, in seconds per product."""
-    found = report.measure(what, {
-        "sen2chain": lambda: contenders.ours(files, layer, _out(options), **asked),
-        "plain decoding": lambda: contenders.floor(files, layer, rasters),
-    })  # fmt: skip
-    return found["sen2chain"], found["plain decoding"]
-
-
-def jpeg2000(report: Report, options: argparse.Namespace) -> None:
-    """Measure JPEG 2000 against plain decoding."""
-    table = report.table(
-        "JPEG 2000, beside plain decoding",
-        "Seconds per product: lossy index rasters of old archives with a stored mask; and SAFE products, NDVI from two "
-        "bands and the mask from SCL.",
-    )
-    for kind, dates in (("jp2", 2), ("safe", 2)):
-        if kind not in options.formats.split(","):
-            continue
-        some = archive.archive(options.folder, kind, dates)
-        for name, layer in _layers(options).items():
-            us, least = _against_floor(report, options, f"{kind} {name}", some, layer)
-            table.row({
-                "archive": {"jp2": "index, JP2", "safe": "bands, SAFE"}[kind], "layer": name,
-                "sen2chain, s": f"{us:.2f}", "plain decoding, s": f"{least:.2f}",
-                "sen2chain / decoding": f"{us / least:.2f}",
-            })  # fmt: skip
-
-
 def ways(report: Report, options: argparse.Namespace) -> None:
     """Measure weights, several masks and indices, and Dask."""
     table = report.table("Weights, several masks and indices, Dask", "COG, seconds per product.")
@@ -183,8 +151,11 @@ def ways(report: Report, options: argparse.Namespace) -> None:
         scl = next(product.mask.parent.glob("*_SCL_20m.jp2"))
         return [*product.rasters, bigr, product.mask, product.cldprb, scl]
 
-    us, least = _against_floor(report, options, "three masks, two indices", more, layer, rasters, **asked)
-    row("M: three masks and two indices / decoding their five rasters", us, least)
+    found = report.measure("three masks, two indices", {
+        "sen2chain": lambda: contenders.ours(more, layer, _out(options), **asked),
+        "plain decoding": lambda: contenders.floor(more, layer, rasters),
+    })  # fmt: skip
+    row("M: three masks and two indices / decoding their five rasters", found["sen2chain"], found["plain decoding"])
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         run = partial(contenders.ours, many, layer, options.folder / "out")
         found = report.measure("dask M", {"threads": run, "dask": partial(run, scheduler=cluster.scheduler_address)})
@@ -198,10 +169,10 @@ def setup(report: Report, options: argparse.Namespace) -> None:
 
 def layers(report: Report, options: argparse.Namespace) -> None:
     """Measure the cost of features outside the tile; fewer of them where the tile is small."""
-    large_layer.measure(report, large_layer.LARGE * options.tile // FULL)
+    large_layer.measure(report, large_layer.LARGE * options.tile // archive.FULL)
 
 
-PARTS = {"peers": peers, "jp2": jpeg2000, "ways": ways, "setup": setup, "layers": layers}
+PARTS = {"peers": peers, "jp2": jp2_rows.measure, "ways": ways, "setup": setup, "layers": layers}
 
 if __name__ == "__main__":
     main()

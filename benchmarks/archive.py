@@ -1,14 +1,17 @@
-"""Input files of the benchmark: a full tile drawn by the demo generator, in three formats, and layers of parcels.
+"""Input files of the benchmark: a full tile drawn by the demo generator, in several formats, and layers of parcels.
 
 Two dates are drawn. Further dates are links to them under other names: read like other files, without
-taking space.
+taking space. Dates with other clouds have scene classes of their own beside the same bands.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
+import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
@@ -17,25 +20,31 @@ import rasterio
 from rasterio.windows import Window
 
 from sen2chain import demo
-from sen2chain.demo import esa_files
+from sen2chain.demo import esa_files, noise
 from sen2chain.demo.scene import full_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
     from sen2chain.products import ProductId
 
 TILE = "31TGJ"
+FULL = 10980
+"""Edge of a whole tile in pixels."""
 INDEX = "NDVI"
 MASK = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 NODATA, LEGACY_NODATA = 32767, 16383
 SIZES = {"S": 50, "M": 1_000, "L": 20_000, "XL": 100_000}
 """Layers by name: number of polygons, spread over a whole tile; a smaller one has as many on its area, but 20."""
-FORMATS = ("cog", "jp2", "safe")
-"""Index as cloud-optimised GeoTIFF (ZSTD), index as lossy JPEG 2000 of old archives, bands of SAFE products."""
+DISTRICT = 200
+"""Polygons of the layer ``district``: neighbours, as dense as those of XL."""
+CLOUDED = 0.6
+"""Share of the features of a layer that `with_clouds` covers entirely."""
+FORMATS = ("cog", "jp2", "safe", "zip")
+"""Index as cloud-optimised GeoTIFF (ZSTD), index as lossy JPEG 2000 of old archives, bands of SAFE products, these in
+zip files."""
 _SKIES = ((0.1, 0.05), (0.3, 0.05))  # cloud and cirrus of the dates that are drawn
 
 
@@ -72,7 +81,7 @@ def scene(size: int) -> demo.Scene:
         tiles=(TILE,),
         size=size,
         overpasses=passes,
-        bands=("B03", "B04", "B08", "SCL", "CLDPRB"),
+        bands=("B03", "B04", "B05", "B08", "B11", "B12", "SCL", "CLDPRB"),
         parcels=SIZES["XL"] * size**2 // 10980**2,
         indices=(INDEX, "BIGR"),
         masks=(MASK,),
@@ -138,16 +147,37 @@ def _write(
 
 def polygons(name: str, size: int) -> int:
     """Return the number of polygons of a layer on a tile."""
+    if name == "district":
+        return max(20, round(SIZES["XL"] * (_district(size) / full_tile(TILE).size) ** 2))
     return max(20, SIZES[name] * size**2 // full_tile(TILE).size ** 2)
 
 
+def _district(size: int) -> int:
+    """Return the edge of the district in pixels: 4.9 km, or half of a small tile."""
+    return min(round(full_tile(TILE).size * math.sqrt(DISTRICT / SIZES["XL"])), size // 2)
+
+
 def layer(folder: Path, name: str, size: int) -> Path:
-    """Write a layer of parcels in geographic and in the tile's coordinates, unless it exists; return the former."""
+    """Write a layer of parcels in geographic and in the tile's coordinates, unless it exists; return the former.
+
+    Parameters
+    ----------
+    folder
+        The benchmark's folder.
+    name
+        One of `SIZES`, spread over the tile, or ``district``: neighbours on a few square kilometres.
+    size
+        Edge of the tile in pixels.
+    """
     path = folder / "layers" / f"{name}-{size}.gpkg"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         frame = scene(size).frames()[0]
-        parcels = demo.parcels(polygons(name, size), frame.bounds, f"EPSG:{frame.epsg}", seed=3)
+        bounds = frame.bounds
+        if name == "district":
+            edge, left, top = _district(size) * 10, frame.left + size * 3.7, frame.top - size * 3.0
+            bounds = (left, top - edge, left + edge, top)
+        parcels = demo.parcels(polygons(name, size), bounds, f"EPSG:{frame.epsg}", seed=3)
         in_utm(path).parent.mkdir(exist_ok=True)
         parcels.to_parquet(in_utm(path))
         parcels.to_crs("EPSG:4326").to_file(path)
@@ -181,13 +211,13 @@ def archive(folder: Path, kind: str, dates: int, *, more_indices: bool = False) 
         new = old.replace(old[11:19], f"{day:%Y%m%d}")
         granule = next((source / "GRANULE").iterdir())
         cldprb = granule / "QI_DATA" / "MSK_CLDPRB_20m.jp2"
-        if kind == "safe":
-            safe = home / "data/L2A" / TILE / f"{new}.SAFE"
-            _link(source, safe)
-            granule = safe / granule.relative_to(source)
-            bands = [next((granule / "IMG_DATA/R10m").glob(f"*_{band}_10m.jp2")) for band in ("B04", "B08")]
-            scl = next((granule / "IMG_DATA/R20m").glob("*_SCL_20m.jp2"))
-            found = (tuple(bands), scl, granule / "QI_DATA" / cldprb.name)
+        if kind in {"safe", "zip"}:
+            found = _safe(source)
+            if kind == "zip":
+                inside = _zip(source, [*found[0], *found[1:]], home / "data/L2A" / TILE / f"{new}.zip")
+                found = tuple(inside[:-2]), inside[-2], inside[-1]
+            else:
+                _link(source, home / "data/L2A" / TILE / f"{new}.SAFE")
         else:
             suffix = "tif" if kind == "cog" else "jp2"
             values = home / "data/INDICES" / INDEX / TILE / new / f"{new}_{INDEX}.{suffix}"
@@ -204,6 +234,109 @@ def archive(folder: Path, kind: str, dates: int, *, more_indices: bool = False) 
                 _link(scl, masks / f"T{TILE}_{new[11:26]}_SCL_20m.jp2")
             found = ((values,), masks / f"{new}_{MASK}.tif", masks / cldprb.name)
         products.append(Product(new, *found, folder / "masked" / f"{old}_{INDEX}.tif"))
+    return Archive(home, tuple(products))
+
+
+def _safe(source: Path, bands: tuple[str, ...] = ("B04", "B08")) -> tuple[tuple[Path, ...], Path, Path]:
+    """Return the rasters of some bands, SCL and CLDPRB of a SAFE product."""
+    (granule,) = (source / "GRANULE").iterdir()
+    images = [next((granule / "IMG_DATA").glob(f"R?0m/*_{band}_?0m.jp2")) for band in (*bands, "SCL")]
+    return tuple(images[:-1]), images[-1], granule / "QI_DATA" / "MSK_CLDPRB_20m.jp2"
+
+
+def _zip(source: Path, rasters: list[Path], path: Path) -> list[Path]:
+    """Write the metadata and some rasters of a product to a zip file, not compressed, since they already are.
+
+    Returns
+    -------
+    Paths of the rasters, with the zip file as if it were a folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inside = f"{path.stem}.SAFE"
+    if not path.exists():
+        with zipfile.ZipFile(path, "w") as file:
+            for part in (source / "MTD_MSIL2A.xml", source / "manifest.safe", *rasters):
+                file.write(part, f"{inside}/{part.relative_to(source)}")
+    return [path / inside / raster.relative_to(source) for raster in rasters]
+
+
+def rasters_of(product: Product, bands: tuple[str, ...]) -> list[Path]:
+    """Return the rasters of some bands of a SAFE product, and its SCL and CLDPRB."""
+    found, scl, cldprb = _safe(product.cldprb.parents[3], bands)
+    return [*found, scl, cldprb]
+
+
+# --------------------------------------------------------------------------------------------------------------- clouds
+
+
+def clear(scl: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Scene classes without clouds and shadows."""
+    return np.where(np.isin(scl, (3, 8, 9, 10)), np.uint8(4), scl)
+
+
+def overcast(scl: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Scene classes of a tile that is cloud throughout."""
+    return np.full_like(scl, 9)
+
+
+def clouds_over(layer: Path, size: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
+    """Return a function that lays wide clouds over clear scene classes, which cover a share of a layer's features.
+
+    Parameters
+    ----------
+    layer
+        A layer of `layer`.
+    size
+        Edge of the tile in pixels.
+    """
+    frame = scene(size).frames()[0]
+    lattice = noise.Lattice.over(frame, frame.epsg)
+    nodes = noise.Noise.draw((5,), size * 10 / 8, 2).at(lattice.x, lattice.y)
+    field = noise.upsample(nodes, range(size // 2), size // 2, 20)
+    west, south, east, north = read_in_utm(layer).bounds.to_numpy().T
+    rows = np.clip(np.stack([frame.top - north, frame.top - south + 20]) // 20, 0, size // 2).astype(int)
+    columns = np.clip(np.stack([west - frame.left, east - frame.left + 20]) // 20, 0, size // 2).astype(int)
+    boxes = zip(*rows, *columns, strict=True)
+    least = [field[r0 : max(r1, r0 + 1), c0 : max(c1, c0 + 1)].min() for r0, r1, c0, c1 in boxes]
+    cloud = field >= np.quantile(least, 1 - CLOUDED)
+    return lambda scl: np.where(cloud, np.uint8(9), clear(scl))
+
+
+def with_clouds(
+    folder: Path, name: str, dates: int, sky: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+) -> Archive:
+    """Archive of SAFE products with other clouds: links to the bands that were drawn, and scene classes of its own.
+
+    Parameters
+    ----------
+    folder
+        The benchmark's folder.
+    name
+        Name of the clouds, of which the files are called.
+    dates
+        Number of dates.
+    sky
+        Scene classes as drawn -> scene classes.
+    """
+    as_drawn = archive(folder, "safe", dates)
+    home = folder / f"safe-{name}-{dates}"
+    products = []
+    for product in as_drawn.products:
+        source = product.mask.parents[4].resolve()
+        safe = home / "data/L2A" / TILE / f"{product.name}.SAFE"
+        inside = [path.relative_to(source) for path in (*product.rasters, product.mask, product.cldprb)]
+        for path in (Path("MTD_MSIL2A.xml"), Path("manifest.safe"), *inside):
+            _link(source / path, safe / path)
+        scl = folder / f"scl-{name}" / f"{source.name}.jp2"
+        if not scl.exists():
+            with rasterio.open(product.mask) as file:
+                classes = sky(file.read(1))
+            frame = scene(2 * classes.shape[0]).frames()[0]
+            esa_files.write_raster(scl, frame, 20, [classes], esa_files.esa_jp2(frame, 20, bits=8), dtype="uint8")
+        own = safe / inside[-2]
+        own.unlink()
+        _link(scl, own)
+        products.append(replace(product, mask=own))
     return Archive(home, tuple(products))
 
 

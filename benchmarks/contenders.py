@@ -60,13 +60,33 @@ def ours(archive: Archive, layer: Path, out: Path, **options: Any) -> float:
 # ---------------------------------------------------------------------------------------------------------------- floor
 
 
-def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[Path]] | None = None) -> float:
-    """Decode the blocks that sen2chain needs, or the whole rasters where that is faster, and discard the pixels."""
-    threads = min(workers(0), len(archive.products))
-    wanted = rasters or (lambda product: (*product.rasters, product.mask, product.cldprb))
-    jobs = [[(path, _touched(path, archive, layer)) for path in wanted(product)] for product in archive.products]
+def floor(
+    archive: Archive,
+    layer: Path,
+    rasters: Callable[[Product], Iterable[Path]] | None = None,
+    *,
+    at_most: int | None = None,
+    only_blocks: bool = False,
+) -> float:
+    """Decode GDAL's blocks that hold features, or the whole rasters where that is faster, and discard the pixels.
 
-    def by_blocks(job: list[tuple[Path, Any]]) -> None:
+    Parameters
+    ----------
+    archive, layer
+        The products and the features.
+    rasters
+        Product -> its rasters, where they are not those of the index, the mask and CLDPRB.
+    at_most
+        Number of products that are decoded; all where None.
+    only_blocks
+        Whether whole rasters are not tried.
+    """
+    products = archive.products[:at_most]
+    threads = min(workers(0), len(products))
+    wanted = rasters or (lambda product: (*product.rasters, product.mask, product.cldprb))
+    jobs = [[(location(path), gdal_blocks(path, archive, layer)) for path in wanted(product)] for product in products]
+
+    def by_blocks(job: list[tuple[str, Any]]) -> None:
         with environment():
             for path, touched in job:
                 with rasterio.open(path) as file:
@@ -75,8 +95,8 @@ def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[P
                         rows, columns = min(high, file.height - r * high), min(b * wide, file.width) - a * wide
                         file.read(1, window=Window(a * wide, r * high, columns, rows))
 
-    def whole(within: int) -> Callable[[list[tuple[Path, Any]]], None]:
-        def read(job: list[tuple[Path, Any]]) -> None:
+    def whole(within: int) -> Callable[[list[tuple[str, Any]]], None]:
+        def read(job: list[tuple[str, Any]]) -> None:
             with rasterio.Env(**{**GDAL_OPTIONS, "GDAL_NUM_THREADS": within}):
                 for path, _ in job:
                     with rasterio.open(path) as file:
@@ -92,14 +112,14 @@ def floor(archive: Archive, layer: Path, rasters: Callable[[Product], Iterable[P
         return work
 
     ways = {"block by block": side_by_side(by_blocks)}
-    if all(touched.mean() > _WHOLE for job in jobs for _, touched in job):
+    if not only_blocks and all(touched.mean() > _WHOLE for job in jobs for _, touched in job):
         ways["whole"] = side_by_side(whole(1))
         ways["whole, one after the other, in GDAL's threads"] = lambda: list(map(whole(threads), jobs))
     case = (archive.library, layer, rasters is None)
-    if case not in _fastest:  # the first round, which does not count
+    if len(ways) > 1 and case not in _fastest:  # the first round, which does not count
         times = {way: clock(work) for way, work in ways.items()}
         _fastest[case] = min(times, key=lambda way: times[way])
-    return clock(ways[_fastest[case]]) / len(archive.products)
+    return clock(ways[_fastest.get(case, "block by block")]) / len(products)
 
 
 # Whole rasters are tried where more than this share of the blocks is needed.
@@ -108,14 +128,23 @@ _fastest: dict[object, str] = {}
 _known: dict[Path, tuple[str, Coverages]] = {}
 
 
-def _touched(path: Path, archive: Archive, layer: Path) -> Any:
-    """Blocks of a raster that sen2chain reads, as an array of bool."""
+def location(path: Path) -> str:
+    """Return a path as GDAL opens it, also one that leads into a zip file."""
+    return f"/vsizip/{path}" if any(parent.suffix == ".zip" for parent in path.parents) else str(path)
+
+
+def gdal_blocks(path: Path, archive: Archive, layer: Path) -> Any:
+    """Blocks that GDAL decodes for the features of a layer, as an array of bool (block rows, block columns)."""
     if layer not in _known:
         planned = series(archive, layer)
         _known[layer] = planned.plan.tiles[0], planned._engine.coverages()  # noqa: SLF001  # our own
     tile, coverages = _known[layer]
-    with environment(), Raster(str(path)) as raster, Raster(str(archive.products[0].rasters[0])) as fine:
-        return coverages.layouts.touched(coverages.get(fine.grid, tile).plan, raster.grid, raster.block_shape)
+    with environment():
+        with Raster(location(path)) as raster, Raster(location(archive.products[0].rasters[0])) as fine:
+            coarse, grid = raster.grid, fine.grid
+        with rasterio.open(location(path)) as file:
+            shape = file.block_shapes[0]
+    return coverages.layouts.touched(coverages.get(grid, tile).plan, coarse, shape).blocks
 
 
 # ---------------------------------------------------------------------------------------------------------------- peers

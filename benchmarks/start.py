@@ -59,6 +59,11 @@ def _seconds(*command: str, **environment: str) -> float:
     return float(_python(code, *command, **environment))
 
 
+def peak_memory(library: Path, layer: Path, out: Path) -> float:
+    """Extract NDVI in a process of its own, and return the most memory that it had, GiB."""
+    return float(_python(_RUN, library, layer, out)[1])
+
+
 def measure(report: Report, folder: Path, tile: int) -> None:
     """Fill the table."""
     layer, small = archive.layer(folder, "XL", tile), archive.layer(folder, "S", tile)

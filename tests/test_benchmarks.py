@@ -6,10 +6,14 @@ import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import rasterio.features
+import scipy.ndimage
 
 from benchmarks import __main__ as whole
-from benchmarks import compiled, smoothing
+from benchmarks import archive, compiled, jp2_rows, smoothing
+from benchmarks.report import Report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("part", whole.PARTS)
 def test_parts_beside_peers(part: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / f"{part}.md"
+    some = "safe-S,safe-district,legacy-S,zip-S,clouds,overcast,threads-M,update,memory-S,decode"
     whole.main([
-        "--folder", str(folder), "--out", str(out), "--tile", "360", "--sizes", "S", "--repeats", "1", "--parts", part
+        "--folder", str(folder), "--out", str(out), "--tile", "360", "--sizes", "S", "--repeats", "1", "--parts", part,
+        "--rows", some, "--products", "1",
     ])  # fmt: skip
     text = out.read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
@@ -40,6 +46,61 @@ def test_parts_beside_peers(part: str, folder: Path, capsys: pytest.CaptureFixtu
         assert "extractrs not installed" in text
         print("left out: extractrs, which is not installed")  # noqa: T201  # shown where the test fails, and with -s
     assert f"{out} written" in capsys.readouterr().out
+
+
+def test_tables_keep_what_a_later_run_does_not_measure(tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+
+    def run(**tables: dict[str, str]) -> list[str]:
+        report = Report(1, 60.0)
+        for title, order in (("Peers", ()), ("Rows", ("a", "b", "c")), ("Others", ("x",))):
+            table = report.table(title, "Seconds.", order) if order or title in tables else None
+            for name, seconds in tables.get(title, {}).items():
+                assert table is not None
+                table.row({"run": name, "s": seconds})
+        report.write(out)
+        return [line for line in out.read_text(encoding="utf-8").splitlines() if line.startswith(("#", "| "))]
+
+    run(Peers={"p": "1"}, Rows={"c": "2", "a": "3"})
+    run(Rows={"b": "4", "c": "5"})
+    assert run(Others={"x": "6"}) == [
+        "### Peers", "| run | s |", "| p | 1 |",
+        "### Rows", "| run | s |", "| a | 3 |", "| b | 4 |", "| c | 5 |",
+        "### Others", "| run | s |", "| x | 6 |",
+    ]  # fmt: skip
+    assert run(Peers={"q": "7"})[:3] == ["### Peers", "| run | s |", "| q | 7 |"]
+
+
+def test_unknown_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="there are safe-S"):
+        jp2_rows.chosen("safe-S,decoding")
+    assert jp2_rows.chosen("zip,update-S") == ["zip-S", "zip-M", "update-S"]
+
+
+def test_clouds_cover_the_share_of_the_features(folder: Path) -> None:
+    size = 720
+    layer = archive.layer(folder, "XL", size)
+    sky = archive.clouds_over(layer, size)
+    cloud = sky(np.full((size // 2, size // 2), 8, np.uint8)) == 9
+    frame = archive.scene(size).frames()[0]
+    parcels = archive.read_in_utm(layer).geometry
+    covered = 0
+    for parcel in parcels:
+        inside = rasterio.features.geometry_mask(
+            [parcel], cloud.shape, frame.transform(20), all_touched=True, invert=True
+        )
+        covered += bool(cloud[inside].all())
+    assert covered / len(parcels) == pytest.approx(archive.CLOUDED, abs=0.06)
+    assert scipy.ndimage.label(cloud)[1] <= 12  # wide clouds, not specks
+
+
+def test_a_district_is_as_dense_as_the_largest_layer(folder: Path) -> None:
+    parcels = archive.read_in_utm(archive.layer(folder, "district", archive.FULL))
+    assert len(parcels) == archive.DISTRICT
+    west, south, east, north = parcels.total_bounds
+    assert (east - west) * (north - south) == pytest.approx(
+        archive.DISTRICT / archive.SIZES["XL"] * 109_800**2, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("part", ["nothing", "compile", "dates"])
