@@ -39,7 +39,8 @@ NUMBERS = (SMOOTH + RANDOM.normal(4500, 60, SHAPE)).astype(np.uint16)
 CLASSES = (SMOOTH / 400).astype(np.int16).clip(0, 11).astype(np.uint8)
 VALUES = (SMOOTH * 3 + RANDOM.normal(0, 90, SHAPE)).astype(np.int16)
 
-LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES"}
+# For tiles as small as these GDAL by itself writes one resolution, without wavelets.
+LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "RESOLUTIONS": "5"}
 PRECINCTS = {"PRECINCTS": "{128,128},{128,128},{128,128}", "RESOLUTIONS": "3"}
 ESA_20 = {"CODEBLOCK_WIDTH": "8", "CODEBLOCK_HEIGHT": "8", **PRECINCTS}
 FORMS: dict[str, tuple[Array, dict[str, Any]]] = {
@@ -52,7 +53,8 @@ FORMS: dict[str, tuple[Array, dict[str, Any]]] = {
     "signed": (VALUES, {**LOSSLESS, "blockxsize": 128, "blockysize": 128}),
     "15 bits": (VALUES, {**LOSSLESS, "blockxsize": 256, "blockysize": 256, "NBITS": "15"}),
     "by position": (NUMBERS, {**LOSSLESS, "blockxsize": 128, "blockysize": 128, "PROGRESSION": "RPCL"}),
-    "lossy": (VALUES, {"QUALITY": "20", "NBITS": "15", "blockxsize": 128, "blockysize": 128}),
+    "lossy": (VALUES, {"QUALITY": "20", "NBITS": "15", "blockxsize": 128, "blockysize": 128, "RESOLUTIONS": "5"}),
+    "one resolution": (NUMBERS, {**LOSSLESS, "blockxsize": 128, "blockysize": 128, "RESOLUTIONS": "1"}),
 }
 LOSSY = {"lossy"}
 
@@ -379,11 +381,37 @@ def insert(path: Path, to: Path, segment: bytes, *, behind: bytes) -> Path:
     return to
 
 
-@pytest.mark.parametrize("marker", [0x60, 0x5F, 0x50, 0x30], ids=["PPM", "POC", "CAP", "unknown"])
+@pytest.mark.parametrize("marker", [0x60, 0x5F, 0x53, 0x50, 0x30], ids=["PPM", "POC", "COC", "CAP", "unknown"])
 def test_forms_that_are_left_to_gdal(files: dict[str, Path], marker: int, tmp_path: Path) -> None:
     path = insert(files["tiles"], tmp_path / "a.jp2", struct.pack(">BBHB", 0xFF, marker, 3, 0), behind=b"\xff\x52")
     with pytest.raises(jpeg2000.UnknownFormError):
         header_of(path)
+
+
+def test_a_coding_of_its_own_leaves_a_tile_to_gdal(files: dict[str, Path], tmp_path: Path) -> None:
+    """Else the header's coding, which is checked, would not be the one that OpenJPEG decodes."""
+    data = files["tiles"].read_bytes()
+    cod = data[data.index(b"\xff\x52") :][:14]
+    at, length = parts_of(data)[0]
+    part = data[at : at + 6] + struct.pack(">I", length + 14) + data[at + 10 : at + 12] + cod + data[at + 12 :]
+    (tmp_path / "a.j2k").write_bytes(data[data.index(b"\xff\x4f\xff\x51") : at] + part)
+    header, file = header_of(tmp_path / "a.j2k"), jpeg2000.open_bytes(str(tmp_path / "a.j2k"))
+    assert file is not None
+    with file, pytest.raises(jpeg2000.UnknownFormError):
+        TileParts(file, header).read(0, "a.j2k")
+
+
+def test_a_tile_of_more_code_blocks_than_memory_can_hold(files: dict[str, Path], tmp_path: Path) -> None:
+    data = bytearray(files["one tile"].read_bytes())
+    siz, cod = data.index(b"\xff\x51"), data.index(b"\xff\x52")
+    struct.pack_into(">2I", data, siz + 6, 20_000, 60_000)  # the image
+    struct.pack_into(">2I", data, siz + 22, 20_000, 60_000)  # a tile
+    data[cod + 10 : cod + 12] = b"\0\0"  # code-blocks of 4 x 4
+    (tmp_path / "a.jp2").write_bytes(data)
+    with pytest.raises(
+        UnreadableError, match=r"a\.jp2 cannot be read: its header tells of a tile of 75\d{6} code-blocks"
+    ):
+        Raster(str(tmp_path / "a.jp2"))
 
 
 def test_a_comment_changes_nothing(files: dict[str, Path], whole: dict[str, Array], tmp_path: Path) -> None:

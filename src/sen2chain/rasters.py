@@ -176,6 +176,9 @@ class Raster:
         except jpeg2000.UnknownFormError:
             file.close()
             return None
+        except BaseException:
+            file.close()
+            raise
         if windows.shape == self.grid.shape and windows.holds(self.dtype):
             return windows
         windows.close()

@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from sen2chain.jpeg2000.file_bytes import FileBytes
 
 _SOC, _SOT, _SOD, _EOC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9
-_SIZ, _COD, _COC, _QCD, _QCC, _RGN = 0xFF51, 0xFF52, 0xFF53, 0xFF5C, 0xFF5D, 0xFF5E
+_SIZ, _COD, _QCD, _QCC, _RGN = 0xFF51, 0xFF52, 0xFF5C, 0xFF5D, 0xFF5E
 _TLM, _PLM, _PLT, _CRG, _COM = 0xFF55, 0xFF57, 0xFF58, 0xFF63, 0xFF64
-_KNOWN = {_SIZ, _COD, _COC, _RGN, _QCD, _QCC, _TLM, _PLM, _CRG, _COM}
+_KNOWN = {_SIZ, _COD, _RGN, _QCD, _QCC, _TLM, _PLM, _CRG, _COM}
 _LEFT_OUT = {_TLM, _PLM}
 """Segments that tell lengths of the whole codestream, which are not those of one tile."""
-_KNOWN_IN_TILES = {_COD, _COC, _RGN, _QCD, _QCC, _COM, _PLT}
+_KNOWN_IN_TILES = {_RGN, _QCD, _QCC, _COM, _PLT}
+"""A coding of its own is left to GDAL, too: one coding is checked, and tells what decoding costs."""
 
 _SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _MOST_BOXES = 1_000
 _MOST_TILES = 1 << 14  # a tile of Sentinel-2 has 121
+_MOST_BLOCKS = 1 << 20
+"""Code-blocks of a tile; ESA's have less than 9,000. OpenJPEG takes 300 bytes for each, even for small windows."""
 _HEADER_LENGTHS = 1 << 12, 1 << 16, 1 << 20
 """Bytes of which the beginning of a codestream is read until they hold its header: seldom more than a few hundred."""
 _LONGEST_TILE_HEADER = 1 << 16
@@ -124,15 +127,32 @@ def read_header(file: FileBytes) -> Header:
     UnknownFormError
         If the file is left to GDAL: it has several components, packet headers or progressions of a special order, an
         image that does not begin at the origin, a palette, or a header that is not understood.
+    UnreadableError
+        If a tile has so many code-blocks that OpenJPEG would need gigabytes.
     """
     start, end = _find_codestream(file)
     for length in _HEADER_LENGTHS:
         data = file.read(start, min(length, end - start))
         try:
-            return _read_segments(data, start, end)
+            header = _read_segments(data, start, end)
         except _TooShortError:
             continue
+        if (count := _count_blocks(header)) > _MOST_BLOCKS:
+            what = f"a tile of {count} code-blocks, far more than any tile of Sentinel-2 has"
+            raise UnreadableError(f"{file.location} cannot be read: its header tells of {what}.")
+        return header
     raise UnknownFormError
+
+
+def _count_blocks(header: Header) -> int:
+    """Return the code-blocks of a whole tile, in all subbands."""
+    (height, width), coding = header.tile_shape, header.coding
+    count = 0
+    for k, (high, wide) in enumerate(coding.block_exponents):
+        is_image = k == coding.levels  # the last one, of the same level as the one before
+        level = k + 1 - is_image
+        count += (1 if is_image else 3) * -(-height >> level + high) * -(-width >> level + wide)
+    return count
 
 
 def _read_segments(data: bytes, start: int, end: int) -> Header:
@@ -337,9 +357,10 @@ class TileParts:
             raise UnreadableError(f"{location} cannot be read: {of_all} is missing; the file is truncated or damaged.")
         found = bytearray(self._header.of_tile(tile))
         for k, part in enumerate(parts):
-            data = bytearray(self._file.read(part.at, part.length + 2))
+            end = part.at + part.length + 2  # the next tile-part begins here, or the codestream ends
+            data = bytearray(self._file.read(part.at, end - part.at) if end <= self._header.end else b"")
             behind = bytes(data[part.length :])
-            if len(behind) < 2:  # the next tile-part, or the end
+            if len(behind) < 2:
                 raise UnreadableError(f"{location} cannot be read: it is truncated in {of_all}.")
             number, length, index, count = struct.unpack_from(">HIBB", data, 4)
             is_sound = data[:4] == struct.pack(">2H", _SOT, 10) and (number, index) == (tile, k)
