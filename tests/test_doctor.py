@@ -83,23 +83,21 @@ def test_a_bare_user_gets_a_report_with_the_versions_that_are_loaded_and_nothing
     assert everything(tmp_path) == ["home"]
 
 
+def library(folder: Path, name: str, code: str) -> None:
+    (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    (folder / f"{name}-1.5.dist-info").mkdir()
+    (folder / f"{name}-1.5.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1.5\n", encoding="utf-8")
+
+
 def test_each_broken_library_is_reported_and_the_others_are_probed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def library(name: str, code: str) -> None:
-        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
-        (tmp_path / f"{name}-1.5.dist-info").mkdir()
-        (tmp_path / f"{name}-1.5.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1.5\n", encoding="utf-8")
-
-    library("incomplete", "raise ImportError('libfoo.so.3: cannot open shared object file\\n\\x1b[2J')")
-    library("crashing", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
-    library("leaving", "import sys\nprint('loud')\nsys.exit('no licence')")
-    library("hanging", "import time\ntime.sleep(600)")
-    library("sound", "print('loud')")
+    library(tmp_path, "incomplete", "raise ImportError('libfoo.so.3: cannot open shared object file\\n\\x1b[2J')")
+    library(tmp_path, "crashing", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    library(tmp_path, "leaving", "import sys\nprint('loud')\nsys.exit('no licence')")
+    library(tmp_path, "sound", "print('loud')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(library_probes, "_PATIENCE", 2.0)
-    found = probe(["incomplete", "crashing", "leaving", "absent", "hanging", "sound"])
-    assert found == {
+    assert probe(["incomplete", "crashing", "leaving", "absent", "sound"]) == {
         "incomplete": {
             "version": "1.5",
             "error": r"ImportError: libfoo.so.3: cannot open shared object file\n\x1b[2J",
@@ -107,9 +105,25 @@ def test_each_broken_library_is_reported_and_the_others_are_probed(
         "crashing": {"error": "importing it kills the process (SIGSEGV)"},
         "leaving": {"error": "importing it ends the process (no licence)"},
         "absent": {"error": "it is not installed"},
-        "hanging": {"error": "it does not answer within 2 s"},
         "sound": {"version": "1.5", "folder": str(tmp_path)},
     }
+
+
+def test_a_library_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library(tmp_path, "hanging", "import time\ntime.sleep(600)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(library_probes, "_PATIENCE", 0.5)
+    assert probe(["hanging"]) == {"hanging": {"error": "it does not answer within 0.5 s"}}
+
+
+def test_a_program_that_cannot_start_says_so_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import absent_library", encoding="utf-8")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from sen2chain.cli import run; raise SystemExit(run())"
+    command = [sys.executable, "-c", code, "doctor"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own interpreter
+    assert (process.returncode, process.stdout) == (6, "")
+    said = "It cannot start (No module named 'absent_library'); install sen2chain and its libraries again."
+    assert process.stderr == f"sen2chain: {said}\n"
 
 
 def test_without_an_interpreter_to_start_every_library_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, INTERRUPTED
+from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_UNUSABLE, INTERRUPTED
 
 if TYPE_CHECKING:
     from sen2chain.cli.group import main
@@ -44,8 +44,13 @@ def run() -> int:
     # Only the program sets it, whose environment is its own.
     os.environ.setdefault("OPJ_NUM_THREADS", "0")
     try:
-        from sen2chain.cli.group import main
-
+        try:
+            from sen2chain.cli.group import main
+        except ImportError as error:  # of the few small libraries that every command needs, `doctor` too
+            if "--debug" in sys.argv:
+                raise
+            sys.stderr.write(f"sen2chain: It cannot start ({error}); install sen2chain and its libraries again.\n")
+            sys.exit(EXIT_UNUSABLE)
         main(prog_name="sen2chain")
     except SystemExit as ended:
         code = ended.code

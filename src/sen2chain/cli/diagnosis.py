@@ -187,7 +187,7 @@ def _remarks(facts: Facts) -> list[str]:
     """Return sentences on what works, but could work better."""
     remarks = []
     openjpeg, folders, proj = facts["openjpeg"], facts["folders"], facts["libraries"]["pyproj"]
-    if reason := openjpeg.get("unused") or openjpeg.get(ERROR):
+    if reason := openjpeg.get("unused"):
         remarks.append(f"{reason} GDAL decodes JPEG 2000 files, which takes longer.")
     if "path" not in folders["home"]:
         remarks.append(folders["home"]["reason"])

@@ -72,7 +72,7 @@ def _ask(names: list[str]) -> tuple[dict[str, dict[str, Any]], str]:
         written, said, code = run.stdout, run.stderr, run.returncode
     except subprocess.TimeoutExpired as error:
         written, said, code = error.stdout or b"", b"", 0
-        cause = f"it does not answer within {_PATIENCE:.0f} s"
+        cause = f"it does not answer within {_PATIENCE:g} s"
     except (OSError, ValueError) as error:
         return {}, escaped(f"no process can be started ({error})")
     answers = {}
