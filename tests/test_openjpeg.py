@@ -29,9 +29,10 @@ needs_library = pytest.mark.skipif(OWN is None, reason=f"no OpenJPEG here: {open
 
 LAYOUTS = {
     "Linux": ("rasterio.libs", "libopenjp2-650ed7df.so.2.5.3"),
-    "macOS": ("rasterio/.dylibs", "libopenjp2.2.5.3.dylib"),
-    "Windows": ("rasterio.libs", "openjp2-41d0985a6ab1f4e2.dll"),
+    "macOS": ("rasterio/.dylibs", "libopenjp2.2.5.4.dylib"),
+    "Windows": ("rasterio.libs", "openjp2-c1951c6e297b4dfbc1ecfed46df803af.dll"),
 }
+"""Folder and name in wheels of rasterio 1.4 and 1.5."""
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +105,10 @@ def test_the_library_of_rasterios_wheel_is_found(site: Path, loaded: list[str], 
 @pytest.mark.parametrize(
     ("name", "library", "origin"),
     [
-        ("PIL", "pillow.libs/libopenjp2-56811f71.so.2.5.3", "pillow"),
-        ("PIL", "PIL/.dylibs/libopenjp2.2.5.3.dylib", "pillow"),
-        ("imagecodecs", "imagecodecs.libs/libopenjp2-1.so.7", "imagecodecs"),
+        ("PIL", "pillow.libs/libopenjp2-e530e1bf.so.2.5.4", "pillow"),
+        ("PIL", "Pillow.libs/libopenjp2-56811f71.so.2.5.0", "pillow"),
+        ("PIL", "PIL/.dylibs/libopenjp2.2.5.4.dylib", "pillow"),
+        ("imagecodecs", "imagecodecs.libs/libopenjp2-987144be.so.2.5.4", "imagecodecs"),
         ("numpy", "prefix/lib/libopenjp2.so.2.5.3", "conda"),
         ("numpy", "prefix/lib/libopenjp2.dylib", "conda"),
         ("numpy", "prefix/Library/bin/openjp2.dll", "conda"),

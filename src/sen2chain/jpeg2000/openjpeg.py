@@ -287,8 +287,8 @@ def _reason(error: Exception) -> str:
 # ---------------------------------------------------------------------------------------------------------- where it is
 
 _NAME = re.compile(r"(?:lib)?openjp2[^/\\]*?(?:\.so(?:\.\d+)*|\.dylib|\.dll)", re.IGNORECASE)
-"""``libopenjp2-650ed7df.so.2.5.3`` in wheels for Linux, ``libopenjp2.2.5.3.dylib`` for macOS, ``openjp2-1f6a.dll`` for
-Windows, ``libopenjp2.so.7`` elsewhere."""
+"""``libopenjp2-650ed7df.so.2.5.3`` in wheels for Linux, ``libopenjp2.2.5.4.dylib`` for macOS, ``openjp2-c1951c6e.dll``
+for Windows, ``libopenjp2.so.7`` elsewhere."""
 
 
 def _in_folder(folder: Path) -> Iterator[str]:
@@ -297,14 +297,16 @@ def _in_folder(folder: Path) -> Iterator[str]:
         yield from (str(path) for path in sorted(folder.iterdir()) if _NAME.fullmatch(path.name))
 
 
-def _in_wheel(package: str, wheel: str) -> Iterator[str]:
+def _in_wheel(package: str, *wheels: str) -> Iterator[str]:
     """Yield the libraries of an installed wheel, which is not imported.
 
-    Linux and Windows have them beside the package, in a folder named after the wheel; macOS inside of it.
+    Linux and Windows have them beside the package, in a folder named after the wheel (older ones in another spelling);
+    macOS inside of it.
     """
     spec = importlib.util.find_spec(package)
     for place in (spec.submodule_search_locations or ()) if spec else ():
-        yield from _in_folder(Path(place).parent / f"{wheel}.libs")
+        for wheel in wheels:
+            yield from _in_folder(Path(place).parent / f"{wheel}.libs")
         yield from _in_folder(Path(place) / ".dylibs")
 
 
@@ -327,7 +329,7 @@ _ORIGINS: dict[str, Callable[[], Iterator[str]]] = {
     "rasterio": lambda: _in_wheel("rasterio", "rasterio"),
     "conda": _in_conda,
     "system": _in_system,
-    "pillow": lambda: _in_wheel("PIL", "pillow"),
+    "pillow": lambda: _in_wheel("PIL", "pillow", "Pillow"),
     "imagecodecs": lambda: _in_wheel("imagecodecs", "imagecodecs"),
 }
 """Where libraries come from, in the order in which they are tried -> their paths."""
