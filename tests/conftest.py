@@ -32,3 +32,22 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep saved pixel plans and the user's own archive out of the tests."""
     monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("SEN2CHAIN_HOMEPATH", raising=False)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that is marked `jpeg2000` twice: JPEG 2000 is decoded by OpenJPEG itself, and by GDAL alone."""
+    if metafunc.definition.get_closest_marker("jpeg2000"):
+        metafunc.parametrize("_decoder", ["openjpeg", "gdal"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode as the parameter says; by default as users do."""
+    decoder = getattr(request, "param", "")
+    if decoder == "gdal":
+        monkeypatch.setenv("SEN2CHAIN_OPENJPEG", "off")
+    elif decoder:
+        from sen2chain.jpeg2000 import openjpeg  # noqa: PLC0415  # most tests need none of its libraries
+
+        monkeypatch.delenv("SEN2CHAIN_OPENJPEG", raising=False)
+        assert openjpeg.library(), openjpeg.unavailable()  # else both would be GDAL

@@ -588,6 +588,7 @@ BOLZANO_MASKS = ("CM004-CSH1-CMP1-CHP1-TCI1-ITER1", "CM004-CSH1-CMP0-CHP1-TCI0-I
 BOLZANO_INDICES = ("NDVI", "NDWIMCF", "EVI", "BIGR", "BIRNIR", "BIBG")
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("position", range(12))
 def test_bolzano_equals_rasterio_and_numpy(bolzano: Path, position: int) -> None:
     """Every band, index and mask of every date, a window at 10 m and all of it at 20 m or 60 m."""
@@ -602,6 +603,7 @@ def test_bolzano_equals_rasterio_and_numpy(bolzano: Path, position: int) -> None
             truth.check(layer, got[layer], window or Window(0, 0, *truth.grid(resolution)), resolution)
 
 
+@pytest.mark.jpeg2000
 def test_stored_masks_and_indices_of_the_original_program(bolzano: Path, tmp_path: Path) -> None:
     """A lossy index raster comes as it is stored, its no-data value excepted; a stored mask is used."""
     library = tmp_path / "library"
@@ -619,7 +621,14 @@ def test_stored_masks_and_indices_of_the_original_program(bolzano: Path, tmp_pat
     np.testing.assert_array_equal(got[mask], oracle.nearest(stored > 0))
 
 
-@pytest.mark.parametrize(("resolution", "window"), [(10, Window(4000, 6000, 700, 901)), (20, None), (100, None)])
+IRISH_WINDOW = Window(4000, 6000, 700, 901)
+
+
+@pytest.mark.parametrize(
+    ("_decoder", "resolution", "window"),
+    [("openjpeg", 10, IRISH_WINDOW), ("gdal", 10, IRISH_WINDOW), ("openjpeg", 20, None), ("openjpeg", 100, None)],
+    indirect=["_decoder"],
+)
 def test_ireland_equals_rasterio_and_numpy(shared_data: Path, resolution: int, window: Window | None) -> None:
     """A full tile with 20 m quality rasters alone."""
     acquisition, truth = real(shared_data / "ireland", "29UNU", 0)

@@ -248,6 +248,7 @@ def cut(location: str, folder: Path, share: float) -> str:
 # ------------------------------------------------------------------------------------------------------------- values
 
 
+@pytest.mark.jpeg2000
 def test_computed_values_equal_those_read_back_from_a_lossless_file(small: Archive) -> None:
     """The files were written by the generator's own formulas."""
     extra: dict[str, Any] = {
@@ -261,6 +262,7 @@ def test_computed_values_equal_those_read_back_from_a_lossless_file(small: Archi
     same(bands.table, stored.table)
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("index", ["NDRE", "IRECI", "NDWIGAO"])
 def test_values_of_twenty_metre_bands_equal_those_of_a_lossless_file(
     small: Archive, tmp_path: Path, index: str
@@ -279,6 +281,7 @@ def test_values_of_twenty_metre_bands_equal_those_of_a_lossless_file(
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=float(ties.any()))
 
 
+@pytest.mark.jpeg2000
 def test_a_lossy_raster_has_its_own_no_data_value(small: Archive, tmp_path: Path) -> None:
     """16383 is no data in old rasters, also when the file that declares it is lost."""
     acquisition, safe = small.acquisitions[0], small.safe(0)
@@ -313,6 +316,7 @@ def check_rows(got: pd.DataFrame, want: pd.DataFrame, slack: float = 0.0) -> Non
         )
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_rows_equal_rasterstats(small: Archive, position: int) -> None:
     safe, acquisition = small.safe(position), small.acquisitions[position]
@@ -323,6 +327,7 @@ def test_rows_equal_rasterstats(small: Archive, position: int) -> None:
     check_rows(numbers(got), oracle.zonal(small.geometries, values, clouds, safe.raster("B04").transform))
 
 
+@pytest.mark.jpeg2000
 def test_rows_across_blocks_equal_rasterstats(blocks: Archive) -> None:
     safe = blocks.safe()
     grid = safe.raster("B04").transform
@@ -339,6 +344,7 @@ def test_rows_across_blocks_equal_rasterstats(blocks: Archive) -> None:
         check_rows(numbers(got.of(index)), want, slack=float(index != "NDVI" and ties.any()))
 
 
+@pytest.mark.jpeg2000
 def test_cldprb_is_the_mean_of_its_own_pixels(small: Archive) -> None:
     got = run(small.acquisitions[1:2], small.geometries).rows()
     raster = small.safe(1).raster("CLDPRB")
@@ -358,6 +364,7 @@ def check_reads(counts: Counts, locations: Iterable[str]) -> None:
     assert set(counts.blocks.values()) == {1}, [k for k, n in counts.blocks.items() if n > 1]
 
 
+@pytest.mark.jpeg2000
 def test_each_file_is_opened_once_and_each_block_read_once(blocks: Archive) -> None:
     (acquisition,) = blocks.acquisitions
     masks = [CM004, "CM001", "SCL-3-8-9-10-11-ITER2"]
@@ -389,6 +396,7 @@ def touched_by(acquisition: Acquisition, shape: Any) -> set[tuple[str, int, int]
     return found
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_blocks_without_polygons_are_not_read(blocks: Archive, corner: tuple[int, int]) -> None:
     (acquisition,) = blocks.acquisitions
@@ -405,6 +413,7 @@ def test_blocks_without_polygons_are_not_read(blocks: Archive, corner: tuple[int
     assert len(expected) < 12
 
 
+@pytest.mark.jpeg2000
 def test_touched_blocks_are_those_with_pixels(blocks: Archive) -> None:
     (acquisition,) = blocks.acquisitions
     grid = blocks.safe().raster("B04").transform
@@ -417,6 +426,7 @@ def test_touched_blocks_are_those_with_pixels(blocks: Archive) -> None:
     assert len(found) > 1
 
 
+@pytest.mark.jpeg2000
 def test_a_layer_elsewhere_reads_no_pixel(blocks: Archive) -> None:
     (acquisition,) = blocks.acquisitions
     with counting() as counts:
@@ -426,6 +436,7 @@ def test_a_layer_elsewhere_reads_no_pixel(blocks: Archive) -> None:
     assert all(n == 1 for n in counts.opens.values())
 
 
+@pytest.mark.jpeg2000
 def test_stored_rasters_are_opened_once_too(small: Archive, tmp_path: Path) -> None:
     acquisition = small.acquisitions[0]
     grid = small.safe().raster("SCL").transform
@@ -440,6 +451,7 @@ def test_stored_rasters_are_opened_once_too(small: Archive, tmp_path: Path) -> N
 # ------------------------------------------------------------------------------------------------------------- threads
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("threads", [2, 8])
 @pytest.mark.parametrize("pixels", ["center", "weighted"])
 def test_threads_give_the_same_rows_and_report(tmp_path: Path, small: Archive, threads: int, pixels: str) -> None:
@@ -745,6 +757,7 @@ def test_features_of_one_layer_have_their_own_reason(noise: Archive, tmp_path: P
 # ------------------------------------------------------------------------------------------------------- damaged files
 
 
+@pytest.mark.jpeg2000
 def test_a_damaged_file_costs_only_what_needs_it(small: Archive, tmp_path: Path) -> None:
     bare = [replace(a, indices={}) for a in small.acquisitions]
     whole = run(bare, small.geometries, indices=["NDVI", "BIGR"])
@@ -783,6 +796,7 @@ def test_missing_and_foreign_files_are_unreadable(
         assert got.of("BIBG").rows > 10
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("band", ["B04", "B11", "SCL"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.97, 0.999])
 def test_a_truncated_raster_of_several_blocks_is_never_silently_zeros(
@@ -804,6 +818,7 @@ def test_a_truncated_raster_of_several_blocks_is_never_silently_zeros(
     assert broken.bands[band] in batch.error
 
 
+@pytest.mark.jpeg2000
 def test_a_truncated_raster_serves_the_blocks_it_has(blocks: Archive, tmp_path: Path) -> None:
     """What was lost is not needed by a layer in the first block, and must not be read."""
     (acquisition,) = blocks.acquisitions
@@ -914,6 +929,7 @@ def test_one_band_on_another_grid_is_reported(
         same(got.rows(other, intact), want.rows(other, intact))
 
 
+@pytest.mark.jpeg2000
 def test_clipped_products_give_the_rows_of_whole_ones(small: Archive, tmp_path: Path) -> None:
     """The clip has an odd number of pixels, so that 20 m rasters reach beyond the 10 m ones."""
     acquisition, safe = replace(small.acquisitions[1], indices={}), small.safe(1)
@@ -964,6 +980,7 @@ def test_without_cldprb_the_column_is_empty_and_a_note_says_so(noise: Archive, t
     assert "cldprb" in got.of().error.lower()
 
 
+@pytest.mark.jpeg2000
 def test_a_truncated_cldprb_costs_its_column_only(blocks: Archive, tmp_path: Path) -> None:
     (acquisition,) = blocks.acquisitions
     want = run([acquisition], blocks.geometries)

@@ -57,6 +57,7 @@ def tiles(tmp_path: Path) -> Path:
     return write(tmp_path / "tiles.tif", tiled=True, blockxsize=64, blockysize=64)
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("name", ["a.tif", "a.jp2"])
 def test_a_raster_knows_itself(tmp_path: Path, name: str) -> None:
     tiled: dict[str, Any] = (
@@ -88,6 +89,7 @@ def test_a_crs_without_code_is_kept_as_text(tmp_path: Path) -> None:
         assert rasterio.CRS.from_wkt(raster.grid.crs).to_dict()["proj"] == "laea"
 
 
+@pytest.mark.jpeg2000
 def test_side_files_are_neither_read_nor_written(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jp2")
     side = tmp_path / "a.jp2.aux.xml"
@@ -118,6 +120,7 @@ def test_counting(tiles: Path) -> None:
     assert sum(counts.blocks.values()) == 7
 
 
+@pytest.mark.jpeg2000
 def test_blocks_read_twice_are_counted_twice_and_in_all_threads(blocks: Path) -> None:
     def work() -> None:
         with environment(), Raster(str(blocks)) as raster:
@@ -156,6 +159,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_truncated_jp2_raises_and_never_gives_zeros(tmp_path: Path, layout: str) -> None:
     whole = write(tmp_path / "whole.jp2", **LAYOUTS[layout]).read_bytes()
@@ -184,6 +188,7 @@ def test_a_truncated_jp2_raises_whatever_the_threads_of_openjpeg(
             raster.read((128, 256), (256, 260))  # the last block
 
 
+@pytest.mark.jpeg2000
 @pytest.mark.parametrize("share", [0.4, 0.6, 0.9])
 def test_blocks_of_a_truncated_jp2_are_right_or_raise(blocks: Path, share: float) -> None:
     whole = blocks.read_bytes()
@@ -298,6 +303,7 @@ def test_a_raster_of_an_impossible_size(tmp_path: Path) -> None:
         Raster(str(path))
 
 
+@pytest.mark.jpeg2000
 def test_texts_in_files_that_are_not_utf_8_print_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
