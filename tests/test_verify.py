@@ -96,6 +96,16 @@ def test_a_file_of_another_size_and_one_that_is_not_read(archive: demo.DemoArchi
     assert "bytes and not the" in extract(archive, l2a).report["error"][0]
 
 
+def test_a_band_that_no_row_needs_is_compared_too(archive: demo.DemoArchive, l2a: Path) -> None:
+    """Under a mask that removes every pixel no band is decoded, so only its checksum tells the damage."""
+    every = f"SCL-{'-'.join(map(str, range(12)))}-ITER0"
+    flip(earliest(l2a))
+    report = extract(archive, l2a, cm_version=every).report
+    assert report["unreadable"].gt(0).tolist() == [True, False]
+    assert "checksum" in report["error"][0]
+    assert not extract(archive, l2a, "never", cm_version=every).report["unreadable"].any()
+
+
 def test_without_a_manifest_there_is_one_note(archive: demo.DemoArchive, l2a: Path, tmp_path: Path) -> None:
     for manifest in l2a.rglob("manifest.safe"):
         manifest.unlink()

@@ -48,6 +48,8 @@ class QualityRaster:
     """Type of its values."""
     title: str = ""
     """Its name in sentences, where that is not `name`."""
+    nodata: int | None = None
+    """The class of pixels without data; None where it has no such class."""
 
 
 class NameParts(NamedTuple):
@@ -331,6 +333,7 @@ SENTINEL2 = Sensor(
                 "thin cirrus",
                 "snow or ice",
             ),
+            nodata=0,
         ),
         QualityRaster("CLDPRB", 20, "percent", title="MSK_CLDPRB_20m"),
     ),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.acquisition.layouts import Layouts
+    from sen2chain.acquisition.needed_blocks import NeededBlocks
     from sen2chain.acquisition.open_rasters import OpenRasters
     from sen2chain.coverage import PixelPlan, TouchedBlocks
     from sen2chain.grid import Grid
@@ -41,12 +41,12 @@ class CoarseRasters:
         The open rasters of the acquisition, and its finest grid.
     plan
         The pixel plan on that grid.
-    layouts
-        Touched blocks of the plan.
+    blocks
+        The blocks of each raster to decode.
     """
 
-    def __init__(self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, layouts: Layouts) -> None:
-        self._rasters, self._grid, self._plan, self._layouts = rasters, grid, plan, layouts
+    def __init__(self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, blocks: NeededBlocks) -> None:
+        self._rasters, self._grid, self._plan, self._blocks = rasters, grid, plan, blocks
         self._margin: dict[str, int] = {}
         self._extra: dict[str, PixelPlan] = {}
         self._images: dict[str, Image] = {}
@@ -87,10 +87,10 @@ class CoarseRasters:
         """Locations of the rasters that have been announced."""
         return list(self._margin)
 
-    def pixels(self) -> int:
-        """Return the number of pixels of all announced rasters that are still to be decoded."""
+    def pixels(self, locations: Iterable[str]) -> int:
+        """Return the number of pixels of announced rasters that are still to be decoded."""
         left = 0
-        for location in self._margin.keys() - self._images.keys():
+        for location in set(locations) - self._images.keys():
             with contextlib.suppress(RasterError):
                 raster = self.raster(location)
                 left += self._touched(raster).pixels()
@@ -113,11 +113,16 @@ class CoarseRasters:
 
     def _touched(self, raster: Raster) -> TouchedBlocks:
         """Return the blocks of an announced raster that are needed."""
-        where, grid, shape = raster.location, raster.grid, raster.block_shape
-        touched = self._layouts.touched(self._plan, grid, shape, self._margin[where])
-        if where not in self._extra:
-            return touched
-        return touched | self._layouts.touched(self._extra[where], grid, shape)
+        touched = self._blocks.touched(self._plan, raster, self._margin[raster.location])
+        extra = self._extra.get(raster.location)
+        return touched if extra is None else touched | self._blocks.touched(extra, raster)
+
+    def check(self, location: str, dtype: type[np.generic]) -> None:
+        """Make sure that a raster can be used, as far as its header tells; else it is marked as failed."""
+        try:
+            check_type(self.raster(location), dtype)
+        except RasterError as error:
+            self._rasters.fail(location, error)
 
     def image(self, location: str, dtype: type[np.generic] | None) -> Image:
         """Return a raster, decoded where it is needed; elsewhere the array is 0.
@@ -178,7 +183,7 @@ class CoarseRasters:
     def _touched_stretches(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the stretches of blocks where the plan has pixels."""
         high, wide = raster.block_shape
-        touched = self._layouts.touched(self._plan, raster.grid, raster.block_shape).blocks
+        touched = self._blocks.touched(self._plan, raster).blocks
         rows, columns = raster.grid.shape
         for r, a, b in spans(touched, 0, touched.shape[0]):
             yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.zonal import gather
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
     from sen2chain.acquisition.coarse_rasters import CoarseRasters
+    from sen2chain.coverage import PixelPlan
     from sen2chain.grid import Grid
     from sen2chain.masks import Mask
     from sen2chain.plan import MaskSource
     from sen2chain.products import Radiometry
 
+    Bools = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
     Nearest = tuple[Bytes, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
@@ -87,6 +91,33 @@ class MaskBits:
             return np.zeros(size, np.uint8), 1
         p, bit = self._place[name]
         return collected[p], bit
+
+    def removed(self, names: Iterable[str], plan: PixelPlan, among: Bools) -> dict[str, Bools]:
+        """Find the features of which masks remove every pixel.
+
+        Parameters
+        ----------
+        names
+            Masks that were computed.
+        plan
+            The pixels, on the grid on which masks are looked up.
+        among
+            (features of the plan,) True for the features in question; each has a pixel.
+
+        Returns
+        -------
+        dict
+            Mask name -> (features of the plan,) of bool.
+        """
+        places = {name: self._place[name] for name in names}
+        common: dict[int, Bytes] = {}
+        for p in {p for p, _ in places.values()}:
+            plane = self._planes[p]
+            asked = np.bitwise_or.reduce([bit for other, bit in places.values() if other == p])
+            common[p] = np.where(among, np.uint8(asked), np.uint8(0))
+            runs = plan.feature, plan.row, plan.column, plan.length
+            gather.common_bits(plane.bits, plane.rows, plane.columns, *runs, 0xFF, common[p])
+        return {name: (common[p] & np.uint8(bit)) > 0 for name, (p, bit) in places.items()}
 
     def image(self, name: str) -> tuple[Grid, Bytes, int] | None:
         """Return the grid of a mask, its bits, and the bit of the mask in them; None for a mask that was not made."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from sen2chain.acquisition.coarse_rasters import CoarseRasters
 from sen2chain.acquisition.mask_bits import MaskBits
+from sen2chain.acquisition.needed_blocks import NeededBlocks
 from sen2chain.acquisition.values import Buffer, StripReading, ValueRasters
 from sen2chain.errors import RasterError
 from sen2chain.zonal import gather
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sen2chain.products import Radiometry
 
     Array = npt.NDArray[Any]
+    Bools = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
     Nearest = tuple[Array, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
@@ -93,8 +95,9 @@ class Pixels:
 class AcquisitionReader:
     """Reads the layers of one acquisition at the pixels of a plan.
 
-    Call `decode`, then iterate over `pixels` once. Errors of rasters are kept, so that a broken raster costs only the
-    layers that need it: `rasters.error`, `mask_errors` and `quality_errors` tell them.
+    Call `decode` (or `decode_masks`, then `decode_values`), then iterate over `pixels` once. Errors of rasters are
+    kept, so that a broken raster costs only the layers that need it: `rasters.error`, `mask_errors` and
+    `quality_errors` tell them.
 
     Parameters
     ----------
@@ -129,10 +132,12 @@ class AcquisitionReader:
         self.quality_errors: dict[str, RasterError] = {}
         """Quality raster -> why it cannot be read."""
         self._plan, self._layouts, self._radiometry = plan, layouts, radiometry
-        self.coarse = CoarseRasters(rasters, grid, plan, layouts)
-        self.value_rasters = ValueRasters(rasters, grid, self.coarse, plan, layouts, sources.sensor, radiometry)
+        self._blocks = blocks = NeededBlocks(layouts)
+        self.coarse = CoarseRasters(rasters, grid, plan, blocks)
+        self.value_rasters = ValueRasters(rasters, grid, self.coarse, plan, blocks, sources.sensor, radiometry)
         self.mask_bits = MaskBits(grid)
         self._quality: dict[str, Nearest] = {}
+        self._values = sources.values().keys()
         self.value_rasters.announce(sources)
         for mask, source in sources.masks.values():
             for location in source.rasters.values():
@@ -142,10 +147,23 @@ class AcquisitionReader:
 
     def decode(self) -> None:
         """Decode the coarser rasters and compute the masks."""
-        sources = self.sources
-        self.rasters.decoded.expect(lambda: self.coarse.pixels() + self.value_rasters.pixels(sources.values()))
-        self.coarse.decode(self.coarse.announced)
+        self.decode_masks()
+        self.decode_values()
+
+    def decode_values(self) -> None:
+        """Decode the coarser bands of `sources`, for all features or those that `need` names."""
+        values = self.sources.values()
+        coarser = [where for where in self.coarse.announced if where in values or where not in self._values]
+        self.rasters.decoded.expect(lambda: self.coarse.pixels(coarser) + self.value_rasters.pixels(values))
+        self.coarse.decode(coarser)
         self.value_rasters.decode_coarse(self.sources)
+
+    def decode_masks(self) -> None:
+        """Decode the quality rasters and the inputs of masks, and compute the masks."""
+        sources, announced = self.sources, self.coarse.announced
+        self.rasters.decoded.expect(lambda: self.coarse.pixels(announced) + self.value_rasters.pixels(sources.values()))
+        inputs = [where for _, source in sources.masks.values() for where in source.rasters.values()]
+        self.coarse.decode([*inputs, *sources.quality.values()])
         for name, (mask, source) in self.sources.masks.items():
             try:
                 self.mask_bits.make(mask, source, self.coarse, self._radiometry)
@@ -159,6 +177,55 @@ class AcquisitionReader:
                 self.quality_errors[name] = error
                 continue
             self._quality[name] = (image, self.grid.nearest_in(grid, 0), self.grid.nearest_in(grid, 1))
+
+    def removed(self, masks: Iterable[str], among: Bools) -> dict[str, Bools]:
+        """Find the features of which computed masks remove every pixel, see `MaskBits.removed`."""
+        return self.mask_bits.removed(masks, self._plan, among)
+
+    def consist_of(self, number: int, location: str, among: Bools) -> Bools:
+        """Return the features whose pixels all have one number in a raster of classes.
+
+        Parameters
+        ----------
+        number
+            The class.
+        location
+            The raster, which a computed mask or `sources.quality` names; call this before `pixels`.
+        among
+            (features of the plan,) True for the features in question; each has a pixel.
+
+        Returns
+        -------
+        numpy.ndarray
+            (features of the plan,) of bool.
+        """
+        grid, image = self.coarse.raster(location).grid, self.coarse.image(location, np.uint8).view(np.uint8)
+        rows, columns = self.grid.nearest_in(grid, 0), self.grid.nearest_in(grid, 1)
+        plan = self._plan
+        runs = plan.feature, plan.row, plan.column, plan.length
+        # The first pixel rules most features out.
+        features = np.flatnonzero(among)
+        first = np.searchsorted(plan.feature, features)
+        features = features[image[rows[plan.row[first]], columns[plan.column[first]]] == number]
+        bits = np.zeros(len(among), np.uint8)
+        bits[features] = 0xFF
+        gather.common_bits(image, rows, columns, *runs, number, bits)
+        found: Bools = bits == 0xFF
+        return found
+
+    def need(self, location: str, features: Bools, plan: PixelPlan | None = None) -> None:
+        """Decode a raster only where some features need it; of the others, its pixels hold anything.
+
+        Parameters
+        ----------
+        location
+            A raster that has not been decoded; for one that has been, this has no effect.
+        features
+            (features of the plan,) True for the features that need it.
+        plan
+            The plan of the features; None means the reader's.
+        """
+        self._blocks.restrict(self._plan if plan is None else plan, location, features)
 
     def pixels(self, *, in_pieces: bool = True, nearest: bool = True) -> Generator[Pixels]:
         """Read the rasters strip by strip, and yield features when they are complete.

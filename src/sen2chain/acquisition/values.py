@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.coarse_rasters import CoarseRasters
     from sen2chain.acquisition.layers import IndexKey, LayerSources
-    from sen2chain.acquisition.layouts import Layouts
+    from sen2chain.acquisition.needed_blocks import NeededBlocks
     from sen2chain.acquisition.open_rasters import OpenRasters
     from sen2chain.acquisition.strips import Runs
     from sen2chain.coverage import PixelPlan, TouchedBlocks
@@ -94,8 +94,8 @@ class ValueRasters:
         The open rasters, and the finest grid.
     coarse
         Decodes the rasters on other grids.
-    plan, layouts
-        The pixels to collect, and the blocks that they touch.
+    plan, blocks
+        The pixels to collect, and the blocks of each raster to decode.
     sensor
         The sensor of the acquisition.
     radiometry
@@ -108,12 +108,12 @@ class ValueRasters:
         grid: Grid,
         coarse: CoarseRasters,
         plan: PixelPlan,
-        layouts: Layouts,
+        blocks: NeededBlocks,
         sensor: Sensor,
         radiometry: Radiometry | None,
     ) -> None:
         self._rasters, self._grid, self._coarse = rasters, grid, coarse
-        self._plan, self._layouts = plan, layouts
+        self._plan, self._blocks = plan, blocks
         self._sensor, self._radiometry = sensor, radiometry
         self._fine: list[str] = []
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
@@ -125,6 +125,8 @@ class ValueRasters:
             raster = self._rasters.open(location)
             if raster.grid != self._grid:
                 self._coarse.want(location, 1)
+                # Even where no pixel of it is read in the end.
+                self._coarse.check(location, np.uint16)
                 continue
             self._fine.append(location)
             try:
@@ -194,9 +196,9 @@ class ValueRasters:
         return sum(touched.pixels() for _, touched in map(self._touched, usable))
 
     def _touched(self, location: str) -> tuple[Raster, TouchedBlocks]:
-        """Return a raster on the finest grid, and its blocks that the plan touches."""
+        """Return a raster on the finest grid, and its blocks that are needed."""
         raster = self._rasters.open(location)
-        return raster, self._layouts.touched(self._plan, raster.grid, raster.block_shape)
+        return raster, self._blocks.touched(self._plan, raster)
 
     def collect(self, part: Runs, size: int, images: dict[str, Array], row0: int, buffer: Buffer) -> None:
         """Copy the pixels of runs from a strip into the buffer of their group.

@@ -46,12 +46,14 @@ class TouchedBlocks:
         return type(self)(np.where([True, False, True, False], low, high))
 
 
-_INTS = ", ".join(["int32[::1]"] * 5)
+_INTS = ", ".join(["int32[::1]"] * 6)
 _NUMBERS = ", ".join(["int64"] * 5)
 
 
-@kernel(f"void({_INTS}, {_NUMBERS}, int32[:,:,::1])")
+@kernel(f"void(boolean[::1], {_INTS}, {_NUMBERS}, int32[:,:,::1])")
 def _mark(
+    wanted: Bools,
+    feature: Ints,
     row: Ints,
     column: Ints,
     length: Ints,
@@ -64,8 +66,13 @@ def _mark(
     margin: int,
     boxes: Boxes,
 ) -> None:
-    """Stretch the boxes of the blocks of `high` x `wide` pixels over all pixels within `margin` of the runs."""
+    """Stretch the boxes of the blocks of `high` x `wide` pixels over all pixels within `margin` of the runs.
+
+    `wanted` tells whose runs count; it may be empty, for all.
+    """
     for k in range(row.size):
+        if wanted.size and not wanted[feature[k]]:
+            continue
         r = rows[row[k]]
         top, bottom = max(r - margin, 0), min(r + margin + 1, height)
         left = max(columns[column[k]] - margin, 0)
@@ -79,7 +86,9 @@ def _mark(
                 box[3] = max(box[3], min(right, (j + 1) * wide))
 
 
-def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int) -> TouchedBlocks:
+def touched_blocks(
+    plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], margin: int, wanted: Bools | None = None
+) -> TouchedBlocks:
     """Which blocks of a raster hold pixels of a plan, or pixels within `margin` of them.
 
     Parameters
@@ -92,11 +101,15 @@ def touched_blocks(plan: PixelPlan, raster: Grid, block_shape: tuple[int, int], 
         (rows, columns) of its blocks.
     margin
         Pixels of the raster.
+    wanted
+        (features of the plan,) Features whose pixels count; None means all.
     """
     high, wide = block_shape
     height, width = raster.shape
     boxes = np.zeros((-(-height // high), -(-width // wide), 4), np.int32)
     boxes[...] = height, 0, width, 0
     rows, columns = plan.grid.nearest_in(raster, 0), plan.grid.nearest_in(raster, 1)
-    _mark(plan.row, plan.column, plan.length, rows, columns, high, wide, height, width, margin, boxes)
+    some = np.zeros(0, np.bool_) if wanted is None else wanted
+    runs = plan.feature, plan.row, plan.column, plan.length
+    _mark(some, *runs, rows, columns, high, wide, height, width, margin, boxes)
     return TouchedBlocks(boxes)

@@ -1,7 +1,8 @@
 """Zonal statistics: tasks in, batches of rows and reasons out; what becomes of the rows is decided elsewhere.
 
 `execution` runs tasks with one of the `executors` (`cluster` is that of Dask), `extraction` extracts one acquisition,
-`coverages` shares pixel plans between threads, `batches` makes rows and reasons.
+`removed_features` finds the features that need no pixel of it, `coverages` shares pixel plans between threads,
+`batches` makes rows and reasons.
 """
 
 from __future__ import annotations

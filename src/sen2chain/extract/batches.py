@@ -81,6 +81,7 @@ def make_batch(
     layer: Layer,
     rules: RowRules,
     note: str,
+    removed: Codes | None = None,
 ) -> Batch:
     """Turn the statistics of an output into rows, and count the features that have none.
 
@@ -98,6 +99,8 @@ def make_batch(
         Which features get a row, with which columns.
     note
         One sentence on missing rasters, for the report.
+    removed
+        Reasons of the features whose values were not read, see `RemovedFeatures.reasons`; they get no row.
     """
     state = coverage.state.copy()
     names = ("nbcld", "cldprb", *rules.statistics.columns)
@@ -113,6 +116,8 @@ def make_batch(
     code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
     state[features] = code
+    if removed is not None:
+        state = np.where(removed == HAS_VALUES, state, removed)
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": coverage.fid[features], "count": count, "nodata": nodata}
     columns |= {name: _scaled(name, found[name], rules) for name in names}
     columns["reason"] = code

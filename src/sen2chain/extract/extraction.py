@@ -12,6 +12,7 @@ import numpy as np
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.extract.batches import OutputStatistics, failed_batch, make_batch
+from sen2chain.extract.removed_features import RemovedFeatures
 from sen2chain.indices import NODATA
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
@@ -103,6 +104,7 @@ class _Extraction:
         self.results: dict[int, OutputStatistics] = {}
         self.notes: list[str] = []
         self.large: dict[int, _Large] = {}
+        self.removed: RemovedFeatures | None = None
         self.sensor = task.product.sensor
 
     def run(self) -> TaskResult:
@@ -126,6 +128,7 @@ class _Extraction:
                 self.coverages.layer,
                 self.rules,
                 " ".join(self.notes),
+                None if self.removed is None else self.removed.of(output),
             )
             for i, output in enumerate(task.outputs)
         )
@@ -175,14 +178,21 @@ class _Extraction:
         layouts = self.coverages.layouts
         self.reader = AcquisitionReader(self.rasters, grid, coverage.plan, layouts, self._needed(), radiometry)
         cldprb_coverage = self._announce_cldprb()
-        self.reader.decode()
+        self.reader.decode_masks()
         for i, output in self._alive():
             needs_mask = output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}
             if needs_mask and (error := self.reader.mask_errors.get(output.mask.name)) is not None:
                 self.failures[i] = error
+        if not self.rules.keep_empty:  # rows without values tell the number of clouded pixels with a value
+            outputs = [output for _, output in self._alive()]
+            self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
+            self._restrict(cldprb_coverage)
+        self.reader.sources = self._needed()
+        self.reader.decode_values()
         self.cldprb = self._average_cldprb(cldprb_coverage)
         self.has_classes = self._has_classes()
-        self.reader.sources = self._needed()
+        if not self._wanted():
+            return
         with closing(self.reader.pixels()) as read:
             for pixels in read:
                 if pixels.is_piece:
@@ -192,10 +202,26 @@ class _Extraction:
                 self.reader.sources = self._needed()
         self._finish_tallies()
 
+    def _wanted(self) -> list[tuple[int, Output]]:
+        """Return the outputs that can still be made, without those of which masks remove all features."""
+        return [(i, o) for i, o in self._alive() if self.removed is None or not self.removed.is_all(o)]
+
+    def _restrict(self, cldprb_coverage: Coverage | None) -> None:
+        """Have nothing decoded for features that masks remove entirely."""
+        if self.removed is None or not self.removed.reasons:
+            return
+        features, by_raster = self.removed.needing(output for _, output in self._wanted())
+        for location, own in by_raster.items():
+            self.reader.need(location, own)
+        if self.task.cldprb is not None and cldprb_coverage is not None:
+            self.reader.need(self.task.cldprb, features)
+            fid = self.coverage.fid[features]
+            self.reader.need(self.task.cldprb, np.isin(cldprb_coverage.fid, fid), cldprb_coverage.plan)
+
     def _needed(self) -> LayerSources:
-        """Return the rasters of the outputs that can still be made."""
+        """Return the rasters of the outputs that are still wanted."""
         quality = {self.sensor.classification or "": self.task.scl} if self.task.scl else {}
-        return LayerSources.of_outputs((o for _, o in self._alive()), self.task.product.sensor, quality)
+        return LayerSources.of_outputs((o for _, o in self._wanted()), self.task.product.sensor, quality)
 
     def _announce_cldprb(self) -> Coverage | None:
         """Announce the cloud probability with the plan of its own pixels."""
@@ -216,7 +242,7 @@ class _Extraction:
     def _average_cldprb(self, coverage: Coverage | None) -> Floats:
         """Average the cloud probability of the features of the coverage over the pixels of its raster; NaN without."""
         mean = np.full(len(self.coverage.fid), np.nan)
-        if coverage is None or self.task.cldprb is None:
+        if coverage is None or self.task.cldprb is None or not self._wanted():
             return mean
         try:
             image: Array = self.reader.coarse.image(self.task.cldprb, np.uint8)
@@ -283,10 +309,10 @@ class _Extraction:
 
     def _measure(self, pixels: Pixels) -> dict[int, Measured]:
         """Return stored values, bits of masks and the bit of its mask for every output at collected pixels."""
-        alive = self._alive()
-        values = pixels.index_values(dict.fromkeys(index_key(output) for _, output in alive))
+        wanted = self._wanted()
+        values = pixels.index_values(dict.fromkeys(index_key(output) for _, output in wanted))
         found: dict[int, Measured] = {}
-        for i, output in alive:
+        for i, output in wanted:
             value, (cloud, bit) = values[index_key(output)], pixels.mask(output.mask.name)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
                 value, cloud = _removed_by_mask(output.value, pixels, value, cloud, bit)

@@ -116,6 +116,35 @@ def take_weights(
             out[s + n - tail[k] + i] = weights[w + head[k] + i]
 
 
+@kernel("void(uint8[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[::1], int32[::1], uint8, uint8[::1])")
+def common_bits(
+    image: Bytes,
+    rows: Ints,
+    columns: Ints,
+    feature: Ints,
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    value: int,
+    bits: Bytes,
+) -> None:
+    """Clear the bits of a feature in `bits` in which some pixel of it differs from `value`.
+
+    The raster is looked up as in `take_nearest`; of one with smaller pixels than the grid's, those between the centres
+    of a run's pixels count too. Features without a bit are not looked at.
+    """
+    for k in range(row.size):
+        common = bits[feature[k]]
+        if common == 0:
+            continue
+        first, last = columns[column[k]], columns[column[k] + length[k] - 1]
+        line = image[rows[row[k]], first : last + 1]
+        differ = np.uint8(0)  # numba makes wider numbers of bytes, unless it is told
+        for i in range(line.size):
+            differ = np.uint8(differ | np.uint8(line[i] ^ value))
+        bits[feature[k]] = np.uint8(common & ~differ)
+
+
 @kernel("void(uint8[:,::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], int64[::1])")
 def add_up(image: Bytes, feature: Ints, row: Ints, column: Ints, length: Ints, total: Starts, count: Starts) -> None:
     """Add to each feature's sum and number of pixels, straight from a raster on the plan's own grid."""
