@@ -139,13 +139,13 @@ def test_options_of_a_source_hold_while_its_rasters_are_read(
     polygons: Any, in_memory: MemorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = Raster.read
+    original = Raster._counted
 
-    def read(self: Raster, *rest: Any) -> Any:
+    def counted(self: Raster, *rest: Any) -> None:
         seen.append(rasterio.env.getenv())
-        return original(self, *rest)
+        original(self, *rest)
 
-    monkeypatch.setattr(Raster, "read", read)
+    monkeypatch.setattr(Raster, "_counted", counted)
     assert series(polygons, in_memory).rows == 12
     assert {options.get("GDAL_HTTP_MAX_RETRY") for options in seen} == {7}
     assert {options.get("GDAL_PAM_ENABLED") for options in seen} == {False}
