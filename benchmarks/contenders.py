@@ -65,7 +65,6 @@ def floor(
     layer: Path,
     rasters: Callable[[Product], Iterable[Path]] | None = None,
     *,
-    at_most: int | None = None,
     only_blocks: bool = False,
 ) -> float:
     """Decode GDAL's blocks that hold features, or the whole rasters where that is faster, and discard the pixels.
@@ -76,12 +75,10 @@ def floor(
         The products and the features.
     rasters
         Product -> its rasters, where they are not those of the index, the mask and CLDPRB.
-    at_most
-        Number of products that are decoded; all where None.
     only_blocks
         Whether whole rasters are not tried.
     """
-    products = archive.products[:at_most]
+    products = archive.products
     threads = min(workers(0), len(products))
     wanted = rasters or (lambda product: (*product.rasters, product.mask, product.cldprb))
     jobs = [[(location(path), gdal_blocks(path, archive, layer)) for path in wanted(product)] for product in products]

@@ -56,6 +56,11 @@ class Place:
         """Run sen2chain from the layer's file to the CSV, and return seconds per product."""
         return contenders.ours(files, layer, self.out(), **options)
 
+    def floor(self, kind: str, layer: Path) -> Callable[[], float]:
+        """Return plain decoding, in as many threads as products."""
+        files = archive.archive(self.folder, kind, FLOOR_PRODUCTS)
+        return partial(contenders.floor, files, layer, only_blocks=True)
+
     def measure(
         self, what: str, run: Callable[[], float], beside: Callable[[], float], layer: Path
     ) -> tuple[float, float]:
@@ -89,8 +94,7 @@ def _whole_run(kind: str, size: str) -> Callable[[Place, str], Measured]:
 
     def measure(place: Place, name: str) -> Measured:
         files, layer = place.files(kind), place.layer(size)
-        floor = partial(contenders.floor, files, layer, at_most=FLOOR_PRODUCTS, only_blocks=True)
-        return place.measure(name, partial(place.ours, files, layer), floor, layer)
+        return place.measure(name, partial(place.ours, files, layer), place.floor(kind, layer), layer)
 
     return measure
 
@@ -107,8 +111,7 @@ def _overcast(place: Place, name: str) -> Measured:
     """Measure acquisitions that are cloud throughout, beside plain decoding of the tiles that hold features."""
     layer = place.layer("M")
     files = archive.with_clouds(place.folder, "overcast", place.products, archive.overcast)
-    floor = partial(contenders.floor, files, layer, at_most=FLOOR_PRODUCTS, only_blocks=True)
-    return place.measure(name, partial(place.ours, files, layer), floor, layer)
+    return place.measure(name, partial(place.ours, files, layer), place.floor("safe", layer), layer)
 
 
 def _threads(size: str) -> Callable[[Place, str], Measured]:
