@@ -11,7 +11,6 @@ import math
 import os
 import zipfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
@@ -25,6 +24,7 @@ from sen2chain.demo.scene import full_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -42,6 +42,7 @@ DISTRICT = 200
 """Polygons of the layer ``district``: neighbours, as dense as those of XL."""
 CLOUDED = 0.6
 """Share of the features of a layer that `with_clouds` covers entirely."""
+_METADATA = "MTD_MSIL2A.xml"
 FORMATS = ("cog", "jp2", "safe", "zip")
 """Index as cloud-optimised GeoTIFF (ZSTD), index as lossy JPEG 2000 of old archives, bands of SAFE products, these in
 zip files."""
@@ -217,7 +218,9 @@ def archive(folder: Path, kind: str, dates: int, *, more_indices: bool = False) 
                 inside = _zip(source, [*found[0], *found[1:]], home / "data/L2A" / TILE / f"{new}.zip")
                 found = tuple(inside[:-2]), inside[-2], inside[-1]
             else:
-                _link(source, home / "data/L2A" / TILE / f"{new}.SAFE")
+                safe = home / "data/L2A" / TILE / f"{new}.SAFE"
+                _write_metadata(source, safe)
+                _link(source / "GRANULE", safe / "GRANULE")
         else:
             suffix = "tif" if kind == "cog" else "jp2"
             values = home / "data/INDICES" / INDEX / TILE / new / f"{new}_{INDEX}.{suffix}"
@@ -255,7 +258,8 @@ def _zip(source: Path, rasters: list[Path], path: Path) -> list[Path]:
     inside = f"{path.stem}.SAFE"
     if not path.exists():
         with zipfile.ZipFile(path, "w") as file:
-            for part in (source / "MTD_MSIL2A.xml", source / "manifest.safe", *rasters):
+            file.writestr(f"{inside}/{_METADATA}", _metadata(source, path.stem))
+            for part in (source / "manifest.safe", *rasters):
                 file.write(part, f"{inside}/{part.relative_to(source)}")
     return [path / inside / raster.relative_to(source) for raster in rasters]
 
@@ -322,22 +326,35 @@ def with_clouds(
     home = folder / f"safe-{name}-{dates}"
     products = []
     for product in as_drawn.products:
-        source = product.mask.parents[4].resolve()
+        source = product.mask.parents[4]
         safe = home / "data/L2A" / TILE / f"{product.name}.SAFE"
-        inside = [path.relative_to(source) for path in (*product.rasters, product.mask, product.cldprb)]
-        for path in (Path("MTD_MSIL2A.xml"), Path("manifest.safe"), *inside):
-            _link(source / path, safe / path)
+        _write_metadata(source, safe)
+        for path in source.rglob("*.jp2"):
+            if path != product.mask:
+                _link(path, safe / path.relative_to(source))
         scl = folder / f"scl-{name}" / f"{source.name}.jp2"
         if not scl.exists():
             with rasterio.open(product.mask) as file:
                 classes = sky(file.read(1))
             frame = scene(2 * classes.shape[0]).frames()[0]
             esa_files.write_raster(scl, frame, 20, [classes], esa_files.esa_jp2(frame, 20, bits=8), dtype="uint8")
-        own = safe / inside[-2]
-        own.unlink()
+        own = safe / product.mask.relative_to(source)
         _link(scl, own)
         products.append(replace(product, mask=own))
     return Archive(home, tuple(products))
+
+
+def _metadata(source: Path, name: str) -> str:
+    """Return the metadata of a drawn product under another name."""
+    text = (source / _METADATA).read_text(encoding="utf-8")
+    return text.replace(source.name.removesuffix(".SAFE"), name)
+
+
+def _write_metadata(source: Path, safe: Path) -> None:
+    """Write the metadata of a product that has rasters of a drawn one, but a name of its own."""
+    safe.mkdir(parents=True, exist_ok=True)
+    (safe / _METADATA).write_text(_metadata(source, safe.stem), encoding="utf-8")
+    _link(source / "manifest.safe", safe / "manifest.safe")
 
 
 def _link(source: Path, path: Path) -> None:

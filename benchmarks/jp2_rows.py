@@ -39,7 +39,9 @@ class Place:
     report: Report
 
     def files(self, kind: str) -> archive.Archive:
-        """Return the archive of a kind with the row's number of products."""
+        """Return the archive of a kind with the row's number of products; SAFE products without clouds."""
+        if kind == "safe":
+            return archive.with_clouds(self.folder, "clear", self.products, archive.clear)
         return archive.archive(self.folder, kind, self.products)
 
     def layer(self, name: str) -> Path:
@@ -103,8 +105,8 @@ def _clouds(place: Place, name: str) -> Measured:
     """Measure a run where clouds cover features, beside the same without clouds."""
     layer = place.layer("M")
     cloudy = archive.with_clouds(place.folder, "partly", place.products, archive.clouds_over(layer, place.tile))
-    clear = archive.with_clouds(place.folder, "clear", place.products, archive.clear)
-    return place.measure(name, partial(place.ours, cloudy, layer), partial(place.ours, clear, layer), layer)
+    clear = partial(place.ours, place.files("safe"), layer)
+    return place.measure(name, partial(place.ours, cloudy, layer), clear, layer)
 
 
 def _overcast(place: Place, name: str) -> Measured:
@@ -128,7 +130,7 @@ def _threads(size: str) -> Callable[[Place, str], Measured]:
 def _update(place: Place, name: str) -> Measured:
     """Measure the update of one new acquisition, beside plain decoding of the tiles that hold features."""
     layer = place.layer("S")
-    known, grown = (archive.archive(place.folder, "safe", dates) for dates in (1, 2))
+    known, grown = (archive.with_clouds(place.folder, "clear", dates, archive.clear) for dates in (1, 2))
     before, now = place.folder / "extraction-before", place.folder / "extraction"
 
     def series(files: archive.Archive, extraction: Path) -> TimeSeriesCompil:
