@@ -31,8 +31,8 @@ _KNOWN_IN_TILES = {_RGN, _QCD, _QCC, _COM, _PLT}
 _SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _MOST_BOXES = 1_000
 _MOST_TILES = 1 << 14  # a tile of Sentinel-2 has 121
-_MOST_BLOCKS = 1 << 20
-"""Code-blocks of a tile; ESA's have less than 9,000. OpenJPEG takes 300 bytes for each, even for small windows."""
+_MOST_BLOCKS = 1 << 19
+"""Code-blocks of a tile; ESA's have less than 9,000. OpenJPEG takes 600 bytes for each, even for small windows."""
 _HEADER_LENGTHS = 1 << 12, 1 << 16, 1 << 20
 """Bytes of which the beginning of a codestream is read until they hold its header: seldom more than a few hundred."""
 _LONGEST_TILE_HEADER = 1 << 16
