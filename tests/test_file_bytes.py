@@ -260,6 +260,7 @@ def test_a_damaged_zip_file_is_refused_or_read_and_nothing_else(tmp_path: Path, 
     path = tmp_path / f"{form}.zip"
     sound = path.read_bytes()
     kinds: dict[Any, int] = {}
+    threads = threading.active_count()
     generator = random.Random(3)
     headers = [at for at in range(len(sound)) if sound[at : at + 2] == b"PK"]
     for _ in range(600):
@@ -282,4 +283,4 @@ def test_a_damaged_zip_file_is_refused_or_read_and_nothing_else(tmp_path: Path, 
         kinds[kind] = kinds.get(kind, 0) + 1
     assert min(kinds.values()) > 10, kinds
     assert len(kinds) == 3, kinds
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads

@@ -670,8 +670,8 @@ LEAKS = (
     "ftp://user:{S}@127.0.0.1:1/x", "ftp://{S}@127.0.0.1:1/", "ftp://{S}:@127.0.0.1:1/x", "ftp://{S}:x@127.0.0.1:1/x",
     "ftp://127.0.0.1:1/x?token={S}", "ftp://127.0.0.1:1/x#{S}", "https://{S}@127.0.0.1/", "https://a/x?a=1&sig={S}#b",
     "s3://key:{S}@bucket/x", "s3://:{S}@bucket/x", "s3:/key:{S}@bucket/x", "a::ftp://me:{S}@host/x",
-    "ftp://me:{S}%40host/x", "s3://me:{S}%40bucket/x", "sftp://me:{S}",
-    "rsync://me:{S}@host/x", "nosuch://me:{S}@host/x", "a_b://me:{S}@host/x", "memory://me:{S}@host",
+    "ftp://me:{S}%40host/x", "ftp://me:/{S}%40host/x", "s3://me:{S}%40bucket/x",
+    "sftp://me:{S}", "rsync://me:{S}@host/x", "nosuch://me:{S}@host/x", "a_b://me:{S}@host/x", "memory://me:{S}@host",
 )  # fmt: skip
 """Destinations, right and mistyped, with a secret {S}."""
 

@@ -39,7 +39,7 @@ _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]")
 _WITH_SERVER = {
     "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "ftp", "ftps", "sftp", "ssh", "smb", "http", "https",
 }  # fmt: skip
-_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]{0,5})?")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]{1,5})?")
 _QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _ALIAS = re.compile(r"~[0-9a-f]{12}")
 _SHAPE = "user@server:path/to/destination"
