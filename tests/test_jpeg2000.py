@@ -511,7 +511,23 @@ def test_a_wrong_table_of_lengths_is_not_used(files: dict[str, Path], whole: dic
     at = data.index(b"\xff\x55") + 6
     data[at + 1 : at + 5] = b"\x00\x00\x00\x10"
     (tmp_path / "a.jp2").write_bytes(data)
-    assert header_of(files["TLM and PLT"]).lengths
+    lengths = header_of(files["TLM and PLT"]).lengths
+    assert lengths
     assert not header_of(tmp_path / "a.jp2").lengths
+    with Raster(str(tmp_path / "a.jp2")) as raster:
+        np.testing.assert_array_equal(raster.read((0, 300), (0, 333)), whole["TLM and PLT"])
+
+
+def test_a_table_of_lengths_that_is_wrong_but_fits_the_file(
+    files: dict[str, Path], whole: dict[str, Array], tmp_path: Path
+) -> None:
+    data = bytearray(files["TLM and PLT"].read_bytes())
+    (_, first), (_, second), *_ = header_of(files["TLM and PLT"]).lengths
+    at = data.index(b"\xff\x55") + 6  # behind the marker, its length and two numbers
+    step = (struct.unpack(">H", data[at - 4 : at - 2])[0] - 4) // 9
+    for k, length in enumerate((first + 8, second - 8)):
+        data[at + k * step + step - 4 : at + (k + 1) * step] = struct.pack(">I", length)
+    (tmp_path / "a.jp2").write_bytes(data)
+    assert [length for _, length in header_of(tmp_path / "a.jp2").lengths[:2]] == [first + 8, second - 8]
     with Raster(str(tmp_path / "a.jp2")) as raster:
         np.testing.assert_array_equal(raster.read((0, 300), (0, 333)), whole["TLM and PLT"])

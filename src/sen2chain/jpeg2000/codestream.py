@@ -327,12 +327,9 @@ class TileParts:
         for tile, length in header.lengths:
             self._parts.setdefault(tile, []).append(_Part(at, length, 0))
             at += length
-        if header.lengths:
+        self._is_told = bool(header.lengths)
+        if self._is_told:
             self._at = header.end
-
-    def length(self, tile: int) -> int:
-        """Return the bytes of a tile; 0 where it has none."""
-        return sum(part.length for part in self._of(tile))
 
     def read(self, tile: int, location: str) -> bytearray:
         """Read a tile as a codestream of its own.
@@ -351,6 +348,20 @@ class TileParts:
         UnknownFormError
             If the tile is left to GDAL.
         """
+        was_told = self._is_told
+        try:
+            return self._read(tile, location)
+        except UnreadableError:
+            if not was_told:
+                raise
+        with self._lock:
+            if self._is_told:  # another thread may have found out too
+                # The table of the main header is wrong: find the tile-parts by their own headers.
+                self._is_told, self._parts, self._at = False, {}, self._header.start
+        return self._read(tile, location)
+
+    def _read(self, tile: int, location: str) -> bytearray:
+        """Read a tile as the table has it."""
         parts = self._of(tile)
         of_all = f"tile {tile + 1} of {self._count}"
         if not parts:
