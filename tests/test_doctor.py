@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def no_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, dict
 
 
 def run(*words: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, ["doctor", *words], prog_name="sen2chain")
+    apart: dict[str, Any] = (
+        {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+    )  # before click 8.2
+    result = CliRunner(**apart).invoke(main, ["doctor", *words], prog_name="sen2chain")
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result.exit_code, result.stdout, result.stderr
 
