@@ -139,7 +139,7 @@ class Crew:
     Parameters
     ----------
     threads
-        Number of threads; without any, whoever begins pieces runs all of them.
+        Number of threads; 0: the thread that begins pieces runs all of them.
     """
 
     def __init__(self, threads: int = 0) -> None:

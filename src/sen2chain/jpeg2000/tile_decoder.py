@@ -145,7 +145,7 @@ class TileDecoder:
             at = position
             return 1
 
-        # Whoever holds these keeps them, and the buffer, alive.
+        # OpenJPEG calls these, and they read the buffer, as long as the decoder lives.
         self._functions = openjpeg.Read(read), openjpeg.Skip(skip), openjpeg.Seek(seek), buffer
         stream = self._check(self._api.opj_stream_create(_BUFFER, 1))
         self._api.opj_stream_set_read_function(stream, self._functions[0])
