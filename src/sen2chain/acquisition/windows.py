@@ -21,8 +21,8 @@ hundredth of the time at 320 m. Where a pixel consists of n x n pixels of the ba
 power of two that divides n is taken, and the rest is averaged as above; where the file has none, all is averaged. A
 JPEG 2000 file has one for each of its resolutions: the low-pass subband of its wavelet, whose values lie at the upper
 left pixel of each square rather than in its middle, and next to missing data may be a mixture with them. A GeoTIFF has
-its overviews, made in the way of the program that wrote it. So it is for looking at, not for statistics; indices, masks and quality
-rasters are the same with and without.
+its overviews, made in the way of the program that wrote it. So it is for looking at, not for statistics; indices,
+masks and quality rasters are the same with and without.
 """
 
 from __future__ import annotations
