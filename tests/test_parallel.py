@@ -90,7 +90,7 @@ def test_every_piece_runs_once_in_no_more_threads_than_there_are(threads: int, t
             done.append((number, k))
 
         for _ in range(2):
-            crew.each([partial(piece, k) for k in range(12)], alone)
+            crew.begin([partial(piece, k) for k in range(12)], alone).finish()
             ahead = crew.begin([partial(piece, k) for k in range(12, 20)], alone)
             ahead.finish()
         return sorted(done)
@@ -113,7 +113,7 @@ def test_idle_threads_help_within_the_context_of_the_task() -> None:
         left.append(threading.get_ident())
 
     def task(_: int) -> int:
-        crew.each([all_three.wait] * 3, within)  # type: ignore[list-item]  # what it returns does not matter
+        crew.begin([all_three.wait] * 3, within).finish()  # type: ignore[list-item]  # what it returns does not matter
         assert sorted(entered) == sorted(left), "nobody is inside any more"
         return threading.get_ident()
 
@@ -131,7 +131,7 @@ def test_a_thread_that_becomes_idle_helps_with_what_is_under_way() -> None:
             under_way.wait(10)
             return number
         first = [under_way.set, lambda: time.sleep(0.05)]
-        crew.each([*first, together.wait, together.wait], alone)  # type: ignore[list-item]  # as above
+        crew.begin([*first, together.wait, together.wait], alone).finish()  # type: ignore[list-item]  # as above
         return number
 
     assert list(crew.results(task, range(2))) == [0, 1]
@@ -144,7 +144,7 @@ def test_with_as_many_tasks_as_threads_each_runs_its_own_pieces() -> None:
     def task(_: int) -> set[int]:
         seen: set[int] = set()
         both.wait()
-        crew.each([lambda: seen.add(threading.get_ident())] * 50, alone)
+        crew.begin([lambda: seen.add(threading.get_ident())] * 50, alone).finish()
         assert not crew.has_idle
         both.wait()
         return seen - {threading.get_ident()}
@@ -165,7 +165,7 @@ def test_the_error_of_the_first_piece_in_order_is_raised_when_all_have_ended(thr
 
     def task(_: int) -> list[int]:
         with pytest.raises(KeyError, match="3"):
-            crew.each([partial(piece, k) for k in range(40)], alone)
+            crew.begin([partial(piece, k) for k in range(40)], alone).finish()
         return list(ended)
 
     (at_once,) = crew.results(task, range(1)) if threads else [task(0)]
@@ -208,7 +208,7 @@ def test_a_task_goes_on_alone_when_the_results_are_forgotten() -> None:
         if number:
             begun.set()
             gate.wait(10)
-            crew.each([partial(done.append, k) for k in range(50)], alone)
+            crew.begin([partial(done.append, k) for k in range(50)], alone).finish()
             ended.set()
         return number
 
@@ -231,7 +231,7 @@ def test_a_helper_that_cannot_enter_the_context_leaves_the_pieces_to_the_others(
 
     def task(_: int) -> list[int]:
         done: list[int] = []
-        crew.each([lambda: tried.wait(10), *(partial(done.append, k) for k in range(9))], within)  # type: ignore[list-item]
+        crew.begin([lambda: tried.wait(10), *(partial(done.append, k) for k in range(9))], within).finish()  # type: ignore[list-item]
         return done
 
     assert list(crew.results(task, range(1))) == [list(range(9))]

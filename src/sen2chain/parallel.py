@@ -182,10 +182,6 @@ class Crew:
         begun.find_helper()
         return begun
 
-    def each(self, pieces: Iterable[Piece], within: Within) -> None:
-        """Run pieces of a task, see `begin` and `Pieces.finish`."""
-        Pieces(self, tuple(pieces), within).finish()
-
     @property
     def has_idle(self) -> bool:
         """Whether a thread has nothing to do."""

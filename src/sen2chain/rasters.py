@@ -121,7 +121,7 @@ def _crs_text(wkt: str) -> str:
 
 
 class Raster:
-    """One open single-band raster; use it as a context, in one thread.
+    """One open single-band raster; use it as a context, in one thread, but for the functions that `pieces` returns.
 
     Parameters
     ----------
