@@ -268,7 +268,7 @@ def test_a_cube_beyond_half_of_the_memory_is_refused(
     fits: bool,  # noqa: FBT001  # a column of the table
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sen2chain.export.memory", lambda: available)
+    monkeypatch.setattr("sen2chain.export.cube.memory", lambda: available)
     size = {"features": 70, "steps": 10, "outputs": 4, "columns": 20}
     if fits:
         check_cube(**size, instead="to_parquet")

@@ -477,7 +477,7 @@ def test_xarray_agrees(series: TimeSeries) -> None:
 def test_a_cube_that_does_not_fit_is_refused_and_the_rows_stay(
     series: TimeSeries, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sen2chain.export.memory", lambda: 1000)
+    monkeypatch.setattr("sen2chain.export.cube.memory", lambda: 1000)
     with pytest.raises(RequestError, match=r"16 features x \d+ dates x 2 outputs x \d+ columns .* use to_parquet"):
         series.to_xarray()
     assert len(series.to_parquet(tmp_path)) == 2

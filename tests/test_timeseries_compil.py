@@ -880,7 +880,7 @@ def test_aggregates_as_a_cube(whole: TimeSeriesCompil, monkeypatch: pytest.Monke
     assert dates["mean"].dims == ("index", "fid", "date")
     assert set(cube["geometry"].dims) == {"fid"}
     assert set(dates.data_vars) == set(whole.data["NDVI"]) - {"fid", *whole.layer.attributes.columns}
-    monkeypatch.setattr("sen2chain.export.memory", lambda: 1000)
+    monkeypatch.setattr("sen2chain.export.cube.memory", lambda: 1000)
     for kind in (None, "monthly"):
         with pytest.raises(RequestError, match=r"features x \d+ dates .* use compile_data"):
             whole.to_xarray(kind)

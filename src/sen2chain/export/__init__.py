@@ -1,0 +1,24 @@
+"""Tables of rows written to CSV, Parquet, pandas and xarray, each with its provenance.
+
+Rows are passed ready: sorted, with columns in their final order. A file takes its name only when it is complete.
+"""
+
+from sen2chain.export.cube import check_cube, column_definitions, to_dataset
+from sen2chain.export.delimited import csv_header, csv_lines, text_of, write_csv
+from sen2chain.export.frames import to_frame
+from sen2chain.export.parquet_files import write_parquet
+from sen2chain.export.provenance_json import beside, to_json
+
+__all__ = [
+    "beside",
+    "check_cube",
+    "column_definitions",
+    "csv_header",
+    "csv_lines",
+    "text_of",
+    "to_dataset",
+    "to_frame",
+    "to_json",
+    "write_csv",
+    "write_parquet",
+]

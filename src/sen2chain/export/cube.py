@@ -1,0 +1,176 @@
+"""Rows laid out as a cube of xarray: feature x date, led by index and mask where there are several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sen2chain.errors import RequestError
+from sen2chain.export.provenance_json import to_json
+from sen2chain.parallel import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+    from sen2chain.zonal import Statistics
+
+_BEYOND_FLOATS = 2**53  # from here on floats are not every whole number
+_KEYS = ("index", "mask", "date", "fid")
+
+
+def to_dataset(
+    frames: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    geometry: np.ndarray,
+    crs: str,
+    attributes: pd.DataFrame,
+    definitions: Mapping[str, Mapping[str, str]],
+    provenance: Mapping[str, Any],
+    along: str = "date",
+) -> xr.Dataset:
+    """Lay rows out as a cube: fid x date, led by index and mask where there are several.
+
+    Parameters
+    ----------
+    frames
+        (index name, mask name) -> rows, with one row per (date, fid); `date` is the index or a column.
+    geometry
+        Shapely geometries (n,), the position is the fid.
+    crs
+        CRS of `geometry`.
+    attributes
+        The layer's attributes (n rows); become coordinates along `fid`.
+    definitions
+        Column -> its ``long_name``, ``units``, ``description``: attributes of the variable.
+    provenance
+        Kept as JSON in the dataset's attribute ``sen2chain``.
+    along
+        The column that becomes the dimension beside `fid`: ``date``, or ``period`` for aggregates.
+
+    Returns
+    -------
+    xarray.Dataset
+        Numbers are NaN and texts empty where there is no row, or no value. A number takes 8 bytes, and so does a text,
+        since equal texts are one object.
+    """
+    import xarray as xr  # noqa: PLC0415  # half a second that few runs need
+
+    tables = {key: frame if along in frame else frame.reset_index() for key, frame in frames.items()}
+    steps = pd.Index(sorted(set().union(*(table[along] for table in tables.values()))))
+    steps = pd.DatetimeIndex(steps) if along == "date" else steps
+    indices, masks = (pd.Index(dict.fromkeys(names)) for names in zip(*tables, strict=True))
+    shape = (len(indices), len(masks), len(geometry), len(steps))
+    left_out = {*_KEYS, along, *attributes.columns}
+    cubes: dict[str, np.ndarray] = {}
+    for (index, mask), table in tables.items():
+        step = steps.get_indexer(pd.Index(table[along]))
+        cell = (indices.get_loc(index), masks.get_loc(mask), table["fid"].to_numpy(), step)
+        _fill(cubes, shape, cell, {name: table[name] for name in table.columns if name not in left_out})
+
+    taken = {*_KEYS, along, *cubes, "geometry"}
+    coordinates = {
+        f"attr_{name}" if name in taken else name: ("fid", _values(column)) for name, column in attributes.items()
+    }
+    return xr.Dataset(
+        {
+            # With fastpath, since otherwise xarray may make a text of its own for each cell.
+            name: xr.Variable(("index", "mask", "fid", along), cube, dict(definitions.get(name, {})), fastpath=True)
+            for name, cube in cubes.items()
+        },
+        coords={
+            "index": indices.to_numpy(object),
+            "mask": masks.to_numpy(object),
+            "fid": np.arange(len(geometry)),
+            along: steps.to_numpy() if along == "date" else steps.to_numpy(object),
+            "geometry": ("fid", geometry, {"crs": crs}),
+            **coordinates,
+        },
+        attrs={"sen2chain": to_json(provenance)},
+    ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+
+
+def _fill(
+    cubes: dict[str, np.ndarray], shape: tuple[int, ...], cell: tuple[Any, ...], columns: Mapping[str, pd.Series[Any]]
+) -> None:
+    """Write columns of rows into their cubes, which are made where they are missing.
+
+    Parameters
+    ----------
+    cubes
+        Column -> cube.
+    shape
+        Shape of a cube.
+    cell
+        Position of each row in a cube, one number or array for each dimension.
+    columns
+        Column -> its values, one for each row.
+    """
+    for name, column in columns.items():
+        number = pd.api.types.is_numeric_dtype(column)
+        if name not in cubes:
+            cubes[name] = np.full(shape, np.nan) if number else np.full(shape, "", dtype=object)
+        cubes[name][cell] = column.to_numpy(float, na_value=np.nan) if number else _shared(column)
+
+
+def column_definitions(statistics: Statistics, *, in_index_units: bool) -> dict[str, dict[str, str]]:
+    """Return the long name and the unit of each column of numbers, as xarray's attributes.
+
+    Parameters
+    ----------
+    statistics
+        The columns of statistics.
+    in_index_units
+        Whether values are in index units (0.72), not times 10000.
+    """
+    definitions = {}
+    for column in ("count", "nodata", "nbcld", "cldprb", *statistics.columns):
+        power = statistics.power(column) if column != "cldprb" else 0
+        units = "percent" if column == "cldprb" else "1" if in_index_units or not power else f"1e{-4 * power}"
+        definitions[column] = {"long_name": statistics.define(column), "units": units}
+    return definitions
+
+
+def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str) -> None:
+    """Refuse a cube that needs more than half of the memory; the other half is for its rows and for work with it.
+
+    Parameters
+    ----------
+    features, steps, outputs
+        Its size: features, dates or periods, and indices times masks.
+    columns
+        Variables with a value for each cell, of 8 bytes each.
+    instead
+        The call that the message suggests instead.
+
+    Raises
+    ------
+    RequestError
+        If it is too large.
+    """
+    needed, available = features * steps * outputs * columns * 8, memory()
+    if available is not None and needed > available / 2:
+        raise RequestError(
+            f"A cube of {features:,} features x {steps:,} dates x {outputs} outputs x {columns} columns takes "
+            f"{needed / 2**30:,.1f} GiB, more than half of this machine's memory ({available / 2**30:,.1f} GiB); use "
+            f"{instead}, or ask for fewer dates, indices or statistics."
+        )
+
+
+def _shared(column: pd.Series[Any]) -> np.ndarray:
+    """Return texts as objects, "" where missing; equal texts share one object, so that a cell costs a pointer."""
+    codes, texts = pd.factorize(column)
+    return np.append(np.asarray(texts, dtype=object), "")[codes]  # the code of a missing one is -1, the last
+
+
+def _values(column: pd.Series[Any]) -> np.ndarray:
+    if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column):
+        # Beside a null: numbers where a float holds each of them, else texts, to the last digit of an identifier.
+        numbers = column.to_numpy(float, na_value=np.nan)
+        exact = not (np.abs(numbers) >= _BEYOND_FLOATS).any()
+        return numbers if exact else np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)
+    plain = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_dtype(column)
+    return column.to_numpy() if plain else column.to_numpy(object, na_value="")
