@@ -197,7 +197,7 @@ def _fill(options: argparse.Namespace, dates: int) -> None:
     options.acquisitions = max(dates, options.acquisitions)
     series = _series(options, ["NDVI"], options.folder / "rows")
     make_folder(series._folder._found, series.layer, series._folder._layers)  # noqa: SLF001
-    folder, layout = series._folder.folder, series._engine.row_format()  # noqa: SLF001
+    folder, layout = series._folder.folder, series._engine.raw_format()  # noqa: SLF001
     n = options.polygons
     fid = np.arange(n)
     for product in products(dates):

@@ -14,6 +14,7 @@
     ├── RasterError               one raster cannot be used; the run goes on
     │   ├── UnreadableError       missing, truncated, corrupt
     │   └── GridMismatchError     another grid or CRS than its tile's
+    ├── MissingExtraError         an optional library is not installed
     ├── ExecutorError             the chosen executor cannot run tasks
     ├── StoreError                a folder of raw and compiled rows cannot be used
     ├── OutputError               the result cannot be written, or would replace another one
@@ -299,6 +300,31 @@ class UnreadableError(RasterError):
 
 class GridMismatchError(RasterError):
     """A raster has another grid or CRS than the other rasters of its tile."""
+
+
+class MissingExtraError(Sen2ChainError):
+    """An optional library is not installed.
+
+    Parameters
+    ----------
+    what
+        The subject of the sentence, in the plural, as ``"Pictures"``.
+    library
+        Name of the library, as pip knows it.
+    extra
+        Name of the extra of this package that includes the library.
+    """
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        self.what, self.library, self.extra = what, library, extra
+        super().__init__(
+            f"{what} need {library}, which is not installed; install it with: pip install {library} "
+            f"(it belongs to the extra sen2chain[{extra}])."
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Survive pickling between worker processes, which replays ``__init__``."""
+        return type(self), (self.what, self.library, self.extra)
 
 
 class ExecutorError(Sen2ChainError):

@@ -63,6 +63,8 @@ class RowFormat:
     """Whether counts are whole numbers."""
     with_completeness: bool = False
     """Whether the share of pixels that were seen, clouds included, follows the statistics."""
+    id_field: str = ""
+    """The attribute that stands right after ``fid``, since it is the user's own key; empty for none."""
 
     @property
     def numbers(self) -> dict[str, pa.DataType]:
@@ -73,8 +75,8 @@ class RowFormat:
     @property
     def own(self) -> pa.Schema:
         """All columns but those of the layer's attributes."""
-        schema = self.schema
-        return pa.schema([schema.field(i) for i in range(len(schema) - self.attributes.num_columns)])
+        taken = set(self.attributes.schema.names)
+        return pa.schema([column for column in self.schema if column.name not in taken])
 
     @property
     def schema(self) -> pa.Schema:
@@ -85,7 +87,8 @@ class RowFormat:
         tail = [("completeness", pa.float64())] if self.with_completeness else []
         if self.with_reason:
             tail.append(("reason", pa.string()))
-        return pa.schema([*head, *self.numbers.items(), *tail, *self.attributes.schema])
+        columns = pa.schema([*head, *self.numbers.items(), *tail, *self.attributes.schema])
+        return pa.schema([columns.field(name) for name in id_after_fid(columns.names, self.id_field)])
 
     def numbers_of(self, batch: Batch) -> Floats:
         """Return the numbers of the rows of a batch, and the position of their reason where it is asked for.
@@ -136,7 +139,8 @@ class RowFormat:
             columns["completeness"] = pa.array(_completeness(by_name), from_pandas=True)
         if self.with_reason:
             columns["reason"] = pa.array(_REASONS[numbers[:, -1].astype(np.int8)], pa.string())
-        return with_attributes(pa.table(columns), self.attributes).cast(self.schema)
+        schema = self.schema
+        return with_attributes(pa.table(columns), self.attributes).select(schema.names).cast(schema)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +163,7 @@ class Origins:
         )
 
 
-def with_attributes(table: pa.Table, attributes: pa.Table) -> pa.Table:
+def with_attributes(table: pa.Table, attributes: pa.Table, id_field: str = "") -> pa.Table:
     """Add the attributes of each row's feature; those named like a column of the table get a prefix.
 
     Parameters
@@ -168,11 +172,31 @@ def with_attributes(table: pa.Table, attributes: pa.Table) -> pa.Table:
         Rows with a column ``fid``.
     attributes
         Attributes of the layer by fid.
+    id_field
+        The attribute that goes right after ``fid``; empty for none.
     """
-    fid = table.column("fid")
-    for name, values in zip(attributes_beside(table.schema.names, attributes), attributes.columns, strict=True):
-        table = table.append_column(name, values.take(fid))
-    return table
+    fid, moved = table.column("fid"), ""
+    for own, name in zip(attributes.schema.names, attributes_beside(table.schema.names, attributes), strict=True):
+        table = table.append_column(name, attributes.column(own).take(fid))
+        moved = name if own == id_field else moved
+    return table.select(id_after_fid(table.schema.names, moved)) if moved else table
+
+
+def id_after_fid(names: Sequence[str], moved: str) -> list[str]:
+    """Return names of columns, the user's own key right after ``fid``.
+
+    Parameters
+    ----------
+    names
+        Names, ``fid`` among them.
+    moved
+        The column that is moved; empty for none.
+    """
+    if not moved:
+        return list(names)
+    others = [name for name in names if name != moved]
+    place = others.index("fid") + 1
+    return [*others[:place], moved, *others[place:]]
 
 
 def attributes_beside(columns: Sequence[str], attributes: pa.Table) -> list[str]:

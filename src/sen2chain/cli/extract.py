@@ -13,7 +13,10 @@ from sen2chain.cli.show import finish, notes, say_if_compiling
 from sen2chain.errors import EmptyResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from sen2chain.timeseries import TimeSeries
 
 _EXAMPLES = """
 \b
@@ -27,6 +30,16 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 """
 
 
+_WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
+    "csv": lambda series, out, overwrite: series.to_csv(out, overwrite=overwrite),
+    "parquet": lambda series, out, overwrite: series.to_parquet(out, overwrite=overwrite),
+}
+"""Kind of result, as `TimeSeries.check_results` names it -> the call that writes it."""
+
+_FORMATS = ("csv", "parquet")
+"""Kinds that `--format` names; the others have an option of their own."""
+
+
 @click.command(
     cls=Command,
     epilog=_EXAMPLES,
@@ -38,7 +51,13 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 @shared.masks
 @shared.archive
 @click.option("--out", "-o", metavar="DIR", required=True, help="Folder for the results.")
-@shared.formats
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(_FORMATS),
+    help="Format of the results; may be given several times. Default: csv.",
+)
 @shared.layer_name
 @shared.pixels
 @click.option(
@@ -75,18 +94,18 @@ def extract(layer_file: str, **options: Any) -> None:
     report, out, overwrite = shared.report_file(options["report"]), options["out"], options["overwrite"]
     say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
+    kinds = _kinds(options)
     # What cannot be written is told before the work starts.
-    formats = tuple(dict.fromkeys(options["formats"])) or ("csv",)
     if not overwrite:
-        series.check_results(out, formats, report=report)
+        series.check_results(out, kinds, report=report)
     if report is not None:
         atomic.check_folder(report.parent)
     series.check_folder(out)
     series.run()
     files, kept = [], []
-    for kind in formats:
+    for kind in kinds:
         try:
-            files += (series.to_csv if kind == "csv" else series.to_parquet)(out, overwrite=overwrite)
+            files += _WRITERS[kind](series, out, overwrite)
         except EmptyResultError as error:
             files += error.files
             kept.append(str(error))
@@ -98,6 +117,12 @@ def extract(layer_file: str, **options: Any) -> None:
     if not options["quiet"]:
         notes(_changed(options))
     finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])
+
+
+def _kinds(options: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of results that the options ask for."""
+    named = dict.fromkeys(options["formats"] or ("csv",))
+    return [*named, *(kind for kind in _WRITERS if kind not in _FORMATS and options[kind])]
 
 
 def _changed(options: Mapping[str, Any]) -> Iterator[str]:

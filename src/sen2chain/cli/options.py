@@ -126,6 +126,10 @@ formats = click.option(
 layer_name = together(
     click.option("--layer", metavar="NAME", help="Layer of a file that has several."),
     click.option(
+        "--id", "id_field", metavar="FIELD",
+        help="Attribute that is your own key of features; stands right after fid in every result.",
+    ),
+    click.option(
         "--encoding", metavar="NAME",
         help="Encoding of the layer's texts, as cp1252. Default: what the file says, or else what fits.",
     ),
@@ -214,8 +218,8 @@ def common(more: str) -> Decorator:
 EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 
 _OF_SERIES = (
-    "indices", "date_min", "date_max", "library", "safe", "layer", "encoding", "crs", "buffer", "pixels", "stats",
-    "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
+    "indices", "date_min", "date_max", "library", "safe", "layer", "id_field", "encoding", "crs", "buffer", "pixels",
+    "stats", "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
     "scheduler", "extraction", "wait", "raw_format", "quiet",
 )  # fmt: skip
 

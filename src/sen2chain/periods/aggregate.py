@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sen2chain.errors import RequestError, choice, items_of
 from sen2chain.periods.calendar import CUSTOM, key_of
-from sen2chain.spool import attributes_beside
+from sen2chain.spool import attributes_beside, id_after_fid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,12 +64,14 @@ class Aggregation:
         }
         return {name: dict(zip(("long_name", "units"), texts[name], strict=True)) for name in self.columns}
 
-    def schema(self, attributes: pa.Table) -> pa.Schema:
-        """Return the columns of the table: period and feature, the numbers, the attributes."""
+    def schema(self, attributes: pa.Table, id_field: str = "") -> pa.Schema:
+        """Return the columns of the table: period and feature, the user's own key, the numbers, the attributes."""
         head = [("period", pa.string()), ("fid", pa.int64()), ("dates", pa.int64())]
         head += [(name, pa.float64()) for name in self.columns[1:]]
         names = attributes_beside([name for name, _ in head], attributes)
-        return pa.schema([*head, *zip(names, attributes.schema.types, strict=True)])
+        columns = pa.schema([*head, *zip(names, attributes.schema.types, strict=True)])
+        moved = dict(zip(attributes.schema.names, names, strict=True)).get(id_field, "")
+        return pa.schema([columns.field(name) for name in id_after_fid(columns.names, moved)])
 
     def apply(self, rows: pa.Table, kind: str, week: Week = "sunday", period: str = "") -> pd.DataFrame:
         """Aggregate the complete series of some features.

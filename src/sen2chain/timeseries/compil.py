@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
 from sen2chain.errors import choice
-from sen2chain.export import to_frame
 from sen2chain.files import absolute
 from sen2chain.products import Source
 from sen2chain.progress import say
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import geopandas as gpd
-    import pandas as pd
     import xarray as xr
 
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
     from sen2chain.plan import ExtractionPlan
     from sen2chain.report import Report
+    from sen2chain.spool import Spool
 
 
 class TimeSeriesCompil(LayerSeries):
@@ -56,8 +55,8 @@ class TimeSeriesCompil(LayerSeries):
         on it.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
         The cloud mask, see `sen2chain.Mask.from_keywords`.
-    masks, library, safe, layer, name, encoding, crs, buffer, pixels, stats, min_valid, prefer, verify, executor,
-    scheduler, quiet
+    masks, library, safe, layer, name, id_field, encoding, crs, buffer, pixels, stats, min_valid, prefer, verify,
+    executor, scheduler, quiet
         As for `TimeSeries`. Other `buffer`, `pixels`, `stats` and `min_valid` have a folder of their own, whose name
         says so.
     extraction
@@ -110,6 +109,7 @@ class TimeSeriesCompil(LayerSeries):
         extraction: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
+        id_field: str | None = None,
         encoding: str | None = None,
         crs: Any = None,
         buffer: float | None = None,
@@ -131,6 +131,7 @@ class TimeSeriesCompil(LayerSeries):
             extraction = settings.paths(None if isinstance(library, Source) else library).extraction
         self._folder = LayerFolder(absolute(extraction), self._engine, wait)
         self._report: Report | None = None
+        self._spools: dict[tuple[str, str], Spool] = {}
 
     @property
     def folder(self) -> Path:
@@ -190,6 +191,7 @@ class TimeSeriesCompil(LayerSeries):
         if not plan.tasks:
             result.notes.append(self._engine.why_nothing(self._engine.first_report()))
         self._report = self._frames = None
+        self._spools.clear()
         for sentence in (*result.notes, str(result)):
             say(sentence, quiet=self._quiet)
         return result
@@ -269,15 +271,19 @@ class TimeSeriesCompil(LayerSeries):
             say(sentence, quiet=self._quiet)
         return result
 
-    def _read_frames(self) -> dict[str, pd.DataFrame]:
-        with self._folder.read() as (folder, ledger, engine):
-            compilation = Compilation(engine, folder, ledger, CompileRequest())
-            found = {}
-            for index in self.request.indices:
-                masks, several = self.request.masks, len(self.request.masks) > 1
-                parts = [compilation.table(index.name, mask.name, with_mask=several) for mask in masks]
-                found[index.name] = to_frame(parts, parts[0].schema)
-        return found
+    def _rows_of(self, index: str, mask: str) -> Spool:
+        if (index, mask) not in self._spools:
+            with self._folder.read() as (folder, ledger, engine):
+                spool = Compilation(engine, folder, ledger, CompileRequest()).spool(index, mask)
+            self._spools[index, mask] = spool
+        return self._spools[index, mask]
+
+    def _results_folder(self, out_path: str | Path | None, index: str | None = None, mask: str | None = None) -> Path:
+        if out_path is not None:
+            return absolute(out_path) / self._engine.layer.name
+        self._folder.check()
+        folder = self._folder.folder
+        return folder.root if index is None or mask is None else folder.compiled(index, mask, periods.ALL)
 
     @suggest_keywords
     def to_xarray(

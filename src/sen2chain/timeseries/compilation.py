@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from sen2chain.spool import Spool
     from sen2chain.store import ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.engine import Engine
 
@@ -321,11 +322,13 @@ class CompiledRows:
 
     def aggregates(self, kind: str, days: set[dt.date] | None = None, period: str = "") -> Iterator[pa.Table]:
         """Yield one row per feature and period, a piece of the layer at a time."""
-        aggregation, attributes = self._wanted.aggregation, self._layout.attributes
+        aggregation = self._wanted.aggregation
         assert aggregation is not None  # noqa: S101
+        attributes, id_field = self._layout.attributes, self._layout.id_field
+        schema = aggregation.schema(attributes, id_field)
         for table in self.tables(days):
             made = pa.Table.from_pandas(aggregation.apply(table, kind, self._wanted.week, period), preserve_index=False)
-            yield with_attributes(made, attributes).cast(aggregation.schema(attributes))
+            yield with_attributes(made, attributes, id_field).cast(schema)
 
     def write(self, targets: Sequence[Target]) -> list[Target]:
         """Write files into existing folders; return those that were written, and collect errors of smoothing."""
@@ -380,15 +383,14 @@ class CompiledRows:
         tables = self.aggregates(target.kind, target.days, target.key)
         write = write_csv if target.path.suffix == ".csv" else write_parquet
         columns = {"columns": aggregation.definitions}
-        write(tables, target.path, {**note, **columns}, aggregation.schema(self._layout.attributes))
+        schema = aggregation.schema(self._layout.attributes, self._layout.id_field)
+        write(tables, target.path, {**note, **columns}, schema)
 
     def _write_smoothed(self, target: Target, note: Mapping[str, Any]) -> None:
         smooth, index = self._wanted.smooth, self._stored.index
         assert smooth is not None  # noqa: S101  # there are such targets only where it is
         with activity(f"smoothing {index}", quiet=self._stored.engine.quiet):
-            short, features = write_smoothed(
-                self.tables(target.days), target.path, index, smooth, self._layout.attributes, note
-            )
+            short, features = write_smoothed(self.tables(target.days), target.path, index, smooth, self._layout, note)
         if short:
             self.remarks.append(
                 f"{short} of {features} features have too few dates to be smoothed; "
@@ -562,10 +564,10 @@ class Compilation:
     def _stored(self, index: str, mask: str) -> StoredRows:
         return StoredRows(self._engine, self._folder, self._ledger, index, mask)
 
-    def table(self, index: str, mask: str, *, with_mask: bool = False) -> pa.Table:
-        """Return all rows of an index under a mask."""
-        spool, _ = self._stored(index, mask).read(replace(self._layout, with_mask=with_mask))
-        return pa.concat_tables([spool.schema.empty_table(), *spool.tables(index, mask)])
+    def spool(self, index: str, mask: str) -> Spool:
+        """Return all rows of an index under a mask, which stay readable when the folder is released."""
+        layout = replace(self._layout, with_mask=len(self._engine.request.masks) > 1)
+        return self._stored(index, mask).read(layout)[0]
 
     def dataset(self, kind: str | None) -> xr.Dataset:
         """Return all rows as a cube, or one row per feature and period of a kind."""
@@ -586,7 +588,7 @@ class Compilation:
                 tables = [table.select(self._layout.own.names) for table in rows.tables()]
                 frames[output] = pa.concat_tables([self._layout.own.empty_table(), *tables]).to_pandas()
                 continue
-            parts = [aggregation.schema(self._layout.attributes).empty_table()]
+            parts = [aggregation.schema(self._layout.attributes, self._layout.id_field).empty_table()]
             frames[output] = (
                 pa.concat_tables([*parts, *rows.aggregates(kind)])
                 .select(["period", "fid", *aggregation.columns])

@@ -12,8 +12,9 @@ from sen2chain.archive import open_library
 from sen2chain.errors import LibraryError
 from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
+from sen2chain.index_series import LayerFeatures
 from sen2chain.plan import make_plan, why_outside
-from sen2chain.progress import Shares, activity, is_watched, progress
+from sen2chain.progress import Shares, activity, counted, is_watched, progress
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.spool import RowFormat, attribute_table
@@ -54,6 +55,10 @@ class Engine:
     """A folder of SAFE products instead."""
     quiet: bool = False
     """Whether to show no progress."""
+    id_field: str | None = None
+    """The attribute, by its name in the layer, that is the user's own key of features; None for none."""
+    name_fields: tuple[str, ...] = ()
+    """The attributes, by their names in the layer, that name features in pictures."""
 
     @cached_property
     def source(self) -> Source:
@@ -84,9 +89,26 @@ class Engine:
 
     def on(self, layer: Layer) -> Engine:
         """Return an engine of the same request on another copy of the layer."""
-        other = replace(self, layer=layer)
+        # A shapefile cuts names of attributes, but keeps their order.
+        proper, names = (map(str, known.attributes_proper) for known in (self.layer, layer))
+        place = dict(zip(proper, names, strict=False))
+        found = [name if name in layer.attributes else place.get(name, name) for name in self._fields]
+        id_field = found.pop() if self.id_field else None
+        other = replace(self, layer=layer, id_field=id_field, name_fields=tuple(found))
         other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
         return other
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        """Attributes that name features, and last the user's own key where there is one."""
+        return (*self.name_fields, *([self.id_field] if self.id_field else []))
+
+    @cached_property
+    def features(self) -> LayerFeatures:
+        """The features, with their names."""
+        named = dict(zip(map(str, self.layer.attributes), map(str, self.attributes), strict=True))
+        id_field = named[self.id_field] if self.id_field else None
+        return LayerFeatures(self.layer, self.attributes, id_field, tuple(named[name] for name in self.name_fields))
 
     def run(
         self,
@@ -178,7 +200,7 @@ class Engine:
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
                 report.notes.append(of_features(fids, len(layer), f"are {what}"))
-        report.notes += filter(None, [datum_note(layer)])
+        report.notes += filter(None, [datum_note(layer), self._note_on_keys()])
         if plan.outside_cover:
             report.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
         report.add_skipped(self.source.skipped(), len(layer))
@@ -189,11 +211,26 @@ class Engine:
                 report.add_far_tile(index, mask, tile, nowhere | elsewhere)
         return report
 
+    def _note_on_keys(self) -> str:
+        """Return a sentence on values of the user's own key that several features have; empty where there are none."""
+        repeated = self.features.repeated if self.id_field else []
+        if not repeated:
+            return ""
+        values = ", ".join(value or "(empty)" for value in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+        return (
+            f"{self.id_field} is not unique: {counted(len(repeated), 'value')} {'is' if len(repeated) == 1 else 'are'} "
+            f"those of several features ({values}), so a join on it mixes these up."
+        )
+
     def unverified(self, tasks: Iterable[Task]) -> list[str]:
         """Return a sentence on the products that have no checksums to compare; an empty list where all have."""
         count = sum(task.cannot_be_verified for task in tasks)
         what = "product has" if count == 1 else "products have"
         return [f"{count} {what} no manifest.safe, so checksums could not be compared."] if count else []
+
+    def raw_format(self) -> RowFormat:
+        """Return the columns of files of raw rows, which stay the documented ones, whatever the user's own key is."""
+        return replace(self.row_format(), id_field="")
 
     def row_format(self, **options: bool) -> RowFormat:
         """Return the columns of this request's rows.
@@ -208,6 +245,7 @@ class Engine:
             attribute_table(self.attributes),
             features=len(self.layer),
             whole_counts=self.request.pixels != "weighted",
+            id_field=self.features.id_field or "",
             **options,
         )
 

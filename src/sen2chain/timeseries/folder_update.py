@@ -94,7 +94,7 @@ class FolderUpdate:
 
     def __init__(self, engine: Engine, folder: ExtractionFolder, ledger: ImageLedger, raw_format: RawFormat) -> None:
         self._engine, self._folder, self._ledger, self._raw_format = engine, folder, ledger, raw_format
-        self._layout = engine.row_format()
+        self._layout = engine.raw_format()
         self._done = Extracted()
 
     def run(self, *, only_look: bool = False, force: bool = False, redo_old: bool = False) -> Extracted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,21 @@ import pyarrow as pa
 
 from sen2chain import settings
 from sen2chain.archive import reads_at_once
-from sen2chain.errors import EmptyResultError, truth
-from sen2chain.export import write_csv
+from sen2chain.errors import (
+    EmptyResultError,
+    LayerError,
+    OutputError,
+    RequestError,
+    items_of,
+    quoted,
+    shown,
+    truth,
+)
+from sen2chain.export import to_frame, write_csv
 from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute
+from sen2chain.index_series import IndexSeries, days_of
+from sen2chain.indices import SCALE
 from sen2chain.plan import Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
@@ -22,12 +34,13 @@ from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import own_copy, read_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
 
     from sen2chain.report import Report
+    from sen2chain.spool import Spool
     from sen2chain.vectors import Layer
 
 _OF_MASK = ("cm_version", "probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob", "thin_cir")
@@ -71,7 +84,11 @@ class LayerSeries(ABC):
                 cache=settings.cache_dir() / "layers",
                 **{name: keywords[name] for name in _OF_LAYER},
             )
-        self._engine = Engine(self.request, layer, executor, keywords["library"], keywords["safe"], self._quiet)
+        self.id_field = _fields_of(layer, "id_field", keywords["id_field"])[0] if keywords["id_field"] else None
+        self._engine = Engine(
+            self.request, layer, executor, keywords["library"], keywords["safe"], self._quiet,
+            self.id_field, _fields_of(layer, "field_names", self.field_names),
+        )  # fmt: skip
         self._frames: dict[str, pd.DataFrame] | None = None
         self._remarks: list[str] = []
 
@@ -80,8 +97,67 @@ class LayerSeries(ABC):
         """Return the report of everything that was requested."""
 
     @abstractmethod
-    def _read_frames(self) -> dict[str, pd.DataFrame]:
-        """Return the frames of `data`."""
+    def _rows_of(self, index: str, mask: str) -> Spool:
+        """Return a spool with the rows of an index under a mask; they are extracted or read first where needed."""
+
+    @abstractmethod
+    def _results_folder(self, out_path: str | Path | None, index: str | None = None, mask: str | None = None) -> Path:
+        """Return the folder that files of an index under a mask go to, or files of all of them; it is not made.
+
+        Parameters
+        ----------
+        out_path
+            The folder that the user names; None is the usual one, where the class has one.
+        index, mask
+            Names; None is for files of all indices and masks.
+
+        Raises
+        ------
+        OutputError
+            If there is no such folder.
+        """
+
+    def _series(self) -> list[IndexSeries]:
+        """Return the rows of each index under each mask, with what pictures and maps need to know of them."""
+        found = []
+        report = self._reported()
+        for index in self.request.indices:
+            for mask in self.request.masks:
+                spool = self._rows_of(index.name, mask.name)
+                found.append(
+                    IndexSeries(
+                        index,
+                        mask.name,
+                        self._engine.features,
+                        scale=1.0 if self.request.units == "index" else float(SCALE),
+                        schema=spool.schema,
+                        tables=functools.partial(spool.tables, index.name, mask.name),
+                        rows=spool.rows(index.name, mask.name),
+                        days=days_of(report, index.name, mask.name),
+                    )
+                )
+        return found
+
+    def _results_stem(self, index: str | None = None, mask: str | None = None, kind: str = "") -> str:
+        """Return the stem of a file of results: ``<layer>[_<kind>][_<INDEX>]_<date_min>_<date_max>[_<MASK>]``.
+
+        Parameters
+        ----------
+        index, mask
+            Names; None where the file has all of them. The mask is part of the stem where there are several.
+        kind
+            What the file shows, as ``plot-global``.
+        """
+        request = self.request
+        parts = [self._engine.layer.name, kind, index, request.first, request.last]
+        if len(request.masks) > 1:
+            parts.append(mask)
+        return "_".join(f"{part}" for place, part in enumerate(parts) if part or place in {3, 4})
+
+    def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
+        """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
+        engine, report = self._engine, self._reported().about(index, mask)
+        return provenance(self.request, engine.layer, engine.archive, report, index=index, mask=mask)
 
     @property
     def layer(self) -> Layer:
@@ -95,7 +171,12 @@ class LayerSeries(ABC):
         Each call gives frames of their own: changing one changes no other, and no result.
         """
         if self._frames is None:
-            self._frames = self._read_frames()
+            masks, frames = self.request.masks, {}
+            for index in self.request.indices:
+                spools = [(self._rows_of(index.name, mask.name), mask.name) for mask in masks]
+                tables = [table for spool, mask in spools for table in spool.tables(index.name, mask)]
+                frames[index.name] = to_frame(tables, spools[0][0].schema)
+            self._frames = frames
         return {name: own_copy(frame) for name, frame in self._frames.items()}
 
     @property
@@ -126,6 +207,46 @@ class LayerSeries(ABC):
     def why_partly(self) -> str:
         """Return what could not be used, and which index or mask gave nothing and why; empty where all went well."""
         return self._reported().why_partly(self._engine.outputs)
+
+    def check_results(
+        self, out_path: str | Path | None, kinds: Iterable[str] = ("csv",), *, report: str | Path | None = None
+    ) -> None:
+        """Make sure, before any work starts, that results can be written and replace no others.
+
+        Parameters
+        ----------
+        out_path
+            Folder for the results.
+        kinds
+            Kinds of results, as ``csv``, ``parquet``.
+        report
+            The file of the report too.
+
+        Raises
+        ------
+        OutputError
+            If they cannot, see `TimeSeries.to_csv`.
+        """
+        planned = [table for kind in kinds for table in self._planned_results(out_path, kind)]
+        if report:
+            told = self._planned_report(report)
+            beside = told.path.with_suffix(".json")
+            if any(table.path.with_suffix(".json") == beside for table in planned):
+                raise OutputError(f"{told.path} is where a result goes; choose another name for the report.")
+            planned.append(told)
+        check_results(planned)
+
+    def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:  # noqa: ARG002
+        """Return the files that results of a kind go to, as far as they have a JSON beside them.
+
+        Classes that write further kinds of results override it, and pass on the kinds that they do not know.
+
+        Raises
+        ------
+        RequestError
+            If there is no such kind of result.
+        """
+        raise RequestError(f"{type(self).__name__} cannot write {shown(kind)}.")
 
     @suggest_keywords
     def report_to_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -165,3 +286,23 @@ class LayerSeries(ABC):
         layer, indices, masks = self._engine.layer, self.request.indices, self.request.masks
         names = [", ".join(index.name for index in indices), ", ".join(mask.name for mask in masks)]
         return f"{layer.name}: {len(layer)} features; {'; '.join(names)}"
+
+
+def _fields_of(layer: Layer, keyword: str, wanted: Any) -> tuple[str, ...]:
+    """Return the attributes that a keyword names, under the names they have in the layer.
+
+    Raises
+    ------
+    LayerError
+        If the layer lacks one of them.
+    """
+    if wanted is None:
+        return ()
+    found = []
+    for name in [wanted] if isinstance(wanted, str) else items_of(keyword, wanted, "the name of an attribute"):
+        field = next((text for text in (name, f"attr_{name}") if text in layer.attributes), None)
+        if field is None:
+            listing = ", ".join(layer.attributes.columns) or "none"
+            raise LayerError(f"{keyword}: {layer.name} has no attribute {quoted(name)}; its attributes are: {listing}.")
+        found.append(field)
+    return tuple(found)

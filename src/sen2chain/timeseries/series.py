@@ -18,7 +18,7 @@ from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
+from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.timeseries.layer_series import LayerSeries
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import geopandas as gpd
-    import pandas as pd
     import xarray as xr
 
     from sen2chain.extract.extraction import TaskResult
@@ -88,6 +87,9 @@ class TimeSeries(LayerSeries):
         Name of the layer where the file has several.
     name
         Stem of result files for a GeoDataFrame.
+    id_field
+        The attribute that is your own key of features. It stands right after ``fid`` in every result, and names
+        features in pictures. A note says when it is not unique.
     encoding
         Encoding of the file's texts, as ``cp1252``; by default what the file says, or else what fits (a note says so).
     crs
@@ -159,6 +161,7 @@ class TimeSeries(LayerSeries):
         safe: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
+        id_field: str | None = None,
         encoding: str | None = None,
         crs: Any = None,
         buffer: float | None = None,
@@ -221,13 +224,13 @@ class TimeSeries(LayerSeries):
     def _reported(self) -> Report:
         return self._finished()[0]
 
-    def _read_frames(self) -> dict[str, pd.DataFrame]:
-        spool = self._finished()[1]
-        found = {}
-        for index in self.request.indices:
-            tables = [table for mask in self.request.masks for table in spool.tables(index.name, mask.name)]
-            found[index.name] = export.to_frame(tables, spool.schema)
-        return found
+    def _rows_of(self, index: str, mask: str) -> Spool:  # noqa: ARG002  # one spool has the rows of all
+        return self._finished()[1]
+
+    def _results_folder(self, out_path: str | Path | None, index: str | None = None, mask: str | None = None) -> Path:  # noqa: ARG002
+        if out_path is None:
+            raise OutputError("Results of a TimeSeries have no folder of their own; pass out_path.")
+        return self._folder(out_path)
 
     @property
     def notes(self) -> list[str]:
@@ -268,34 +271,10 @@ class TimeSeries(LayerSeries):
         """Write Parquet files, as `to_csv` does."""
         return self._write(out_path, ".parquet", overwrite=overwrite)
 
-    def check_results(
-        self, out_path: str | Path, formats: Iterable[str] = ("csv",), *, report: str | Path | None = None
-    ) -> None:
-        """Make sure, before any work starts, that results can be written and replace no others.
-
-        Parameters
-        ----------
-        out_path
-            Folder for the results.
-        formats
-            ``csv``, ``parquet``.
-        report
-            The file of the report too.
-
-        Raises
-        ------
-        OutputError
-            If they cannot, see `to_csv`.
-        """
-        folder = self._folder(out_path)
-        planned = [table for kind in formats for table in self._planned(folder, f".{kind}")]
-        if report:
-            told = self._planned_report(report)
-            beside = told.path.with_suffix(".json")
-            if any(table.path.with_suffix(".json") == beside for table in planned):
-                raise OutputError(f"{told.path} is where a result goes; choose another name for the report.")
-            planned.append(told)
-        check_results(planned)
+    def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
+        if kind not in {"csv", "parquet"}:
+            return super()._planned_results(out_path, kind)
+        return self._planned(self._results_folder(out_path), f".{kind}")
 
     def _write(self, out_path: str | Path, suffix: str, *, overwrite: bool) -> list[Path]:
         folder = self.check_folder(out_path)
@@ -326,7 +305,7 @@ class TimeSeries(LayerSeries):
         """Return the tables of a format, one for each of the engine's outputs."""
         return [
             PlannedTable(
-                folder / f"{self._stem(index, mask)}{suffix}",
+                folder / f"{self._results_stem(index, mask)}{suffix}",
                 conditions(self.request, self._engine.layer, index=index, mask=mask),
                 lambda: self._row_format().schema.names,
             )
@@ -352,7 +331,8 @@ class TimeSeries(LayerSeries):
                 f"{out_path} looks like the name of a file, and each index has a file of its own in a folder; name the "
                 f"folder, as {folder.stem}."
             )
-        longest = max((self._stem(*output) for output in self._engine.outputs), key=lambda stem: len(os.fsencode(stem)))
+        stems = (self._results_stem(*output) for output in self._engine.outputs)
+        longest = max(stems, key=lambda stem: len(os.fsencode(stem)))
         over = len(os.fsencode(f"{longest}.parquet")) - NAME_MAX
         if over > 0:
             raise RequestError(
@@ -360,10 +340,6 @@ class TimeSeries(LayerSeries):
                 "name=, or rename the layer's file."
             )
         return folder / self._engine.layer.name
-
-    def _stem(self, index: str, mask: str) -> str:
-        stem = f"{self._engine.layer.name}_{index}_{self.request.first}_{self.request.last}"
-        return f"{stem}_{mask}" if len(self.request.masks) > 1 else stem
 
     def to_xarray(self) -> xr.Dataset:
         """Return the statistics as fid x date, with the geometry as a coordinate.
@@ -396,11 +372,6 @@ class TimeSeries(LayerSeries):
             definitions=self._engine.definitions,
             provenance=self.provenance(),
         )
-
-    def provenance(self, index: str | None = None, mask: str | None = None) -> dict[str, Any]:
-        """Return how the rows came about: parameters, versions, layer, and the products and sources used."""
-        report = self._reported().about(index, mask)
-        return provenance(self.request, self._engine.layer, self.source.describe(), report, index=index, mask=mask)
 
     def __repr__(self) -> str:
         state = f"{self._report.rows} rows" if self._report is not None else "not run"

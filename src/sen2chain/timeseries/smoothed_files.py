@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from sen2chain.spool import RowFormat
+
 ORIGINAL = "original"
 _ADDED = {"pixel_tot", "pct_no_data", "valid", "mean_div", "smoothed", "index"}  # columns of the original's way
 
@@ -89,7 +91,7 @@ def write_smoothed(
     path: Path,
     index: str,
     request: SmoothRequest,
-    attributes: pa.Table,
+    layout: RowFormat,
     note: Mapping[str, Any],
 ) -> tuple[int, int]:
     """Smooth compiled rows and write both files.
@@ -104,8 +106,8 @@ def write_smoothed(
         Name of the index.
     request
         The method and its parameters.
-    attributes
-        Attributes of the layer by fid.
+    layout
+        The columns of the rows, with the attributes of the layer.
     note
         The JSON that goes beside the files.
 
@@ -123,7 +125,7 @@ def write_smoothed(
         if request.method == ORIGINAL:
             short, features = _original(files, tables, path, index, request)
         else:
-            short, features = _ours(files, tables, path, index, request, attributes)
+            short, features = _ours(files, tables, path, index, request, layout)
         for place, content in beside(path, {**note, "smoothing": request.note()}).items():
             files.append(place, content)
         files.finish()
@@ -173,7 +175,7 @@ def _original(
 
 
 def _ours(
-    files: FileGroup, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest, attributes: pa.Table
+    files: FileGroup, tables: Iterable[pa.Table], path: Path, index: str, request: SmoothRequest, layout: RowFormat
 ) -> tuple[int, int]:
     smoother = request.smoother()
     stats: list[pd.DataFrame] = []
@@ -182,7 +184,7 @@ def _ours(
         for made in pieces:
             stats.append(made.stats)
             series = pa.Table.from_pandas(made.series, preserve_index=False)
-            series = with_attributes(series, attributes)
+            series = with_attributes(series, layout.attributes, layout.id_field)
             if not header:
                 files.append(path, csv_header(series.schema))
                 header = True
