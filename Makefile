@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group test --group lint --group docs
+	$(BIN)/python -m pip install --quiet --editable ".[plot,excel,netcdf]" --group test --group tools --group lint --group docs
 	touch $@
 
 demo: $(VENV)/.installed

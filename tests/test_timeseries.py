@@ -884,3 +884,39 @@ def test_a_file_is_not_taken_for_a_folder_of_results(series: TimeSeries, tmp_pat
     (tmp_path / "res.csv").mkdir()
     assert series.to_csv(tmp_path / "res.csv")
     assert series.to_csv(tmp_path / "v1.2")
+
+
+# ------------------------------------------------------------------------------------------------- the user's own key
+
+
+def test_the_own_key_stands_right_after_fid_in_every_result(
+    season: demo.DemoArchive, series: TimeSeries, tmp_path: Path
+) -> None:
+    keyed = extract(season, id_field="crop", masks=["CM004", "none"])
+    moved = [*BASE, *FIELDS]
+    moved.remove("crop")
+    moved.insert(1, "crop")  # `date` is the index, and `fid` the first column
+    moved.insert(4, "mask")
+    frame = keyed.data["NDVI"]
+    assert list(frame) == moved
+    plain = frame[frame["mask"].str.startswith("CM004")].drop(columns="mask")
+    same(plain[series.data["NDVI"].columns], series.data["NDVI"])
+    for file in (*keyed.to_csv(tmp_path), *keyed.to_parquet(tmp_path)):
+        table = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+        assert list(table) == ["date", *moved]
+    assert any("crop is not unique: " in note and "rapeseed" in note for note in keyed.notes)
+
+
+def test_a_key_may_have_the_name_of_a_column(season: demo.DemoArchive) -> None:
+    parcels = season.parcels.assign(tile=range(100, 100 + len(season.parcels)))
+    keyed = extract(season, vectors_file=parcels, id_field="tile", name="parcels")
+    frame = keyed.data["NDVI"]
+    assert list(frame)[:3] == ["fid", "attr_tile", "tile"]
+    assert (frame["attr_tile"] == frame["fid"] + 100).all()
+    assert not any("unique" in note for note in keyed.notes)
+
+
+@pytest.mark.parametrize("keyword", ["id_field", "field_names"])
+def test_an_unknown_key_is_refused_with_the_attributes_there_are(season: demo.DemoArchive, keyword: str) -> None:
+    with pytest.raises(LayerError, match=r"no attribute 'lot'; its attributes are: .*crop"):
+        extract(season, **{keyword: "lot"})

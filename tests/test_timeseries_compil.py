@@ -1180,3 +1180,39 @@ def test_the_book_tells_of_every_image(whole: TimeSeriesCompil) -> None:
         else:
             assert sum(entry.reasons.values()) == len(whole.layer)
         assert np.isfinite(entry.rows)
+
+
+def test_the_own_key_stands_right_after_fid_in_compiled_tables_but_not_in_raw_ones(
+    season: demo.DemoArchive, tmp_path: Path
+) -> None:
+    made = compil_of(season, tmp_path, id_field="crop", raw_format="csv")
+    made.extract_data()
+    raw = next((made.folder / "raw_data").rglob("*.csv"))
+    assert list(pd.read_csv(raw))[:3] == ["date", "fid", "tile"]
+    assert "crop" in pd.read_csv(raw)
+    done = made.compile_data(alldata=True, aggregate="mean", smoothing="whittaker", window_length=5, polyorder=2)
+    tables = {file.stem.rpartition("all_data")[2]: list(pd.read_csv(file)) for file in done.files}
+    assert tables.pop("_whittaker_smooth_stats")[:2] == ["indice", "fid"]
+    assert {name: columns[columns.index("fid") + 1] for name, columns in tables.items()} == dict.fromkeys(
+        ("", "_mean", "_whittaker_smooth"), "crop"
+    )
+    assert all(columns.count("crop") == 1 for columns in tables.values())
+    assert list(made.data["NDVI"])[:2] == ["fid", "crop"]
+    # Without the key it is the same table with another order of columns, and another time it is that again.
+    plain = compil_of(season, tmp_path)
+    assert list(plain.data["NDVI"])[:2] == ["fid", "tile"]
+    assert plain.compile_data(alldata=True).files
+    assert "crop is not unique" in " ".join(made.notes)
+
+
+def test_the_own_key_is_found_in_a_shapefile_that_cuts_its_name(season: demo.DemoArchive, tmp_path: Path) -> None:
+    numbered = season.parcels.assign(parcel_number=range(7, 7 + len(season.parcels)))
+    numbered.to_file(tmp_path / "parcels.gpkg")
+    (tmp_path / "cut").mkdir()
+    numbered.rename(columns={"parcel_number": "parcel_num"}).to_file(tmp_path / "cut" / "parcels.shp")
+    first = compil_of(season, tmp_path, vectors_file=tmp_path / "cut" / "parcels.shp", id_field="parcel_num")
+    first.extract_data()
+    again = compil_of(season, tmp_path, vectors_file=tmp_path / "parcels.gpkg", id_field="parcel_number")
+    assert again.folder == first.folder
+    frame = again.data["NDVI"]
+    assert (frame.iloc[:, 1] == frame["fid"] + 7).all()
