@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from sen2chain.errors import RequestError
+from sen2chain.export import cf_conventions as conventions
 from sen2chain.export.provenance_json import to_json
 from sen2chain.parallel import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import xarray as xr
 
     from sen2chain.zonal import Statistics
 
-_BEYOND_FLOATS = 2**53  # from here on floats are not every whole number
 _KEYS = ("index", "mask", "date", "fid")
 
 
@@ -31,8 +31,13 @@ def to_dataset(
     definitions: Mapping[str, Mapping[str, str]],
     provenance: Mapping[str, Any],
     along: str = "date",
+    steps: Iterable[Any] = (),
+    bounds: Callable[[str], tuple[Any, Any]] | None = None,
 ) -> xr.Dataset:
     """Lay rows out as a cube: fid x date, led by index and mask where there are several.
+
+    The dataset follows the CF conventions 1.11 as a discrete sampling geometry of time series, so that its methods
+    `to_netcdf` and `to_zarr` write it as it is.
 
     Parameters
     ----------
@@ -50,47 +55,57 @@ def to_dataset(
         Kept as JSON in the dataset's attribute ``sen2chain``.
     along
         The column that becomes the dimension beside `fid`: ``date``, or ``period`` for aggregates.
+    steps
+        Dates that are to be there even where no row has them.
+    bounds
+        First and last day of a period; needed with ``period``.
 
     Returns
     -------
     xarray.Dataset
         Numbers are NaN and texts empty where there is no row, or no value. A number takes 8 bytes, and so does a text,
-        since equal texts are one object.
+        since equal texts are one object. Geometries are WKT in the layer's CRS, "" where null.
     """
     import xarray as xr  # noqa: PLC0415  # half a second that few runs need
 
     tables = {key: frame if along in frame else frame.reset_index() for key, frame in frames.items()}
-    steps = pd.Index(sorted(set().union(*(table[along] for table in tables.values()))))
-    steps = pd.DatetimeIndex(steps) if along == "date" else steps
+    found = pd.Index(sorted(set(steps).union(*(table[along] for table in tables.values()))))
+    found = pd.DatetimeIndex(found) if along == "date" else found
     indices, masks = (pd.Index(dict.fromkeys(names)) for names in zip(*tables, strict=True))
-    shape = (len(indices), len(masks), len(geometry), len(steps))
+    shape = (len(indices), len(masks), len(geometry), len(found))
     left_out = {*_KEYS, along, *attributes.columns}
     cubes: dict[str, np.ndarray] = {}
     for (index, mask), table in tables.items():
-        step = steps.get_indexer(pd.Index(table[along]))
+        step = found.get_indexer(pd.Index(table[along]))
         cell = (indices.get_loc(index), masks.get_loc(mask), table["fid"].to_numpy(), step)
         _fill(cubes, shape, cell, {name: table[name] for name in table.columns if name not in left_out})
 
-    taken = {*_KEYS, along, *cubes, "geometry"}
-    coordinates = {
-        f"attr_{name}" if name in taken else name: ("fid", _values(column)) for name, column in attributes.items()
+    data = {
+        # With fastpath, since otherwise xarray may make a text of its own for each cell.
+        name: xr.Variable(
+            ("index", "mask", "fid", along),
+            cube,
+            conventions.of_column(name, definitions.get(name, {}), tuple(indices), along),
+            conventions.encoding_of(cube, grid=True),
+            fastpath=True,
+        )
+        for name, cube in cubes.items()
     }
-    return xr.Dataset(
-        {
-            # With fastpath, since otherwise xarray may make a text of its own for each cell.
-            name: xr.Variable(("index", "mask", "fid", along), cube, dict(definitions.get(name, {})), fastpath=True)
-            for name, cube in cubes.items()
-        },
-        coords={
-            "index": indices.to_numpy(object),
-            "mask": masks.to_numpy(object),
-            "fid": np.arange(len(geometry)),
-            along: steps.to_numpy() if along == "date" else steps.to_numpy(object),
-            "geometry": ("fid", geometry, {"crs": crs}),
-            **coordinates,
-        },
-        attrs={"sen2chain": to_json(provenance)},
-    ).squeeze([name for name, names in (("index", indices), ("mask", masks)) if len(names) == 1])
+    coordinates: dict[str, xr.Variable] = {
+        "index": xr.Variable("index", indices.to_numpy(object), {"long_name": "radiometric index"}),
+        "mask": xr.Variable("mask", masks.to_numpy(object), {"long_name": "cloud mask"}),
+        **conventions.of_steps(found, along, bounds),
+        **conventions.of_features(geometry, crs),
+    }
+    coordinates |= conventions.of_attributes(attributes, {*_KEYS, along, *data, *coordinates})
+    notes = {**conventions.of_dataset(provenance, tuple(indices)), "sen2chain": to_json(provenance)}
+    cube = xr.Dataset(data, coords=coordinates, attrs=notes)
+    for name, names in (("index", indices), ("mask", masks)):
+        if len(names) == 1:
+            # As an object, since Zarr has no lasting form of numpy's texts of fixed length.
+            one = xr.Variable((), names.to_numpy(object).reshape(()), coordinates[name].attrs)
+            cube = cube.squeeze(name).assign_coords({name: one})
+    return cube
 
 
 def _fill(
@@ -164,13 +179,3 @@ def _shared(column: pd.Series[Any]) -> np.ndarray:
     """Return texts as objects, "" where missing; equal texts share one object, so that a cell costs a pointer."""
     codes, texts = pd.factorize(column)
     return np.append(np.asarray(texts, dtype=object), "")[codes]  # the code of a missing one is -1, the last
-
-
-def _values(column: pd.Series[Any]) -> np.ndarray:
-    if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column):
-        # Beside a null: numbers where a float holds each of them, else texts, to the last digit of an identifier.
-        numbers = column.to_numpy(float, na_value=np.nan)
-        exact = not (np.abs(numbers) >= _BEYOND_FLOATS).any()
-        return numbers if exact else np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)
-    plain = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_dtype(column)
-    return column.to_numpy() if plain else column.to_numpy(object, na_value="")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import datetime as dt
+from typing import Literal
 
 Week = Literal["sunday", "iso"]
 """``sunday``: weeks start on Sunday, the days before a year's first Sunday are week 00 (``%U``); ``iso``: ISO 8601."""
@@ -55,6 +53,43 @@ def key_of(date: dt.date, kind: str, week: Week = "sunday") -> str:
         year, number, _ = date.isocalendar()
         return f"{year}-W{number:02d}"
     return date.strftime(_FORMATS[kind])
+
+
+def span_of(key: str, kind: str, week: Week = "sunday") -> tuple[dt.date, dt.date]:
+    """Return the first day of a period, and the day after its last one.
+
+    Parameters
+    ----------
+    key
+        A result of `key_of`.
+    kind
+        Its kind, one of `KINDS` but `ALL`, which has no days of its own.
+    week
+        How weeks are counted.
+
+    Examples
+    --------
+    >>> span_of("2022-24", "weekly")
+    (datetime.date(2022, 6, 12), datetime.date(2022, 6, 19))
+    >>> span_of("2021-00", "weekly")
+    (datetime.date(2021, 1, 1), datetime.date(2021, 1, 3))
+    """
+    if kind == "daily":
+        first = dt.date.fromisoformat(key)
+        return first, first + dt.timedelta(days=1)
+    year, _, part = key.partition("-")
+    january, next_year = dt.date(int(year), 1, 1), dt.date(int(year) + 1, 1, 1)
+    if kind == "yearly":
+        return january, next_year
+    if kind == "monthly":
+        first = january.replace(month=int(part))
+        return first, (first + dt.timedelta(days=31)).replace(day=1)
+    if week == "iso":
+        first = dt.date.fromisocalendar(int(year), int(part.removeprefix("W")), 1)
+        return first, first + dt.timedelta(days=7)
+    sunday = january + dt.timedelta(days=(6 - january.weekday()) % 7)
+    first = sunday + dt.timedelta(days=7 * (int(part) - 1))
+    return max(first, january), min(first + dt.timedelta(days=7), next_year)
 
 
 def is_key(text: str, kind: str, week: Week = "sunday") -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.errors import choice
+from sen2chain.errors import choice, truth
 from sen2chain.files import absolute
 from sen2chain.products import Source
 from sen2chain.progress import say
@@ -292,10 +292,12 @@ class TimeSeriesCompil(LayerSeries):
         *,
         aggregate: str | Iterable[str] = ("mean", "count"),
         week: periods.Week = "sunday",
+        complete: bool = False,
     ) -> xr.Dataset:
-        """Return the compiled rows as fid x date, or aggregates of them as fid x period, with the geometry.
+        """Return the compiled rows as fid x date, or aggregates of them as fid x period, with the geometry (WKT).
 
-        Where there are several indices or masks, they are leading dimensions. Units and definitions are attributes.
+        Where there are several indices or masks, they are leading dimensions. Units and definitions are attributes, as
+        the CF conventions 1.11 say; the dataset's methods `to_netcdf` and `to_zarr` write it as it is.
 
         Parameters
         ----------
@@ -303,6 +305,8 @@ class TimeSeriesCompil(LayerSeries):
             None for the rows; ``all_data``, ``yearly``, ``monthly``, ``weekly`` or ``daily`` for aggregates.
         aggregate, week
             As for `compile_data`.
+        complete
+            Include the dates (or periods) of all images of the folder, also those without any row.
 
         Raises
         ------
@@ -311,9 +315,10 @@ class TimeSeriesCompil(LayerSeries):
         StoreError
             If nothing was extracted.
         """
+        every = truth("complete", complete)
         wanted = CompileRequest() if kind is None else CompileRequest.of_kind(kind, aggregate, week)
         with self._folder.read() as (folder, ledger, engine):
-            return Compilation(engine, folder, ledger, wanted).dataset(kind)
+            return Compilation(engine, folder, ledger, wanted).dataset(kind, complete=every)
 
     @property
     def notes(self) -> list[str]:

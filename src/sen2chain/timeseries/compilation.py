@@ -7,6 +7,7 @@ mask once and writes every file that would differ from the one on disk. `Compile
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import itertools
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,7 @@ from sen2chain.timeseries.smoothed_files import ORIGINAL, SmoothRequest, check_k
 from sen2chain.timeseries.stored_rows import StoredRows
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
@@ -569,14 +569,25 @@ class Compilation:
         layout = replace(self._layout, with_mask=len(self._engine.request.masks) > 1)
         return self._stored(index, mask).read(layout)[0]
 
-    def dataset(self, kind: str | None) -> xr.Dataset:
-        """Return all rows as a cube, or one row per feature and period of a kind."""
-        engine, aggregation = self._engine, self._wanted.aggregation
+    def dataset(self, kind: str | None, *, complete: bool = False) -> xr.Dataset:
+        """Return all rows as a cube, or one row per feature and period of a kind.
+
+        Parameters
+        ----------
+        kind
+            One of `sen2chain.periods.KINDS`; None gives the rows.
+        complete
+            Whether dates or periods without any row are there too.
+        """
+        engine, aggregation, week = self._engine, self._wanted.aggregation, self._wanted.week
         found = [self._stored(*output) for output in engine.outputs]
         sensings = {image.product.sensing for stored in found for image in stored.images}
+        if complete:
+            sensings = sensings.union(*(stored.sensings() for stored in found))
+        steps = {periods.key_of(s.date(), kind, week) for s in sensings} if kind else sensings
         check_cube(
             features=len(engine.layer),
-            steps=len({periods.key_of(s.date(), kind, self._wanted.week) for s in sensings} if kind else sensings),
+            steps=len(steps),
             outputs=len(found),
             columns=len(aggregation.columns if aggregation else self._layout.own.names[2:]),
             instead='compile_data(..., formats="parquet")',
@@ -600,7 +611,21 @@ class Compilation:
         return to_dataset(
             frames, geometry=engine.layer.geometry, crs=engine.layer.crs, attributes=engine.attributes,
             definitions=definitions, provenance=note, along="date" if kind is None else "period",
+            steps=steps if complete else (), bounds=_spans(kind, week, sensings),
         )  # fmt: skip
+
+
+def _spans(
+    kind: str | None, week: periods.Week, sensings: Collection[dt.datetime]
+) -> Callable[[str], tuple[dt.date, dt.date]]:
+    """Return the function that gives the first day of a period and the day after its last one."""
+
+    def span(key: str) -> tuple[dt.date, dt.date]:
+        if kind is None or kind == periods.ALL:
+            return min(sensings).date(), max(sensings).date() + dt.timedelta(days=1)
+        return periods.span_of(key, kind, week)
+
+    return span
 
 
 @dataclass(frozen=True, slots=True)

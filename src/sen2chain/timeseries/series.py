@@ -341,21 +341,30 @@ class TimeSeries(LayerSeries):
             )
         return folder / self._engine.layer.name
 
-    def to_xarray(self) -> xr.Dataset:
-        """Return the statistics as fid x date, with the geometry as a coordinate.
+    @suggest_keywords
+    def to_xarray(self, *, complete: bool = False) -> xr.Dataset:
+        """Return the statistics as fid x date, with the layer's attributes and geometry (WKT) as coordinates.
 
-        Where a run has several indices or masks, they are leading dimensions. Units and definitions are attributes.
+        Where a run has several indices or masks, they are leading dimensions. Units and definitions are attributes, as
+        the CF conventions 1.11 say; the dataset's methods `to_netcdf` and `to_zarr` write it as it is.
+
+        Parameters
+        ----------
+        complete
+            Include the dates of all acquisitions of the run, also those without any row.
 
         Raises
         ------
         RequestError
             If the cube would take more than half of the memory.
         """
-        spool, outputs = self._finished()[1], self._engine.outputs
+        report, spool = self._finished()
+        outputs = self._engine.outputs
+        every = {date for date in report.dates if date is not None} if truth("complete", complete) else set()
         columns = pa.schema([field for field in spool.layout.own if field.name != "mask"])
         export.check_cube(
             features=len(self._engine.layer),
-            steps=len(set().union(*(spool.dates(*key) for key in outputs))),
+            steps=len(every.union(*(spool.dates(*key) for key in outputs))),
             outputs=len(outputs),
             columns=len(columns) - len(("date", "fid")),
             instead="to_parquet",
@@ -371,6 +380,7 @@ class TimeSeries(LayerSeries):
             attributes=self._engine.attributes,
             definitions=self._engine.definitions,
             provenance=self.provenance(),
+            steps=every,
         )
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
+from sen2chain.products import ProductId
 from sen2chain.progress import progress
 from sen2chain.reasons import Reason
 from sen2chain.select import select
@@ -17,6 +18,7 @@ from sen2chain.store import State, list_images, read_image
 from sen2chain.timeseries.folder_update import is_lost
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Generator, Sequence
 
     from sen2chain.rows import Batch
@@ -73,6 +75,15 @@ class StoredRows:
                 continue
             found.append(image)
         return found
+
+    def sensings(self) -> set[dt.datetime]:
+        """Return the sensing times of all images within the requested cloud cover, also of those without rows."""
+        request = self.engine.request
+        return {
+            ProductId.parse(entry.product).sensing
+            for entry in self.entries.values()
+            if entry.cover is None or request.cover_min <= entry.cover <= request.cover_max
+        }
 
     @property
     def lost(self) -> list[Entry]:
