@@ -145,7 +145,9 @@ def of_features(geometry: np.ndarray, crs: str) -> dict[str, xr.Variable]:
 def _points(geometry: np.ndarray, crs: str, system: pyproj.CRS) -> tuple[np.ndarray, np.ndarray]:
     """Return longitude and latitude of a point inside each geometry; NaN where there is none."""
     # An empty point has no coordinates to ask for.
-    points = shapely.point_on_surface(np.where(shapely.is_empty(geometry), None, geometry))
+    places = geometry.copy()
+    places[shapely.is_empty(geometry)] = None
+    points = shapely.point_on_surface(places)
     transformer = pyproj.Transformer.from_crs(crs, system, always_xy=True)
     lon, lat = transformer.transform(shapely.get_x(points), shapely.get_y(points))
     placed = np.isfinite(lon) & np.isfinite(lat)
