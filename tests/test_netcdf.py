@@ -49,7 +49,7 @@ def layer(archive: demo.DemoArchive) -> gpd.GeoDataFrame:
         "COUNT": [*count],
         "lat": "north",
         "owned": [k % 2 == 0 for k in count],
-        "sown": pd.to_datetime([None, *["2021-03-04 05:06:07"] * (len(frame) - 1)]),
+        "sown": pd.to_datetime(["", *["2021-03-04 05:06:07"] * (len(frame) - 1)]),
         "seen": pd.to_datetime(["2021-03-04 05:06:07+02:00"] * len(frame)),
         "number": pd.array([2**53 + 1, None, *range(len(frame) - 2)], dtype="Int64"),
     })  # fmt: skip
