@@ -164,6 +164,11 @@ class Raster:
         self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
 
+    @property
+    def is_jpeg2000(self) -> bool:
+        """Whether the raster is coded as JPEG 2000."""
+        return str(self._dataset.driver) == _JPEG_2000
+
     def _open_windows(self) -> Jpeg2000Windows | None:
         """Open a JPEG 2000 raster to be decoded by code-blocks; None where GDAL decodes it."""
         if self._dataset.driver != _JPEG_2000 or self._dataset.count != 1 or (library := jpeg2000.library()) is None:

@@ -8,9 +8,11 @@ import click
 
 from sen2chain import atomic
 from sen2chain.cli import options as shared
-from sen2chain.cli.click_command import REAL, Command
-from sen2chain.cli.show import finish, notes, say_if_compiling
+from sen2chain.cli.click_command import REAL, Command, fail
+from sen2chain.cli.codes import EXIT_NOTHING
+from sen2chain.cli.show import finish, notes, say_if_compiling, table
 from sen2chain.errors import EmptyResultError
+from sen2chain.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,8 @@ Examples:
   sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --out out
   sen2chain extract parcels.shp --safe ~/downloads --index NDVI --mask SCL-3-8-9-10-11-ITER1 --pixels weighted --out out
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
+
+  sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --dry-run
 
 \b
 Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracted, 4 a part could not be extracted.
@@ -78,6 +82,7 @@ _FORMATS = ("csv", "parquet")
 @shared.cover
 @shared.prefer
 @shared.verify
+@click.option("--dry-run", is_flag=True, help="Say what would be read, and about how long it takes; extract nothing.")
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
 @shared.executor
 @shared.report
@@ -92,8 +97,12 @@ def extract(layer_file: str, **options: Any) -> None:
     from sen2chain.timeseries import TimeSeries
 
     report, out, overwrite = shared.report_file(options["report"]), options["out"], options["overwrite"]
-    say_if_compiling(quiet=options["quiet"])
+    if not options["dry_run"]:
+        say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
+    if options["dry_run"]:
+        _tell_estimate(series, quiet=options["quiet"])
+        return
     kinds = _kinds(options)
     # What cannot be written is told before the work starts.
     if not overwrite:
@@ -123,6 +132,29 @@ def _kinds(options: Mapping[str, Any]) -> list[str]:
     """Return the kinds of results that the options ask for."""
     named = dict.fromkeys(options["formats"] or ("csv",))
     return [*named, *(kind for kind in _WRITERS if kind not in _FORMATS and options[kind])]
+
+
+def _tell_estimate(series: TimeSeries, *, quiet: bool) -> None:
+    """Print what a run would be; exit code 3 where it would extract nothing."""
+    found = series.estimate()
+    if found.why_nothing:
+        fail(f"Nothing would be extracted. {found.why_nothing}", EXIT_NOTHING)
+    if quiet:
+        return
+    notes(found.notes)
+    rows = [
+        [
+            index,
+            mask,
+            str(served.acquisitions),
+            ", ".join(f"{kind} {count}" for kind, count in served.sources.most_common()) or "-",
+            f"{served.missing}: {served.detail}" if served.missing else "-",
+        ]
+        for (index, mask), served in found.served.items()
+    ]
+    header = ["index", "mask", "acquisitions", "values from, mask", "inputs missing"]
+    table("Dry run", header, rows, numeric=(2,))
+    click.echo(printable(str(found)))
 
 
 def _changed(options: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 `execution` runs tasks with one of the `executors` (`cluster` is that of Dask), `extraction` extracts one acquisition,
 `removed_features` finds the features that need no pixel of it, `coverages` shares pixel plans between threads,
-`batches` makes rows and reasons.
+`batches` makes rows and reasons, `workload` tells the work of a task beforehand.
 """
 
 from __future__ import annotations
@@ -11,5 +11,6 @@ from sen2chain.extract.batches import RowRules, failed_batch
 from sen2chain.extract.coverages import Coverages
 from sen2chain.extract.execution import execute, resolve_executor
 from sen2chain.extract.executors import Executor
+from sen2chain.extract.workload import Workload, workload
 
-__all__ = ["Coverages", "Executor", "RowRules", "execute", "failed_batch", "resolve_executor"]
+__all__ = ["Coverages", "Executor", "RowRules", "Workload", "execute", "failed_batch", "resolve_executor", "workload"]

@@ -16,11 +16,12 @@ from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
 from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
-from sen2chain.parallel import closed
+from sen2chain.parallel import closed, workers
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows
 from sen2chain.select import select
 from sen2chain.spool import Spool
+from sen2chain.timeseries.estimate import estimate
 from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sen2chain.report import Report
     from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
+    from sen2chain.timeseries.estimate import Estimate
 
 
 _OF_FILES = {
@@ -182,6 +184,16 @@ class TimeSeries(LayerSeries):
         self._wants_stats = truth("getstat", getstat)
         self._report: Report | None = None
         self._spool: Spool | None = None
+
+    def estimate(self) -> Estimate:
+        """Estimate what `run` would be: acquisitions, what serves them, time and size; no pixel is read.
+
+        Returns
+        -------
+        Estimate
+            Its text is a sentence.
+        """
+        return estimate(self._engine, getattr(self._engine.executor, "count", 0) or workers())
 
     def run(self) -> TimeSeries:
         """Extract. A second call does nothing.
