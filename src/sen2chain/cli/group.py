@@ -16,6 +16,7 @@ from sen2chain.cli.demo import demo
 from sen2chain.cli.doctor import doctor
 from sen2chain.cli.extract import extract
 from sen2chain.cli.job import job
+from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ def main() -> None:
     Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --out out
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
+              sen2chain show
     Nightly:  sen2chain job new lakes
     Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, job, demo, doctor):
+for _command in (extract, update, compile_, show_folder, job, demo, doctor):
     main.add_command(_command)

@@ -2,11 +2,13 @@
 
 `extraction_folder` builds and parses the names in the folder, `images` writes and reads the rows of one image, `ledger`
 keeps the state of all images, `inputs` detects changes of the files that images were made from, `lock` keeps two runs
-apart, `recognition` finds the folder of a layer again, and `resume` decides what is still to be extracted.
+apart, `recognition` finds the folder of a layer again, `resume` decides what is still to be extracted, and `contents`
+tells people what a folder holds.
 """
 
 from __future__ import annotations
 
+from sen2chain.store.contents import FolderContents, contents_of, is_layer_folder
 from sen2chain.store.extraction_folder import COMPILED, ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
@@ -20,14 +22,17 @@ __all__ = [
     "CompiledFile",
     "Entry",
     "ExtractionFolder",
+    "FolderContents",
     "ImageLedger",
     "RawImage",
     "Recognised",
     "State",
     "Work",
+    "contents_of",
     "file_lock",
     "held_since",
     "if_left",
+    "is_layer_folder",
     "is_locked",
     "list_images",
     "locked",

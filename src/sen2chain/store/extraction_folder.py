@@ -17,7 +17,8 @@ from sen2chain.sensor import SENTINEL2
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
 _RAW_SUFFIXES = (".parquet", ".csv")
 
-_RAW = "raw_data"
+RAW = "raw_data"
+"""The folder of raw rows in that of a layer."""
 COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
 
@@ -60,11 +61,11 @@ class ExtractionFolder:
 
     def raw(self, index: str, mask: str) -> Path:
         """Return the folder of the rows of an index under a mask, one file per image."""
-        return self.root / _RAW / index / mask
+        return self.root / RAW / index / mask
 
     def indices(self) -> list[str]:
         """Return the names of the indices that have a folder of rows."""
-        folder = self.root / _RAW
+        folder = self.root / RAW
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def compiled(self, index: str, mask: str, kind: str) -> Path:

@@ -193,6 +193,12 @@ class ImageLedger:
             rows = self._base.execute("SELECT * FROM images WHERE index_name = ? AND mask = ?", (index, mask))
             return {row[2]: _entry(row) for row in rows}
 
+    def outputs(self) -> list[tuple[str, str]]:
+        """Return the names of each index and mask that has images."""
+        with self._sentences():
+            rows = self._base.execute("SELECT DISTINCT index_name, mask FROM images ORDER BY index_name, mask")
+            return [(index, mask) for index, mask in rows]
+
     def count(self, index: str, mask: str) -> Counter[State]:
         """Return how many images of an index under a mask are in which state."""
         with self._sentences():

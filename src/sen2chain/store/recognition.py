@@ -59,7 +59,7 @@ def recognise(extraction: Path, layer: Layer, tag: str, cache: Path) -> Recognis
         Where layers are kept that were read before.
     """
     folders = [folder for folder in ExtractionFolder.all_in(extraction) if folder.tag == tag]
-    notes = {folder: _read_note(folder) for folder in folders}
+    notes = {folder: read_note(folder) for folder in folders}
     known = _token(layer)
     for folder in folders:
         if known and known in notes[folder].get("files", ()):
@@ -188,7 +188,8 @@ def _token(layer: Layer) -> str | None:
     return stamp_of(layer.saved) if layer.saved is not None and layer.path is not None else None
 
 
-def _read_note(folder: ExtractionFolder) -> dict[str, Any]:
+def read_note(folder: ExtractionFolder) -> dict[str, Any]:
+    """Return what a folder notes of its layer: source, features, CRS; empty where there is no note."""
     try:
         note = json.loads(read_limited(folder.layer_files / _NOTE))
     except (OSError, ValueError):
@@ -198,7 +199,7 @@ def _read_note(folder: ExtractionFolder) -> dict[str, Any]:
 
 def _write_note(folder: ExtractionFolder, layer: Layer, stored: Layer) -> None:
     """Write the note by which the layer is found again without reading geometries."""
-    note = _read_note(folder)
+    note = read_note(folder)
     token = _token(layer)
     if note and (token is None or token in note.get("files", ())):
         return
