@@ -135,6 +135,8 @@ class Sensor:
     """The quality raster with classes, whose shares of a polygon are a statistic."""
     cloud_probability: str | None = field(default=None, compare=False)
     """The quality raster with the probability of cloud in percent, for the column ``cldprb``."""
+    true_colour: tuple[str, ...] = field(default=(), compare=False)
+    """The bands of red, green and blue, for pictures; empty where there are no such bands."""
     metadata: str = field(default="", compare=False)
     """The file of a product that lists the offsets and the scale of its digital numbers, for sentences."""
     dtype: Integers = field(default="uint16", compare=False)
@@ -341,6 +343,7 @@ SENTINEL2 = Sensor(
     tiling=MGRS_TILES,
     classification="SCL",
     cloud_probability="CLDPRB",
+    true_colour=("B04", "B03", "B02"),
     metadata="MTD_MSIL2A.xml",
     nodata=0,
     saturated=65535,

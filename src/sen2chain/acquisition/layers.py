@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from sen2chain.indices import Index
-    from sen2chain.plan import MaskSource, Output, ValueSource
+    from sen2chain.plan import MaskSource, Output, Preference, ValueSource
     from sen2chain.products import Acquisition
 
 IndexKey = tuple[str, str]
@@ -139,8 +139,10 @@ class LayerSources:
         )
 
     @classmethod
-    def of_layers(cls, acquisition: Acquisition, layers: Iterable[PixelLayer]) -> LayerSources:
-        """Find the rasters of layers in an acquisition.
+    def of_layers(
+        cls, acquisition: Acquisition, layers: Iterable[PixelLayer], prefer: Preference | None = None
+    ) -> LayerSources:
+        """Find the rasters of layers in an acquisition; `prefer` as for `sen2chain.plan.resolve_sources`.
 
         Raises
         ------
@@ -161,7 +163,7 @@ class LayerSources:
                     if source.kind is not MaskKind.NONE:
                         masks[mask.name] = (mask, source)
                 case IndexValues(index):
-                    output = resolve_sources(acquisition, index, Mask(NO_MASK))
+                    output = resolve_sources(acquisition, index, Mask(NO_MASK), prefer)
                     if output.value is None:
                         raise RequestError(f"{acquisition.id}: {output.detail}")
                     outputs.append(output)

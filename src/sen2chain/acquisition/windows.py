@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.layers import IndexKey, PixelLayer
     from sen2chain.acquisition.reader import Pixels
+    from sen2chain.plan import Preference
     from sen2chain.products import Acquisition
 
     Array = npt.NDArray[Any]
@@ -162,6 +163,10 @@ class OpenAcquisition:
         Closes the rasters.
     acquisition, layers, resolution, overview
         See `read`.
+    prefer
+        Order of the sources of index values, see `sen2chain.plan.resolve_sources`.
+    rasters
+        Rasters of the acquisition that are open already, to read it at several resolutions; None opens them.
 
     Raises
     ------
@@ -179,11 +184,13 @@ class OpenAcquisition:
         resolution: float | None = None,
         *,
         overview: bool = False,
+        prefer: Preference | None = None,
+        rasters: OpenRasters | None = None,
     ) -> None:
         self.layers = tuple(dict.fromkeys(layers))
         """The layers."""
-        self._sources = sources = LayerSources.of_layers(acquisition, self.layers)
-        self._rasters, self._layouts = OpenRasters(stack), Layouts()
+        self._sources = sources = LayerSources.of_layers(acquisition, self.layers, prefer)
+        self._rasters, self._layouts = rasters or OpenRasters(stack), Layouts()
         self._fine = self._finest_grid()
         self._factor = _factor(resolution, self._fine.pixel_xy[0])
         self.grid = _reduced(self._fine, self._factor)

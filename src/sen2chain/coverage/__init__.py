@@ -8,7 +8,16 @@ the reason why it has none. `plan_blocks` finds the blocks of a raster that hold
 
 from __future__ import annotations
 
-from sen2chain.coverage.layer_coverage import PLANNED, REASONS, Coverage, compute_coverage, coverage_key, load, save
+from sen2chain.coverage.layer_coverage import (
+    PLANNED,
+    REASONS,
+    Coverage,
+    compute_coverage,
+    coverage_key,
+    load,
+    outlines,
+    save,
+)
 from sen2chain.coverage.pixel_plan import PixelPlan, PixelRule, rasterize
 from sen2chain.coverage.plan_blocks import TouchedBlocks, touched_blocks
 from sen2chain.coverage.surroundings import near
@@ -26,6 +35,7 @@ __all__ = [
     "is_tangled",
     "load",
     "near",
+    "outlines",
     "rasterize",
     "save",
     "touched_blocks",

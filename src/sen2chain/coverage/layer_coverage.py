@@ -174,16 +174,7 @@ def _place(
         Pixels of these.
     """
     state = np.full(len(shapes), PLANNED, np.int8)
-    shapes = cut(shapes, grid, abs(buffer or 0.0))
-    if buffer:
-        # Polygons are valid, so they do not cross themselves.
-        for k in np.flatnonzero(shapely.get_dimensions(shapes) == 1):
-            if is_tangled(shapes[k]):
-                shapes = shapes.copy()
-                shapes[k], state[k] = shapely.Polygon(), _CODE[Reason.EMPTY_GEOMETRY]
-        somewhere = ~shapely.is_empty(shapes)  # nothing is left of features that lie elsewhere altogether
-        shapes = cut(shapely.buffer(shapes, buffer), grid)
-        state[somewhere & shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
+    shapes = _cut_and_buffered(shapes, grid, buffer, state)
     boxes = shapely.bounds(shapes)
     in_raster = boxes_meet(boxes, grid.bounds)
     outside = np.where(boxes_meet(boxes, nominal), _CODE[Reason.OUTSIDE_RASTER], _CODE[Reason.OUTSIDE_TILE])
@@ -198,6 +189,46 @@ def _place(
     state[in_raster & (plan.total == 0)] = _CODE[Reason.NO_PIXEL]
     state[(plan.total > 0) & ~has_pixels] = _CODE[Reason.OUTSIDE_RASTER]
     return state, kept, plan
+
+
+def _cut_and_buffered(shapes: Geometries, grid: Grid, buffer: float | None, state: Codes) -> Geometries:
+    """Cut features in the grid's CRS to its surroundings, and buffer them; `state` gets the reasons of lost ones."""
+    shapes = cut(shapes, grid, abs(buffer or 0.0))
+    if buffer:
+        # Polygons are valid, so they do not cross themselves.
+        for k in np.flatnonzero(shapely.get_dimensions(shapes) == 1):
+            if is_tangled(shapes[k]):
+                shapes = shapes.copy()
+                shapes[k], state[k] = shapely.Polygon(), _CODE[Reason.EMPTY_GEOMETRY]
+        somewhere = ~shapely.is_empty(shapes)  # nothing is left of features that lie elsewhere altogether
+        shapes = cut(shapely.buffer(shapes, buffer), grid)
+        state[somewhere & shapely.is_empty(shapes)] = _CODE[Reason.BUFFERED_AWAY]
+    return shapes
+
+
+def outlines(
+    geometries: Geometries, crs: str, grid: Grid, *, tile: str = "", buffer: float | None = None
+) -> Geometries:
+    """Return the features as they become pixels: in the grid's CRS, cut to its surroundings, and buffered.
+
+    Parameters
+    ----------
+    geometries, crs, grid, tile, buffer
+        Those of `compute_coverage`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (features,) geometries, empty where a feature has none or lies nowhere near the tile.
+    """
+    found = np.array([shapely.Polygon()] * len(geometries), dtype=object)
+    boxes = grid.bounds, _nominal_bounds(tile, grid)
+    near = near_boxes(shapely.bounds(geometries), crs, grid, boxes, abs(buffer or 0.0))
+    near &= ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
+    if near.any():
+        shapes = _project(geometries[near], crs, grid, abs(buffer or 0.0))
+        found[near] = _cut_and_buffered(shapes, grid, buffer, np.full(len(shapes), PLANNED, np.int8))
+    return found
 
 
 def _nominal_bounds(tile: str, grid: Grid) -> Bounds:

@@ -6,12 +6,13 @@ finds the acquisitions.
 
 from __future__ import annotations
 
-from sen2chain.plan.extraction_plan import ExtractionPlan, make_plan, why_outside
+from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, why_outside
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
 from sen2chain.plan.raster_choice import (
     MaskKind,
     MaskSource,
     Output,
+    Preference,
     Task,
     ValueKind,
     ValueSource,
@@ -26,10 +27,12 @@ __all__ = [
     "MaskKind",
     "MaskSource",
     "Output",
+    "Preference",
     "Request",
     "Task",
     "ValueKind",
     "ValueSource",
+    "area_of",
     "make_plan",
     "parse_date",
     "plan_task",

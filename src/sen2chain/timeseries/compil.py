@@ -14,7 +14,7 @@ from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
-from sen2chain.timeseries.layer_series import LayerSeries
+from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(LayerSeries):
+class TimeSeriesCompil(SeriesQuicklooks):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters
@@ -324,7 +324,7 @@ class TimeSeriesCompil(LayerSeries):
     def notes(self) -> list[str]:
         """Sentences on the layer, the archive and the folder as a whole."""
         hint = [self._folder.hint] if self._folder.hint else []
-        return [*hint, *self._reported().notes]
+        return [*hint, *self._reported().notes, *dict.fromkeys(self._remarks)]
 
     @property
     def has_rows(self) -> bool:

@@ -1,0 +1,3 @@
+"""Pictures of series and of chips."""
+
+from __future__ import annotations
