@@ -22,7 +22,7 @@ _EXAMPLES = """
 Examples:
   sen2chain show                                 the folders of all layers in the extraction folder
   sen2chain show ~/sen2chain_data/data/EXTRACTION/parcels_0123456789abcdef
-  sen2chain show /data/series                    another folder that has a folder for each layer
+  sen2chain show ~/data/series                   another folder that has a folder for each layer
 
 \b
 Exit codes: 0 done, 1 error, 3 there is nothing.
