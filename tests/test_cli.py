@@ -238,7 +238,7 @@ def test_exit_1_for_what_cannot_be_used(command: list[str], archive: demo.DemoAr
 
 def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
     cases = [
-        ([*command, "--index", "NDWI"], "Unknown index 'NDWI'; allowed: NDVI, "),
+        ([*command, "--index", "NDWX"], "Unknown index 'NDWX'; allowed: NDVI, "),
         ([*command, "--index", "X=B08/B99"], "B99"),
         ([*command, "--mask", "CM005"], "Unknown cloud mask 'CM005'; allowed: CM001, "),
         ([*command, "--mask", "CM04"], "Did you mean CM004?"),
@@ -427,9 +427,9 @@ def test_results_and_errors_go_to_their_own_streams(command: list[str]) -> None:
     good = program(*command, *on(CLEAR))
     assert (good.returncode, good.stderr) == (0, ""), "no progress where nobody watches"
     assert "Summary" in good.stdout
-    bad = program(*command, "--index", "NDWI")
+    bad = program(*command, "--index", "NDWX")
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr.startswith("sen2chain: Unknown index 'NDWI'")
+    assert bad.stderr.startswith("sen2chain: Unknown index 'NDWX'")
 
 
 @pytest.mark.parametrize("words", [(), ("extract",), ("demo",)])

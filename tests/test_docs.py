@@ -46,7 +46,7 @@ GENERATED = "<!-- Written by tests/test_docs.py from the command itself; edits b
 def _parameter(parameter: click.Parameter) -> tuple[str, str, str]:
     """Name as typed, default, help."""
     if isinstance(parameter, click.Argument):
-        return f"`{parameter.metavar}`", "", "required"
+        return f"`{parameter.metavar}`", "", "required" if parameter.required else "optional"
     assert isinstance(parameter, click.Option)
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if isinstance(parameter.type, click.Choice):

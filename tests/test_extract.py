@@ -37,6 +37,7 @@ from sen2chain.plan import Request, Task, make_plan, plan_task
 from sen2chain.products import LOCAL, Acquisition, ProductId, Reading
 from sen2chain.rasters import Counts, Raster, counting
 from sen2chain.reasons import Reason
+from sen2chain.rows import Clipped
 from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
@@ -1267,6 +1268,77 @@ def test_without_scl_its_shares_are_empty_and_told(noise: Archive) -> None:
     assert rows[[f"scl_{c}" for c in range(12)]].isna().all(axis=None)
     assert rows["mean"].notna().all()
     assert "SCL" in got.of(mask="CM001").error
+
+
+# ---------------------------------------------------------------------------------------- beyond what can be stored
+
+
+@pytest.mark.parametrize("pixels", ["center", "weighted"])
+def test_a_scale_gives_values_beyond_three_and_clipped_pixels_are_counted(noise: Archive, pixels: Any) -> None:
+    acquisition = noise.acquisitions[0]
+    ratio = "20*(B08-B04)/(B04-0.2)"  # noise from 0.02 to 0.5, so that the denominator comes near 0
+    own = [f"AT10000={ratio}", f"AT100={ratio} scale=100", f"AT1={ratio} scale=1"]
+    got = run([acquisition], noise.geometries, indices=own, pixels=pixels, stats=["sum", "variance", "histogram:0:9:3"])
+    dn = {band: values_of(acquisition.bands[band]) for band in ("B04", "B08")}
+    nir, red = (oracle.reflectance(dn[band], -1000, 10000) for band in ("B08", "B04"))
+    with np.errstate(all="ignore"):
+        real = 20 * (nir - red) / (red - 0.2)
+    clouds = oracle.nearest(oracle.cm004(values_of(acquisition.bands["SCL"]), (1, 1, 1, 1), 1))
+    valid = np.isfinite(real) & ~clouds
+    place = Affine(10, 0, LEFT, 0, -10, TOP)
+    for name, scale in (("AT10000", 10000), ("AT100", 100), ("AT1", 1)):
+        rows, batch = got.rows(name), got.of(name)
+        stored = np.rint(real * scale)
+        beyond = valid & ((stored > 32766) | (stored < -32768))
+        kept = np.clip(stored, -32768, 32766) * (10000 // scale)
+        said, counts = Clipped.taken_from(batch.error)[1], []
+        for fid, row in zip(rows["fid"], rows.to_dict("records"), strict=True):
+            touched = pixels == "weighted"
+            inside = rasterize([noise.geometries[int(fid)]], (60, 60), transform=place, all_touched=touched) > 0
+            counts.append(int((inside & beyond).sum()))
+            if not touched:
+                values = kept[inside & valid]
+                assert row["count"] == values.size
+                assert (row["min"], row["max"]) == (values.min(), values.max())
+                want = [values.mean(), values.std(), np.median(values), values.sum(), values.var()]
+                assert [row[c] for c in ("mean", "std", "median", "sum", "variance")] == pytest.approx(want, rel=1e-9)
+                edges = np.array([-np.inf, 0, 3, 6, 9.0000001, np.inf]) * 10000
+                assert [row[f"hist_{e}"] for e in ("below", "0", "3", "6", "above")] == pytest.approx(
+                    np.histogram(values, edges)[0]
+                )
+        assert bool(sum(counts)) == (scale > 1)
+        if scale > 1:
+            assert said is not None
+            assert (said.index, said.low, said.high) == (name, -32768 / scale, 32766 / scale)
+            if not touched:
+                assert (said.pixels, said.features) == (sum(counts), sum(map(bool, counts)))
+        else:
+            assert said is None
+    assert got.of("AT1").error == ""
+
+
+def test_clipped_pixels_of_features_in_pieces_are_counted_too(noise: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"indices": "SR=B08/B04", "stats": ["variance", "mad"]}
+    shapes = np.array(
+        [shapely.box(LEFT, TOP - 590, LEFT + 590, TOP), shapely.box(LEFT, TOP - 590, LEFT + 300, TOP)], dtype=object
+    )
+    whole = run(noise.acquisitions, shapes, **asked)
+    monkeypatch.setattr("sen2chain.acquisition.strips.LARGE", 300)
+    monkeypatch.setattr("sen2chain.acquisition.reader.AT_ONCE", 100)
+    pieces = run(noise.acquisitions, shapes, **asked)
+    assert "of 2 features lie beyond -3.2768 to 3.2766" in whole.of("SR").error
+    assert whole.of("SR").error == pieces.of("SR").error
+    np.testing.assert_allclose(whole.rows("SR")["mean"], pieces.rows("SR")["mean"])
+
+
+def test_only_pixels_of_rows_are_counted_as_clipped(noise: Archive) -> None:
+    every = run(noise.acquisitions, noise.geometries, indices="SR=B08/B04").of("SR")
+    some = run(noise.acquisitions, noise.geometries, indices="SR=B08/B04", min_valid=0.5).of("SR")
+    one, other = Clipped.taken_from(every.error)[1], Clipped.taken_from(some.error)[1]
+    assert one is not None
+    assert other is not None
+    assert 0 < other.features <= some.rows < every.rows
+    assert other.pixels < one.pixels
 
 
 # ------------------------------------------------------------------------------------------- very large features

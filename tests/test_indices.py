@@ -86,6 +86,49 @@ def test_saturation_never_becomes_nodata(x: float, stored: int) -> None:
     assert value("B04", B04=x) == stored
 
 
+@pytest.mark.parametrize("scale", [10000, 1000, 100, 10, 1])
+def test_a_smaller_scale_reaches_farther(scale: int) -> None:
+    index = Index("SR", "B08/B04", scale=scale)
+    assert (index.lowest, index.highest) == (-32768 / scale, 32766 / scale)
+    bands = {"B08": np.array([1.0, 0.7, 3.2766, 0.5, 1e4, np.nan]), "B04": np.array([1.0, 0.01, 1.0, 0.0, 1e-9, 1.0])}
+    stored = index.compute(bands)
+    highest = 32766
+    assert stored.tolist() == [
+        scale, min(70 * scale, highest), min(round(3.2766 * scale), highest), NODATA, highest, NODATA,
+    ]  # fmt: skip
+    # 3.2766 is the highest value itself where the scale is 10000, and no clipped one.
+    assert index.clipped(stored, bands).tolist() == ([1, 4] if scale > 100 else [4])
+    assert index.evaluate(bands)[1] == pytest.approx(70)
+
+
+def test_clipped_low_values_and_the_lowest_value_itself() -> None:
+    index = Index("X", "B04")
+    bands = {"B04": np.array([-3.2768, -3.27684, -3.27686, -9.0, 3.27664, 3.27666])}
+    stored = index.compute(bands)
+    assert stored.tolist() == [-32768, -32768, -32768, -32768, 32766, 32766]
+    assert index.clipped(stored, bands).tolist() == [2, 3, 5]
+
+
+@pytest.mark.parametrize("scale", [0, -1, 7, 20000, 100.0, "100", True, None])
+def test_no_scale(scale: Any) -> None:
+    with pytest.raises(RequestError, match=r"The scale of SR is .*; allowed: 10000, 1000, 100, 10, 1\."):
+        Index("SR", "B08/B04", scale=scale)
+
+
+def test_the_scale_belongs_to_the_index() -> None:
+    index = Index("SR", "B08/B04", scale=100)
+    assert index != Index("SR", "B08/B04")
+    assert index.definition == "B08/B04 scale=100"
+    assert Index("SR", "B08/B04").definition == "B08/B04"
+    assert Index.parse(f"SR={index.definition}") == index == Index.parse("SR = B08/B04  scale = 100 ")
+    with pytest.raises(RequestError, match="The scale of SR is 50"):
+        Index.parse("SR=B08/B04 scale=50")
+    with pytest.raises(RequestError, match="SR already stands for B08/B04 scale=100"):
+        resolve_indices([index, "SR=B08/B04"])
+    with pytest.raises(RequestError, match="NDVI already stands for"):
+        resolve_indices([Index("NDVI", INDICES["NDVI"].formula, scale=100)])
+
+
 @pytest.mark.parametrize(
     ("formula", "defined"),
     [

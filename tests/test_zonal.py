@@ -164,6 +164,28 @@ def test_a_tally_in_pieces_gives_the_same_as_all_pixels_at_once(seed: int, weigh
         np.testing.assert_allclose(pieces[name], value, rtol=1e-12 if weighted else 1e-15, err_msg=name)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scale", [1000, 100, 10, 1])
+def test_columns_are_times_10000_whatever_the_scale(scale: int, weighted: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(scale)
+    n = 400
+    at_10000 = rng.integers(-3, 4, n) * (10000 // scale)  # values that all scales can hold
+    cloud = rng.integers(0, 2, n).astype(np.uint8)
+    weights = rng.random(n).astype(np.float32) if weighted else None
+    asked = ["sum", "variance", "range", "cv", *FREQUENCIES, "percentile_3", f"histogram:{-2 / scale}:{2 / scale}:4"]
+    statistics, offsets = Statistics.of(asked), np.array([0, 150, n])
+    want = statistics.reduce(at_10000.astype(np.int16), cloud, 1, offsets, weights)
+    stored = (at_10000 * scale // 10000).astype(np.int16)
+    got = statistics.reduce(stored, cloud, 1, offsets, weights, scale)
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
+    tally = Tally(weighted=weighted)
+    tally.add(stored[:150], cloud[:150], 1, None if weights is None else weights[:150])
+    for name, value in tally.reduce(statistics, scale).items():
+        np.testing.assert_allclose(value[0], want[name][0], rtol=1e-12, err_msg=name)
+
+
 def test_a_tally_without_a_valid_pixel() -> None:
     tally = Tally(weighted=False)
     tally.add(np.array([NODATA, 5], np.int16), np.array([0, 1], np.uint8), 1, None)

@@ -83,21 +83,24 @@ class UnknownNameError(RequestError):
         The name that was given.
     allowed
         The allowed names.
+    others
+        Further allowed names, too many to list; the most similar one is named.
     """
 
-    def __init__(self, kind: str, name: object, allowed: Iterable[str]) -> None:
-        self.kind, self.name, self.allowed = kind, name, tuple(allowed)
+    def __init__(self, kind: str, name: object, allowed: Iterable[str], others: Iterable[str] = ()) -> None:
+        self.kind, self.name, self.allowed, self.others = kind, name, tuple(allowed), tuple(others)
         said = shown(name)
-        near = difflib.get_close_matches(said.upper(), [a.upper() for a in self.allowed], n=1)
+        every = (*self.allowed, *self.others)
+        near = difflib.get_close_matches(said.upper(), [a.upper() for a in every], n=1)
         hint = ""
         if near:
-            match = next(a for a in self.allowed if a.upper() == near[0])
+            match = next(a for a in every if a.upper() == near[0])
             hint = f" Did you mean {match}?"
         super().__init__(f"Unknown {kind} {said!r}; allowed: {', '.join(self.allowed)}.{hint}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...], tuple[str, ...]]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
-        return type(self), (self.kind, self.name, self.allowed)
+        return type(self), (self.kind, self.name, self.allowed, self.others)
 
 
 class UnknownKeywordError(RequestError, TypeError):

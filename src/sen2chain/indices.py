@@ -1,7 +1,8 @@
-"""Radiometric indices: the table of twelve, and the formulas of users.
+"""Radiometric indices: the table of twelve, the catalogue's indices by name, and the formulas of users.
 
-A stored value is ``formula(reflectances) * 10000``, rounded half to even, as int16 with 32767 for no data. Statistics
-are computed from stored values, so that bands and a lossless raster of the index give the same rows.
+A stored value is ``formula(reflectances) * scale``, rounded half to even, as int16 with 32767 for no data. The scale is
+10000, and less for indices of a wide range. Statistics are computed from stored values, so that bands and a lossless
+raster of the index give the same rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of, quoted
+from sen2chain import index_catalogue
+from sen2chain.errors import FormulaError, RequestError, UnknownNameError, items_of, quoted, shown
 from sen2chain.parallel import recorded_warnings
 from sen2chain.sensor import SENTINEL2, Sensor, check_sensor
 
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 SCALE = 10000
-"""Stored values per unit of the index."""
+"""Stored values per unit of the index, unless it has another scale; and values of rows per unit, whatever its scale."""
+SCALES = (10000, 1000, 100, 10, 1)
+"""Scales that an index may have."""
 NODATA = 32767
 """Stored value of a pixel without data."""
 LOWEST, HIGHEST = -32768, 32766
@@ -43,6 +47,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Floats]]] = {
 }
 _MAX_FORMULA = 500
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+_SCALED = re.compile(r"(.*\S)\s+scale\s*=\s*([0-9]{1,9})\s*", re.DOTALL)
 
 
 _OPERATORS: dict[type[ast.operator], Callable[[Floats, Floats], Floats]] = {
@@ -68,53 +73,100 @@ class Index:
     title
         Full name of the index; only for people.
     sensor
-        The sensor whose bands the formula names, by default Sentinel-2. Two indices of one name and formula are equal.
+        The sensor whose bands the formula names, by default Sentinel-2.
+    scale
+        Stored values per unit of the index: 10000, or 1000, 100, 10 or 1 for an index with values beyond 3.2766. Two
+        indices of one name, formula and scale are equal.
 
     Raises
     ------
     FormulaError
         If the formula holds anything else.
+    RequestError
+        If the name or the scale is none.
 
     Examples
     --------
     >>> Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)").bands
     ('B04', 'B08')
+    >>> Index("SR", "B08/B04", scale=100).highest
+    327.66
     """
 
     name: str
     formula: str
     title: str = field(default="", compare=False)
     sensor: Sensor = field(default=SENTINEL2, compare=False, repr=False, kw_only=True)
+    scale: int = field(default=SCALE, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise RequestError(f"{quoted(self.name)} cannot name an index; use letters and digits, as in SAVI.")
+        if type(self.scale) is not int or self.scale not in SCALES:
+            allowed = ", ".join(map(str, SCALES))
+            raise RequestError(f"The scale of {self.name} is {shown(self.scale)}; allowed: {allowed}.")
         _parse(self.name, self.formula, check_sensor(self.sensor))
 
     @classmethod
     def parse(cls, text: str, sensor: Sensor = SENTINEL2) -> Self:
-        """Read ``NAME=formula`` with bands of `sensor`, or the name of one of the twelve, which are Sentinel-2's.
+        """Read a name or ``NAME=formula``.
+
+        Parameters
+        ----------
+        text
+            The name of one of the twelve, or of an index of the catalogue (both are Sentinel-2's; lower case will do
+            where it is clear), or ``NAME=formula``, which ``scale=100`` may follow after a space.
+        sensor
+            The sensor whose bands a formula names.
 
         Raises
         ------
         UnknownNameError
-            If the text is a name that is not in the table.
+            If the text is a name that neither has.
+        RequestError
+            If it may be the name of several indices.
         """
         name, equals, formula = text.partition("=")
         if equals:
-            return cls(name.strip(), formula.strip(), sensor=sensor)
+            scaled = _SCALED.fullmatch(formula)
+            scale = int(scaled[2]) if scaled else SCALE
+            return cls(name.strip(), (scaled[1] if scaled else formula).strip(), sensor=sensor, scale=scale)
         known = INDICES.get(text.strip().upper())
-        if known is None:
-            raise UnknownNameError("index", text, (*INDICES, "or your own as NAME=formula of bands"))
-        return cls(known.name, known.formula, known.title)
+        if known is not None:
+            return cls(known.name, known.formula, known.title)
+        found = index_catalogue.matching(text.strip())
+        if not found:
+            more = f"one of {len(index_catalogue.catalogue())} more, which sen2chain indices lists"
+            allowed = (*INDICES, more, "or your own as NAME=formula of bands")
+            raise UnknownNameError("index", text, allowed, index_catalogue.catalogue())
+        if len(found) > 1:
+            choices = " or ".join(f"{entry.name} ({entry.title})" for entry in found)
+            raise RequestError(f"The index {quoted(text)} may be {choices}; write the name as it stands here.")
+        (entry,) = found
+        return cls(entry.name, entry.formula, entry.title, scale=entry.scale)
+
+    @property
+    def definition(self) -> str:
+        """The formula, and the scale if it is not 10000, as `parse` reads both after ``NAME=``."""
+        return self.formula if self.scale == SCALE else f"{self.formula} scale={self.scale}"
+
+    @property
+    def lowest(self) -> float:
+        """Lowest index value that can be stored."""
+        return LOWEST / self.scale
+
+    @property
+    def highest(self) -> float:
+        """Highest index value that can be stored."""
+        return HIGHEST / self.scale
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Bands the formula needs, in the order of their wavelength."""
         return _bands_of(self.name, self.formula, self.sensor)
 
-    def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
-        """Compute stored values.
+    def evaluate(self, reflectances: Mapping[str, Floats]) -> Floats:
+        """Compute index values that are neither scaled nor rounded.
 
         Parameters
         ----------
@@ -125,18 +177,59 @@ class Index:
         Returns
         -------
         numpy.ndarray
-            int16 of that shape: index times 10000, half to even, saturating at -32768 and 32766; 32767 where a band
+            float64 of that shape; NaN where a band has no data or the formula is undefined.
+        """
+        value, bad = self._evaluated(reflectances)
+        return np.where(bad | ~np.isfinite(value), np.nan, value)
+
+    def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
+        """Compute stored values.
+
+        Parameters
+        ----------
+        reflectances
+            As for `evaluate`.
+
+        Returns
+        -------
+        numpy.ndarray
+            int16 of that shape: index times `scale`, half to even, saturating at -32768 and 32766; 32767 where a band
             has no data or the formula is undefined.
         """
+        value, bad = self._evaluated(reflectances)
+        with np.errstate(all="ignore"):
+            value = value * self.scale
+            scaled = np.clip(np.rint(value), LOWEST, HIGHEST)
+            return np.where(bad | ~np.isfinite(value), NODATA, scaled).astype(np.int16)
+
+    def clipped(self, stored: npt.NDArray[np.int16], reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int64]:
+        """Find the pixels whose value lies beyond the stored range.
+
+        Parameters
+        ----------
+        stored, reflectances
+            What `compute` returned, one-dimensional, and what it was given.
+
+        Returns
+        -------
+        numpy.ndarray
+            Positions in `stored`. A value that is just the highest or the lowest is not among them.
+        """
+        at = np.flatnonzero((stored == LOWEST) | (stored == HIGHEST))
+        if len(at) == 0:
+            return at
+        value = np.rint(self.evaluate({band: reflectances[band][at] for band in self.bands}) * self.scale)
+        return at[(value < LOWEST) | (value > HIGHEST)]
+
+    def _evaluated(self, reflectances: Mapping[str, Floats]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return the formula's values, and where a band has no data or a step of the formula is undefined."""
         tree = _parse(self.name, self.formula, self.sensor)
         with np.errstate(all="ignore"):
             bands = [reflectances[band] for band in self.bands]
             bad = np.isnan(bands[0])
             for band in bands[1:]:
                 bad |= np.isnan(band)
-            value = _evaluate(tree.body, reflectances, bad) * SCALE
-            scaled = np.clip(np.rint(value), LOWEST, HIGHEST)
-            return np.where(bad | ~np.isfinite(value), NODATA, scaled).astype(np.int16)
+            return _evaluate(tree.body, reflectances, bad), bad
 
 
 def reflectance(
@@ -163,7 +256,8 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
     Raises
     ------
     RequestError
-        If there is no index, or one name stands for two formulas.
+        If there is no index, or one name stands for two formulas; names that differ in upper and lower case alone count
+        as one, since there are file systems on which they are one.
     """
     if isinstance(indices, str | Index):
         indices = (indices,)
@@ -177,15 +271,21 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
             raise UnknownNameError("index", item, INDICES)
         index = Index.parse(item) if isinstance(item, str) else item
         of_table = INDICES.get(index.name.upper()) if index.sensor == SENTINEL2 else None
-        same_name = found.get(index.name) or of_table or index
-        if (same_name.name, same_name.formula) != (index.name, index.formula):
+        same_name = found.get(index.name.upper()) or of_table or index
+        if (same_name.name, same_name.definition) != (index.name, index.definition):
             raise RequestError(
-                f"The index name {index.name} already stands for {same_name.formula}; give your formula another name."
+                f"The index name {same_name.name} already stands for {same_name.definition}; "
+                "give your formula another name."
             )
-        found[index.name] = index
+        found[index.name.upper()] = index
     if not found:
         raise RequestError(f"No index is asked for; allowed: {', '.join(INDICES)}, or your own as NAME=formula.")
     return tuple(found.values())
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is the name of one of the twelve or of an index of the catalogue."""
+    return text.strip().upper() in INDICES or bool(index_catalogue.matching(text.strip()))
 
 
 @functools.cache  # asked for each product of an archive
@@ -207,7 +307,7 @@ def _parse(name: str, formula: str, sensor: Sensor) -> ast.Expression:
 
 
 # Kept, so that parsing happens when an index is made and never in the threads of a run.
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def _parsed(name: str, formula: str, sensor: Sensor) -> ast.Expression:
     try:
         with recorded_warnings():  # Python's remarks on odd spelling are not for users of a formula

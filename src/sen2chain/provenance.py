@@ -80,7 +80,7 @@ def conditions(
     """Return the part of a provenance that is known before anything is extracted; parameters as for `provenance`."""
     return {
         "parameters": {
-            "indices": {i.name: i.formula for i in request.indices if index in {None, i.name}},
+            "indices": {i.name: i.definition for i in request.indices if index in {None, i.name}},
             "masks": [m.name for m in request.masks if mask in {None, m.name}],
             "date_min": request.first, "date_max": request.last,
             "cover_min": request.cover_min, "cover_max": request.cover_max, "pixels": request.pixels,

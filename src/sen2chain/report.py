@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
+from sen2chain.rows import Clipped
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -208,6 +209,8 @@ def remarks(report: pd.DataFrame) -> list[str]:
     report
         What `Report.frame` returns.
     """
+    said = [Clipped.taken_from(text) for text in report["error"]]
+    report = report.assign(error=[text for text, _ in said])
     told = report[report["error"] != ""]
     harmful = told[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")
     found = []
@@ -221,7 +224,19 @@ def remarks(report: pd.DataFrame) -> list[str]:
                 found.append(f"{what} for {len(names)} products: {why}")
             else:
                 found.append(f"{len(names)} products, as {names[0]}: {error}")
-    return found
+    return [*found, *_clipped(report, [what for _, what in said])]
+
+
+def _clipped(report: pd.DataFrame, found: Sequence[Clipped | None]) -> Iterator[str]:
+    """Yield a sentence on each index under each mask of which values were clipped."""
+    outputs: dict[tuple[str, str], list[Clipped]] = {}
+    for index, mask, what in zip(report["index"], report["mask"], found, strict=True):
+        if what is not None:
+            outputs.setdefault((index, mask), []).append(what)
+    for (index, mask), parts in outputs.items():
+        pixels, rows = sum(part.pixels for part in parts), sum(part.features for part in parts)
+        whole = Clipped(f"{index} under {mask}", pixels, rows, parts[0].low, parts[0].high)
+        yield whole.sentence("row", f" in {counted(len(parts), 'product')}")
 
 
 _MENDING = {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from sen2chain.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,54 @@ RESERVED_COLUMNS = frozenset((*ROW_COLUMNS, "completeness", "mask", "reason"))
 """Names reserved for columns of results; an attribute of the layer with such a name is written as ``attr_<name>``."""
 
 
+_CLIPPED = re.compile(
+    r" ?(\w+): (\d+) pixels? of (\d+) features? lies? beyond (\S+) to (\S+) and counts? as the nearer of both\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """Pixels of one index in one image whose values lie beyond the range that can be stored."""
+
+    index: str
+    """Name of the index."""
+    pixels: int
+    """Valid pixels of features that have a row."""
+    features: int
+    """Those features."""
+    low: float
+    """Low end of the range."""
+    high: float
+    """High end of the range."""
+
+    def sentence(self, noun: str = "feature", among: str = "") -> str:
+        """Return the sentence that stands among the remarks on an image.
+
+        Parameters
+        ----------
+        noun
+            What `features` counts.
+        among
+            Words that follow it.
+        """
+        pixels, features = counted(self.pixels, "pixel"), counted(self.features, noun)
+        lie, count = ("lies", "counts") if self.pixels == 1 else ("lie", "count")
+        return (
+            f"{self.index}: {pixels} of {features}{among} {lie} beyond {self.low:g} to {self.high:g} "
+            f"and {count} as the nearer of both."
+        )
+
+    @classmethod
+    def taken_from(cls, remarks: str) -> tuple[str, Clipped | None]:
+        """Return the remarks on an image without this sentence, and what it says; None where there is none."""
+        match = _CLIPPED.search(remarks)
+        if match is None:
+            return remarks, None
+        index, pixels, features, low, high = match.groups()
+        rest = remarks[: match.start()] + remarks[match.end() :]
+        return rest.strip(), cls(index, int(pixels), int(features), float(low), float(high))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Rows of one index under one mask of one acquisition, and counts by reason of the features without a row.
@@ -62,7 +113,7 @@ class Batch:
     mask_source: str = ""
     """Source of the mask, as ``computed from SCL``; empty where there is no mask."""
     error: str = ""
-    """One sentence on what went wrong or is missing."""
+    """Sentences on what went wrong or is missing, or on clipped values."""
 
     @property
     def rows(self) -> int:

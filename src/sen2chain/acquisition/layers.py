@@ -40,7 +40,7 @@ class Reflectance:
 
 @dataclass(frozen=True, slots=True)
 class IndexValues:
-    """Stored values of a radiometric index: the index times 10000."""
+    """Stored values of a radiometric index: the index times its scale, which is 10000 for the twelve."""
 
     index: Index
     """The index."""

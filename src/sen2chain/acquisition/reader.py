@@ -15,7 +15,7 @@ import numpy as np
 from sen2chain.acquisition.coarse_rasters import CoarseRasters
 from sen2chain.acquisition.mask_bits import MaskBits
 from sen2chain.acquisition.needed_blocks import NeededBlocks
-from sen2chain.acquisition.values import Buffer, StripReading, ValueRasters
+from sen2chain.acquisition.values import Buffer, IndexPixels, StripReading, ValueRasters
 from sen2chain.errors import RasterError
 from sen2chain.zonal import gather
 
@@ -74,8 +74,8 @@ class Pixels:
         """Return the surface reflectance of a band, NaN for no data."""
         return self._reader.value_rasters.reflectance(band, self.digital_numbers(band))
 
-    def index_values(self, keys: Iterable[IndexKey]) -> dict[IndexKey, npt.NDArray[np.int16]]:
-        """Return the stored values of indices, 32767 for no data."""
+    def index_values(self, keys: Iterable[IndexKey]) -> dict[IndexKey, IndexPixels]:
+        """Return the stored values of indices, 32767 for no data, and which of them are clipped."""
         indices = {key: self._reader.sources.indices[key] for key in keys}
         return self._reader.value_rasters.index_values(indices, self._runs, self.size, self._buffer)
 

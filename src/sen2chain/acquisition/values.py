@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,14 +33,24 @@ if TYPE_CHECKING:
     from sen2chain.rasters import Raster
     from sen2chain.sensor import Sensor
 
-    Array = npt.NDArray[Any]
     Values = npt.NDArray[np.int16]
+    Array = npt.NDArray[Any]
     Stretch = tuple[Array, Array, Array, Array]
 
 # Formulas work on stretches of this many pixels, so that their steps stay in the processor's cache.
 _STRETCH = 1 << 15
 # Strips where no raster of the finest grid gives a height.
 _HEIGHT = 1024
+_NONE = np.zeros(0, np.int64)
+
+
+class IndexPixels(NamedTuple):
+    """Stored values of an index at collected pixels."""
+
+    stored: Values
+    """(pixels,) int16, 32767 for no data."""
+    clipped: npt.NDArray[np.int64]
+    """Positions of the pixels whose value lies beyond the stored range. Of stored rasters none are known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -232,26 +242,21 @@ class ValueRasters:
         runs: Sequence[Stretch],
         size: int,
         buffer: Buffer,
-    ) -> dict[IndexKey, Values]:
-        """Compute the stored values of indices at the collected pixels.
-
-        Returns
-        -------
-        dict
-            Key -> (pixels,) int16, 32767 for no data.
-        """
-        values: dict[IndexKey, Values] = {}
+    ) -> dict[IndexKey, IndexPixels]:
+        """Compute the stored values of indices at the collected pixels."""
+        values: dict[IndexKey, IndexPixels] = {}
         bands: dict[str, str] = {}
         computed = []
         for key, (index, source) in indices.items():
             if source.kind is ValueKind.BANDS:
                 bands |= source.rasters
                 computed.append(index)
-                values[key] = np.empty(size, np.int16)
+                values[key] = IndexPixels(np.empty(size, np.int16), _NONE)
             else:
                 raw = buffer.fine[key[1]]
                 nodata = self.nodata(key[1])
-                values[key] = raw if nodata == NODATA else np.where(raw == nodata, np.int16(NODATA), raw)
+                stored = raw if nodata == NODATA else np.where(raw == nodata, np.int16(NODATA), raw)
+                values[key] = IndexPixels(stored, _NONE)
         if not computed or self._radiometry is None:
             return values
         dns = {band: self.digital_numbers(where, runs, size, buffer) for band, where in bands.items()}
@@ -259,7 +264,11 @@ class ValueRasters:
             b = min(a + _STRETCH, size)
             surface = {band: self.reflectance(band, dn[a:b]) for band, dn in dns.items()}
             for index in computed:
-                values[index.name, ""][a:b] = index.compute(surface)
+                stored, clipped = values[index.name, ""]
+                stored[a:b] = index.compute(surface)
+                beyond = index.clipped(stored[a:b], surface)
+                if len(beyond):
+                    values[index.name, ""] = IndexPixels(stored, np.concatenate([clipped, beyond + a]))
         return values
 
     def digital_numbers(self, location: str, runs: Sequence[Stretch], size: int, buffer: Buffer) -> Array:

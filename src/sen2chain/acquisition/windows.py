@@ -133,7 +133,7 @@ def read(
 
         - `DigitalNumbers`: the sensor's type, uint16 for Sentinel-2, 0 for no data;
         - `Reflectance`: float64, NaN for no data;
-        - `IndexValues`: int16, the index times 10000, 32767 for no data;
+        - `IndexValues`: int16, the index times its scale (10000 for the twelve), 32767 for no data;
         - `MaskLayer`: bool, True where masked;
         - `Quality`: as stored.
 
@@ -340,7 +340,7 @@ class OpenAcquisition:
     def _collected(self, pixels: Pixels) -> Arrays:
         """Return the layers that are read on the finest grid, flat."""
         values = pixels.index_values(self._sources.indices)
-        found: Arrays = {layer: values[key] for layer, key in self._keys.items()}
+        found: Arrays = {layer: values[key].stored for layer, key in self._keys.items()}
         for layer in self.layers:
             if isinstance(layer, DigitalNumbers | Reflectance) and layer.band not in {*self._own, *self._levels}:
                 found[layer] = pixels.digital_numbers(layer.band)

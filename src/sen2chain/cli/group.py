@@ -15,6 +15,7 @@ from sen2chain.cli.compile import compile_
 from sen2chain.cli.demo import demo
 from sen2chain.cli.doctor import doctor
 from sen2chain.cli.extract import extract
+from sen2chain.cli.indices import indices
 from sen2chain.cli.job import job
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
@@ -70,9 +71,10 @@ def main() -> None:
               sen2chain compile parcels.gpkg --index NDVI --monthly
               sen2chain show
     Nightly:  sen2chain job new lakes
+    Indices:  sen2chain indices "red edge"
     Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, show_folder, job, demo, doctor):
+for _command in (extract, update, compile_, show_folder, job, indices, demo, doctor):
     main.add_command(_command)

@@ -36,7 +36,12 @@ layer_file = click.argument("layer_file", metavar="LAYER")
 def indices(default: str) -> Decorator:
     """Add the indices; `default` says which they are where none is named."""
     return click.option(
-        "--index", "-i", "indices", multiple=True, metavar="NAME", help=f"Index, or NAME=formula. Default: {default}."
+        "--index",
+        "-i",
+        "indices",
+        multiple=True,
+        metavar="NAME",
+        help=f"Index, as `sen2chain indices` lists them, or NAME=formula. Default: {default}.",
     )
 
 

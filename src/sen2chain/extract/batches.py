@@ -11,7 +11,7 @@ from sen2chain.coverage import REASONS
 from sen2chain.indices import SCALE
 from sen2chain.plan import MaskKind
 from sen2chain.reasons import Reason
-from sen2chain.rows import Batch
+from sen2chain.rows import Batch, Clipped
 from sen2chain.zonal import Statistics
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 HAS_VALUES = -1
 """Reason of a row that has values."""
+COUNTED = ("count", "invalid", "outside", "clipped")
+"""Counts of a feature's pixels that `make_batch` needs besides the columns of rows; the last is no weighted one."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
@@ -98,14 +100,14 @@ def make_batch(
     rules
         Which features get a row, with which columns.
     note
-        One sentence on missing rasters, for the report.
+        Sentences on missing rasters, for the report.
     removed
         Reasons of the features whose values were not read, see `RemovedFeatures.reasons`; they get no row.
     """
     state = coverage.state.copy()
     names = ("nbcld", "cldprb", *rules.statistics.columns)
     if statistics is None or not statistics.features:
-        features, found = np.zeros(0, np.int64), {n: np.zeros(0) for n in ("count", "invalid", "outside", *names)}
+        features, found = np.zeros(0, np.int64), {n: np.zeros(0) for n in (*COUNTED, *names)}
     else:
         features, found = statistics.joined()
     count, nbcld = found["count"], found["nbcld"]
@@ -121,10 +123,15 @@ def make_batch(
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": coverage.fid[features], "count": count, "nodata": nodata}
     columns |= {name: _scaled(name, found[name], rules) for name in names}
     columns["reason"] = code
+    kept = code == HAS_VALUES
+    clipped = found["clipped"][kept]
+    if clipped.any():
+        index = output.index
+        what = Clipped(index.name, int(clipped.sum()), int((clipped > 0).sum()), index.lowest, index.highest)
+        note = f"{note} {what.sentence()}".strip()
     if rules.keep_empty:
         columns = _with_empty(columns, coverage, state, layer)
     else:
-        kept = code == HAS_VALUES
         columns = {name: values[kept] for name, values in columns.items()}
     if coverage.plan.weights is None:
         for name in ("count", "nodata", "nbcld"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
-from sen2chain.extract.batches import OutputStatistics, failed_batch, make_batch
+from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch
 from sen2chain.extract.removed_features import RemovedFeatures
 from sen2chain.indices import NODATA
 from sen2chain.plan import MaskKind, ValueKind
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
-    Measured = tuple[npt.NDArray[np.int16], Bytes, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +83,19 @@ def extract(
         return _Extraction(task, coverages, rules, rasters).run()
 
 
+class _Measured(NamedTuple):
+    """Collected pixels of one output."""
+
+    stored: npt.NDArray[np.int16]
+    """(pixels,) stored index values, 32767 for no data."""
+    cloud: Bytes
+    """(pixels,) bits of masks."""
+    bit: int
+    """The bit of the output's mask."""
+    clipped: npt.NDArray[np.int64]
+    """Positions of valid pixels whose value lies beyond the stored range."""
+
+
 @dataclass(slots=True, eq=False)
 class _Large:
     """Counts of a very large feature, piece by piece."""
@@ -91,6 +104,8 @@ class _Large:
     """(classes + 1,) pixels (area) by class of the scene classification; the last are those of no class."""
     tallies: dict[int, Tally] = field(default_factory=dict)
     """Position of an output in the task -> its pixels by value."""
+    clipped: Counter[int] = field(default_factory=Counter)
+    """Position of an output in the task -> its pixels with clipped values."""
     inside: float = 0.0
     """Pixels (area) inside the raster."""
 
@@ -273,13 +288,16 @@ class _Extraction:
         """Turn the collected pixels of features into statistics of every output."""
         shared = {"outside": self._outside(pixels), "cldprb": self.cldprb[pixels.features]}
         shared |= self._class_shares(pixels)
-        for i, (value, cloud, bit) in self._measure(pixels).items():
-            found = self.rules.statistics.reduce(value, cloud, bit, pixels.offsets, pixels.weights)
+        statistics = self.rules.statistics
+        for i, (stored, cloud, bit, clipped) in self._measure(pixels).items():
+            scale = self.task.outputs[i].index.scale
+            found = statistics.reduce(stored, cloud, bit, pixels.offsets, pixels.weights, scale)
+            found["clipped"] = _per_feature(clipped, pixels.offsets)
             self._keep(i, pixels.features, found | shared)
 
     def _keep(self, i: int, features: Array, found: dict[str, Floats]) -> None:
         """Keep the statistics of an output that become columns of its rows."""
-        columns = ("count", "invalid", "outside", "nbcld", "cldprb", *self.rules.statistics.columns)
+        columns = (*COUNTED, "nbcld", "cldprb", *self.rules.statistics.columns)
         self.results.setdefault(i, OutputStatistics()).add(features, {name: found[name] for name in columns})
 
     def _tally(self, pixels: Pixels) -> None:
@@ -292,9 +310,10 @@ class _Extraction:
         whole.inside += pixels.size if weights is None else float(weights.sum(dtype=np.float64))
         if self.has_classes:
             whole.classes += self._count_classes(pixels)[0]
-        for i, (value, cloud, bit) in self._measure(pixels).items():
+        for i, (stored, cloud, bit, clipped) in self._measure(pixels).items():
             tally = whole.tallies.setdefault(i, Tally(weighted=weights is not None))
-            tally.add(value, cloud, bit, weights)
+            tally.add(stored, cloud, bit, weights)
+            whole.clipped[i] += len(clipped)
 
     def _finish_tallies(self) -> None:
         """Turn the tallies of very large features into statistics."""
@@ -305,19 +324,21 @@ class _Extraction:
             if self.rules.statistics.needs_scl:
                 shared |= self._as_shares(whole.classes[None, :] if self.has_classes else None, 1)
             for i, tally in whole.tallies.items():
-                self._keep(i, features, tally.reduce(self.rules.statistics) | shared)
+                found = tally.reduce(self.rules.statistics, self.task.outputs[i].index.scale)
+                found["clipped"] = np.array([float(whole.clipped[i])])
+                self._keep(i, features, found | shared)
 
-    def _measure(self, pixels: Pixels) -> dict[int, Measured]:
-        """Return stored values, bits of masks and the bit of its mask for every output at collected pixels."""
+    def _measure(self, pixels: Pixels) -> dict[int, _Measured]:
+        """Return the stored values and the mask of every output at collected pixels."""
         wanted = self._wanted()
         values = pixels.index_values(dict.fromkeys(index_key(output) for _, output in wanted))
-        found: dict[int, Measured] = {}
+        found: dict[int, _Measured] = {}
         for i, output in wanted:
-            value, (cloud, bit) = values[index_key(output)], pixels.mask(output.mask.name)
+            (stored, clipped), (cloud, bit) = values[index_key(output)], pixels.mask(output.mask.name)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
-                value, cloud = _removed_by_mask(output.value, pixels, value, cloud, bit)
+                stored, cloud = _removed_by_mask(output.value, pixels, stored, cloud, bit)
                 bit = 1
-            found[i] = (value, cloud, bit)
+            found[i] = _Measured(stored, cloud, bit, clipped[(cloud[clipped] & bit) == 0])
         return found
 
     def _outside(self, pixels: Pixels) -> Floats:
@@ -346,6 +367,14 @@ class _Extraction:
             return {name: np.full(n_features, np.nan) for name in names}
         whole = counts.sum(axis=1)
         return {name: counts[:, c] / whole for c, name in enumerate(names)}
+
+
+def _per_feature(positions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> Floats:
+    """Count pixels by feature: (features,) for ascending `offsets`, which have one more."""
+    if len(positions) == 0:
+        return np.zeros(len(offsets) - 1)
+    feature = np.searchsorted(offsets, positions, side="right") - 1
+    return np.bincount(feature, minlength=len(offsets) - 1).astype(np.float64)
 
 
 def _removed_by_mask(

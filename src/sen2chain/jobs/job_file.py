@@ -32,7 +32,7 @@ from sen2chain.errors import (
 )
 from sen2chain.errors import whole_number as check_whole_number
 from sen2chain.files import absolute, is_file, is_folder, read_limited
-from sen2chain.indices import INDICES, Index, resolve_indices
+from sen2chain.indices import Index, is_name, resolve_indices
 from sen2chain.jobs.delivery import hidden, looks_like_login, parse_destination
 from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
@@ -812,7 +812,7 @@ def _indices(text: str) -> tuple[Index, ...] | None:
     names: list[str] = []
     for item in items(text):
         # A / inside a formula, which begins with NAME=, does not begin another name.
-        inside = names and "=" in names[-1] and "=" not in item and item.upper() not in INDICES
+        inside = names and "=" in names[-1] and "=" not in item and not is_name(item)
         names[-1:] = [f"{names[-1]}/{item}"] if inside else [*names[-1:], item]
     if not names:
         raise RequestError("no index is named; write All, or names as NDVI/NBR.")

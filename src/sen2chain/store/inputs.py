@@ -101,7 +101,7 @@ class Inputs:
         places = _locations(task, output)
         self._look_at(places.values())
         files = {role: self._kept(where, known.get(role)) for role, where in places.items()}
-        return json.dumps({"formula": output.index.formula, "files": files}, sort_keys=True)
+        return json.dumps({"formula": output.index.definition, "files": files}, sort_keys=True)
 
     def difference(self, task: Task, output: Output, recorded: str, *, but_mask: bool = False) -> str:
         """Say how an image's inputs differ from those it was made from; inputs that are gone do not count.
@@ -123,7 +123,7 @@ class Inputs:
         before = json.loads(recorded or "{}")
         if "files" not in before:
             return "the archive has what they lacked"
-        if before["formula"] != output.index.formula:
+        if before["formula"] != output.index.definition:
             return "their formula is another one"
         where = {
             role: place

@@ -17,6 +17,7 @@ from sen2chain.plan import make_plan, why_outside
 from sen2chain.progress import Shares, activity, counted, is_watched, progress
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
+from sen2chain.rows import Clipped
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read
 from sen2chain.vectors import datum_note, of_features
@@ -152,7 +153,11 @@ class Engine:
         """Drop the rows of outputs that were read from files while those changed."""
         batches = []
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
-            lost = [] if output.reason else lost_while_read(result.task, output, changed, batch.error)
+            lost = (
+                []
+                if output.reason
+                else lost_while_read(result.task, output, changed, Clipped.taken_from(batch.error)[0])
+            )
             if not lost:
                 batches.append(batch)
                 continue

@@ -60,7 +60,7 @@ class StoredRows:
         request = self.engine.request
         names = {product: entry.file for product, entry in self.entries.items() if entry.file}
         own = self.index not in INDICES
-        formula = next(i.formula for i in request.indices if i.name == self.index) if own else None
+        formula = next(i.definition for i in request.indices if i.name == self.index) if own else None
         found = []
         for image in list_images(self._folder, self.index, self.mask, names):
             entry = self.entries.get(str(image.product))

@@ -69,10 +69,9 @@ class Histogram:
     high: float = 1.0
     bins: int = 20
 
-    @property
-    def stored_range(self) -> tuple[float, float]:
-        """The range in stored values; 0.57 is 5700 there, not 5699.999..."""
-        return round(self.low * SCALE, 6), round(self.high * SCALE, 6)
+    def stored_range(self, scale: int = SCALE) -> tuple[float, float]:
+        """Return the range in stored values of a scale; 0.57 is 5700 there, not 5699.999..."""
+        return round(self.low * scale, 6), round(self.high * scale, 6)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -184,6 +183,7 @@ class Statistics:
         bit: int,
         offsets: npt.NDArray[np.int64],
         weights: npt.NDArray[np.float32] | None,
+        scale: int = SCALE,
     ) -> dict[str, Floats]:
         """Reduce the collected pixels of features.
 
@@ -197,12 +197,15 @@ class Statistics:
             (features + 1,) ``offsets[f]:offsets[f + 1]`` are the pixels of feature f.
         weights
             (pixels,) shares of the pixels' area, or None where each counts 1.
+        scale
+            Stored values per unit of the index.
 
         Returns
         -------
         dict
-            Column -> (features,) float64 in stored units: ``count``, ``nbcld``, ``invalid`` (pixels inside the raster
-            that are not valid) and the statistics, NaN where no pixel is valid; the shares of classes excepted.
+            Column -> (features,) float64, values times 10000 whatever the scale: ``count``, ``nbcld``, ``invalid``
+            (pixels inside the raster that are not valid) and the statistics, NaN where no pixel is valid; the shares of
+            classes excepted.
         """
         shares = np.array(list(self.quantiles.values()))
         if weights is None:
@@ -214,14 +217,16 @@ class Statistics:
         if self._needs_frequencies:
             frequencies = reduce.reduce_frequencies(values, cloud, bit, offsets, own)
         if (bins := self.histogram) is not None:
-            histogram = reduce.reduce_histogram(values, cloud, bit, offsets, own, *bins.stored_range, bins.bins)
-        return self._columns(table, frequencies, histogram)
+            histogram = reduce.reduce_histogram(values, cloud, bit, offsets, own, *bins.stored_range(scale), bins.bins)
+        return self._columns(table, frequencies, histogram, scale)
 
     @property
     def _needs_frequencies(self) -> bool:
         return any(name in FREQUENCIES for name in self.extra)
 
-    def _columns(self, table: Floats, frequencies: Floats | None, histogram: Floats | None) -> dict[str, Floats]:
+    def _columns(
+        self, table: Floats, frequencies: Floats | None, histogram: Floats | None, scale: int
+    ) -> dict[str, Floats]:
         """Name the kernels' columns, and derive those that follow from others."""
         std = np.sqrt(table[:, reduce.VARIANCE])
         found = {
@@ -239,7 +244,10 @@ class Statistics:
             found |= {name: frequencies[:, i] for i, name in enumerate(FREQUENCIES)}
         if histogram is not None and self.histogram is not None:
             found |= {name: histogram[:, i] for i, name in enumerate(self.histogram.columns)}
-        return found
+        if scale == SCALE:
+            return found
+        factor = SCALE // scale  # whole, so that a smallest value stays a whole number
+        return {name: values * float(factor ** self.power(name)) for name, values in found.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -264,7 +272,7 @@ class Tally:
         own = _NO_WEIGHTS if weights is None else weights
         tally.add_to_tally(values, cloud, bit, own, self.counts, self.left_out)
 
-    def reduce(self, statistics: Statistics) -> dict[str, Floats]:
+    def reduce(self, statistics: Statistics, scale: int = SCALE) -> dict[str, Floats]:
         """Compute the columns of `Statistics.reduce` for the pixels that were added, as arrays of one feature."""
         shares = np.array(list(statistics.quantiles.values()))
         table = tally.reduce_tally(self.counts, self.left_out, self.weighted, shares)
@@ -272,8 +280,8 @@ class Tally:
         if statistics._needs_frequencies:  # noqa: SLF001  # a value of the same package
             frequencies = tally.tally_frequencies(self.counts, self.weighted)
         if (bins := statistics.histogram) is not None:
-            histogram = tally.tally_histogram(self.counts, *bins.stored_range, bins.bins)
-        return statistics._columns(table, frequencies, histogram)  # noqa: SLF001
+            histogram = tally.tally_histogram(self.counts, *bins.stored_range(scale), bins.bins)
+        return statistics._columns(table, frequencies, histogram, scale)  # noqa: SLF001
 
 
 def _name(given: object) -> str:
