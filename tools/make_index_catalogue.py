@@ -150,14 +150,14 @@ def rows(catalogue: dict[str, Any], constants: dict[str, Any]) -> list[list[Any]
     return found
 
 
-def of_the_twelve(catalogue: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def of_the_twelve(catalogue: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return domain and reference of the twelve."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name in INDICES:
         known = PUBLISHED.get(name, name)
         if isinstance(known, str):
-            known = catalogue[known]["application_domain"], catalogue[known]["reference"]
-        found[name] = known
+            known = (catalogue[known]["application_domain"], catalogue[known]["reference"])
+        found[name] = tuple(known)
     return found
 
 
