@@ -37,6 +37,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 _WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
     "csv": lambda series, out, overwrite: series.to_csv(out, overwrite=overwrite),
     "parquet": lambda series, out, overwrite: series.to_parquet(out, overwrite=overwrite),
+    "plot": lambda series, out, _: [*series.plot_global(out), *series.plot_details(out)],
 }
 """Kind of result, as `TimeSeries.check_results` names it -> the call that writes it."""
 
@@ -86,6 +87,7 @@ _FORMATS = ("csv", "parquet")
 @click.option("--keep-empty", is_flag=True, help="Write features without valid pixels too, with the reason.")
 @shared.executor
 @shared.report
+@shared.plot
 @shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def extract(layer_file: str, **options: Any) -> None:

@@ -191,6 +191,10 @@ overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace results too that were made in another way: other mask, layer, units, ..."
 )
 
+plot = click.option(
+    "--plot", is_flag=True, help="Draw pictures (PNG) too: all features over time, and one panel for each feature."
+)
+
 report = click.option("--report", metavar="FILE", help="Write the full report (CSV) to this file.")
 
 extraction = together(

@@ -14,7 +14,9 @@ from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
+from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
+from sen2chain.timeseries.smoothed_files import smoothed_names
 from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(SeriesQuicklooks):
+class TimeSeriesCompil(SeriesPlots, SeriesQuicklooks):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters
@@ -284,6 +286,13 @@ class TimeSeriesCompil(SeriesQuicklooks):
         self._folder.check()
         folder = self._folder.folder
         return folder.root if index is None or mask is None else folder.compiled(index, mask, periods.ALL)
+
+    def _smoothed_files(self, index: str, mask: str) -> list[Path]:
+        folder, cover = self._folder.folder, (self.request.cover_min, self.request.cover_max)
+        stem = periods.compiled_stem(folder.stem, cover, index, periods.ALL, "")
+        known = set(smoothed_names(stem))
+        found = [path for path in folder.compiled(index, mask, periods.ALL).glob("*_smooth.csv") if path.name in known]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
     @suggest_keywords
     def to_xarray(

@@ -81,6 +81,11 @@ class SmoothRequest:
         return note | {"covermax": float(self.covermax)}
 
 
+def smoothed_names(stem: str) -> list[str]:
+    """Return the names that files of smoothed rows may have, of compiled rows with this stem."""
+    return [f"{stem}{SmoothRequest(method).suffix}.csv" for method in METHODS]
+
+
 def stats_path(path: Path) -> Path:
     """Return the path of the table of fit beside a file of smoothed rows."""
     return path.with_name(f"{path.stem}_stats{path.suffix}")

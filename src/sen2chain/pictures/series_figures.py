@@ -1,0 +1,640 @@
+"""Figures of the series of features: all features over time, and one panel for each.
+
+`overview_figure` has lines of few features, or the median and the middle of many with chosen ones on top.
+`panel_figures` has a panel for each feature: mean, spread, share of valid pixels, dates without values, and a smoothed
+curve. Values are in index units. Colours are those of Okabe and Ito, which people who cannot tell red from green can
+tell apart; lines differ in their marker too.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sen2chain.pictures.drawn_text import FONT, drawable, style
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.int64]
+    Dates = npt.NDArray[np.datetime64]
+
+MOST_LINES = 12
+"""Most features that an overview shows by a line each."""
+PANELS = 24
+"""Panels of a page."""
+_COLUMNS = 3
+_LONGEST_NAME = 22
+
+_BLUE, _VERMILION, _GREY, _TEXT, _FAINT = "#0072B2", "#D55E00", "#6b7280", "#1f2937", "#e5e7eb"
+_LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_MOST_DAYS = 150
+_WIDTHS = (5, 10, 15, 30, 61, 91, 183, 365)  # days that are drawn together where there are many
+
+
+class Band(NamedTuple):
+    """A range of values, and what it is."""
+
+    low: Floats
+    high: Floats
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captions:
+    """The texts and the range of a figure."""
+
+    title: str
+    subtitle: str = ""
+    value: str = ""
+    """Label of the axis of values."""
+    low: float = 0.0
+    """Usual lower end of the axis; it is moved where values are beyond it."""
+    high: float = 1.0
+    """Usual upper end."""
+    if_empty: str = "No feature has a value."
+    """Sentences on why there is nothing to see, for the case that there is nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureLine:
+    """The series of one feature: one entry for each date on which its tiles were observed, ascending."""
+
+    name: str
+    date: Dates
+    """(dates,) datetime64[s], UTC."""
+    value: Floats
+    """(dates,) index units; NaN on a date without a value."""
+    quarter: Floats | None = None
+    """(dates,) 25th percentile."""
+    three_quarters: Floats | None = None
+    """(dates,) 75th percentile."""
+    std: Floats | None = None
+    """(dates,) standard deviation."""
+    valid: Floats | None = None
+    """(dates,) share of valid pixels, from 0 to 1."""
+    smooth_date: Dates = field(default_factory=lambda: np.zeros(0, "datetime64[s]"))
+    """(points,) dates of the smoothed curve."""
+    smooth: Floats = field(default_factory=lambda: np.zeros(0))
+    """(points,) the smoothed curve, index units."""
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(dates,) whether there is a value."""
+        found: npt.NDArray[np.bool_] = np.isfinite(self.value)
+        return found
+
+    def drawn_values(self) -> list[Floats]:
+        """Return everything that needs room on the axis of values."""
+        found = [self.value, self.smooth]
+        found += [column for column in (self.quarter, self.three_quarters) if column is not None]
+        if self.std is not None:
+            found += [self.value - self.std, self.value + self.std]
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overview:
+    """Values of many features by date, or by steps of several days."""
+
+    date: Dates
+    """(steps,) datetime64[s]; the middle of a step of several days."""
+    levels: Floats
+    """(5, steps) 10th, 25th, 50th, 75th and 90th percentile over all values of the step."""
+    features: Ints
+    """(steps,) number of features with a value."""
+    days: int = 1
+    """Days of a step."""
+
+    @property
+    def few(self) -> npt.NDArray[np.bool_]:
+        """(steps,) whether so few features have a value that they may differ from the others for this reason alone."""
+        found: npt.NDArray[np.bool_] = self.features < 0.1 * self.features.max(initial=0)
+        return found
+
+
+def overview_of(date: Dates, fid: Ints, value: Floats) -> Overview:
+    """Compute the distribution of values by date.
+
+    Parameters
+    ----------
+    date, fid, value
+        (rows,) in any order; rows without a value (NaN) are left out. Times of one day belong together. Where there are
+        more than 150 days, several are taken together.
+    """
+    known = np.isfinite(value)
+    date, fid, value = date[known], fid[known], value[known]
+    day = date.astype("datetime64[D]").astype(np.int64)
+    step = _days_of_a_step(np.unique(day))
+    group = day // step
+    order = np.lexsort((value, group))
+    group, value = group[order], value[order]
+    starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1 if len(group) else 0))
+    counts = np.diff(starts, append=len(group))
+    levels = np.stack([_sorted_quantiles(value, starts, counts, share) for share in (0.1, 0.25, 0.5, 0.75, 0.9)])
+    if step == 1:
+        # The hour of one of the observations; dates stay what they are in the tables.
+        middle = np.minimum.reduceat(date[order], starts) if len(starts) else date[:0]
+    else:
+        middle = (group[starts] * step).astype("datetime64[D]").astype("datetime64[s]") + np.timedelta64(
+            43200 * step, "s"
+        )
+    pairs = np.unique(np.stack([group, fid[order]]), axis=1)[0] if len(group) else group
+    features = np.unique(pairs, return_counts=True)[1] if len(group) else group
+    return Overview(middle.astype("datetime64[s]"), levels, features.astype(np.int64), step)
+
+
+def _days_of_a_step(days: Ints) -> int:
+    """Return how many days are drawn together, so that a line of them can be read."""
+    if len(days) <= _MOST_DAYS:
+        return 1
+    return next((width for width in _WIDTHS if len(np.unique(days // width)) <= _MOST_DAYS), _WIDTHS[-1])
+
+
+def _sorted_quantiles(value: Floats, starts: Ints, counts: Ints, share: float) -> Floats:
+    """Quantile of each group of sorted values, with linear interpolation, as numpy's default."""
+    place = share * (counts - 1)
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, counts - 1)
+    below, above = value[starts + low], value[starts + high]
+    result: Floats = below + (above - below) * (place - low)
+    return result
+
+
+# --- all features over time
+
+
+def overview_figure(
+    lines: Sequence[FeatureLine], captions: Captions, overview: Overview | None = None, empty_dates: Dates | None = None
+) -> Figure:
+    """Draw features over time: lines of a few, over the median and the middle of all where there are many.
+
+    Parameters
+    ----------
+    lines
+        The features that have a line each, at most `MOST_LINES`.
+    captions
+        The texts.
+    overview
+        The distribution over all features, or None.
+    empty_dates
+        Dates of acquisitions without a value of any feature, marked in the strip below an overview.
+    """
+    figure = _figure(10.0, 5.6 if overview is None else 6.2)
+    right = 8.4 if lines else 9.75
+    if overview is None:
+        axes = _axes(figure, (0.75, 0.45, right - 0.75, 4.2))
+    else:
+        axes = _axes(figure, (0.75, 1.35, right - 0.75, 3.6))
+    draw_overview(axes, lines, captions, overview)
+    _name_lines(axes, lines)
+    if overview is not None:
+        strip = _axes(figure, (0.75, 0.45, right - 0.75, 0.65))
+        _count_strip(strip, overview, empty_dates)
+        limits = _time_limits(overview.date, *(line.date for line in lines), *_given(empty_dates))
+        for one in (axes, strip):
+            _time_axis(one, *limits)
+        axes.tick_params(labelbottom=False)
+        axes.xaxis.get_offset_text().set_visible(False)
+    _head(figure, captions, axes)
+    return figure
+
+
+def draw_overview(
+    axes: Axes,
+    lines: Sequence[FeatureLine],
+    captions: Captions,
+    overview: Overview | None = None,
+    *,
+    named: bool = False,
+) -> None:
+    """Draw features over time into axes; see `overview_figure`. `named` adds a title, and a legend of the lines."""
+    if overview is not None and len(overview.date):
+        _draw_distribution(axes, overview)
+    for place, line in enumerate(lines):
+        look: dict[str, Any] = {"color": _colour(axes, place), "gid": f"line-{place}"}
+        known = line.known
+        # Dates without a value part the line; the faint one leads the eye across.
+        axes.plot(line.date[known], line.value[known], linewidth=0.9, linestyle=(0, (1, 2)), **look)
+        axes.plot(
+            line.date, line.value, linewidth=1.7, linestyle="-" if place < len(_LINE_COLOURS) else "--",
+            marker=_MARKERS[place % len(_MARKERS)], markersize=_marker_size(int(known.sum())),
+            label=drawable(line.name, 40), **look,
+        )  # fmt: skip
+    values = [line.value for line in lines] + ([overview.levels.ravel()] if overview is not None else [])
+    _finish(axes, captions, values, [line.date for line in lines] + ([overview.date] if overview is not None else []))
+    if not any(np.isfinite(part).any() for part in values):
+        _say_empty(axes, captions)
+    elif named:
+        legend = axes.legend(loc="best", fontsize=8.5, frameon=False)
+        _plain(legend.get_texts())
+    if named:
+        title = drawable(captions.title, 60)
+        axes.set_title(title, loc="left", **_words([title], fontsize=11, color=_TEXT, fontweight="bold"))
+
+
+def _colour(axes: Axes, place: int) -> str:
+    """Return the colour of a line; blue is not taken twice where the median has it."""
+    taken = any(line.get_gid() == "median" for line in axes.lines)
+    return _LINE_COLOURS[(place % (len(_LINE_COLOURS) - taken)) + taken]
+
+
+def _draw_distribution(axes: Axes, overview: Overview) -> None:
+    few = overview.few
+    low, quarter, median, three_quarters, high = np.where(few, np.nan, overview.levels)
+    kept = ~few
+    bands = ((low, high, "10 to 90 % of the features", 0.16), (quarter, three_quarters, "25 to 75 %", 0.32))
+    for bottom, top, name, opacity in bands:
+        axes.fill_between(
+            overview.date[kept], bottom[kept], top[kept], color=_BLUE, alpha=opacity, linewidth=0, label=name
+        )
+    axes.plot(
+        overview.date[kept], median[kept], color=_BLUE, linewidth=1.8, marker="o",
+        markersize=_marker_size(int(kept.sum())), label="median", gid="median",
+    )  # fmt: skip
+    if few.any():
+        axes.plot(
+            overview.date[few], overview.levels[2, few], color=_BLUE, linestyle="none", marker="o", markersize=4,
+            markerfacecolor="white", label="median of few features", gid="few",
+        )  # fmt: skip
+
+
+def _count_strip(axes: Axes, overview: Overview, empty_dates: Dates | None) -> None:
+    """Draw the number of features with a value."""
+    most = max(1, int(overview.features.max(initial=0)))
+    axes.vlines(overview.date, 0, overview.features, color=_GREY, linewidth=_bar_width(axes, len(overview.date)))
+    if empty_dates is not None and len(empty_dates):
+        axes.plot(
+            empty_dates, np.full(len(empty_dates), most / 2), linestyle="none", marker="x", color=_VERMILION,
+            markersize=4.5 if len(empty_dates) <= 60 else 2.5, markeredgewidth=1.1, label="date without any value",
+            gid="empty",
+        )  # fmt: skip
+    axes.set_ylim(0, most * 1.08)
+    axes.set_yticks([0, most])
+    axes.set_ylabel("features", **_words(["features"], fontsize=8.5, color=_TEXT))
+    _spines(axes, 9)
+
+
+def _name_lines(axes: Axes, lines: Sequence[FeatureLine]) -> None:
+    """Write the name of each line at its right end; names are moved apart where they would overlap."""
+    named = [(place, line) for place, line in enumerate(lines) if line.known.any()]
+    if not named:
+        return
+    low, high = axes.get_ylim()
+    height = _points(axes)[1]
+    last = [float((line.value[line.known][-1] - low) / (high - low)) for _, line in named]
+    for at, (place, line) in zip(_apart(last, 12.5 / height), named, strict=True):
+        colour, name = _colour(axes, place), drawable(line.name, _LONGEST_NAME)
+        end = (line.date[line.known][-1], line.value[line.known][-1])
+        axes.annotate(
+            "", xy=end, xytext=(1.015, at), textcoords="axes fraction", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 0, "shrinkB": 3},
+        )  # fmt: skip
+        axes.plot(
+            1.02, at, transform=axes.transAxes, clip_on=False, marker=_MARKERS[place % len(_MARKERS)], markersize=4.5,
+            color=colour, linestyle="none", gid="key",
+        )  # fmt: skip
+        axes.text(1.032, at, name, transform=axes.transAxes, va="center", **_words([name], fontsize=9, color=colour))
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Return places near the wanted ones, from 0 to 1, at least `gap` apart where there is room."""
+    gap = min(gap, 1.0 / max(1, len(wanted) - 1))
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    places = [0.0] * len(wanted)
+    above = -gap
+    for i in order:
+        above = places[i] = max(wanted[i], above + gap)
+    below = 1.0 + gap
+    for i in reversed(order):
+        below = places[i] = min(places[i], below - gap)
+    return places
+
+
+# --- one panel for each feature
+
+
+def panel_figures(
+    lines: Sequence[FeatureLine], captions: Captions, *, gaps: bool = True, curve: str = "smoothed"
+) -> Iterator[Figure]:
+    """Draw a panel for each feature, at most `PANELS` on a page.
+
+    Parameters
+    ----------
+    lines
+        The features.
+    captions
+        The texts.
+    gaps
+        True parts the line at dates without a value and marks them; False joins the values and leaves these dates out.
+    curve
+        Name of the smoothed curve.
+    """
+    limits = _time_limits(*(line.date for line in lines), *(line.smooth_date for line in lines))
+    values = [part for line in lines for part in line.drawn_values()]
+    pages = [lines[start : start + PANELS] for start in range(0, len(lines), PANELS)] or [()]
+    for number, page in enumerate(pages):
+        first = number * PANELS
+        part = f"features {first + 1} to {first + len(page)} of {len(lines)}" if len(pages) > 1 else ""
+        subtitle = " · ".join(text for text in (captions.subtitle, part) if text)
+        said = replace(captions, subtitle=subtitle)
+        yield _page(page, said, values, limits, gaps=gaps, curve=curve)
+
+
+def _page(
+    lines: Sequence[FeatureLine],
+    captions: Captions,
+    values: Sequence[Floats],
+    limits: tuple[Any, Any],
+    *,
+    gaps: bool,
+    curve: str,
+) -> Figure:
+    columns = min(_COLUMNS, max(1, len(lines)))
+    rows = max(1, math.ceil(len(lines) / columns))
+    width, height = (4.15, 2.0) if columns > 1 else (8.6, 3.6)
+    # Narrow pages have two rows of entries in the legend.
+    left, top, between, under = 0.75, 1.15 if columns == _COLUMNS else 1.35, 0.42, 0.62
+    figure = _figure(left + columns * width + 0.15, top + rows * (height + under) - 0.1)
+    size = figure.get_size_inches()[1]
+    last: Axes | None = None
+    for place in range(max(1, len(lines))):
+        row, column = divmod(place, columns)
+        bottom = size - top - row * (height + under) - height
+        axes = _axes(figure, (left + column * width, bottom, width - between, height))
+        if lines:
+            _panel(axes, lines[place], gaps=gaps, curve=curve)
+        lowest = _range(axes, captions, values, room=0.2)
+        _time_axis(axes, *limits)
+        _value_axis(axes, captions.value if column == 0 else "", lowest=lowest, small=columns > 1)
+        if not lines:
+            _say_empty(axes, captions)
+        last = axes
+    _head(figure, captions, None)
+    if lines and last is not None:
+        _legend_of_panels(figure, lines, gaps=gaps, curve=curve)
+    return figure
+
+
+def _panel(axes: Axes, line: FeatureLine, *, gaps: bool, curve: str) -> None:
+    """Draw one feature."""
+    known = line.known
+    date, value = line.date[known], line.value[known]
+    width = _bar_width(axes, len(line.date))
+    if line.std is not None and known.any():
+        std = line.std[known]
+        axes.vlines(date, value - std, value + std, color=_BLUE, alpha=0.35, linewidth=max(0.6, width / 4), gid="std")
+    if line.quarter is not None and line.three_quarters is not None and known.any():
+        axes.vlines(
+            date, line.quarter[known], line.three_quarters[known], color=_BLUE, alpha=0.35, linewidth=width,
+            gid="quartiles",
+        )  # fmt: skip
+    shown_date, shown = (line.date, line.value) if gaps else (date, value)
+    axes.plot(
+        shown_date, shown, color=_BLUE, linewidth=1.4, marker="o", markersize=_marker_size(len(date)), gid="mean",
+    )  # fmt: skip
+    drawn = np.isfinite(line.smooth)
+    if drawn.any():  # below the mean, which it would hide where it follows it closely
+        axes.plot(
+            line.smooth_date[drawn], line.smooth[drawn], color=_VERMILION, linewidth=2.4, alpha=0.8, zorder=1.8,
+            label=curve, gid="smooth",
+        )  # fmt: skip
+    _share_strip(axes, line, width, gaps=gaps)
+    name = drawable(line.name, 44)
+    axes.set_title(name, loc="left", y=1.0, pad=4, **_words([name], fontsize=9.5, color=_TEXT, fontweight="bold"))
+    if not known.any():
+        axes.text(0.5, 0.6, "no values", transform=axes.transAxes, ha="center", **_words([], fontsize=9, color=_GREY))
+
+
+def _share_strip(axes: Axes, line: FeatureLine, width: float, *, gaps: bool) -> None:
+    """Draw the share of valid pixels as bars at the bottom, and the dates without a value as crosses."""
+    bottom = axes.get_xaxis_transform()
+    known = line.known
+    axes.axhline(0.0, color=_FAINT, linewidth=0.5)
+    axes.plot([0, 1], [_STRIP, _STRIP], transform=axes.transAxes, color=_FAINT, linewidth=0.8, gid="strip")
+    if line.valid is not None and known.any():
+        axes.vlines(
+            line.date[known], 0, _STRIP * np.nan_to_num(line.valid[known]), transform=bottom, color=_GREY, alpha=0.75,
+            linewidth=width, gid="valid",
+        )  # fmt: skip
+    if gaps and not known.all():
+        dates = line.date[~known]
+        axes.plot(
+            dates, np.full(len(dates), _STRIP / 2), transform=bottom, linestyle="none", marker="x", color=_VERMILION,
+            markersize=4.5 if len(line.date) <= 100 else 2.5, markeredgewidth=1.1 if len(line.date) <= 100 else 0.6,
+            gid="without",
+        )  # fmt: skip
+
+
+_STRIP = 0.15
+"""Height of the strip of valid shares, as a part of a panel."""
+
+
+def _legend_of_panels(figure: Figure, lines: Sequence[FeatureLine], *, gaps: bool, curve: str) -> None:
+    from matplotlib.lines import Line2D  # noqa: PLC0415  # an extra
+
+    def entry(name: str, **look: Any) -> Line2D:
+        return Line2D([], [], label=name, solid_capstyle="butt", **look)
+
+    handles = [entry("mean", color=_BLUE, linewidth=1.4, marker="o", markersize=4)]
+    if any(line.quarter is not None for line in lines):
+        handles.append(entry("25th to 75th percentile", color=_BLUE, alpha=0.35, linewidth=7))
+    if any(line.std is not None for line in lines):
+        handles.append(entry("mean ± std", color=_BLUE, alpha=0.35, linewidth=1.5))
+    if any(np.isfinite(line.smooth).any() for line in lines):
+        handles.append(entry(drawable(curve, 40), color=_VERMILION, linewidth=2.4, alpha=0.8))
+    if any(line.valid is not None for line in lines):
+        handles.append(entry("valid pixels (line: 100 %)", color=_GREY, alpha=0.75, linewidth=5))
+    if gaps and any(not line.known.all() for line in lines):
+        handles.append(entry("date without a value", color=_VERMILION, marker="x", linestyle="none", markersize=5))
+    width, height = figure.get_size_inches()
+    ncols = len(handles) if width > 12 else 3
+    legend = figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.75 / width, 1 - 0.6 / height), ncols=ncols,
+        frameon=False, fontsize=8.5, borderpad=0, borderaxespad=0, handlelength=1.6, columnspacing=1.6,
+    )  # fmt: skip
+    _plain(legend.get_texts())
+
+
+# --- parts that figures share
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches, with a canvas of its own: pyplot and its backend are not touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    """Add axes whose left and lower edge, width and height are given in inches."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+    axes.set_facecolor("white")
+    return axes
+
+
+def _finish(axes: Axes, captions: Captions, values: Sequence[Floats], dates: Sequence[Dates]) -> None:
+    _range(axes, captions, values)
+    _time_axis(axes, *_time_limits(*dates))
+    _value_axis(axes, captions.value)
+
+
+def _range(axes: Axes, captions: Captions, values: Sequence[Floats], room: float = 0.0) -> float:
+    """Set the range of values: the usual one, grown to hold all values, with a part of the height kept free below.
+
+    Returns
+    -------
+    float
+        The lower end of the range of values.
+    """
+    low, high = captions.low, captions.high
+    for part in values:
+        known = part[np.isfinite(part)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    margin = 0.03 * (high - low)
+    low = low if low == captions.low else low - margin
+    high = high if high == captions.high else high + margin
+    axes.set_ylim(low - (high - low) * room / (1 - room), high)
+    return low
+
+
+def _value_axis(axes: Axes, label: str, *, lowest: float = -math.inf, small: bool = False) -> None:
+    """Label the axis of values; there are no ticks below `lowest`."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator  # noqa: PLC0415  # an extra
+
+    locator = MaxNLocator(5 if small else 7, steps=[1, 2, 2.5, 5, 10])
+    axes.yaxis.set_major_locator(locator)
+    if math.isfinite(lowest):
+        ticks = locator.tick_values(lowest, axes.get_ylim()[1])
+        axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick >= lowest]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}".replace("-", "\N{MINUS SIGN}")))
+    axes.grid(visible=True, axis="y", color=_FAINT, linewidth=0.8, linestyle="-")
+    axes.set_axisbelow(True)
+    if label:
+        label = drawable(label)
+        axes.set_ylabel(label, **_words([label], fontsize=8.5 if small else 9.5, color=_TEXT))
+    _spines(axes, 8 if small else 9)
+
+
+def _spines(axes: Axes, size: float) -> None:
+    """Draw thin lines on the left and below, and labels of ticks of a size in points."""
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(_GREY)
+        spine.set_linewidth(0.8)
+    axes.tick_params(labelsize=size, labelcolor=_TEXT, color=_GREY, labelfontfamily=FONT)
+
+
+def _time_limits(*dates: Dates) -> tuple[np.datetime64, np.datetime64]:
+    """Return the ends of the axis of time: those of all dates, with some room."""
+    known = [part.astype("datetime64[s]") for part in dates if len(part)]
+    if not known:
+        return np.datetime64("2015-06-23", "s"), np.datetime64("2016-06-23", "s")  # the first image of Sentinel-2
+    first, last = min(part.min() for part in known), max(part.max() for part in known)
+    # A single date stands in the middle of two months.
+    room = max((last - first) * 0.02, np.timedelta64(1 if last > first else 30, "D"))
+    return first - room, last + room
+
+
+def _time_axis(axes: Axes, first: np.datetime64, last: np.datetime64) -> None:
+    import datetime as dt  # noqa: PLC0415
+
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415
+
+    ends: Any = (first, last)  # dates, which the axis turns into its numbers
+    axes.set_xlim(ends)
+    locator = AutoDateLocator(tz=dt.UTC, minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    # A day carries its month; the year stands below where no tick names it.
+    formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
+        locator,
+        tz=dt.UTC,
+        formats=["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%S.%f"],
+        zero_formats=["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
+        offset_formats=["", "%Y", "%Y", "%Y", "%Y-%m-%d", "%Y-%m-%d"],
+    )
+    axes.xaxis.set_major_formatter(formatter)
+    offset = axes.xaxis.get_offset_text()
+    offset.set(fontsize=8, color=_GREY, fontfamily=FONT)
+
+
+def _head(figure: Figure, captions: Captions, axes: Axes | None) -> None:
+    """Write title and subtitle at the top left, and the legend of `axes` below them."""
+    width, height = figure.get_size_inches()
+    left = 0.75 / width
+    title, subtitle = drawable(captions.title, 90), drawable(captions.subtitle, 170)
+    figure.text(
+        left, 1 - 0.12 / height, title, va="top", ha="left",
+        **_words([title], fontsize=13, color=_TEXT, fontweight="bold"),
+    )  # fmt: skip
+    figure.text(left, 1 - 0.38 / height, subtitle, va="top", ha="left", **_words([subtitle], fontsize=8.5, color=_GREY))
+    if axes is None:
+        return
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [
+        (handle, label)
+        for handle, label in zip(handles, labels, strict=True)
+        if not str(handle.get_gid()).startswith("line-")
+    ]
+    if shown:
+        legend = figure.legend(
+            [handle for handle, _ in shown], [label for _, label in shown], loc="upper left",
+            bbox_to_anchor=(left, 1 - 0.62 / height), ncols=len(shown), frameon=False, fontsize=9, borderpad=0,
+            borderaxespad=0, handlelength=1.6, columnspacing=1.8,
+        )  # fmt: skip
+        _plain(legend.get_texts())
+
+
+def _say_empty(axes: Axes, captions: Captions) -> None:
+    """Write in words that there is nothing to see, and why."""
+    text = "\n".join(textwrap.wrap(drawable(captions.if_empty or "No feature has a value.", 600), 76))
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", linespacing=1.5,
+        **_words([text], fontsize=10.5, color=_TEXT),
+    )  # fmt: skip
+    axes.tick_params(bottom=False, labelbottom=False)
+    axes.xaxis.get_offset_text().set_visible(False)
+
+
+def _bar_width(axes: Axes, dates: int) -> float:
+    """Return the width in points of bars, one for each date, that leave room between them."""
+    return float(np.clip(0.45 * _points(axes)[0] / max(1, dates), 0.6, 6.0))
+
+
+def _points(axes: Axes) -> tuple[float, float]:
+    """Return width and height of axes in points."""
+    return axes.bbox.width * 72 / axes.figure.dpi, axes.bbox.height * 72 / axes.figure.dpi
+
+
+def _marker_size(dates: int) -> float:
+    return 4.0 if dates <= 40 else 2.5 if dates <= 150 else 0.0
+
+
+def _words(texts: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Return keywords for texts; see `sen2chain.pictures.drawn_text.style`."""
+    return style(texts or ["a"], **more)
+
+
+def _plain(texts: Sequence[Any]) -> None:
+    """Make texts of a legend plain ones."""
+    for text in texts:
+        text.set(**_words([text.get_text()]), color=_TEXT)
+
+
+def _given(dates: Dates | None) -> tuple[Dates, ...]:
+    return () if dates is None else (dates,)
