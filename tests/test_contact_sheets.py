@@ -19,6 +19,7 @@ from sen2chain.errors import LibraryError, MissingExtraError, OutputError, Reque
 from sen2chain.grid import Grid
 from sen2chain.indices import NODATA
 from sen2chain.legends import LEGENDS
+from sen2chain.parallel import closed
 from sen2chain.pictures.chip_images import GREY, ChipPainter, ChipStyle, hatched, true_colour
 from sen2chain.pictures.contact_sheets import ContactSheet, SheetText, fitted, font, percent, thumbnail
 from sen2chain.products import ProductId
@@ -255,6 +256,24 @@ def test_compiled_series_have_quicklooks_beside_their_tables(archive: demo.DemoA
     empty = TimeSeriesCompil(archive.layer, ["NDVI"], library=library, quiet=True)
     assert empty.extract_ql(features=[0]) == []
     assert any("1 feature lies in no acquisition" in note for note in empty.notes)
+
+
+def test_thumbnails_are_those_of_each_date_index_and_mask(archive: demo.DemoArchive) -> None:
+    made = series(archive, masks=[MASK, "none"])
+    with closed(made._thumbnails(np.array([4, 2]), edge=64)) as thumbnails:
+        found = list(thumbnails)
+    keys = [(one.fid, one.date, one.index, one.mask) for one in found]
+    assert len(set(keys)) == len(keys)
+    assert {key[2:] for key in keys} == {(index, mask) for index in (None, "NDVI") for mask in (MASK, "none")}
+    assert {one.fid for one in found} == {2, 4}
+    for one in found:
+        assert max(Image.open(io.BytesIO(one.jpeg)).size) == 64
+        assert len(one.jpeg) < 4000
+    rows = made.data["NDVI"].reset_index()
+    rows = rows[(rows["mask"] == MASK) & (rows["fid"] == 2)].set_index("date")
+    shares = {one.date: one.share for one in found if one.fid == 2 and one.index and one.mask == MASK}
+    for date, count, nodata in zip(rows.index, rows["count"], rows["nodata"], strict=True):
+        assert shares[date] == pytest.approx(count / (count + nodata))
 
 
 def test_what_cannot_be_written_is_told(archive: demo.DemoArchive, tmp_path: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sen2chain.chips import ChipFeatures, ChipNotes, read_chips
 from sen2chain.coverage import near
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.grid import nominal_grid
+from sen2chain.legends import LEGENDS, legend_of
+from sen2chain.pictures.chip_images import ChipPainter, ChipStyle, jpeg
 from sen2chain.plan import area_of
 from sen2chain.progress import progress
 from sen2chain.timeseries.layer_series import LayerSeries
@@ -17,18 +22,89 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Generator, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
-    from sen2chain.chips import Chip, ChipSize
+    from sen2chain.chips import Chip, ChipSize, Place
     from sen2chain.index_series import IndexSeries
+    from sen2chain.legends import Legend
     from sen2chain.products import Acquisition
 
     Fids = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small image of a feature at one time."""
+
+    fid: int
+    """Position of the feature in the layer."""
+    date: dt.datetime
+    """Sensing time, UTC, without a zone."""
+    tile: str
+    """The tile of the product."""
+    index: str | None
+    """Name of the index that it shows; None for the true colour."""
+    mask: str
+    """Name of the mask that is hatched."""
+    share: float
+    """Share of the feature's pixels that have data and are not masked, 0 to 1."""
+    jpeg: bytes
+    """Content of a JPEG file."""
+
+
 class ChipSeries(LayerSeries):
     """A series whose features can be shown as chips."""
+
+    def _thumbnails(
+        self,
+        fids: Fids,
+        *,
+        edge: int = 96,
+        masks: Sequence[str] | None = None,
+        notes: ChipNotes | None = None,
+        series: Sequence[IndexSeries] | None = None,
+    ) -> Generator[Thumbnail]:
+        """Read small images of features through time: the true colour and each index, under each mask.
+
+        Use it with `sen2chain.parallel.closed`.
+
+        Parameters
+        ----------
+        fids
+            Positions of the features in the layer.
+        edge
+            Pixels of the longer side of an image.
+        masks
+            Names of the masks of the run to hatch; None means all.
+        notes
+            Counts faults.
+        series
+            The rows, where the caller has them already.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        MissingExtraError
+            If Pillow is not installed.
+        """
+        series = self._series() if series is None else series
+        outlines: dict[Place, Any] = {}
+        painters = [
+            (mask.name, ChipPainter(ChipStyle(name, legend, mask.name), edge, outlines))
+            for mask in self.request.masks
+            if masks is None or mask.name in masks
+            for name, legend in [(None, None), *((one.index.name, chip_legend(one, fids))
+                for one in series if one.mask == mask.name)]
+        ]  # fmt: skip
+        with closing(self._read_chips(fids, notes=notes, series=series)) as chips:
+            for chip in chips:
+                for mask, painter in painters:
+                    index = painter.style.index
+                    if painter.style.fits(chip):
+                        content = jpeg(painter.paint(chip), quality=80)
+                        share = chip.valid_share(index, mask)
+                        yield Thumbnail(chip.fid, chip.date, chip.tile, index, mask, share, content)
 
     def _read_chips(
         self,
@@ -106,6 +182,14 @@ class ChipSeries(LayerSeries):
                     continue
             found += source.acquisitions(tile, request.first, request.last, area)
         return [acquisition for acquisition in found if str(acquisition.id) in wanted]
+
+
+def chip_legend(series: IndexSeries, fids: Fids) -> Legend:
+    """Return the legend of an index; that of one whose range is not known has the range of some features' rows."""
+    if series.index.name in LEGENDS:
+        return legend_of(series.index)
+    frame = series.frame(fids)
+    return legend_of(series.index, np.concatenate([frame["min"], frame["max"]]) / series.scale)
 
 
 def _chosen(

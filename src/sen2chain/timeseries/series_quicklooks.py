@@ -7,17 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sen2chain.atomic import NAME_MAX, FileGroup, check_folder
 from sen2chain.chips import ChipNotes, ChipSize
 from sen2chain.errors import RequestError, real_number
-from sen2chain.legends import LEGENDS, legend_of
 from sen2chain.masks import NO_MASK
 from sen2chain.parallel import closed
 from sen2chain.pictures.chip_images import ChipPainter, ChipStyle, jpeg, need_pillow
 from sen2chain.pictures.contact_sheets import ContactSheet, SheetText
-from sen2chain.timeseries.chip_series import ChipSeries
+from sen2chain.timeseries.chip_series import ChipSeries, chip_legend
 from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
@@ -25,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from sen2chain.chips import Chip
     from sen2chain.index_series import IndexSeries
-    from sen2chain.legends import Legend
     from sen2chain.products import Acquisition, ProductId
 
     Fids = npt.NDArray[np.int64]
@@ -125,7 +122,7 @@ class SeriesQuicklooks(ChipSeries):
             pictures.append(_Picture(ChipStyle(None, None, hatched), _COLOUR, first, *names, dates))
             for index in indices:
                 one = next(s for s in series if s.index is index and s.mask == mask.name)
-                style = ChipStyle(index.name, _legend(one, fids), hatched)
+                style = ChipStyle(index.name, chip_legend(one, fids), hatched)
                 folder = self._results_folder(out_path, index.name, mask.name)
                 pictures.append(_Picture(style, index.name, folder, *names, dates))
         return pictures
@@ -230,14 +227,6 @@ class _Writer:
                 found.append(path)
             found += self.files[fid]
         return found
-
-
-def _legend(series: IndexSeries, fids: Fids) -> Legend:
-    """Return the legend of an index; that of one whose range is not known has the range of the rows."""
-    if series.index.name in LEGENDS:
-        return legend_of(series.index)
-    frame = series.frame(fids)
-    return legend_of(series.index, np.concatenate([frame["min"], frame["max"]]) / series.scale)
 
 
 def _day(product: ProductId) -> tuple[dt.date, str, str]:
