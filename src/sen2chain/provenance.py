@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sen2chain.errors import OutputError
-from sen2chain.export import to_json
+from sen2chain.export import geopackage_columns, geopackage_has_rows, geopackage_provenance, to_json
 from sen2chain.files import is_file, read_limited
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.reasons import Reason
@@ -112,7 +112,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 # ------------------------------------------------------------------------------------------------------ what is there
 
-_TABLES = (".csv", ".parquet")
+_TABLES = (".csv", ".parquet", ".gpkg")
 _COMPARED = (
     "masks", "units", "pixels", "buffer", "stats", "cover_min", "cover_max", "min_valid", "keep_empty", "prefer",
 )  # fmt: skip
@@ -195,6 +195,8 @@ def has_rows(path: Path) -> bool:
         with path.open("rb") as file:  # opened here, since Arrow takes no path with letters beyond Unicode
             if path.suffix == ".parquet":
                 return bool(pq.read_metadata(file).num_rows)
+            if path.suffix == ".gpkg":
+                return geopackage_has_rows(path)
             return bool(file.readline()) and bool(file.readline().strip())
     except (OSError, pa.ArrowException):
         return False
@@ -281,6 +283,8 @@ def _is_other_layer(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def _made_from(path: Path, beside: object) -> dict[str, Any]:
     """Return the provenance of a table, from its own metadata or the JSON beside it; empty where neither has one."""
     text: bytes | None = None
+    if path.suffix == ".gpkg":  # whose own note counts alone, since users make files of that kind themselves
+        text = geopackage_provenance(path) or b"{}"
     try:
         if path.suffix == ".parquet":
             with path.open("rb") as file:
@@ -318,6 +322,8 @@ def _columns(path: Path) -> list[str]:
     try:
         if path.suffix == ".parquet":
             return list(pq.read_schema(path).names)
+        if path.suffix == ".gpkg":
+            return geopackage_columns(path)[:1]
         with path.open(encoding="utf-8-sig", newline="") as file:
             return next(csv.reader(file), [])
     except (OSError, ValueError, csv.Error, pa.ArrowException):

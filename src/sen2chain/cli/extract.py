@@ -38,10 +38,12 @@ _WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
     "csv": lambda series, out, overwrite: series.to_csv(out, overwrite=overwrite),
     "parquet": lambda series, out, overwrite: series.to_parquet(out, overwrite=overwrite),
     "plot": lambda series, out, _: [*series.plot_global(out), *series.plot_details(out)],
+    "gpkg": lambda series, out, overwrite: [series.to_geopackage(out, overwrite=overwrite)],
+    "geoparquet": lambda series, out, overwrite: series.to_geoparquet(out, overwrite=overwrite),
 }
 """Kind of result, as `TimeSeries.check_results` names it -> the call that writes it."""
 
-_FORMATS = ("csv", "parquet")
+_FORMATS = ("csv", "parquet", "gpkg", "geoparquet")
 """Kinds that `--format` names; the others have an option of their own."""
 
 

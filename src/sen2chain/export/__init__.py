@@ -1,4 +1,4 @@
-"""Tables of rows written to CSV, Parquet, pandas and xarray, each with its provenance.
+"""Tables of rows written to CSV, Parquet, GeoPackage, GeoParquet, pandas and xarray, each with its provenance.
 
 Rows are passed ready: sorted, with columns in their final order. A file takes its name only when it is complete.
 """
@@ -6,19 +6,38 @@ Rows are passed ready: sorted, with columns in their final order. A file takes i
 from sen2chain.export.cube import check_cube, column_definitions, to_dataset
 from sen2chain.export.delimited import csv_header, csv_lines, text_of, write_csv
 from sen2chain.export.frames import to_frame
+from sen2chain.export.geopackage import (
+    GEOPACKAGE_KEY,
+    check_not_open,
+    estimated_geopackage_size,
+    geopackage_columns,
+    geopackage_has_rows,
+    geopackage_provenance,
+    write_geopackage,
+)
+from sen2chain.export.geoparquet import estimated_geoparquet_size, write_geoparquet
 from sen2chain.export.parquet_files import write_parquet
 from sen2chain.export.provenance_json import beside, to_json
 
 __all__ = [
+    "GEOPACKAGE_KEY",
     "beside",
     "check_cube",
+    "check_not_open",
     "column_definitions",
     "csv_header",
     "csv_lines",
+    "estimated_geopackage_size",
+    "estimated_geoparquet_size",
+    "geopackage_columns",
+    "geopackage_has_rows",
+    "geopackage_provenance",
     "text_of",
     "to_dataset",
     "to_frame",
     "to_json",
     "write_csv",
+    "write_geopackage",
+    "write_geoparquet",
     "write_parquet",
 ]

@@ -14,6 +14,7 @@ from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
+from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.smoothed_files import smoothed_names
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(SeriesPlots, SeriesQuicklooks):
+class TimeSeriesCompil(SeriesGis, SeriesPlots, SeriesQuicklooks):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters

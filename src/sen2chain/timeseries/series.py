@@ -22,6 +22,7 @@ from sen2chain.provenance import PlannedTable, check_results, conditions, has_ro
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.timeseries.estimate import estimate
+from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.suggestions import suggest_keywords
@@ -51,7 +52,7 @@ _OF_FILES = {
 """Suffixes that people give to a file of results; a folder's name may hold any other dot."""
 
 
-class TimeSeries(SeriesPlots, SeriesQuicklooks):
+class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
     """Statistics of masked radiometric indices per polygon and date.
 
     Nothing is read from rasters until the first output (or `run`) asks for it.
