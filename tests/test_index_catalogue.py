@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import spyndex
+from click.testing import CliRunner
 
+from sen2chain.cli import main
 from sen2chain.errors import RequestError, UnknownNameError
-from sen2chain.index_catalogue import CatalogueEntry, catalogue, matching
+from sen2chain.index_catalogue import CatalogueEntry, catalogue, matching, of_the_twelve
 from sen2chain.indices import INDICES, SCALES, Index, is_name, resolve_indices
 from sen2chain.sensor import SENTINEL2
 
@@ -112,6 +114,7 @@ def test_every_entry_is_complete(entry: CatalogueEntry) -> None:
     assert math.isfinite(entry.high - entry.low)
     assert entry.low < entry.high
     # Pictures have room in what is stored, but for an index that has no bound.
+    assert entry.shows in {"leaf", "water", ""}
     assert -32768 / entry.scale <= entry.low
     assert entry.high <= 32766 / entry.scale or entry.name == "BAIM"
 
@@ -164,3 +167,60 @@ def test_all_and_none_stay_the_twelve() -> None:
 
 def test_another_sensor_has_no_catalogue() -> None:
     assert Index.parse("SAVI").sensor == SENTINEL2
+
+
+# ------------------------------------------------------------------------------------------------------------- command
+
+
+def listed(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["indices", *words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_command_lists_all_the_twelve_first() -> None:
+    lines = listed().splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("  ") and line.strip()][1:]
+    assert names == [*INDICES, *catalogue()]
+    assert lines[-1] == "234 indices; --long shows their ranges and references too."
+    assert "SAVI " in listed()
+
+
+def test_the_command_shows_what_is_known_of_few() -> None:
+    assert listed("SR705").splitlines()[:5] == [
+        "SR705: Simple Ratio (705 and 750 nm) (vegetation)",
+        "    B06/B05",
+        "    bands B05 B06; values from -32.768 to 32.766",
+        f"    {catalogue()['SR705'].reference}",
+        "",
+    ]
+    ndwi = listed("ndwi").split("\n\n")
+    assert ndwi[0].startswith("NDWI: Normalized Difference Water Index (water)")
+    assert "the same as NDWIMCF of the twelve, which is also read from stored rasters" in ndwi[0]
+    assert ndwi[1].startswith("NDWIMCF: normalised difference water index (McFeeters) (water; one of the twelve)")
+    assert listed("ndwi", "--long") == listed("NDWI")
+
+
+def test_the_command_finds_words_anywhere() -> None:
+    assert {index["name"] for index in json.loads(listed("red edge", "--json"))} >= {"NDRE", "NDREI", "CIRE"}
+    of_b8a = json.loads(listed("b8a", "--json"))
+    assert {index["name"] for index in of_b8a} == {n for n in catalogue() if "B8A" in Index.parse(n).bands}
+    assert all(index["bands"] for index in of_b8a)
+    assert [index["name"] for index in json.loads(listed("soil-adjusted savi2", "--json"))] == ["SAVI2"]
+    (ndvi,) = [index for index in json.loads(listed("--json")) if index["name"] == "NDVI"]
+    assert ndvi["by_default"]
+    assert ndvi["reference"] == "https://ntrs.nasa.gov/citations/19740022614"
+
+
+def test_the_command_says_that_there_is_none() -> None:
+    assert (
+        listed("nonsense", code=3)
+        == "sen2chain: No index has 'nonsense' in its name, title, formula, field or reference.\n"
+    )
+    assert listed("nonsense", "--json", code=3).startswith("[]")
+
+
+def test_the_twelve_have_a_domain_and_mostly_a_reference() -> None:
+    told = {name: of_the_twelve(name) for name in INDICES}
+    assert {name for name, (domain, _) in told.items() if not domain} == set()
+    assert {name for name, (_, reference) in told.items() if not reference.startswith("http")} == {"BIRNIR", "BIBG"}

@@ -16,6 +16,7 @@ from sen2chain.jobs.job_file import (
     EARLIEST,
     Day,
     JobFile,
+    _indices,
     cell_number,
     items,
     percentage,
@@ -246,6 +247,24 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 def test_days_before_the_first_image_are_refused() -> None:
     with pytest.raises(RequestError, match=f"is before {EARLIEST}"):
         Day.parse("today-999999")
+
+
+@pytest.mark.parametrize(
+    ("text", "definitions"),
+    [
+        ("savi/NDVI", {"SAVI": "(1.0+1)*(B08-B04)/(B08+B04+1)", "NDVI": "(B08-B04)/(B08+B04)"}),
+        (
+            "RATIO=B08/B04/SAVI2/SR",
+            {"RATIO": "B08/B04", "SAVI2": "B08/(B04+(0/1)) scale=100", "SR": "B08/B04 scale=100"},
+        ),
+        ("RATIO=B08/B04 scale=10/NBR", {"RATIO": "B08/B04 scale=10", "NBR": "(B08-B12)/(B08+B12)"}),
+        ("X=B08/B04/2/Y = B04/B08/sqrt(B02)", {"X": "B08/B04/2", "Y": "B04/B08/sqrt(B02)"}),
+    ],
+)
+def test_indices_by_name_and_formulas_with_a_slash(text: str, definitions: dict[str, str]) -> None:
+    found = _indices(text)
+    assert found is not None
+    assert {index.name: index.definition for index in found} == definitions
 
 
 @pytest.mark.parametrize("text", ["", "False", "false", " "])

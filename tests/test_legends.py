@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sen2chain import INDICES, Index
-from sen2chain.legends import LEGENDS, NO_VALUE, USUAL, Legend, legend_of
+from sen2chain.index_catalogue import catalogue
+from sen2chain.legends import LEGENDS, NO_VALUE, USUAL, Legend, fixed_legend, legend_of
 
 
 def test_every_one_of_the_twelve_has_a_fixed_range_and_readable_colours() -> None:
@@ -48,3 +49,16 @@ def test_a_fitted_range_holds_the_middle_of_the_values(values: list[float]) -> N
     low, high = np.percentile(values, (2, 98))
     assert legend.low <= low or np.isclose(legend.low, low)
     assert legend.high >= high or np.isclose(legend.high, high)
+
+
+def test_indices_of_the_catalogue_have_a_range_of_their_own() -> None:
+    for name in catalogue():
+        legend = fixed_legend(Index.parse(name))
+        assert legend is not None
+        assert legend == legend_of(Index.parse(name), [5.0, 7.0])
+        assert legend.low < legend.high
+    savi = legend_of(Index.parse("SAVI"))
+    assert (savi.low, savi.colours) == (-0.2, LEGENDS["NDVI"].colours)
+    assert legend_of(Index.parse("NDWI")) == LEGENDS["NDWIMCF"]
+    assert legend_of(Index.parse("SR")).high > 10
+    assert fixed_legend(Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")) is None, "another index under its name"

@@ -11,7 +11,7 @@ import pytest
 from sen2chain.products import ProductId, Skipped
 from sen2chain.reasons import Reason
 from sen2chain.report import HEAD, REPORT_COLUMNS, Report, remarks
-from sen2chain.rows import Batch
+from sen2chain.rows import Batch, Clipped
 
 PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
 
@@ -166,3 +166,28 @@ def test_what_holds_for_many_products_is_one_line_with_a_count_and_causes_come_f
         f"{replace(PRODUCT, orbit=10)}: cldprb is empty: c10.jp2 cannot be read.",
     ]
     assert remarks(Report().frame()) == []
+
+
+def test_clipped_pixels_are_summed_over_products() -> None:
+    report = Report()
+    for orbit, pixels in ((1, 1), (2, 1200), (3, 0)):
+        said = Clipped("EVI", pixels, min(pixels, 7), -3.2768, 3.2766).sentence() if pixels else ""
+        enter(report, orbit, {}, f"{CLDPRB} {said}".strip(), rows=4)
+    enter(report, 2, {}, Clipped("EVI", 3, 3, -3.2768, 3.2766).sentence(), rows=4, mask="CM004")
+    assert report.texts["error"][0].endswith(
+        "EVI: 1 pixel of 1 feature lies beyond -3.2768 to 3.2766 and counts as the nearer of both."
+    )
+    beyond = "beyond -3.2768 to 3.2766 and count as the nearer of both."
+    assert remarks(report.frame()) == [
+        "cldprb is empty for 3 products: the archive lacks MSK_CLDPRB_20m.",
+        f"NDVI under CM001: 1201 pixels of 8 rows in 2 products lie {beyond}",
+        f"NDVI under CM004: 3 pixels of 3 rows in 1 product lie {beyond}",
+    ]
+
+
+@pytest.mark.parametrize(("pixels", "features", "scale"), [(1, 1, 10000), (5, 1, 10), (123456789, 100000, 1)])
+def test_a_sentence_on_clipped_pixels_is_read_back(pixels: int, features: int, scale: int) -> None:
+    said = Clipped("SR", pixels, features, -32768 / scale, 32766 / scale)
+    assert Clipped.taken_from(said.sentence()) == ("", said)
+    assert Clipped.taken_from(f"{CLDPRB} {said.sentence()}") == (CLDPRB, said)
+    assert Clipped.taken_from(CLDPRB) == (CLDPRB, None)

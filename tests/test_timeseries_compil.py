@@ -22,7 +22,7 @@ import rasterio
 from affine import Affine
 
 import oracle_compile as oracle
-from sen2chain import TimeSeries, TimeSeriesCompil, atomic, demo
+from sen2chain import Index, TimeSeries, TimeSeriesCompil, atomic, demo
 from sen2chain.errors import (
     LibraryError,
     OutputError,
@@ -576,6 +576,35 @@ def test_rows_of_another_formula_are_left_out_and_told(archive: demo.DemoArchive
     made = compil_of(archive, tmp_path / "extraction", indices=["MINE=B04/(B08+B03)"]).compile_data(alldata=True)
     assert made.files == []
     assert f"{done.images} images of MINE under {CM004} were extracted with another formula" in made.notes[0]
+
+
+def test_another_scale_is_another_definition_and_clipped_pixels_are_kept_in_the_ledger(
+    archive: demo.DemoArchive, tmp_path: Path
+) -> None:
+    folder = tmp_path / "extraction"
+    narrow, wide = (compil_of(archive, folder, indices=[Index("RATIO", "B08/B04", scale=s)]) for s in (10000, 100))
+    images = narrow.extract_data().images
+    told = [text for text in narrow.report["error"] if "RATIO: " in text]
+    assert told
+    assert all("beyond -3.2768 to 3.2766 and count" in text for text in told)
+    again = compil_of(archive, folder, indices=["RATIO=B08/B04"])
+    assert again.extract_data().images == 0
+    assert [text for text in again.report["error"] if "RATIO: " in text] == told
+    assert narrow.data["RATIO"]["max"].max() == 32766
+    assert wide.extract_data().images == images
+    assert not [text for text in wide.report["error"] if "RATIO: " in text]
+    frame = wide.data["RATIO"]
+    assert frame["max"].max() > 40000
+    assert (frame["max"] % 100 == 0).all()
+    made = wide.compile_data(alldata=True)
+    note = json.loads(made.files[0].with_suffix(".json").read_text())
+    assert note["parameters"]["indices"] == {"RATIO": "B08/B04 scale=100"}
+    assert note["parameters"]["scale"] == 10000, "of the rows"
+    with pytest.raises(OutputError, match="formula of RATIO B08/B04 scale=100 in the file, B08/B04 now"):
+        again.compile_data(alldata=True)
+    left_out = again.compile_data(yearly=True)
+    assert left_out.files == []
+    assert f"{images} images of RATIO under {CM004} were extracted with another formula" in left_out.notes[0]
 
 
 def test_what_would_be_done_can_be_asked(archive: demo.DemoArchive, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 TABLE = Path(__file__).resolve().parents[1] / "src" / "sen2chain" / "index_catalogue.json"
-COLUMNS = ("name", "formula", "title", "domain", "reference", "scale", "low", "high", "same_as")
+COLUMNS = ("name", "formula", "title", "domain", "reference", "scale", "low", "high", "same_as", "shows")
 
 BANDS = {
     "B": "B02", "G": "B03", "R": "B04", "RE1": "B05", "RE2": "B06", "RE3": "B07", "N": "B08", "N2": "B8A",
@@ -118,6 +118,17 @@ def range_of(values: Floats) -> tuple[float, float]:
     return round(math.floor(low / step) * step, 10), round(math.ceil(high / step) * step, 10)
 
 
+def shown_by(index: Index, domain: str, low: float, high: float) -> str:
+    """Return what an index is high on, so that a picture may show it in these colours: leaf, water, or none of both."""
+    pure = dict(zip(BANDS.values(), np.array(list(TYPICAL.values())).T, strict=True))
+    place = dict(zip(TYPICAL, (exact(index, pure) - low) / (high - low), strict=True))
+    leaf = np.mean([place[name] for name in ("forest", "rain forest", "crop in growth", "grass")])
+    bare = np.mean([place[name] for name in ("dark soil", "bright soil", "sand", "town")])
+    if domain == "vegetation" and leaf - bare > 0.25:
+        return "leaf"
+    return "water" if domain == "water" and place["clear water"] - max(leaf, bare) > 0.25 else ""
+
+
 def same_as(formula: Floats, twelve: dict[str, Floats]) -> str:
     """Return the one of the twelve that has the same values; an empty text where none has."""
     return next((name for name, own in twelve.items() if np.allclose(formula, own, rtol=1e-9, atol=1e-12)), "")
@@ -146,7 +157,8 @@ def rows(catalogue: dict[str, Any], constants: dict[str, Any]) -> list[list[Any]
             continue
         title, domain, reference = entry["long_name"], entry["application_domain"], entry["reference"]
         scale, (low, high) = scale_of(values[defined]), range_of(values[defined])
-        found.append([name, formula, title, domain, reference, scale, low, high, twin])
+        shows = shown_by(Index(name, formula), domain, low, high)
+        found.append([name, formula, title, domain, reference, scale, low, high, twin, shows])
     return found
 
 

@@ -40,6 +40,8 @@ class CatalogueEntry:
     """High end of that range."""
     same_as: str
     """The one of the twelve that is the same index under another name; empty where none is."""
+    shows: str
+    """What it is high on: ``leaf``, ``water``, or an empty text."""
 
 
 @functools.cache

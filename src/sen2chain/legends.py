@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain import index_catalogue
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -112,9 +114,22 @@ def legend_of(index: Index, values: npt.ArrayLike | None = None) -> Legend:
     index
         The index. A user's formula under one of the twelve names has the same formula, so it has the same legend.
     values
-        Values in index units; the range of an index that is not in `LEGENDS` is taken from them.
+        Values in index units; the range of an index that has no fixed one is taken from them.
     """
-    known = LEGENDS.get(index.name)
+    known = fixed_legend(index)
     if known is not None or values is None:
         return known or USUAL
     return USUAL.fitted(values)
+
+
+_COLOURS = {"leaf": _SOIL_TO_LEAF, "water": _LAND_TO_WATER, "": _DARK_TO_BRIGHT}
+
+
+def fixed_legend(index: Index) -> Legend | None:
+    """Return the legend of one of the twelve or of an index of the catalogue; None for a formula of a user's own."""
+    if index.name in LEGENDS:
+        return LEGENDS[index.name]
+    entry = index_catalogue.catalogue().get(index.name)
+    if entry is None or entry.formula != index.formula:
+        return None
+    return LEGENDS.get(entry.same_as) or Legend(entry.low, entry.high, _COLOURS[entry.shows])

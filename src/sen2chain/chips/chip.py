@@ -37,7 +37,7 @@ class Chip:
     colour: npt.NDArray[np.float32] | None
     """(rows, columns, 3) surface reflectance of red, green and blue, NaN for no data; None where there are no bands."""
     values: Mapping[str, npt.NDArray[np.int16]] = field(default_factory=dict)
-    """Name of an index -> stored values (the index times 10000), 32767 for no data."""
+    """Name of an index -> stored values (the index times its scale, usually 10000), 32767 for no data."""
     masks: Mapping[str, Bools] = field(default_factory=dict)
     """Name of a cloud mask -> True where it masks."""
 

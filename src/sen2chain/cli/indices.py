@@ -10,7 +10,6 @@ import click
 from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING
 from sen2chain.cli.show import notes, table
-from sen2chain.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def indices(text: str, *, as_blocks: bool, as_json: bool, **_: Any) -> None:
     else:
         rows = [[index[key] for key in ("name", "title", "domain", "formula")] for index in found]
         table("Indices", ["name", "what it is", "field", "formula"], rows, numeric=())
-        notes([f"{counted(len(found), 'index').replace('indexs', 'indices')}; with --long: range, reference."])
+        notes([f"{len(found)} indices; --long shows their ranges and references too."])
     if not found:
         fail(f"No index has {text!r} in its name, title, formula, field or reference.", EXIT_NOTHING)
 

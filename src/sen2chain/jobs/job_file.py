@@ -808,11 +808,14 @@ def _layer(text: str, home: Path) -> LayerFile:
     return LayerFile(path, layer or None)
 
 
+_FORMULA_OF = re.compile(r"\w+\s*=")
+
+
 def _indices(text: str) -> tuple[Index, ...] | None:
     names: list[str] = []
     for item in items(text):
         # A / inside a formula, which begins with NAME=, does not begin another name.
-        inside = names and "=" in names[-1] and "=" not in item and not is_name(item)
+        inside = names and "=" in names[-1] and not _FORMULA_OF.match(item) and not is_name(item)
         names[-1:] = [f"{names[-1]}/{item}"] if inside else [*names[-1:], item]
     if not names:
         raise RequestError("no index is named; write All, or names as NDVI/NBR.")

@@ -50,6 +50,8 @@ class ChipStyle:
     """Colours of the index."""
     mask: str | None = None
     """Name of the mask that is hatched; None for none."""
+    scale: int = SCALE
+    """Stored values per unit of the index."""
 
     def fits(self, chip: Chip) -> bool:
         """Whether a chip has what is shown."""
@@ -109,7 +111,7 @@ class ChipPainter:
             return true_colour(chip.colour)
         assert style.legend is not None  # noqa: S101  # every index has one
         stored = chip.values[style.index]
-        return style.legend.rgb(np.where(stored == NODATA, np.nan, stored / SCALE))
+        return style.legend.rgb(np.where(stored == NODATA, np.nan, stored / style.scale))
 
     def _outline(self, place: Place, width: int, height: int) -> tuple[Image.Image, Image.Image]:
         """Return the outline of a place, see `_drawn`."""

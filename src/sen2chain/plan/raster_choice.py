@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sen2chain.errors import RequestError
+from sen2chain.index_catalogue import catalogue
 from sen2chain.indices import INDICES
 from sen2chain.masks import NO_MASK, Mask, short_names
 from sen2chain.products import LOCAL
@@ -235,7 +236,10 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
         what = f"{_metadata(acquisition)} with the bands' offsets"
     stored = f" and no {index.name} raster is stored" if _is_known(index) else ""
     because = f": {acquisition.remark}" if acquisition.remark else ""
-    return f"{index.name} needs {what}, which the archive lacks{stored}{because}."
+    entry = catalogue().get(index.name)
+    twin = entry.same_as if entry is not None and entry.formula == index.formula else ""
+    instead = f" {twin} is the same index, and rasters of it are stored." if twin in acquisition.indices else ""
+    return f"{index.name} needs {what}, which the archive lacks{stored}{because}.{instead}"
 
 
 def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:

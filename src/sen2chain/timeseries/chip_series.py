@@ -12,7 +12,7 @@ from sen2chain.chips import ChipFeatures, ChipNotes, read_chips
 from sen2chain.coverage import near
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.grid import nominal_grid
-from sen2chain.legends import LEGENDS, legend_of
+from sen2chain.legends import fixed_legend, legend_of
 from sen2chain.pictures.chip_images import ChipPainter, ChipStyle, jpeg
 from sen2chain.plan import area_of
 from sen2chain.progress import progress
@@ -186,8 +186,9 @@ class ChipSeries(LayerSeries):
 
 def chip_legend(series: IndexSeries, fids: Fids) -> Legend:
     """Return the legend of an index; that of one whose range is not known has the range of some features' rows."""
-    if series.index.name in LEGENDS:
-        return legend_of(series.index)
+    known = fixed_legend(series.index)
+    if known is not None:
+        return known
     frame = series.frame(fids)
     return legend_of(series.index, np.concatenate([frame["min"], frame["max"]]) / series.scale)
 

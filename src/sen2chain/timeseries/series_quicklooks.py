@@ -122,7 +122,7 @@ class SeriesQuicklooks(ChipSeries):
             pictures.append(_Picture(ChipStyle(None, None, hatched), _COLOUR, first, *names, dates))
             for index in indices:
                 one = next(s for s in series if s.index is index and s.mask == mask.name)
-                style = ChipStyle(index.name, chip_legend(one, fids), hatched)
+                style = ChipStyle(index.name, chip_legend(one, fids), hatched, index.scale)
                 folder = self._results_folder(out_path, index.name, mask.name)
                 pictures.append(_Picture(style, index.name, folder, *names, dates))
         return pictures
