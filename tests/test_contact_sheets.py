@@ -11,14 +11,16 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from click.testing import CliRunner
 from PIL import Image
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.chips import Chip, ChipFeatures, places_on
+from sen2chain.cli import main
 from sen2chain.errors import LibraryError, MissingExtraError, OutputError, RequestError
 from sen2chain.grid import Grid
-from sen2chain.indices import NODATA
-from sen2chain.legends import LEGENDS
+from sen2chain.indices import INDICES, NODATA, Index
+from sen2chain.legends import LEGENDS, Legend
 from sen2chain.parallel import closed
 from sen2chain.pictures.chip_images import GREY, ChipPainter, ChipStyle, hatched, true_colour
 from sen2chain.pictures.contact_sheets import ContactSheet, SheetText, fitted, font, percent, thumbnail
@@ -85,12 +87,21 @@ def test_images_show_values_at_their_places() -> None:
     one = chip()
     one.values["NDVI"][0, :] = NODATA
     one.values["NDVI"][23, 5] = -1000
-    image = pixels(ChipPainter(ChipStyle("NDVI", LEGENDS["NDVI"]), 240).paint(one))
+    image = pixels(ChipPainter(ChipStyle(INDICES["NDVI"], LEGENDS["NDVI"]), 240).paint(one))
     assert image.shape == (240, 240, 3)
     middle = image[5::10, 5::10]
     assert (middle[0] == GREY).all(), "no data is grey"
     assert middle[23, 5].tolist() == LEGENDS["NDVI"].rgb(-0.1).tolist()
     assert middle[5, 5].tolist() == LEGENDS["NDVI"].rgb(0.5).tolist()
+
+
+def test_an_index_with_a_scale_of_its_own_is_shown_in_its_units() -> None:
+    ratio = Index("RATIO", "B08/B04", scale=100)
+    legend = Legend(0.0, 100.0)
+    one = chip()
+    one.values["RATIO"] = np.full((24, 24), 5000, np.int16)  # type: ignore[index]
+    image = pixels(ChipPainter(ChipStyle(ratio, legend), 24).paint(one))
+    assert image[1, 1].tolist() == legend.rgb(50.0).tolist()
 
 
 def test_the_outline_is_drawn_where_the_feature_is() -> None:
@@ -119,13 +130,13 @@ def test_masked_pixels_alone_are_hatched() -> None:
 
 
 def test_large_chips_are_reduced_and_thumbnails_are_small() -> None:
-    content = thumbnail(chip(), ChipStyle("NDVI", LEGENDS["NDVI"], MASK), 96)
+    content = thumbnail(chip(), ChipStyle(INDICES["NDVI"], LEGENDS["NDVI"], MASK), 96)
     assert Image.open(io.BytesIO(content)).size == (96, 96)
     assert len(content) < 6000
     assert Image.open(io.BytesIO(thumbnail(chip(), ChipStyle(), 12))).size == (12, 12)
 
 
-# --------------------------------------------------------------------------------------------------------------- sheets
+# ----------------------------------------------------------------------------------------------------------- sheets
 
 
 def sheet(count: int, title: str = "P7", edge: int = 48) -> Image.Image:
@@ -157,9 +168,9 @@ def test_sheets_show_the_colours_of_the_index_and_the_texts() -> None:
 def test_texts_are_cut_to_the_room_that_there_is() -> None:
     face = font(20)
     assert fitted("short", face, 500) == "short"
-    assert fitted("bad\x07bell\nline", face, 900) == "bad\\x07bell\\nline"
+    assert fitted("bad\x07bell\nline", face, 900) == "bad bell line"
     cut = fitted("W" * 5000, face, 300)
-    assert cut.endswith("...")
+    assert cut.endswith("…")
     assert face.getlength(cut) <= 300
     sheet(1, title="\U0001f33b 田 <b>$x^2$</b>" * 50)
 
@@ -287,3 +298,21 @@ def test_what_cannot_be_written_is_told(archive: demo.DemoArchive, tmp_path: Pat
         series(archive, layer, name="n" * 180, id_field="key").extract_ql(tmp_path)
     with pytest.raises(RequestError, match="margin"):
         series(archive).extract_ql(tmp_path, margin=-1)
+
+
+def test_the_command_writes_quicklooks(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    words = ["extract", str(archive.layer), "--library", str(archive.library), "--index", "NDVI"]
+    words += ["--out", str(tmp_path)]
+    words += ["--to", "2021-10-31", "--feature", "5"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "--quicklooks" in result.output
+    result = CliRunner().invoke(main, [*words, "--quicklooks", "--feature", "9999"])
+    assert result.exit_code != 0
+    assert not list(tmp_path.iterdir()), "an unknown feature is told before the work starts"
+    result = CliRunner().invoke(main, [*words, "--quicklooks"])
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in (tmp_path / "parcels" / "QL_5").iterdir()}
+    assert len(names) == 4
+    assert "parcels_MOZ-QL_5_NDVI_None_2021-10-31.jpg" in result.output.replace("\n", "")
+    assert "parcels_QL_5_" not in result.output, "contact sheets alone are listed"

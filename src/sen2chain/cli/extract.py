@@ -15,7 +15,7 @@ from sen2chain.errors import EmptyResultError
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from sen2chain.timeseries import TimeSeries
@@ -37,6 +37,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracte
 _WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
     "csv": lambda series, out, overwrite: series.to_csv(out, overwrite=overwrite),
     "parquet": lambda series, out, overwrite: series.to_parquet(out, overwrite=overwrite),
+    "quicklooks": lambda series, out, _: _sheets(series.extract_ql(out)),
     "plot": lambda series, out, _: [*series.plot_global(out), *series.plot_details(out)],
     "gpkg": lambda series, out, overwrite: [series.to_geopackage(out, overwrite=overwrite)],
     "geoparquet": lambda series, out, overwrite: series.to_geoparquet(out, overwrite=overwrite),
@@ -90,6 +91,16 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet")
 @shared.executor
 @shared.report
 @shared.plot
+@click.option(
+    "--quicklooks", is_flag=True, help="Write images of features through time too, and contact sheets (JPEG)."
+)
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="KEY",
+    help="Feature of --quicklooks, by its --id, fid or name. Default: the first 20.",
+)
 @shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
 def extract(layer_file: str, **options: Any) -> None:
@@ -107,7 +118,13 @@ def extract(layer_file: str, **options: Any) -> None:
     if options["dry_run"]:
         _tell_estimate(series, quiet=options["quiet"])
         return
-    kinds = _kinds(options)
+    kinds, writers = _kinds(options), dict(_WRITERS)
+    features = list(options["features"]) or None
+    if "quicklooks" in kinds:
+        series.check_quicklooks(features)
+        writers["quicklooks"] = lambda series, out, _: _sheets(series.extract_ql(out, features=features))
+    elif features:
+        raise click.UsageError("--feature names features of --quicklooks; add that option.")
     # What cannot be written is told before the work starts.
     if not overwrite:
         series.check_results(out, kinds, report=report)
@@ -118,7 +135,7 @@ def extract(layer_file: str, **options: Any) -> None:
     files, kept = [], []
     for kind in kinds:
         try:
-            files += _WRITERS[kind](series, out, overwrite)
+            files += writers[kind](series, out, overwrite)
         except EmptyResultError as error:
             files += error.files
             kept.append(str(error))
@@ -130,6 +147,11 @@ def extract(layer_file: str, **options: Any) -> None:
     if not options["quiet"]:
         notes(_changed(options))
     finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])
+
+
+def _sheets(quicklooks: Iterable[Path]) -> list[Path]:
+    """Return the contact sheets among quicklooks, since a list of all images would hide the other results."""
+    return [path for path in quicklooks if "_MOZ-QL_" in path.name]
 
 
 def _kinds(options: Mapping[str, Any]) -> list[str]:

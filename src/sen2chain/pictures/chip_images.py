@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sen2chain.errors import MissingExtraError
-from sen2chain.indices import NODATA, SCALE
+from sen2chain.indices import NODATA
 from sen2chain.legends import NO_VALUE
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sen2chain.chips import Chip, Place
+    from sen2chain.indices import Index
     from sen2chain.legends import Legend
 
     Bytes = npt.NDArray[np.uint8]
@@ -44,18 +45,21 @@ GREY = (int(NO_VALUE[1:3], 16), int(NO_VALUE[3:5], 16), int(NO_VALUE[5:7], 16))
 class ChipStyle:
     """What an image shows of a chip."""
 
-    index: str | None = None
-    """Name of an index; None for the true colour."""
+    index: Index | None = None
+    """An index; None for the true colour."""
     legend: Legend | None = None
     """Colours of the index."""
     mask: str | None = None
     """Name of the mask that is hatched; None for none."""
-    scale: int = SCALE
-    """Stored values per unit of the index."""
+
+    @property
+    def name(self) -> str | None:
+        """Name of the index; None for the true colour."""
+        return None if self.index is None else self.index.name
 
     def fits(self, chip: Chip) -> bool:
         """Whether a chip has what is shown."""
-        return chip.colour is not None if self.index is None else self.index in chip.values
+        return chip.colour is not None if self.index is None else self.index.name in chip.values
 
 
 class ChipPainter:
@@ -110,8 +114,8 @@ class ChipPainter:
             assert chip.colour is not None  # noqa: S101  # see ChipStyle.fits
             return true_colour(chip.colour)
         assert style.legend is not None  # noqa: S101  # every index has one
-        stored = chip.values[style.index]
-        return style.legend.rgb(np.where(stored == NODATA, np.nan, stored / style.scale))
+        stored = chip.values[style.index.name]
+        return style.legend.rgb(np.where(stored == NODATA, np.nan, stored / style.index.scale))
 
     def _outline(self, place: Place, width: int, height: int) -> tuple[Image.Image, Image.Image]:
         """Return the outline of a place, see `_drawn`."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.errors import escaped
 from sen2chain.pictures.chip_images import BRIGHTEST, GREY, ChipPainter, ChipStyle, hatched, jpeg
+from sen2chain.pictures.drawn_text import shortened
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -208,14 +208,14 @@ def percent(share: float) -> str:
 
 def fitted(text: str, face: Font, room: float) -> str:
     """Return a text on one line, cut so that it is not wider than some pixels."""
-    text = escaped(text[:2000])
+    text = shortened(text, 400)
     if face.getlength(text) <= room:
         return text
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if face.getlength(f"{text[:middle]}...") <= room else (low, middle - 1)
-    return f"{text[:low].rstrip()}..."
+        low, high = (middle, high) if face.getlength(f"{text[:middle]}…") <= room else (low, middle - 1)
+    return f"{text[:low].rstrip()}…"
 
 
 @functools.cache

@@ -91,16 +91,16 @@ class ChipSeries(LayerSeries):
         series = self._series() if series is None else series
         outlines: dict[Place, Any] = {}
         painters = [
-            (mask.name, ChipPainter(ChipStyle(name, legend, mask.name), edge, outlines))
+            (mask.name, ChipPainter(ChipStyle(index, legend, mask.name), edge, outlines))
             for mask in self.request.masks
             if masks is None or mask.name in masks
-            for name, legend in [(None, None), *((one.index.name, chip_legend(one, fids))
+            for index, legend in [(None, None), *((one.index, chip_legend(one, fids))
                 for one in series if one.mask == mask.name)]
         ]  # fmt: skip
         with closing(self._read_chips(fids, notes=notes, series=series)) as chips:
             for chip in chips:
                 for mask, painter in painters:
-                    index = painter.style.index
+                    index = painter.style.name
                     if painter.style.fits(chip):
                         content = jpeg(painter.paint(chip), quality=80)
                         share = chip.valid_share(index, mask)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sen2chain.chips import Chip
     from sen2chain.index_series import IndexSeries
     from sen2chain.products import Acquisition, ProductId
+    from sen2chain.provenance import PlannedTable
 
     Fids = npt.NDArray[np.int64]
 
@@ -39,6 +40,24 @@ _COLOUR = "L2A"  # as the documented names call the true colour
 
 class SeriesQuicklooks(ChipSeries):
     """Quicklooks of the features of a series."""
+
+    def check_quicklooks(self, features: Any = None) -> None:
+        """Make sure, before any work starts, that quicklooks can be made of some features.
+
+        Parameters
+        ----------
+        features
+            As for `extract_ql`.
+
+        Raises
+        ------
+        RequestError
+            If a feature is not in the layer.
+        MissingExtraError
+            If Pillow is not installed.
+        """
+        need_pillow()
+        self._engine.features.find(features)
 
     @suggest_keywords
     def extract_ql(
@@ -109,6 +128,12 @@ class SeriesQuicklooks(ChipSeries):
         self._remarks += [*remarks, *notes.sentences()]
         return files
 
+    def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
+        if kind != "quicklooks":
+            return super()._planned_results(out_path, kind)
+        self.check_quicklooks()
+        return []
+
     def _pictures(self, out_path: str | Path | None, series: Sequence[IndexSeries], fids: Fids) -> list[_Picture]:
         """Return what is shown of each chip, and where it goes."""
         several = len(self.request.masks) > 1
@@ -122,7 +147,7 @@ class SeriesQuicklooks(ChipSeries):
             pictures.append(_Picture(ChipStyle(None, None, hatched), _COLOUR, first, *names, dates))
             for index in indices:
                 one = next(s for s in series if s.index is index and s.mask == mask.name)
-                style = ChipStyle(index.name, chip_legend(one, fids), hatched, index.scale)
+                style = ChipStyle(index, chip_legend(one, fids), hatched)
                 folder = self._results_folder(out_path, index.name, mask.name)
                 pictures.append(_Picture(style, index.name, folder, *names, dates))
         return pictures
@@ -212,10 +237,10 @@ class _Writer:
             sheets = self.shown.setdefault(chip.fid, {})
             if k not in sheets:
                 text = SheetText(
-                    self.names[chip.fid], picture.subtitle, style.mask or "", style.index or "", style.legend
+                    self.names[chip.fid], picture.subtitle, style.mask or "", style.name or "", style.legend
                 )
                 sheets[k] = ContactSheet(text, _CELL)
-            sheets[k].add(chip.date, chip.valid_share(style.index, style.mask), small.paint(chip))
+            sheets[k].add(chip.date, chip.valid_share(style.name, style.mask), small.paint(chip))
 
     def finish(self) -> list[Path]:
         """Write the contact sheets; return all files."""
