@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sen2chain.demo import DemoArchive
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +29,15 @@ def shared_data(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def bolzano(shared_data: Path) -> Path:
     return shared_data / "bolzano"
+
+
+@pytest.fixture(scope="session")
+def few_fields(tmp_path_factory: pytest.TempPathFactory) -> DemoArchive:
+    """Six parcels in two overlapping tiles on four dates: the smallest archive with all that tables may hold."""
+    from sen2chain import demo  # noqa: PLC0415  # most tests need none of its libraries
+
+    scene = demo.Scene(size=90, parcels=6, overpasses=demo.season(4), bands=("B03", "B04", "B08", "SCL", "CLDPRB"))
+    return demo.build(tmp_path_factory.mktemp("few-fields"), scene)
 
 
 @pytest.fixture(autouse=True)

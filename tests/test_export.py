@@ -269,7 +269,7 @@ def test_a_cube_beyond_half_of_the_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sen2chain.export.cube.memory", lambda: available)
-    size = {"features": 70, "steps": 10, "outputs": 4, "columns": 20}
+    size: dict[str, Any] = {"features": 70, "steps": 10, "outputs": 4, "columns": 20}
     if fits:
         check_cube(**size, instead="to_parquet")
         return

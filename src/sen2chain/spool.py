@@ -301,6 +301,28 @@ class Spool:
         """Return the dates of the rows of an index under a mask."""
         return {piece.product.sensing for day in self._pieces.get((index, mask), {}).values() for piece in day}
 
+    def values(self, index: str, mask: str, columns: Sequence[str]) -> Iterator[tuple[dt.datetime, Ints, Floats]]:
+        """Yield some columns of numbers of an index under a mask, date by date; a date may come several times.
+
+        Parameters
+        ----------
+        index, mask
+            Names.
+        columns
+            Names of columns of numbers.
+
+        Yields
+        ------
+        tuple
+            The date, (rows,) features in ascending order, and (rows, columns) values, NaN where there is none.
+        """
+        places = [list(self.layout.numbers).index(name) for name in columns]
+        for pieces in self._pieces.get((index, mask), {}).values():
+            for piece in pieces:
+                yield piece.product.sensing, piece.fid, piece.numbers[:, places]
+        for content in self._mapped:
+            release(content)
+
     def tables(self, index: str, mask: str, days: Collection[dt.date] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of an index under a mask by fid, then date, a piece of the layer at a time.
 

@@ -41,10 +41,20 @@ _WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
     "plot": lambda series, out, _: [*series.plot_global(out), *series.plot_details(out)],
     "gpkg": lambda series, out, overwrite: [series.to_geopackage(out, overwrite=overwrite)],
     "geoparquet": lambda series, out, overwrite: series.to_geoparquet(out, overwrite=overwrite),
+    "xlsx": lambda series, out, overwrite: series.to_excel(out, overwrite=overwrite),
+    "wide": lambda series, out, overwrite: series.to_wide_csv(out, overwrite=overwrite),
+    "excel": lambda series, out, overwrite: series.to_csv(out, dialect="excel", overwrite=overwrite),
+    "excel_semicolon": lambda series, out, overwrite: series.to_csv(
+        out, dialect="excel-semicolon", overwrite=overwrite
+    ),
+    "wide_excel": lambda series, out, overwrite: series.to_wide_csv(out, dialect="excel", overwrite=overwrite),
+    "wide_excel_semicolon": lambda series, out, overwrite: series.to_wide_csv(
+        out, dialect="excel-semicolon", overwrite=overwrite
+    ),
 }
 """Kind of result, as `TimeSeries.check_results` names it -> the call that writes it."""
 
-_FORMATS = ("csv", "parquet", "gpkg", "geoparquet")
+_FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
 """Kinds that `--format` names; the others have an option of their own."""
 
 
@@ -66,6 +76,9 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet")
     type=click.Choice(_FORMATS),
     help="Format of the results; may be given several times. Default: csv.",
 )
+@click.option("--wide", is_flag=True, help="Write one row per feature and one column per date too (..._wide.csv).")
+@click.option("--excel", is_flag=True, help="Write CSV files for Excel too (..._excel.csv), also of --wide.")
+@click.option("--excel-semicolon", is_flag=True, help="As --excel, with semicolons and decimal commas.")
 @shared.layer_name
 @shared.pixels
 @click.option(
@@ -156,8 +169,11 @@ def _sheets(quicklooks: Iterable[Path]) -> list[Path]:
 
 def _kinds(options: Mapping[str, Any]) -> list[str]:
     """Return the kinds of results that the options ask for."""
+    if options["excel"] and options["excel_semicolon"]:
+        raise click.UsageError("--excel and --excel-semicolon write the same files; choose one of them.")
     named = dict.fromkeys(options["formats"] or ("csv",))
-    return [*named, *(kind for kind in _WRITERS if kind not in _FORMATS and options[kind])]
+    own = [kind for kind in _WRITERS if kind not in _FORMATS and options.get(kind)]
+    return [*named, *own, *(f"wide_{kind}" for kind in own if options["wide"] and kind.startswith("excel"))]
 
 
 def _tell_estimate(series: TimeSeries, *, quiet: bool) -> None:

@@ -25,6 +25,7 @@ GRID_MAPPING = "wgs84"
 """The variable that describes the coordinate system of longitude and latitude."""
 _BEYOND_FLOATS = 2**53  # from here on floats are not every whole number
 _SINCE_1970 = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard", "dtype": "int64"}
+_NO_TIME = np.iinfo(np.int64).min  # numpy's own value for it
 _STANDARD_NAMES = {"NDVI": "normalized_difference_vegetation_index"}
 _CELL_METHODS = {
     "min": "minimum", "max": "maximum", "mean": "mean", "std": "standard_deviation", "median": "median",
@@ -179,7 +180,7 @@ def of_attributes(attributes: pd.DataFrame, taken: Collection[str]) -> dict[str,
         texts = {"long_name": str(attribute)}
         if isinstance(column.dtype, pd.DatetimeTZDtype):
             texts["comment"] = "UTC"
-        encoding = dict(_SINCE_1970, dtype="float64") if values.dtype.kind == "M" else encoding_of(values)
+        encoding = {**_SINCE_1970, "_FillValue": _NO_TIME} if values.dtype.kind == "M" else encoding_of(values)
         found[name] = xr.Variable("fid", values, texts, encoding)
     return found
 

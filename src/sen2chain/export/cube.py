@@ -149,7 +149,7 @@ def column_definitions(statistics: Statistics, *, in_index_units: bool) -> dict[
     return definitions
 
 
-def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str) -> None:
+def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead: str, what: str = "cube") -> None:
     """Refuse a cube that needs more than half of the memory; the other half is for its rows and for work with it.
 
     Parameters
@@ -160,6 +160,8 @@ def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead
         Variables with a value for each cell, of 8 bytes each.
     instead
         The call that the message suggests instead.
+    what
+        The noun in the message.
 
     Raises
     ------
@@ -169,7 +171,7 @@ def check_cube(*, features: int, steps: int, outputs: int, columns: int, instead
     needed, available = features * steps * outputs * columns * 8, memory()
     if available is not None and needed > available / 2:
         raise RequestError(
-            f"A cube of {features:,} features x {steps:,} dates x {outputs} outputs x {columns} columns takes "
+            f"A {what} of {features:,} features x {steps:,} dates x {outputs} outputs x {columns} columns takes "
             f"{needed / 2**30:,.1f} GiB, more than half of this machine's memory ({available / 2**30:,.1f} GiB); use "
             f"{instead}, or ask for fewer dates, indices or statistics."
         )

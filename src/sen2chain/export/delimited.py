@@ -1,8 +1,9 @@
-"""Tables of rows written as CSV."""
+"""Tables of rows written as CSV, in the documented dialect or in one for Excel."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the columns of a row become a line of text."""
+
+    separator: str = ","
+    """Between columns."""
+    decimal: str = "."
+    """In numbers."""
+    line_end: str = "\n"
+    """After each row."""
+    marked: bool = False
+    """Whether the file begins with a byte order mark, from which Excel knows that it is UTF-8."""
+    guarded: bool = False
+    """Whether an apostrophe keeps texts from being formulas."""
+
+
+PLAIN = Dialect()
+"""The documented files: RFC 4180 with a line feed."""
+DIALECTS = {
+    "plain": PLAIN,
+    "excel": Dialect(line_end="\r\n", marked=True, guarded=True),
+    "excel-semicolon": Dialect(";", ",", "\r\n", marked=True, guarded=True),
+}
+"""Name -> dialect; the last is for systems with decimal commas."""
+
+_FORMULA = r"([ \t\r\n]*)([=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}\t\r])"  # the last four are their wide forms
+_NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?$"
+_SPECIAL = '[",\r\n]'
+_SPECIAL_ANYWHERE = '[",;\t\r\n]'
+_MARK = b"\xef\xbb\xbf"
 _ROWS_PER_TEXT = 1 << 15  # keeps the text of one piece far below Arrow's 2 GiB for one array of strings
 
 
@@ -26,6 +58,7 @@ def write_csv(
     path: Path,
     provenance: Mapping[str, Any],
     schema: pa.Schema | None = None,
+    dialect: Dialect = PLAIN,
 ) -> int:
     r"""Write rows as CSV, and the provenance as JSON beside it under the same stem.
 
@@ -42,6 +75,8 @@ def write_csv(
         The JSON beside the file, see `sen2chain.provenance`; may hold paths, dates and numpy numbers.
     schema
         Columns and types; needed only where there may be no batch at all. Otherwise that of the first batch.
+    dialect
+        Another separator, decimal sign or line end.
 
     Returns
     -------
@@ -57,10 +92,10 @@ def write_csv(
     rows = 0
     with replacing(path, beside(path, provenance)) as file:
         with writing(path):
-            file.write(csv_header(schema))
+            file.write((_MARK if dialect.marked else b"") + csv_header(schema, dialect))
         # Numbers become texts in all threads while the next rows are gathered.
         pieces = (piece for table in tables for piece in table.combine_chunks().to_batches(_ROWS_PER_TEXT))
-        texts = in_threads(lambda piece: (piece.num_rows, text_of(csv_lines(piece))), pieces, workers())
+        texts = in_threads(lambda piece: (piece.num_rows, text_of(csv_lines(piece, dialect))), pieces, workers())
         with closed(texts):
             for count, lines in texts:
                 with writing(path):
@@ -69,20 +104,24 @@ def write_csv(
     return rows
 
 
-def csv_header(schema: pa.Schema) -> bytes:
+def csv_header(schema: pa.Schema, dialect: Dialect = PLAIN) -> bytes:
     """Return the first line of a CSV file of these columns."""
-    return (",".join(_quoted(pa.array(schema.names, pa.string())).to_pylist()) + "\n").encode()
+    names = _quoted(pa.array(schema.names, pa.string()), dialect).to_pylist()
+    return (dialect.separator.join(names) + dialect.line_end).encode()
 
 
-def csv_lines(batch: pa.RecordBatch) -> pa.StringArray:
+def csv_lines(batch: pa.RecordBatch, dialect: Dialect = PLAIN) -> pa.StringArray:
     """Return each row as a line of a CSV file, with its line end.
 
     pyarrow's own CSV writer quotes every text or none; joining the columns as texts is as fast.
     """
     lines = pc.binary_join_element_wise(
-        *map(_csv_text, batch.columns), ",", null_handling="replace", null_replacement=""
+        *(_csv_text(column, dialect) for column in batch.columns),
+        dialect.separator,
+        null_handling="replace",
+        null_replacement="",
     )
-    return pc.binary_join_element_wise(lines, "\n", "")
+    return pc.binary_join_element_wise(lines, dialect.line_end, "")
 
 
 def text_of(lines: pa.StringArray) -> memoryview:
@@ -93,12 +132,13 @@ def text_of(lines: pa.StringArray) -> memoryview:
     return memoryview(lines.buffers()[2])[ends[0] : ends[-1]]
 
 
-def _csv_text(column: pa.Array) -> pa.Array:
+def _csv_text(column: pa.Array, dialect: Dialect) -> pa.Array:
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _csv_text(column.dictionary_decode())
+        return _csv_text(column.dictionary_decode(), dialect)
     if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.string()), column.cast(pa.string()))
+        texts = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.string()), column.cast(pa.string()))
+        return texts if dialect.decimal == "." else pc.replace_substring(texts, ".", dialect.decimal)
     if pa.types.is_boolean(kind):
         return pc.if_else(column, "True", "False")
     if pa.types.is_timestamp(kind):
@@ -107,14 +147,20 @@ def _csv_text(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     if pa.types.is_integer(kind):
         return column.cast(pa.string())
-    return _quoted(column.cast(pa.string()))
+    return _quoted(column.cast(pa.string()), dialect)
 
 
-def _quoted(column: pa.Array) -> pa.Array:
+def _quoted(column: pa.Array, dialect: Dialect) -> pa.Array:
     encoded = column.dictionary_encode()  # most texts repeat: each is looked at once
     texts = encoded.dictionary
-    special = pc.match_substring_regex(texts, '[",\r\n]')
-    if not pc.any(special).as_py():
+    if dialect.guarded:
+        is_number = pc.match_substring_regex(texts, _NUMBER)
+        # Where the system's separator is another one, it begins a cell within a text.
+        others = "[\t,]" if dialect.separator == ";" else "[\t;]"
+        plain = pc.replace_substring_regex(texts, f"(^|{others}){_FORMULA}", r"\1\2'\3")
+        texts = pc.if_else(is_number, texts, plain)
+    elif not pc.any(pc.match_substring_regex(texts, _SPECIAL)).as_py():
         return column
+    special = pc.match_substring_regex(texts, _SPECIAL_ANYWHERE if dialect.guarded else _SPECIAL)
     inside = pc.replace_substring(texts, '"', '""')
     return pc.if_else(special, pc.binary_join_element_wise('"', inside, '"', ""), texts).take(encoded.indices)

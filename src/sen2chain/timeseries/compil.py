@@ -17,6 +17,7 @@ from sen2chain.timeseries.layer_folder import LayerFolder
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
+from sen2chain.timeseries.series_tables import SeriesTables
 from sen2chain.timeseries.smoothed_files import smoothed_names
 from sen2chain.timeseries.suggestions import suggest_keywords
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(SeriesGis, SeriesPlots, SeriesQuicklooks):
+class TimeSeriesCompil(SeriesGis, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters

@@ -5,6 +5,7 @@ The constructor prepares: it checks every parameter, reads the layer and finds t
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from sen2chain import export
 from sen2chain.atomic import NAME_MAX, check_folder
-from sen2chain.errors import EmptyResultError, OutputError, RequestError, truth
+from sen2chain.errors import EmptyResultError, OutputError, RequestError, choice, truth
 from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed, workers
@@ -25,6 +26,7 @@ from sen2chain.timeseries.estimate import estimate
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
+from sen2chain.timeseries.series_tables import SeriesTables
 from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
@@ -52,7 +54,11 @@ _OF_FILES = {
 """Suffixes that people give to a file of results; a folder's name may hold any other dot."""
 
 
-class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
+_SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "excel": "_excel.csv", "excel_semicolon": "_excel.csv"}
+"""Kind of result -> what comes after the stem of its files."""
+
+
+class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics of masked radiometric indices per polygon and date.
 
     Nothing is read from rasters until the first output (or `run`) asks for it.
@@ -252,7 +258,7 @@ class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
         return [*self._reported().notes, *dict.fromkeys(self._remarks)]
 
     @suggest_keywords
-    def to_csv(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
+    def to_csv(self, out_path: str | Path, *, dialect: str = "plain", overwrite: bool = False) -> list[Path]:
         """Write one CSV file per index (and mask) to ``<out_path>/<stem>/``, each with a JSON beside it.
 
         A file that is there is replaced where it was made in the same way: of the same layer, with the same mask and
@@ -262,6 +268,10 @@ class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
         ----------
         out_path
             Folder; it is made where it does not exist.
+        dialect
+            ``plain``, or for Excel (``..._excel.csv``, UTF-8 with a byte order mark): ``excel`` with commas between
+            columns, ``excel-semicolon`` with semicolons and decimal commas. In those, texts that Excel would take for
+            formulas begin with an apostrophe.
         overwrite
             Replace files that were made in another way too.
 
@@ -278,7 +288,8 @@ class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
         EmptyResultError
             If a file with rows is there and this run gave none; all other files are written.
         """
-        return self._write(out_path, ".csv", overwrite=overwrite)
+        choice("dialect", dialect, export.DIALECTS)
+        return self._write(out_path, ".csv" if dialect == "plain" else "_excel.csv", dialect, overwrite=overwrite)
 
     @suggest_keywords
     def to_parquet(self, out_path: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -286,17 +297,20 @@ class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
         return self._write(out_path, ".parquet", overwrite=overwrite)
 
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
-        if kind not in {"csv", "parquet"}:
+        suffix = _SUFFIXES.get(kind)
+        if suffix is None:
             return super()._planned_results(out_path, kind)
-        return self._planned(self._results_folder(out_path), f".{kind}")
+        return self._planned(self._results_folder(out_path), suffix)
 
-    def _write(self, out_path: str | Path, suffix: str, *, overwrite: bool) -> list[Path]:
+    def _write(self, out_path: str | Path, suffix: str, dialect: str = "plain", *, overwrite: bool) -> list[Path]:
         folder = self.check_folder(out_path)
         planned = self._planned(folder, suffix)
         if not overwrite:
             self._remarks += check_results(planned).sentences()
         spool = self._finished()[1]
-        write = export.write_csv if suffix == ".csv" else export.write_parquet
+        write = functools.partial(export.write_csv, dialect=export.DIALECTS[dialect])
+        if suffix == ".parquet":
+            write = export.write_parquet  # type: ignore[assignment]  # called in the same way
         files, kept = [], []
         for (index, mask), table in zip(self._engine.outputs, planned, strict=True):
             path = table.path
@@ -321,7 +335,8 @@ class TimeSeries(SeriesGis, SeriesPlots, SeriesQuicklooks):
             PlannedTable(
                 folder / f"{self._results_stem(index, mask)}{suffix}",
                 conditions(self.request, self._engine.layer, index=index, mask=mask),
-                lambda: self._row_format().schema.names,
+                # A file for Excel may have other separators.
+                None if suffix == "_excel.csv" else lambda: self._row_format().schema.names,
             )
             for index, mask in self._engine.outputs
         ]
