@@ -59,6 +59,7 @@ MODULES_IN_ORDER = (
     "smoothing",
     "provenance",
     "pictures",
+    "page",
     "timeseries",
     "jobs",
     "demo",
@@ -149,7 +150,7 @@ def test_modules_of_a_package_import_each_other_in_one_direction() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-CLI_MIRRORS = {"demo", "extract", "indices"}
+CLI_MIRRORS = {"demo", "extract", "indices", "page"}
 """Modules of `cli` that are named after the module their command calls, as are the commands themselves."""
 
 

@@ -28,6 +28,7 @@ Examples:
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
 
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --dry-run
+  sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --html
 
 \b
 Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 nothing extracted, 4 a part could not be extracted.
@@ -51,6 +52,7 @@ _WRITERS: Mapping[str, Callable[[TimeSeries, str, bool], list[Path]]] = {
     "wide_excel_semicolon": lambda series, out, overwrite: series.to_wide_csv(
         out, dialect="excel-semicolon", overwrite=overwrite
     ),
+    "html": lambda series, out, overwrite: [series.to_html(out, sample="fit", overwrite=overwrite)],
 }
 """Kind of result, as `TimeSeries.check_results` names it -> the call that writes it."""
 
@@ -79,6 +81,7 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
 @click.option("--wide", is_flag=True, help="Write one row per feature and one column per date too (..._wide.csv).")
 @click.option("--excel", is_flag=True, help="Write CSV files for Excel too (..._excel.csv), also of --wide.")
 @click.option("--excel-semicolon", is_flag=True, help="As --excel, with semicolons and decimal commas.")
+@click.option("--html", is_flag=True, help="Write a page with map, series and table too: one HTML file.")
 @shared.layer_name
 @shared.pixels
 @click.option(

@@ -17,6 +17,7 @@ from sen2chain.cli.doctor import doctor
 from sen2chain.cli.extract import extract
 from sen2chain.cli.indices import indices
 from sen2chain.cli.job import job
+from sen2chain.cli.page import page
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
 
@@ -70,11 +71,12 @@ def main() -> None:
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
               sen2chain show
+    See it:   sen2chain page parcels.gpkg --index NDVI
     Nightly:  sen2chain job new lakes
     Indices:  sen2chain indices "red edge"
     Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, show_folder, job, indices, demo, doctor):
+for _command in (extract, update, compile_, page, show_folder, job, indices, demo, doctor):
     main.add_command(_command)

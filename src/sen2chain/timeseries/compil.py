@@ -15,6 +15,7 @@ from sen2chain.timeseries.compilation import Compilation, Compiled, CompileReque
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
 from sen2chain.timeseries.series_gis import SeriesGis
+from sen2chain.timeseries.series_page import SeriesPage
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(SeriesGis, SeriesPlots, SeriesQuicklooks, SeriesTables):
+class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters
@@ -130,7 +131,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPlots, SeriesQuicklooks, SeriesTables):
     ) -> None:
         choice("raw format", raw_format, get_args(RawFormat))
         super().__init__(locals())
-        self._raw_format, self._all_indices = raw_format, indices is None
+        self._raw_format = raw_format
         if extraction is None or (isinstance(extraction, str) and not extraction):
             extraction = settings.paths(None if isinstance(library, Source) else library).extraction
         self._folder = LayerFolder(absolute(extraction), self._engine, wait)

@@ -72,6 +72,7 @@ class LayerSeries(ABC):
             keywords={name: keywords[name] for name in _OF_MASK},
             **{name: keywords[name] for name in _OF_REQUEST if name in keywords},
         )
+        self._all_indices = keywords["indices"] is None
         self.field_names = keywords["field_names"]
         executor = resolve_executor(
             *(keywords[name] for name in ("executor", "multiproc", "scheduler")),

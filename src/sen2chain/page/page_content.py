@@ -1,0 +1,201 @@
+"""What a page holds: the features, the rows of each index under each mask, and the account of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sen2chain.errors import RequestError
+from sen2chain.legends import LEGENDS, legend_of
+from sen2chain.page.encoding import packed_json, size_of
+from sen2chain.page.page_rows import FULL, SHORT, PageRows, estimated_size, seconds_of, statistics_of
+from sen2chain.page.page_shapes import packed_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from sen2chain.index_series import IndexSeries, LayerFeatures
+
+    Fids = npt.NDArray[np.int64]
+
+LARGEST = 20_000_000
+"""Bytes of a page that a browser still opens quickly, and that an e-mail takes."""
+
+_COMFORTABLE = 10_000_000  # bytes up to which a page has all the usual statistics
+_FRAME = 750_000  # bytes of scripts and styles
+_LONGEST_TEXT = 300
+_EXACT = 2**53  # from here on a browser's numbers are not every whole number
+
+
+@dataclass(frozen=True)
+class RunAccount:
+    """What a page tells about the run besides its rows."""
+
+    reasons: Sequence[Mapping[str, Any]] = ()
+    """For each index and mask: ``index``, ``mask``, ``acquisitions``, ``rows``, ``why`` there are none, and ``counts``:
+    (name, sentence, number) of features left out for each reason."""
+    remarks: Sequence[str] = ()
+    """Errors and remarks of the report."""
+    notes: Sequence[str] = ()
+    """Sentences on the layer and the archive."""
+    facts: Sequence[tuple[str, str]] = ()
+    """Names and values of parameters, versions and the layer's identity."""
+
+
+@dataclass(frozen=True, eq=False)
+class PageContent:
+    """Everything that goes into a page, packed."""
+
+    title: str
+    """Title of the document."""
+    head: dict[str, Any]
+    """What the page needs at once."""
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of each index under each mask, unpacked when they are shown."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what was left out, also for the user."""
+
+
+def content_of(
+    series: Sequence[IndexSeries],
+    account: RunAccount,
+    *,
+    features: Any = None,
+    statistics: Any = None,
+    sample: int | str | None = None,
+) -> PageContent:
+    """Gather the content of a page.
+
+    Parameters
+    ----------
+    series
+        The rows of each index under each mask, of one layer.
+    account
+        What the page tells about the run.
+    features
+        Features as `LayerFeatures.find` takes them; None is all.
+    statistics
+        Columns in index units; None takes those of `FULL`, or of `SHORT` where the page would be large.
+    sample
+        Number of features, taken evenly from the chosen ones; ``fit`` takes as many as the page holds.
+
+    Returns
+    -------
+    PageContent
+        The content; its notes name a sample, and statistics that were left out.
+
+    Raises
+    ------
+    RequestError
+        If a feature or a statistic is unknown, or the page would be larger than `LARGEST`.
+    """
+    layer = series[0].features
+    fids, notes = np.sort(layer.find(features)), []
+    if not len(fids):
+        raise RequestError("features is empty; name some, or leave it out for all.")
+    asked = len(fids)
+    names = SHORT if statistics is None else statistics_of(statistics, series[0].schema)
+    fids = _sampled(fids, sample, _bytes_per_feature(series, len(names)))
+    if len(fids) < asked:
+        notes.append(f"The page shows a sample: {len(fids):,} of {asked:,} features, taken evenly from the layer.")
+    known = {"features": packed_json(_table(layer, fids)), "shapes": packed_shapes(layer.geometry[fids], layer.crs)}
+    share = len(fids) / max(1, len(layer.names))
+    rows = share * sum(one.rows for one in series)
+    bare = _FRAME + size_of(known)
+    if statistics is None and bare + estimated_size(rows, len(FULL)) <= _COMFORTABLE:
+        names = tuple(name for name in FULL if name in series[0].schema.names)
+    elif statistics is None:
+        notes.append(f"The page has {' and '.join(SHORT)} alone, so that it stays small; statistics= chooses others.")
+    expected = bare + estimated_size(rows, len(names))
+    if expected > LARGEST:
+        raise RequestError(_too_large(expected, len(fids)))
+    blocks, outputs = [], []
+    for one in series:
+        output, block = _output(one, fids, names)
+        outputs.append(output)
+        blocks.append(block)
+    head = {
+        "layer": layer.name, "count": len(fids), "ofLayer": len(layer.names), "notes": [*notes, *account.notes],
+        "remarks": list(account.remarks), "reasons": list(account.reasons), "facts": list(account.facts),
+        "outputs": outputs, **known,
+    }  # fmt: skip
+    return PageContent(f"{layer.name} - {', '.join(dict.fromkeys(o['index'] for o in outputs))}", head, blocks, notes)
+
+
+def _bytes_per_feature(series: Sequence[IndexSeries], statistics: int) -> float:
+    """Estimate what a feature takes: its rows, and its name, attributes and outline."""
+    layer = series[0].features
+    rows = sum(one.rows for one in series) / max(1, len(layer.names))
+    points = 12 * len(layer.attributes.columns) + 60
+    return estimated_size(rows, statistics) + points
+
+
+def _sampled(fids: Fids, sample: int | str | None, each: float) -> Fids:
+    """Return an even sample of features where one is asked for."""
+    if sample is None:
+        return fids
+    if sample == "fit":
+        count = int(0.9 * (LARGEST - _FRAME) / max(each, 1.0))
+    elif isinstance(sample, int) and not isinstance(sample, bool) and sample > 0:
+        count = sample
+    else:
+        raise RequestError(f"sample is {sample!r}; pass a number of features above 0.")
+    count = max(1, count)
+    return fids if count >= len(fids) else fids[np.linspace(0, len(fids) - 1, count).round().astype(np.int64)]
+
+
+def _too_large(size: float, features: int) -> str:
+    fitting = max(1, int(0.9 * features * LARGEST / size))
+    return (
+        f"The page of {features:,} features would be about {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f} MB; "
+        f"choose some with features=, take a sample, as sample={fitting}, or ask for fewer indices, masks or dates."
+    )
+
+
+def _output(one: IndexSeries, fids: Fids, statistics: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the page tells of an index under a mask, and its rows."""
+    rows = PageRows.read(one, fids, statistics)
+    every = {name: one.days.get(name, np.array([], "datetime64[s]")) for name in rows.tile_names}
+    legend = legend_of(one.index, rows.numbers["mean"])
+    period = [int(rows.times.min()), int(rows.times.max())] if len(rows.times) else []
+    head = {
+        "index": one.index.name, "mask": one.mask, "statistics": list(statistics), "rows": len(rows.times),
+        "period": period, "low": legend.low, "high": legend.high, "colours": list(legend.colours),
+        "isFitted": one.index.name not in LEGENDS,
+    }  # fmt: skip
+    return head, {**rows.packed(len(fids), seconds_of(iter(every.values()))), "tileNames": list(rows.tile_names)}
+
+
+def _table(layer: LayerFeatures, fids: Fids) -> dict[str, Any]:
+    """Return names and attributes of features, column by column."""
+    attributes = layer.attributes.iloc[fids]
+    return {
+        "fid": fids.tolist(),
+        "name": [layer.names[fid][:_LONGEST_TEXT] for fid in fids],
+        "columns": [
+            {"name": str(name), **_column(attributes.iloc[:, place])} for place, name in enumerate(attributes.columns)
+        ],
+    }
+
+
+def _column(column: pd.Series[Any]) -> dict[str, Any]:
+    """Return the values of an attribute: numbers where a browser can hold each, else texts; None where null."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        numbers = column.to_numpy(dtype=float, na_value=np.nan)
+        if not (np.abs(numbers) >= _EXACT).any():  # infinite ones too
+            whole = pd.api.types.is_integer_dtype(column)
+            values = [None if value != value else int(value) if whole else value for value in numbers.tolist()]  # noqa: PLR0124  # NaN
+            return {"kind": "number", "values": values}
+    return {"kind": "text", "values": [_text(value) for value in column.tolist()]}
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    text = str(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
