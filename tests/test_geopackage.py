@@ -62,6 +62,8 @@ def ask(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
 
 def read(path: Path, layer: str) -> Any:
     frame = pyogrio.read_dataframe(path, layer=layer, fid_as_index=True)
+    if "row_id" in frame:  # of a view, in GDAL with an SQLite that does not tell where columns come from
+        frame = frame.set_index("row_id")
     if "date" in frame and len(frame):
         frame["date"] = frame["date"].dt.tz_convert(None)  # the standard's times are UTC
     return frame

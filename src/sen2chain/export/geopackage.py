@@ -100,8 +100,12 @@ class _Seen:
 
     def days_shown(self) -> int:
         """Return the usual number of days until the next date of a feature."""
-        ordered = sorted(self.gaps.elements())
-        return min(_LONGEST_GAP, ordered[len(ordered) // 2]) if ordered else _USUAL_GAP
+        half = self.gaps.total() / 2
+        for gap in sorted(self.gaps):
+            half -= self.gaps[gap]
+            if half <= 0:
+                return min(_LONGEST_GAP, gap)
+        return _USUAL_GAP
 
 
 def write_geopackage(series: Sequence[IndexSeries], path: Path, provenance: Mapping[str, Any]) -> int:
