@@ -33,7 +33,7 @@ from sen2chain.atomic import replacing, writing
 from sen2chain.errors import OutputError
 from sen2chain.export.provenance_json import beside, to_json
 from sen2chain.export.qgis_styles import MapStyle, outline_style, value_style
-from sen2chain.legends import LEGENDS, legend_of
+from sen2chain.legends import fixed_legend, legend_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -339,7 +339,7 @@ def _write_rows(base: sqlite3.Connection, series: Sequence[IndexSeries], columns
         names = ", ".join([_FEATURE, *map(_quoted, columns.own.values()), "latest", '"index"', "mask"])
         constants = f"{_literal(one.index.name)}, {_literal(one.mask)}"
         insert = f"INSERT INTO {_ROWS} ({names}) VALUES ({places}, {constants})"  # noqa: S608  # names are quoted
-        every = max(1, one.rows // _SAMPLE) if one.index.name not in LEGENDS else 0
+        every = 0 if fixed_legend(one.index) else max(1, one.rows // _SAMPLE)
         for table in one.tables():
             latest = _latest(table)
             values = (_values(table.column("fid")), *(_values(table.column(name)) for name in columns.own), latest)
