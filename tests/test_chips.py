@@ -210,8 +210,8 @@ def test_a_damaged_band_costs_its_own_pictures_alone(
     assert all((chip.values["NBR"] != NODATA).any() and CM004.name in chip.masks for chip in own)
     said = notes.sentences()
     for what in ("true colour", "NDVI"):
-        (sentence,) = [text for text in said if f"have no {what} " in text]
-        assert f"1 of {len(acquisitions)} acquisitions" in sentence
+        (sentence,) = [text for text in said if f"acquisitions has no {what} " in text]
+        assert f"1 of {len(acquisitions)} acquisitions has" in sentence
         assert "_B04_10m.jp2 cannot be read" in sentence
     assert len({chip.product for chip in chips}) == len(acquisitions), "the others go on"
 
@@ -229,7 +229,19 @@ def test_an_archive_without_bands_has_chips_of_indices(tmp_path: Path) -> None:
     assert chips
     assert all(chip.colour is None and set(chip.values) == {"NDVI"} for chip in chips)
     assert any(chip.masks for chip in chips), "the stored mask is there"
-    assert any("have no true colour" in text and "lacks bands B04, B03, B02" in text for text in notes.sentences())
+    files = sorted((archive.library / "data" / "INDICES").rglob("*_NDVI.tif"))
+    assert files
+    for path in files:
+        path.rename(path.with_name(f"{path.stem}_{CM004.name}.tif"))
+    masked = chips_of(
+        open_library(archive.library).acquisitions("31TGJ"), features(gpd.read_file(archive.layer), [0, 1])
+    )
+    assert [(chip.fid, chip.product) for chip in masked] == [(chip.fid, chip.product) for chip in chips]
+    assert all((one.values["NDVI"] == two.values["NDVI"]).all() for one, two in zip(masked, chips, strict=True))
+    assert any(
+        "has no true colour" in text or ("have no true colour" in text and "lacks bands B04, B03, B02" in text)
+        for text in notes.sentences()
+    )
 
 
 # -------------------------------------------------------------------------------- places of features

@@ -245,7 +245,7 @@ def test_dates_of_clouds_are_shown_and_features_without_geometry_are_told(
     assert "2022-05-28" not in dates, "clouds cover all of it"
     assert any("_2022-05-28_" in path.name for path in files)
     assert {path.parent.name for path in files} == {"QL_0"}
-    assert any("1 feature lies in no acquisition" in note for note in made.notes)
+    assert any("1 feature has no image" in note for note in made.notes)
 
 
 def test_compiled_series_have_quicklooks_beside_their_tables(archive: demo.DemoArchive, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_compiled_series_have_quicklooks_beside_their_tables(archive: demo.DemoA
     (library / "data" / "L2A").mkdir()
     empty = TimeSeriesCompil(archive.layer, ["NDVI"], library=library, quiet=True)
     assert empty.extract_ql(features=[0]) == []
-    assert any("1 feature lies in no acquisition" in note for note in empty.notes)
+    assert any("1 feature has no image" in note for note in empty.notes)
 
 
 def test_thumbnails_are_those_of_each_date_index_and_mask(archive: demo.DemoArchive) -> None:

@@ -62,12 +62,12 @@ class ChipNotes:
         """Return a sentence on each kind of fault, with its number and the first cause."""
         said = []
         for what, details in self.faults.items():
-            number = f"{len(details)} of {self.acquisitions} acquisitions"
-            first = "" if len(details) == 1 else "the first: "
-            said.append(f"Quicklooks: {number} have no {what} ({first}{details[0].rstrip('.')}).")
+            verb, first = ("has", "") if len(details) == 1 else ("have", "the first: ")
+            number = f"{len(details)} of {self.acquisitions} acquisitions {verb}"
+            said.append(f"Quicklooks: {number} no {what} ({first}{details[0].rstrip('.')}).")
         if self.without_data:
-            chips = "chip has" if self.without_data == 1 else "chips have"
-            said.append(f"Quicklooks: {self.without_data} {chips} no data at all and are left out.")
+            chips = "chip without any data is" if self.without_data == 1 else "chips without any data are"
+            said.append(f"Quicklooks: {self.without_data} {chips} left out.")
         return said
 
 
@@ -80,6 +80,7 @@ class _Wanted:
     masks: tuple[Mask, ...]
     chosen: Mapping[tuple[int, dt.datetime], str]
     prefer: Preference | None
+    verify: bool
     size: ChipSize
     colour: bool
     places: Memo = field(default_factory=Memo)
@@ -103,6 +104,7 @@ def read_chips(
     chosen: Mapping[tuple[int, dt.datetime], str] | None = None,
     colour: bool = True,
     prefer: Preference | None = None,
+    verify: bool = False,
     size: ChipSize | None = None,
     threads: int = 0,
     notes: ChipNotes | None = None,
@@ -126,6 +128,8 @@ def read_chips(
         Whether to read the true colour.
     prefer
         Order of the sources of index values, see `sen2chain.plan.resolve_sources`.
+    verify
+        Whether files are compared with the checksums of their product before they are read.
     size
         Size of the chips.
     threads
@@ -145,7 +149,7 @@ def read_chips(
     ordered = sorted(acquisitions, key=lambda a: (a.id.sensing, a.id.tile, str(a.id)))
     known = {str(acquisition.id) for acquisition in ordered}
     chosen = {key: product for key, product in (chosen or {}).items() if product in known}
-    wanted = _Wanted(features, tuple(indices), tuple(masks), chosen, prefer, size or ChipSize(), colour)
+    wanted = _Wanted(features, tuple(indices), tuple(masks), chosen, prefer, verify, size or ChipSize(), colour)
     notes.acquisitions += len(ordered)
     with closing(in_threads(partial(_read, wanted), ordered, workers(threads))) as results:
         for _, together in itertools.groupby(results, key=lambda read: read.acquisition.id.sensing):
@@ -266,7 +270,7 @@ def _arrays(wanted: _Wanted, acquisition: Acquisition, layers: Sequence[PixelLay
     """
     found: dict[Place, Arrays] = {}
     with environment(acquisition.reading), ExitStack() as stack:
-        rasters = OpenRasters(stack)
+        rasters = OpenRasters(stack, acquisition.details.verifier() if wanted.verify else None)
         fine = OpenAcquisition(stack, acquisition, layers, prefer=wanted.prefer, rasters=rasters)
         for factor, places in _places(wanted, acquisition, fine.grid).items():
             if factor == 1:

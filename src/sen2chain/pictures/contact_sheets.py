@@ -30,6 +30,7 @@ _MARGIN, _GAP, _CAPTION = 20, 10, 38
 _COLUMNS, _WIDEST = 6, 1.5
 _NARROWEST = 560
 _TITLE, _TEXT, _SMALL = 20, 13, 12
+_MOST_PIXELS, _SMALLEST = 40_000_000, 48  # of a sheet, and of the longer side of a chip on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,11 @@ class ContactSheet:
         """Return the sheet, with the chips in the order in which they were added."""
         from PIL import Image, ImageDraw  # noqa: PLC0415  # optional library
 
-        images = [Image.open(io.BytesIO(content)) for _, _, content in self._cells]
+        images: list[Image.Image] = [Image.open(io.BytesIO(content)) for _, _, content in self._cells]
+        over = len(images) * (self.edge + _GAP) * (self.edge + _CAPTION + _GAP) / _MOST_PIXELS
+        if over > 1:
+            edge = max(round(self.edge / math.sqrt(over)), _SMALLEST)
+            images = [image.reduce(math.ceil(self.edge / edge)) for image in images]
         wide = max((image.width for image in images), default=self.edge)
         high = max((image.height for image in images), default=self.edge)
         wide_cell, high_cell = max(wide, 84) + _GAP, high + _CAPTION + _GAP

@@ -148,8 +148,9 @@ class ChipSeries(LayerSeries):
                 request.masks,
                 chosen=_chosen(self._series() if series is None else series, fids, acquisitions),
                 prefer=request.prefer,
+                verify=request.verify != "never",
                 size=size,
-                threads=getattr(engine.executor, "count", 0),
+                threads=getattr(engine.executor, "count", 1),
                 notes=notes,
                 advanced=step,
             )

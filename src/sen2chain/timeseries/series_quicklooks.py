@@ -123,8 +123,8 @@ class SeriesQuicklooks(ChipSeries):
             group.finish()
         without = len(fids) - len(writer.shown)
         if without:
-            features_are = "feature lies" if without == 1 else "features lie"
-            remarks.append(f"Quicklooks: {without} {features_are} in no acquisition, so there is no image of them.")
+            have = "1 feature has no image: it has" if without == 1 else f"{without} features have no image: they have"
+            remarks.append(f"Quicklooks: {have} no geometry, or no acquisition has data there.")
         self._remarks += [*remarks, *notes.sentences()]
         return files
 
