@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-# Finest pixels that a window may reach beyond the raster.
-_BEYOND = 256
+# How far the window of a feature may reach beyond the raster: finest pixels (least, most), and as a part of its edge.
+_BEYOND, _PART_BEYOND = (64, 256), 1 / 16
 # The shorter side of a window is at least this part of the longer one.
 _SLIMMEST = 0.5
 
@@ -145,9 +145,8 @@ def _boxes(shapes: npt.NDArray[np.object_], grid: Grid) -> list[tuple[float, flo
         if not meets:
             found.append(None)
             continue
-        found.append((
-            max(box[0], -_BEYOND), max(box[1], -_BEYOND), min(box[2], rows + _BEYOND), min(box[3], columns + _BEYOND),
-        ))  # fmt: skip
+        y, x = (min(max(_PART_BEYOND * n, _BEYOND[0]), _BEYOND[1]) for n in grid.shape)
+        found.append((max(box[0], -y), max(box[1], -x), min(box[2], rows + y), min(box[3], columns + x)))
     return found
 
 
