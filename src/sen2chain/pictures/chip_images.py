@@ -36,6 +36,7 @@ _SMOOTH = 3  # outlines are drawn so many times larger, then made smaller
 # Widths in pixels of the image.
 _LINE, _HALO, _POINT = 1.4, 3.4, 4.0
 _LARGE = 300  # pixels of an image whose hatching is wider
+_COVERED = np.uint8(180)  # of 255, how much a line of the hatching hides
 _DARK, _LIGHT = (25, 25, 25), (255, 255, 255)
 GREY = (int(NO_VALUE[1:3], 16), int(NO_VALUE[3:5], 16), int(NO_VALUE[5:7], 16))
 """Colour of pixels without data."""
@@ -97,7 +98,7 @@ class ChipPainter:
         image = image.resize((width, height), Image.Resampling.NEAREST if is_larger else Image.Resampling.BOX)
         if masked is not None and masked.any():
             shown = Image.fromarray(masked).resize((width, height), Image.Resampling.NEAREST)
-            image = Image.fromarray(hatched(np.array(image), np.asarray(shown, dtype=np.bool_)))
+            _hatch(image, np.asarray(shown, dtype=np.bool_))
         lines, covered = self._outline(chip.place, image.width, image.height)
         image.paste(lines, mask=covered)
         return image
@@ -166,12 +167,21 @@ def hatched(image: Bytes, hidden: Bools) -> Bytes:
     hidden
         (rows, columns), True where lines are drawn.
     """
+    from PIL import Image  # noqa: PLC0415  # optional library
+
+    drawn = Image.fromarray(image)
+    _hatch(drawn, hidden)
+    return np.array(drawn)
+
+
+def _hatch(image: Image.Image, hidden: Bools) -> None:
+    """Draw diagonal lines on an image, where it is hidden."""
+    from PIL import Image  # noqa: PLC0415  # optional library
+
     period = 8 if max(hidden.shape) < _LARGE else 12
-    image = image.copy()
     for at, colour in ((0, _DARK), (1, _LIGHT)):
-        own = hidden & _diagonals(hidden.shape, period, at)
-        image[own] = (0.3 * image[own] + 0.7 * np.array(colour)).astype(np.uint8)
-    return image
+        covered = (hidden & _diagonals(hidden.shape, period, at)) * _COVERED
+        image.paste(colour, mask=Image.fromarray(covered))
 
 
 @functools.lru_cache(maxsize=32)
@@ -184,7 +194,7 @@ def _diagonals(shape: tuple[int, int], period: int, at: int) -> Bools:
 def jpeg(image: Image.Image, quality: int = 88) -> bytes:
     """Return an image as the bytes of a JPEG file; below a quality of 85, colours have half the resolution."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 85 else 2, optimize=True)
+    image.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 85 else 2)
     return file.getvalue()
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MOST = 20
 """Features that quicklooks are made of where nobody names any."""
-_SINGLE, _CELL = 360, 144  # pixels of the longer side of an image
+_SINGLE, _CELL = 320, 144  # pixels of the longer side of an image
 _COLOUR = "L2A"  # as the documented names call the true colour
 
 
