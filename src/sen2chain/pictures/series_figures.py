@@ -32,13 +32,16 @@ MOST_LINES = 12
 """Most features that an overview shows by a line each."""
 PANELS = 24
 """Panels of a page."""
+_WIDE_PANELS = 8
 _COLUMNS = 3
 _LONGEST_NAME = 22
+_LONG = 200
+"""Dates from which lines are thin, and crosses become bars."""
 
 _BLUE, _VERMILION, _GREY, _TEXT, _FAINT = "#0072B2", "#D55E00", "#6b7280", "#1f2937", "#e5e7eb"
 _LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_MOST_DAYS = 150
+_MOST_DAYS = 300
 _WIDTHS = (5, 10, 15, 30, 61, 91, 183, 365)  # days that are drawn together where there are many
 
 
@@ -130,7 +133,7 @@ def overview_of(date: Dates, fid: Ints, value: Floats) -> Overview:
     ----------
     date, fid, value
         (rows,) in any order; rows without a value (NaN) are left out. Times of one day belong together. Where there are
-        more than 150 days, several are taken together.
+        more than 300 days, several are taken together.
     """
     known = np.isfinite(value)
     date, fid, value = date[known], fid[known], value[known]
@@ -149,8 +152,13 @@ def overview_of(date: Dates, fid: Ints, value: Floats) -> Overview:
         middle = (group[starts] * step).astype("datetime64[D]").astype("datetime64[s]") + np.timedelta64(
             43200 * step, "s"
         )
-    pairs = np.unique(np.stack([group, fid[order]]), axis=1)[0] if len(group) else group
-    features = np.unique(pairs, return_counts=True)[1] if len(group) else group
+    features = np.zeros(0, np.int64)
+    if len(group):
+        span = int(fid.max()) + 1
+        # A feature counts once in a step of several days. (numpy's unique is slow where most are.)
+        pairs = np.sort((group - group[0]) * span + fid[order])
+        by_step = np.bincount(pairs[np.diff(pairs, prepend=-1) > 0] // span)
+        features = by_step[by_step > 0]
     return Overview(middle.astype("datetime64[s]"), levels, features.astype(np.int64), step)
 
 
@@ -225,11 +233,14 @@ def draw_overview(
         look: dict[str, Any] = {"color": _colour(axes, place), "gid": f"line-{place}"}
         known = line.known
         # Dates without a value part the line; the faint one leads the eye across.
-        axes.plot(line.date[known], line.value[known], linewidth=0.9, linestyle=(0, (1, 2)), **look)
+        is_long = len(line.date) > _LONG
         axes.plot(
-            line.date, line.value, linewidth=1.7, linestyle="-" if place < len(_LINE_COLOURS) else "--",
-            marker=_MARKERS[place % len(_MARKERS)], markersize=_marker_size(int(known.sum())),
-            label=drawable(line.name, 40), **look,
+            line.date[known], line.value[known], linewidth=0.5 if is_long else 0.9, linestyle=(0, (1, 2)), **look
+        )  # fmt: skip
+        axes.plot(
+            line.date, line.value, linewidth=0.9 if is_long else 1.7, marker=_MARKERS[place % len(_MARKERS)],
+            linestyle="-" if place < len(_LINE_COLOURS) or is_long else "--",
+            markersize=_marker_size(int(known.sum())), label=drawable(line.name, 40), **look,
         )  # fmt: skip
     values = [line.value for line in lines] + ([overview.levels.ravel()] if overview is not None else [])
     _finish(axes, captions, values, [line.date for line in lines] + ([overview.date] if overview is not None else []))
@@ -304,7 +315,7 @@ def _name_lines(axes: Axes, lines: Sequence[FeatureLine]) -> None:
             1.02, at, transform=axes.transAxes, clip_on=False, marker=_MARKERS[place % len(_MARKERS)], markersize=4.5,
             color=colour, linestyle="none", gid="key",
         )  # fmt: skip
-        axes.text(1.032, at, name, transform=axes.transAxes, va="center", **_words([name], fontsize=9, color=colour))
+        axes.text(1.032, at, name, transform=axes.transAxes, va="center", **_words([name], fontsize=9, color=_TEXT))
 
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
@@ -327,7 +338,7 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
 def panel_figures(
     lines: Sequence[FeatureLine], captions: Captions, *, gaps: bool = True, curve: str = "smoothed"
 ) -> Iterator[Figure]:
-    """Draw a panel for each feature, at most `PANELS` on a page.
+    """Draw a panel for each feature: at most `PANELS` on a page, or 8 wide ones where a series has over 200 dates.
 
     Parameters
     ----------
@@ -341,30 +352,33 @@ def panel_figures(
         Name of the smoothed curve.
     """
     limits = _time_limits(*(line.date for line in lines), *(line.smooth_date for line in lines))
-    values = [part for line in lines for part in line.drawn_values()]
-    pages = [lines[start : start + PANELS] for start in range(0, len(lines), PANELS)] or [()]
+    ends = _value_ends(captions, [part for line in lines for part in line.drawn_values()])
+    wide = any(len(line.date) > _LONG for line in lines)
+    most = _WIDE_PANELS if wide else PANELS
+    pages = [lines[start : start + most] for start in range(0, len(lines), most)] or [()]
     for number, page in enumerate(pages):
-        first = number * PANELS
+        first = number * most
         part = f"features {first + 1} to {first + len(page)} of {len(lines)}" if len(pages) > 1 else ""
         subtitle = " · ".join(text for text in (captions.subtitle, part) if text)
         said = replace(captions, subtitle=subtitle)
-        yield _page(page, said, values, limits, gaps=gaps, curve=curve)
+        yield _page(page, said, ends, limits, gaps=gaps, curve=curve, wide=wide)
 
 
 def _page(
     lines: Sequence[FeatureLine],
     captions: Captions,
-    values: Sequence[Floats],
+    ends: tuple[float, float],
     limits: tuple[Any, Any],
     *,
     gaps: bool,
     curve: str,
+    wide: bool,
 ) -> Figure:
-    columns = min(_COLUMNS, max(1, len(lines)))
+    columns = 1 if wide else min(_COLUMNS, max(1, len(lines)))
     rows = max(1, math.ceil(len(lines) / columns))
-    width, height = (4.15, 2.0) if columns > 1 else (8.6, 3.6)
+    width, height = (12.4, 2.4) if wide else (4.15, 2.0) if columns > 1 else (8.6, 3.6)
     # Narrow pages have two rows of entries in the legend.
-    left, top, between, under = 0.75, 1.15 if columns == _COLUMNS else 1.35, 0.42, 0.62
+    left, top, between, under = 0.75, 1.15 if columns * width > 12 else 1.35, 0.42, 0.62
     figure = _figure(left + columns * width + 0.15, top + rows * (height + under) - 0.1)
     size = figure.get_size_inches()[1]
     last: Axes | None = None
@@ -374,9 +388,9 @@ def _page(
         axes = _axes(figure, (left + column * width, bottom, width - between, height))
         if lines:
             _panel(axes, lines[place], gaps=gaps, curve=curve)
-        lowest = _range(axes, captions, values, room=0.2)
+        axes.set_ylim(ends[0] - (ends[1] - ends[0]) * _ROOM / (1 - _ROOM), ends[1])
         _time_axis(axes, *limits)
-        _value_axis(axes, captions.value if column == 0 else "", lowest=lowest, small=columns > 1)
+        _value_axis(axes, captions.value if column == 0 else "", lowest=ends[0], small=columns > 1)
         if not lines:
             _say_empty(axes, captions)
         last = axes
@@ -401,13 +415,16 @@ def _panel(axes: Axes, line: FeatureLine, *, gaps: bool, curve: str) -> None:
         )  # fmt: skip
     shown_date, shown = (line.date, line.value) if gaps else (date, value)
     axes.plot(
-        shown_date, shown, color=_BLUE, linewidth=1.4, marker="o", markersize=_marker_size(len(date)), gid="mean",
+        shown_date, shown, color=_BLUE, linewidth=1.4 if len(line.date) <= _LONG else 0.7, marker="o",
+        markersize=_marker_size(len(date)), gid="mean",
     )  # fmt: skip
     drawn = np.isfinite(line.smooth)
-    if drawn.any():  # below the mean, which it would hide where it follows it closely
+    if drawn.any():  # below the mean, which it would hide; but a long series would hide it
+        is_long = len(line.date) > _LONG
+        look: dict[str, Any] = {"linewidth": 1.3 if is_long else 2.4, "zorder": 2.5 if is_long else 1.8}
         axes.plot(
-            line.smooth_date[drawn], line.smooth[drawn], color=_VERMILION, linewidth=2.4, alpha=0.8, zorder=1.8,
-            label=curve, gid="smooth",
+            line.smooth_date[drawn], line.smooth[drawn], color=_VERMILION, alpha=0.8, label=curve, gid="smooth",
+            **look,
         )  # fmt: skip
     _share_strip(axes, line, width, gaps=gaps)
     name = drawable(line.name, 44)
@@ -429,15 +446,20 @@ def _share_strip(axes: Axes, line: FeatureLine, width: float, *, gaps: bool) -> 
         )  # fmt: skip
     if gaps and not known.all():
         dates = line.date[~known]
+        if len(line.date) > _LONG:  # crosses would run into each other
+            axes.vlines(
+                dates, 0, _STRIP, transform=bottom, color=_VERMILION, alpha=0.35, linewidth=width, gid="without"
+            )  # fmt: skip
+            return
         axes.plot(
             dates, np.full(len(dates), _STRIP / 2), transform=bottom, linestyle="none", marker="x", color=_VERMILION,
-            markersize=4.5 if len(line.date) <= 100 else 2.5, markeredgewidth=1.1 if len(line.date) <= 100 else 0.6,
+            markersize=4.5 if len(line.date) <= 80 else 3.0, markeredgewidth=1.1 if len(line.date) <= 80 else 0.8,
             gid="without",
         )  # fmt: skip
 
 
-_STRIP = 0.15
-"""Height of the strip of valid shares, as a part of a panel."""
+_STRIP, _ROOM = 0.15, 0.2
+"""Height of the strip of valid shares, and of what is kept free of values for it, as parts of a panel."""
 
 
 def _legend_of_panels(figure: Figure, lines: Sequence[FeatureLine], *, gaps: bool, curve: str) -> None:
@@ -456,7 +478,9 @@ def _legend_of_panels(figure: Figure, lines: Sequence[FeatureLine], *, gaps: boo
     if any(line.valid is not None for line in lines):
         handles.append(entry("valid pixels (line: 100 %)", color=_GREY, alpha=0.75, linewidth=5))
     if gaps and any(not line.known.all() for line in lines):
-        handles.append(entry("date without a value", color=_VERMILION, marker="x", linestyle="none", markersize=5))
+        long = any(len(line.date) > _LONG for line in lines)
+        look: dict[str, Any] = {"alpha": 0.35, "linewidth": 5} if long else {"marker": "x", "linestyle": "none"}
+        handles.append(entry("date without a value", color=_VERMILION, markersize=5, **look))
     width, height = figure.get_size_inches()
     ncols = len(handles) if width > 12 else 3
     legend = figure.legend(
@@ -488,19 +512,13 @@ def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
 
 
 def _finish(axes: Axes, captions: Captions, values: Sequence[Floats], dates: Sequence[Dates]) -> None:
-    _range(axes, captions, values)
+    axes.set_ylim(*_value_ends(captions, values))
     _time_axis(axes, *_time_limits(*dates))
     _value_axis(axes, captions.value)
 
 
-def _range(axes: Axes, captions: Captions, values: Sequence[Floats], room: float = 0.0) -> float:
-    """Set the range of values: the usual one, grown to hold all values, with a part of the height kept free below.
-
-    Returns
-    -------
-    float
-        The lower end of the range of values.
-    """
+def _value_ends(captions: Captions, values: Sequence[Floats]) -> tuple[float, float]:
+    """Return the ends of the axis of values: the usual ones, moved out where values are beyond them."""
     low, high = captions.low, captions.high
     for part in values:
         known = part[np.isfinite(part)]
@@ -509,8 +527,7 @@ def _range(axes: Axes, captions: Captions, values: Sequence[Floats], room: float
     margin = 0.03 * (high - low)
     low = low if low == captions.low else low - margin
     high = high if high == captions.high else high + margin
-    axes.set_ylim(low - (high - low) * room / (1 - room), high)
-    return low
+    return low, high if high > low else low + 1.0
 
 
 def _value_axis(axes: Axes, label: str, *, lowest: float = -math.inf, small: bool = False) -> None:

@@ -85,7 +85,7 @@ class SeriesPlots(LayerSeries):
         """Draw all features over time, one picture for each index (and mask): ``<stem>_plot-global_<INDEX>_...png``.
 
         Up to 12 features have a line each. Of more, the picture shows the median, the middle half and the middle 80 %
-        of the values by date, with a strip that counts the features with a value. Where there are more than 150 days,
+        of the values by date, with a strip that counts the features with a value. Where there are more than 300 days,
         several are drawn together; the subtitle says how many.
 
         Parameters
