@@ -52,13 +52,17 @@ def test_a_fitted_range_holds_the_middle_of_the_values(values: list[float]) -> N
 
 
 def test_indices_of_the_catalogue_have_a_range_of_their_own() -> None:
-    for name in catalogue():
-        legend = fixed_legend(Index.parse(name))
-        assert legend is not None
-        assert legend == legend_of(Index.parse(name), [5.0, 7.0])
-        assert legend.low < legend.high
+    for entry in catalogue().values():
+        index = Index.parse(entry.name)
+        legend = fixed_legend(index)
+        assert (legend is None) == (entry.low is None and not entry.same_as)
+        shown = legend_of(index, [5.0, 7.0])
+        assert shown.low < shown.high
+        assert legend in {None, shown}
     savi = legend_of(Index.parse("SAVI"))
     assert (savi.low, savi.colours) == (-0.2, LEGENDS["NDVI"].colours)
     assert legend_of(Index.parse("NDWI")) == LEGENDS["NDWIMCF"]
     assert legend_of(Index.parse("SR")).high > 10
+    red_edge = legend_of(Index.parse("S2REP"), np.linspace(712.0, 738.0, 9))
+    assert (red_edge.low, red_edge.high) == (710.0, 740.0), "few values far from the others make no range"
     assert fixed_legend(Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")) is None, "another index under its name"

@@ -118,6 +118,12 @@ def range_of(values: Floats) -> tuple[float, float]:
     return round(math.floor(low / step) * step, 10), round(math.ceil(high / step) * step, 10)
 
 
+def has_range(values: Floats) -> bool:
+    """Whether most values fill the range, so that it suits every layer; not where few are very far from the others."""
+    lowest, low, high, highest = np.quantile(values, (0.02, 0.1, 0.9, 0.98))
+    return bool(highest - lowest <= 2.3 * (high - low))
+
+
 def shown_by(index: Index, domain: str, low: float, high: float) -> str:
     """Return what an index is high on, so that a picture may show it in these colours: leaf, water, or none of both."""
     pure = dict(zip(BANDS.values(), np.array(list(TYPICAL.values())).T, strict=True))
@@ -158,7 +164,8 @@ def rows(catalogue: dict[str, Any], constants: dict[str, Any]) -> list[list[Any]
         title, domain, reference = entry["long_name"], entry["application_domain"], entry["reference"]
         scale, (low, high) = scale_of(values[defined]), range_of(values[defined])
         shows = shown_by(Index(name, formula), domain, low, high)
-        found.append([name, formula, title, domain, reference, scale, low, high, twin, shows])
+        known = [low, high] if has_range(values[defined]) else [None, None]
+        found.append([name, formula, title, domain, reference, scale, *known, twin, shows])
     return found
 
 

@@ -34,9 +34,9 @@ class CatalogueEntry:
     """Address of its publication."""
     scale: int
     """Stored values per unit, such that three times the range of plausible surfaces fits into 16 bits."""
-    low: float
-    """Low end of the range of plausible surfaces, for pictures."""
-    high: float
+    low: float | None
+    """Low end of the range of plausible surfaces, for pictures; None where few values lie very far from the others."""
+    high: float | None
     """High end of that range."""
     same_as: str
     """The one of the twelve that is the same index under another name; empty where none is."""

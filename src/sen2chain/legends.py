@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.index_catalogue import CatalogueEntry
     from sen2chain.indices import Index
 
 NO_VALUE = "#9aa0a6"
@@ -117,19 +118,31 @@ def legend_of(index: Index, values: npt.ArrayLike | None = None) -> Legend:
         Values in index units; the range of an index that has no fixed one is taken from them.
     """
     known = fixed_legend(index)
-    if known is not None or values is None:
-        return known or USUAL
-    return USUAL.fitted(values)
+    if known is not None:
+        return known
+    entry = _entry(index)
+    usual = USUAL if entry is None else replace(USUAL, colours=_COLOURS[entry.shows])
+    return usual if values is None else usual.fitted(values)
 
 
 _COLOURS = {"leaf": _SOIL_TO_LEAF, "water": _LAND_TO_WATER, "": _DARK_TO_BRIGHT}
 
 
 def fixed_legend(index: Index) -> Legend | None:
-    """Return the legend of one of the twelve or of an index of the catalogue; None for a formula of a user's own."""
+    """Return the legend of one of the twelve or of an index of the catalogue; None where its range is not known."""
     if index.name in LEGENDS:
         return LEGENDS[index.name]
-    entry = index_catalogue.catalogue().get(index.name)
-    if entry is None or entry.formula != index.formula:
+    entry = _entry(index)
+    if entry is None:
         return None
-    return LEGENDS.get(entry.same_as) or Legend(entry.low, entry.high, _COLOURS[entry.shows])
+    if entry.same_as:
+        return LEGENDS[entry.same_as]
+    if entry.low is None or entry.high is None:
+        return None
+    return Legend(entry.low, entry.high, _COLOURS[entry.shows])
+
+
+def _entry(index: Index) -> CatalogueEntry | None:
+    """Return the index of the catalogue; None for another formula under its name."""
+    entry = index_catalogue.catalogue().get(index.name)
+    return entry if entry is not None and entry.formula == index.formula else None
