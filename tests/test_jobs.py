@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -1080,3 +1081,67 @@ def test_what_a_layer_does_not_tell_stands_in_its_line(tmp_path: Path) -> None:
     record = run(job)
     assert (record.status, record.rows > 0) == ("done", True)
     assert "Zürich" in Path(record.lines[0].compiled["written"][0]).read_text("utf-8")
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+@pytest.mark.usefixtures("home")
+def test_a_page_is_written_and_sent_and_again_only_when_there_is_something_new(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+
+    def job(until: str) -> JobExtraction:
+        cells = {"copy_server": str(far), "date_max": until, "compiled_data": ""}
+        return write("page", row(tmp_path / "parcels.gpkg", **cells), head="logs = True\npage = True\n")
+
+    record = run(job("2021-11-30"))
+    assert record.status == "done", record.lines[0].errors
+    [done] = record.lines
+    page = Path(done.folder) / "compiled_data" / f"parcels_NDVI_{CM004}.html"
+    assert set(done.delivered["sent"]) == files(far) == {f"parcels_NDVI_{CM004}.html", f"parcels_NDVI_{CM004}.json"}
+    assert (far / page.name).read_bytes() == page.read_bytes()
+    before = page.stat().st_mtime_ns
+    again = run(job("2021-11-30"))
+    assert (again.status, again.delivered, page.stat().st_mtime_ns) == ("done", 0, before)
+    later = run(job("2021-12-31"))
+    assert later.rows > 0
+    assert set(later.lines[0].delivered["sent"]) == {f"parcels_NDVI_{CM004}.html", f"parcels_NDVI_{CM004}.json"}
+    assert (far / page.name).read_bytes() == page.read_bytes()
+    assert page.stat().st_mtime_ns > before
+
+
+@pytest.mark.usefixtures("home")
+def test_pages_of_lines_with_other_indices_lie_side_by_side(tmp_path: Path) -> None:
+    layer = tmp_path / "parcels.gpkg"
+    many = "/".join(f"OWN{number}=B08/B04+{number}" for number in range(30))
+    record = run(
+        write("pages", row(layer), row(layer, indices="BIRNIR/NDVI"), row(layer, indices=many), head="page = True\n")
+    )
+    assert record.status == "done", record.lines
+    folder = Path(record.lines[0].folder) / "compiled_data"
+    *named, hashed = sorted((path.name for path in folder.glob("*.html")), key=len, reverse=True)
+    assert re.fullmatch(r"parcels_[0-9a-f]{16}\.html", hashed)
+    assert set(named) == {
+        f"parcels_NDVI_{CM004}.html", f"parcels_BIRNIR-NDVI_{CM004}.html",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("home")
+def test_without_the_setting_there_is_no_page(tmp_path: Path) -> None:
+    record = run(write("plain", row(tmp_path / "parcels.gpkg")))
+    assert not list(Path(record.lines[0].folder).rglob("*.html"))
+    job = write("wrong", row(tmp_path / "parcels.gpkg"), head="page = perhaps\n")
+    assert "line 1, page" in str(job.check())
+
+
+@pytest.mark.usefixtures("home")
+def test_the_own_key_of_a_line_stands_after_fid(tmp_path: Path) -> None:
+    job = JobExtraction("keyed")
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    layer = tmp_path / "parcels.gpkg"
+    job.path.write_text(f"{HEADER};id_field\n{row(layer)};parcel\n{row(layer)};nowhere\n", encoding="utf-8")
+    record = run(JobExtraction("keyed"))
+    assert [line.status for line in record.lines] == ["done", "failed"]
+    table = pd.read_csv(record.lines[0].compiled["written"][0])
+    assert list(table)[:3] == ["date", "fid", "parcel"]
+    assert "has no attribute 'nowhere'" in record.lines[1].errors[0]["message"]

@@ -53,13 +53,14 @@ COLUMNS = (
     "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
     "smooth_data", "copy_server",
 )  # fmt: skip
-OPTIONAL = ("pixels", "buffer", "stats", "min_valid", "aggregate", "encoding", "crs")
+OPTIONAL = ("pixels", "buffer", "stats", "min_valid", "aggregate", "id_field", "encoding", "crs")
 """Columns that a file may have as well, anywhere behind the first."""
 KNOWN = (*COLUMNS, *OPTIONAL)
 """All columns."""
 DEFAULTS = {
     "logs": "False", "timing": "0 0 * * *", "nb_proc": "8", "process_by_line": "0", "on_failure": "",
     "on_success": "", "delivery_timeout": "3600", "keep_runs": "400", "safe": "", "verify": "never",
+    "page": "False",
 }  # fmt: skip
 """Settings, and their texts where a file lacks them."""
 DESTINATION = COLUMNS[-1]
@@ -621,6 +622,8 @@ class Settings:
     """Folder of SAFE products to read in place of the library's archive, as written; empty reads the archive."""
     verify: Verify
     """Whether the files of products are compared with their checksums before they are first extracted."""
+    page: bool
+    """Whether each line writes an HTML page of its series after it is compiled."""
 
     def folder_of_products(self, home: Path) -> Path | None:
         """Return the folder of SAFE products, or None; a relative path starts in the home."""
@@ -663,6 +666,8 @@ class JobTask:
     """Smallest share of valid pixels in a row of results."""
     aggregate: tuple[str, ...]
     """Aggregates of each period, which are written beside its rows."""
+    id_field: str | None
+    """The attribute that is the user's own key of features; None for none."""
     encoding: str | None
     """Encoding of the layer's texts; None detects it."""
     crs: str | None
@@ -689,7 +694,8 @@ class JobTask:
         optional = {
             "pixels": self.pixels if self.pixels != "center" else None, "buffer": self.buffer,
             "stats": list(self.stats) or None, "min_valid": self.min_valid or None,
-            "aggregate": list(self.aggregate) or None, "encoding": self.encoding, "crs": self.crs,
+            "aggregate": list(self.aggregate) or None, "id_field": self.id_field, "encoding": self.encoding,
+            "crs": self.crs,
         }  # fmt: skip
         return {
             "indices": [index.name for index in self.indices] if self.indices else "All",
@@ -952,6 +958,7 @@ _SETTING_READERS: dict[str, Callable[[str], Any]] = {
     "keep_runs": _number_or_off(MOST_LINES),
     "safe": lambda text: _text_or_off(text) or "",
     "verify": _verify,
+    "page": switch,
 }
 """How the text of each setting is read."""
 
@@ -970,6 +977,7 @@ _CELL_READERS: dict[str, Callable[[str], Any]] = {
     "stats": _stats,
     "min_valid": _share,
     "aggregate": _aggregates,
+    "id_field": _text_or_off,
     "encoding": _text_or_off,
     "crs": _text_or_off,
 }
@@ -1203,6 +1211,8 @@ class EditableJob:
     """Folder of SAFE products to read in place of the library's archive; empty reads the archive."""
     verify = _Attribute(str)
     """Whether the files of products are compared with their checksums: ``first`` or ``never``."""
+    page = _Attribute(switch, truth)
+    """Whether each line writes an HTML page of its series after it is compiled."""
     on_failure = _Attribute(str)
     """Command after a run of which a part, or everything, could not be done, unless the run before ended alike."""
     on_success = _Attribute(str)

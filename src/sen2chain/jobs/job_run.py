@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -40,7 +41,7 @@ from sen2chain.jobs.delivery_registry import DeliveryRegistry
 from sen2chain.jobs.job_file import COLUMNS, DEFAULTS, OPTIONAL, JobFile, first, read_command, read_settings, read_task
 from sen2chain.progress import counted, is_watched, printable
 from sen2chain.report import BROKEN, LACKING
-from sen2chain.store import COMPILED, held_since, locked
+from sen2chain.store import COMPILED, ExtractionFolder, held_since, locked
 from sen2chain.timeseries import TimeSeriesCompil
 
 if TYPE_CHECKING:
@@ -408,6 +409,7 @@ def outcome(record: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 _COUNTS = ("images", "rows", "empty", "failed", "changed", "kept", "missing", "lost", "acquisitions")
 _EXAMPLES = 20
+_LONGEST_END = 120  # letters of the name of a page after that of the layer
 _BESIDE = (".json", "_stats.csv", "_stats.json")
 
 
@@ -455,6 +457,7 @@ def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
         buffer=task.buffer,
         stats=task.stats,
         min_valid=task.min_valid,
+        id_field=task.id_field,
         encoding=task.encoding,
         crs=task.crs,
     )
@@ -571,12 +574,39 @@ class LineRun:
         self._files = [*part.files, *part.unchanged]
         self._say(str(part), told=True)
 
+    def page(self) -> None:
+        """Write the page of the line's series, where the job's file asks for pages."""
+        if not self._context.settings.page:
+            return
+        series = series_of(self.task, self._context)
+        if not series.folder.is_dir():
+            return  # nothing was ever extracted, which the first step has said
+        self._folder = series.folder / COMPILED
+        path = self._folder / f"{series.layer.name}{self._page_end}.html"
+        if not _is_newer(path, ExtractionFolder(series.folder).ledger):
+            before = len(series.notes)
+            series.write_page(path, sample="fit")  # a page that is too large shows a part, and says so
+            for note in series.notes[before:]:
+                self._note(note)
+            self._say(f"Page written: {path}")
+        self._files.append(path)
+
+    @property
+    def _page_end(self) -> str:
+        """The end of the page's name, which stays the same from run to run: cloud cover, indices and masks."""
+        task = self.task
+        cover = f"_CC{task.max_clouds:g}" if task.max_clouds < 100 else ""
+        indices = "-".join(index.name for index in task.indices or ()) or "All"
+        masks = "-".join(mask.name for mask in task.cloudmasks)
+        end = f"{cover}_{indices}_{masks}"
+        return end if len(end) <= _LONGEST_END else f"{cover}_{hashlib.sha256(end.encode()).hexdigest()[:16]}"
+
     def deliver(self) -> None:
-        """Send the compiled files that the destination lacks."""
+        """Send the compiled files and the page that the destination lacks."""
         destination = self.task.copy_server
         if destination is None:
             return
-        if not self.task.compiled_data:
+        if not self.task.compiled_data and not self._context.settings.page:
             self._note("copy_server sends compiled files, and compiled_data names none.")
             return
         if not self._folder.parts:
@@ -619,6 +649,8 @@ class LineRun:
 
     def _is_asked(self, name: str) -> bool:
         """Tell whether a file belongs to the indices, masks and compilations of this line."""
+        if "/" not in name:
+            return self._context.settings.page and name.rpartition(".")[0].endswith(self._page_end)
         asked, (index, mask, kind, *_) = self.record.asked, (*name.split("/"), "", "", "")
         kinds = {*asked["compiled_data"], *(["custom"] if "all" in asked["compiled_data"] else [])}
         return kind in kinds and mask in asked["masks"] and (asked["indices"] == "All" or index in asked["indices"])
@@ -644,6 +676,14 @@ class LineRun:
 
     def _say(self, sentence: str, *, told: bool = False) -> None:
         self._context.log.say(f"line {self.task.line}: {sentence}", told=told)
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    """Tell whether a file was written after another one was last changed."""
+    try:
+        return path.stat().st_mtime_ns > other.stat().st_mtime_ns
+    except OSError:  # one of them is not there
+        return False
 
 
 def nothing_there(series: TimeSeriesCompil, done: Extracted) -> str:
@@ -825,7 +865,7 @@ class JobRun:
             record.status = "partly" if record.status == "done" else record.status
 
     def _lines(self, settings: Settings, record: RunRecord, log: RunLog, today: dt.date) -> None:
-        """Run the lines in batches: each is extracted, then compiled, then sent."""
+        """Run the lines in batches: each is extracted, then compiled, then shown on a page, then sent."""
         written = -_OFTEN
         context = RunContext(
             settings, self._location, today, log, DeliveryRegistry(self._folder.parent), self._quiet, self._pauses
@@ -848,7 +888,7 @@ class JobRun:
         size = settings.process_by_line or max(len(started), 1)
         for start in range(0, len(started), size):
             batch = started[start : start + size]
-            for step in (LineRun.extract, LineRun.compile, LineRun.deliver):
+            for step in (LineRun.extract, LineRun.compile, LineRun.page, LineRun.deliver):
                 for run in batch:
                     run.run(step)
                     if time.monotonic() > written + _OFTEN:

@@ -82,10 +82,23 @@ class SeriesPage(LayerSeries):
         EmptyResultError
             If a page is there and this run gave no rows.
         """
-        planned = self._planned_results(out_path, "html")
-        path = planned[0].path
+        (planned,) = self._planned_results(out_path, "html")
+        return self.write_page(
+            planned.path, features=features, statistics=statistics, sample=sample, overwrite=overwrite
+        )
+
+    def write_page(
+        self,
+        path: Path,
+        *,
+        features: Any = None,
+        statistics: str | Iterable[str] | None = None,
+        sample: int | str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the page to a file of any name; all else is as for `to_html`."""
         if not overwrite:
-            self._remarks += check_results(planned).sentences()
+            self._remarks += check_results([self._planned_page(path)]).sentences()
         check_folder(path.parent)
         series = self._shown()
         if not overwrite and is_file(path) and not any(one.rows for one in series):
@@ -113,8 +126,10 @@ class SeriesPage(LayerSeries):
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
         if kind != "html":
             return super()._planned_results(out_path, kind)
-        path = self._results_folder(out_path) / f"{self._results_stem()}.html"
-        return [PlannedTable(path, conditions(self.request, self._engine.layer))]
+        return [self._planned_page(self._results_folder(out_path) / f"{self._results_stem()}.html")]
+
+    def _planned_page(self, path: Path) -> PlannedTable:
+        return PlannedTable(path, conditions(self.request, self._engine.layer))
 
     def _account(self, note: Mapping[str, Any], series: Sequence[IndexSeries]) -> RunAccount:
         """Return what the page tells about the run."""
