@@ -28,6 +28,7 @@ MODULES_IN_ORDER = (
     "atomic",
     "cache",
     "parallel",
+    "notebook",
     "progress",
     "jit",
     "reasons",
@@ -89,6 +90,7 @@ LIGHT = (
     "atomic",
     "parallel",
     "report",
+    "notebook",
     "progress",
     "cli",
 )

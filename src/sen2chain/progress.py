@@ -1,4 +1,4 @@
-"""Progress bars and messages: shown on a terminal, silent everywhere else."""
+"""Progress bars and messages: shown on a terminal, progress in notebooks too, silent everywhere else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.errors import escaped
+from sen2chain.notebook import NotebookLine, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ class Shares:
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None = None, *, quiet: bool = False) -> Iterator[Step]:
-    """Show a bar with percentage, rate and time left on standard error.
+    """Show a bar with percentage, rate and time left on standard error, or below the running cell of a notebook.
 
     Parameters
     ----------
@@ -74,15 +75,19 @@ def progress(title: str, total: int | None = None, *, quiet: bool = False) -> It
     total
         Number of steps, where it is known.
     quiet
-        Show nothing, on a terminal neither.
+        Show nothing, on a terminal and in a notebook neither.
 
     Yields
     ------
     Step
         To be called after each step.
     """
-    if quiet or not sys.stderr.isatty():
+    if not shows_progress(quiet=quiet):
         yield lambda done=None, total=None: None  # noqa: ARG005
+        return
+    if not sys.stderr.isatty():
+        with NotebookLine(title, total) as line:
+            yield line
         return
     from rich.console import Console  # noqa: PLC0415  # needed on a terminal only
     from rich.progress import (  # noqa: PLC0415
@@ -126,9 +131,13 @@ def _rate(speed: float) -> str:
 
 @contextlib.contextmanager
 def activity(title: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show a title on a terminal during work that has no steps to count."""
-    if quiet or not sys.stderr.isatty():
+    """Show a title on a terminal or in a notebook during work that has no steps to count."""
+    if not shows_progress(quiet=quiet):
         yield
+        return
+    if not sys.stderr.isatty():
+        with NotebookLine(title):
+            yield
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -147,6 +156,11 @@ def say(sentence: str, *, quiet: bool = False) -> None:
 def is_watched(*, quiet: bool) -> bool:
     """Tell whether messages are shown: standard error is a terminal, and not quiet."""
     return not quiet and sys.stderr.isatty()
+
+
+def shows_progress(*, quiet: bool) -> bool:
+    """Tell whether progress is shown: on a terminal or in a notebook, and not quiet."""
+    return not quiet and (sys.stderr.isatty() or shell() is not None)
 
 
 def counted(count: int, what: str) -> str:

@@ -27,6 +27,7 @@ from sen2chain.jobs.job_file import (
 from sen2chain.jobs.job_location import JobLocation
 from sen2chain.jobs.job_run import JobRun, RunContext, RunLog, RunRecord, last_run, runs
 from sen2chain.jobs.schedule import JobSchedule, ScheduleState, Timing
+from sen2chain.notebook import card
 from sen2chain.progress import say
 from sen2chain.store import is_locked
 
@@ -218,6 +219,22 @@ class JobExtraction(EditableJob):
     def schedule(self) -> ScheduleState:
         """What is known of the job's schedule; the status is ``unknown`` where cron cannot be asked."""
         return self._schedule.state()
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook the settings, the lines and the schedule; nothing is run for it."""
+        with contextlib.suppress(JobError):  # what was read before is shown then
+            self._refresh()
+        file = self._file
+        facts: list[tuple[str, object]] = [("File", f"{self.path}{' (not saved yet)' if self._text is None else ''}")]
+        facts += [(name, _setting(name, file.settings[name][1])) for name in DEFAULTS if name in file.settings]
+        facts += [("schedule", self.schedule), *(("problem", problem) for problem in file.problems)]
+        used = [name for name in KNOWN if any(row.text(name) for row in file.rows)]
+        lines = [
+            (f"{i}{' (skipped)' if row.skipped else ''}", *(row.shown(name) if row.text(name) else "" for name in used))
+            for i, row in enumerate(file.rows)
+        ]
+        step = "job.save()" if self._text is None else "job.check(), job.run(), job.cron_enable()"
+        return card(f"JobExtraction {self.name}", facts, step, [("line", *used), *lines] if lines else ())
 
     def __repr__(self) -> str:
         with contextlib.suppress(JobError):  # what was read before is shown then

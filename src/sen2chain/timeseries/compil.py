@@ -135,7 +135,6 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         if extraction is None or (isinstance(extraction, str) and not extraction):
             extraction = settings.paths(None if isinstance(library, Source) else library).extraction
         self._folder = LayerFolder(absolute(extraction), self._engine, wait)
-        self._report: Report | None = None
         self._spools: dict[tuple[str, str], Spool] = {}
 
     @property
@@ -359,6 +358,14 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
             with self._folder.read() as (folder, ledger, engine):
                 self._report = folder_report(engine, folder, ledger)
         return self._report
+
+    def _facts(self) -> list[tuple[str, object]]:
+        return [("Folder", self.folder), ("State", "" if self._folder.exists else "nothing extracted yet")]
+
+    def _next_step(self) -> str:
+        if not self._folder.exists:
+            return "ts.extract_data()"
+        return f'ts.extract_data(), ts.compile_data(alldata=True), ts.data["{self.request.indices[0].name}"]'
 
     def __repr__(self) -> str:
         return f"TimeSeriesCompil({self._in_words()}; {self.folder})"

@@ -14,7 +14,7 @@ from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch
 from sen2chain.index_series import LayerFeatures
 from sen2chain.plan import make_plan, why_outside
-from sen2chain.progress import Shares, activity, counted, is_watched, progress
+from sen2chain.progress import Shares, activity, counted, progress, shows_progress
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.rows import Clipped
@@ -141,7 +141,7 @@ class Engine:
             def advanced(task: Task, share: float) -> None:
                 shares.advance(task.product, share)
 
-            told = advanced if is_watched(quiet=self.quiet) else None
+            told = advanced if shows_progress(quiet=self.quiet) else None
             results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note, told)
             with closing(results):
                 for result in results:

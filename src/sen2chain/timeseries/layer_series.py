@@ -25,6 +25,7 @@ from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute
 from sen2chain.index_series import IndexSeries, days_of
 from sen2chain.indices import SCALE
+from sen2chain.notebook import card
 from sen2chain.plan import Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
@@ -90,6 +91,7 @@ class LayerSeries(ABC):
             self.request, layer, executor, keywords["library"], keywords["safe"], self._quiet,
             self.id_field, _fields_of(layer, "field_names", self.field_names),
         )  # fmt: skip
+        self._report: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
         self._remarks: list[str] = []
 
@@ -281,6 +283,30 @@ class LayerSeries(ABC):
 
     def _planned_report(self, path: str | Path) -> PlannedTable:
         return PlannedTable(absolute(path), conditions(self.request, self._engine.layer), lambda: REPORT_COLUMNS)
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what this is, how much, and what to do next; nothing is extracted or read for it."""
+        layer, request, report = self._engine.layer, self.request, self._report
+        reasons = report.totals().most_common() if report is not None else []
+        facts = [
+            ("Layer", layer.path or layer.name), ("Features", len(layer)),
+            ("Indices", ", ".join(index.name for index in request.indices)),
+            ("Cloud masks", ", ".join(mask.name for mask in request.masks)),
+            ("Dates", f"{request.first or 'the first'} to {request.last or 'the last'}"),
+            *self._facts(),
+        ]  # fmt: skip
+        if report is not None:
+            facts.append(("Rows", report.rows))
+        table = [("Without a row because", "times"), *((reason.sentence, count) for reason, count in reasons)]
+        return card(type(self).__name__, facts, self._next_step(), table if reasons else ())
+
+    @abstractmethod
+    def _facts(self) -> list[tuple[str, object]]:
+        """Return names and values for `_repr_html_` that only this class has."""
+
+    @abstractmethod
+    def _next_step(self) -> str:
+        """Return the code that people may write next."""
 
     def _in_words(self) -> str:
         """Return the layer and the names of indices and masks, for `repr`."""

@@ -191,7 +191,6 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
         self.source: Source = self._engine.source
         self.plan = self._engine.plan
         self._wants_stats = truth("getstat", getstat)
-        self._report: Report | None = None
         self._spool: Spool | None = None
 
     def estimate(self) -> Estimate:
@@ -412,6 +411,15 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
             provenance=self.provenance(),
             steps=every,
         )
+
+    def _facts(self) -> list[tuple[str, object]]:
+        return [("Acquisitions", len(self.plan.tasks))]
+
+    def _next_step(self) -> str:
+        index = self.request.indices[0].name
+        if self._report is None:
+            return f'ts.run(), or at once ts.data["{index}"] or ts.to_csv("out")'
+        return f'ts.data["{index}"], ts.report, ts.to_csv("out")'
 
     def __repr__(self) -> str:
         state = f"{self._report.rows} rows" if self._report is not None else "not run"
