@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATES = ("2021-01-07T10:21:31", "2021-01-12T10:22:31", "2021-01-17T10:23:31")
+BANDS = ("B04", "B08", "SCL", "CLDPRB")
 PROVENANCE = {"parameters": {"masks": ["CM001"]}}
 
 
@@ -131,7 +132,7 @@ def test_the_size_is_estimated(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
-    scene = demo.Scene(size=60, parcels=5, bands=("B04", "B08", "SCL", "CLDPRB"))
+    scene = demo.Scene(size=60, parcels=5, tiles=("31TGJ",), overpasses=demo.season()[:4], bands=BANDS)
     return demo.build(tmp_path_factory.mktemp("gis"), scene)
 
 

@@ -15,6 +15,7 @@ is complete before it gets its name, and SQLite takes no lock on it, which not e
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -248,28 +249,38 @@ def _write_features(features: LayerFeatures, columns: _Columns, file: Any, path:
     geometry_type, kind = _geometry_type(shapes)
     frame = geopandas.GeoDataFrame(table, geometry=list(shapes), crs=features.crs)
     # In the folder of temporary files, since GDAL locks files and not every network disk can do that.
-    with writing(path), tempfile.TemporaryDirectory(prefix="sen2chain-") as folder:
-        part = Path(folder) / "features.gpkg"
-        _write_by_gdal(frame, part, geometry_type, path)
-        with part.open("rb") as content:
-            shutil.copyfileobj(content, file, 1 << 20)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sen2chain-") as folder:
+            part = Path(folder) / "features.gpkg"
+            _write_by_gdal(frame, part, geometry_type)
+            with part.open("rb") as content, writing(path):
+                shutil.copyfileobj(content, file, 1 << 20)
+    except (OSError, RuntimeError, ValueError) as error:  # the last two are GDAL's, which say why
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise OutputError(
+            f"The features of {path.name} cannot be written to the folder of temporary files, {_temporary()} "
+            f"({reason}); set TMPDIR to a larger folder, or choose another format."
+        ) from error
     return kind
 
 
-def _write_by_gdal(frame: gpd.GeoDataFrame, part: Path, geometry_type: str, path: Path) -> None:
+def _temporary() -> str:
     try:
-        pyogrio.write_dataframe(
-            frame, part, layer=_FEATURES, driver="GPKG", geometry_type=geometry_type,
-            promote_to_multi=geometry_type.startswith("Multi"),
-            # Version 1.3, since older programs warn of 1.4.
-            dataset_options={"VERSION": "1.3"},
-            layer_options={
-                "FID": _KEY, "GEOMETRY_NAME": _GEOMETRY, "IDENTIFIER": _FEATURES,
-                "DESCRIPTION": "Features, each once",
-            },
-        )  # fmt: skip
-    except (RuntimeError, ValueError) as error:  # of GDAL, which says why
-        raise OutputError(f"Cannot write the features of {path} ({error}); try another format.") from error
+        return tempfile.gettempdir()
+    except OSError:  # there is none
+        return os.environ.get("TMPDIR", "which is missing")
+
+
+def _write_by_gdal(frame: gpd.GeoDataFrame, part: Path, geometry_type: str) -> None:
+    pyogrio.write_dataframe(
+        frame, part, layer=_FEATURES, driver="GPKG", geometry_type=geometry_type,
+        promote_to_multi=geometry_type.startswith("Multi"),
+        # Version 1.3, since older programs warn of 1.4.
+        dataset_options={"VERSION": "1.3"},
+        layer_options={
+            "FID": _KEY, "GEOMETRY_NAME": _GEOMETRY, "IDENTIFIER": _FEATURES, "DESCRIPTION": "Features, each once",
+        },
+    )  # fmt: skip
 
 
 def _geometry_type(shapes: np.ndarray) -> tuple[str, str]:
@@ -318,7 +329,7 @@ def _database(part: Path, path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
             raise OutputError(f"No room is left on the disk for {path}; free some or choose another folder.") from error
-        raise OutputError(f"Cannot write {path} ({error}); choose a folder that can be written.") from error
+        raise OutputError(f"Cannot write {path} ({error}); choose another folder or another format.") from error
 
 
 def _write_rows(base: sqlite3.Connection, series: Sequence[IndexSeries], columns: _Columns) -> list[_Seen]:

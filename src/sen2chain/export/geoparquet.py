@@ -114,7 +114,8 @@ def estimated_geoparquet_size(series: IndexSeries) -> int:
 def _geo(features: LayerFeatures) -> dict[str, Any]:
     """Return GeoParquet's own metadata."""
     shapes = features.geometry
-    kinds = sorted({shape.geom_type for shape in shapes if shape is not None})
+    # A ring is written as a line.
+    kinds = {"LineString" if kind == "LinearRing" else kind for kind in {s.geom_type for s in shapes if s is not None}}
     bounds = shapely.total_bounds(shapes).tolist()
     return {
         "version": "1.1.0",
@@ -122,7 +123,7 @@ def _geo(features: LayerFeatures) -> dict[str, Any]:
         "columns": {
             _GEOMETRY: {
                 "encoding": "WKB",
-                "geometry_types": kinds,
+                "geometry_types": sorted(kinds),
                 "crs": pyproj.CRS(features.crs).to_json_dict(),
                 **({"bbox": bounds} if np.isfinite(bounds).all() else {}),
                 "covering": {"bbox": {edge: [_BOX, edge] for edge in _EDGES}},

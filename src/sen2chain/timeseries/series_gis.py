@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
-from sen2chain.atomic import check_folder
-from sen2chain.errors import EmptyResultError, OutputError
+from sen2chain.atomic import NAME_MAX, check_folder
+from sen2chain.errors import EmptyResultError, OutputError, RequestError
 from sen2chain.export import (
     GEOPACKAGE_KEY,
     check_not_open,
@@ -62,7 +63,6 @@ class SeriesGis(LayerSeries):
         """
         check_folder(self._results_folder(out_path))
         (planned,) = self._planned_results(out_path, _GPKG)
-        check_not_open(planned.path)
         if not overwrite:
             self._remarks += check_results([planned]).sentences()
         series = self._series()
@@ -125,17 +125,39 @@ class SeriesGis(LayerSeries):
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
         if kind == _GPKG:
             path = self._results_folder(out_path) / f"{self._results_stem()}.gpkg"
-            return [PlannedTable(path, conditions(self.request, self._engine.layer), lambda: [GEOPACKAGE_KEY])]
+            check_not_open(path)
+            return [
+                PlannedTable(_fitting(path), conditions(self.request, self._engine.layer), lambda: [GEOPACKAGE_KEY])
+            ]
         if kind != _GEOPARQUET:
             return super()._planned_results(out_path, kind)
         return [
             PlannedTable(
-                self._results_folder(out_path, index, mask) / f"{self._results_stem(index, mask)}_geo.parquet",
+                _fitting(
+                    self._results_folder(out_path, index, mask) / f"{self._results_stem(index, mask)}_geo.parquet"
+                ),
                 conditions(self.request, self._engine.layer, index=index, mask=mask),
                 lambda: ["date"],  # every file of ours says in itself how it was made; others are not replaced
             )
             for index, mask in self._engine.outputs
         ]
+
+
+def _fitting(path: Path) -> Path:
+    """Return a path whose name is short enough for a file.
+
+    Raises
+    ------
+    RequestError
+        If it is too long.
+    """
+    over = len(os.fsencode(path.name)) - NAME_MAX
+    if over > 0:
+        raise RequestError(
+            f"The name {path.name[:60]}... is too long for a file by {over} bytes; pass a shorter name=, or rename the "
+            "layer's file."
+        )
+    return path
 
 
 def _keep_rows(path: Path) -> None:
