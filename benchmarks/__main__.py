@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import distributed
 
-from benchmarks import archive, contenders, jp2_rows, large_layer, start
+from benchmarks import archive, contenders, jp2_rows, large_layer, page, start
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def layers(report: Report, options: argparse.Namespace) -> None:
     large_layer.measure(report, large_layer.LARGE * options.tile // archive.FULL)
 
 
-PARTS = {"peers": peers, "jp2": jp2_rows.measure, "ways": ways, "setup": setup, "layers": layers}
+PARTS = {"peers": peers, "jp2": jp2_rows.measure, "ways": ways, "setup": setup, "layers": layers, "page": page.measure}
 
 if __name__ == "__main__":
     main()

@@ -5,26 +5,26 @@ import hashlib
 import importlib.resources
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from page_examples import NASTY, Parts, rows_of, series_of, shown, squares, unpacked
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
+from sen2chain.cli import main
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, UnknownNameError
 from sen2chain.page import LARGEST, RunAccount, content_of, page_rows
 from sen2chain.page.encoding import MISSING, packed, packed_json, quantised, script_json
 from sen2chain.page.page_file import LIBRARIES, SCRIPTS, STYLES
 from sen2chain.page.page_shapes import NOWHERE, packed_shapes
 from sen2chain.vectors import Layer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # ------------------------------------------------------------------------------------------------------- encoding
 
@@ -386,6 +386,36 @@ def test_the_page_of_a_folder_needs_no_archive(archive: demo.DemoArchive, tmp_pa
     frame = ts.data["NDVI"]
     assert parts.data("page-head")["outputs"][0]["rows"] == frame["fid"].isin([1, 2]).sum()
     assert ts.to_html(tmp_path / "out").parent == tmp_path / "out" / "parcels"
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(main, list(words), prog_name="sen2chain")
+
+
+def test_the_commands_write_pages(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    layer, asked = str(archive.layer), ("--index", "NDVI", "--id", "parcel")
+    extracted = run(
+        "extract", layer, "--library", str(archive.library), *asked, "--html", "--out", str(tmp_path / "out")
+    )
+    path = tmp_path / "out" / "parcels" / "parcels_None_None.html"
+    assert str(path) in extracted.output
+    assert path.exists()
+    folder = str(tmp_path / "folder")
+    nothing = run("page", layer, "--extraction", folder, "--index", "NDVI")
+    assert nothing.exit_code == 3
+    assert "run sen2chain update first" in nothing.output
+    run("update", layer, "--library", str(archive.library), "--extraction", folder, "--index", "NDVI", "--quiet")
+    # Without --index it is of what was extracted.
+    written = run("page", layer, "--extraction", folder, "--id", "parcel", "--feature", "P000003", "--verbose")
+    assert written.exit_code == 0, written.output
+    head = Parts(Path(written.output.strip().splitlines()[-1]).read_text(encoding="utf-8")).data("page-head")
+    assert [output["index"] for output in head["outputs"]] == ["NDVI"]
+    assert unpacked(head["features"])["name"] == ["P000003"]
+    sampled = run("page", layer, "--extraction", folder, "--sample", "2", "--out", str(tmp_path / "pages"), "--verbose")
+    assert "The page shows a sample: 2 of 12 features" in sampled.output
+    unknown = run("page", layer, "--extraction", folder, "--feature", "nobody")
+    assert unknown.exit_code == 2
+    assert "nobody" in unknown.output
 
 
 def test_a_page_is_far_below_the_limit() -> None:

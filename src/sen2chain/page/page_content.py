@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sen2chain.errors import RequestError
-from sen2chain.legends import LEGENDS, legend_of
+from sen2chain.legends import fixed_legend, legend_of
 from sen2chain.page.encoding import packed_json, size_of
 from sen2chain.page.page_rows import FULL, SHORT, PageRows, estimated_size, seconds_of, statistics_of
 from sen2chain.page.page_shapes import packed_shapes
@@ -166,7 +166,7 @@ def _output(one: IndexSeries, fids: Fids, statistics: Sequence[str]) -> tuple[di
     head = {
         "index": one.index.name, "mask": one.mask, "statistics": list(statistics), "rows": len(rows.times),
         "period": period, "low": legend.low, "high": legend.high, "colours": list(legend.colours),
-        "isFitted": one.index.name not in LEGENDS,
+        "isFitted": fixed_legend(one.index) is None,
     }  # fmt: skip
     return head, {**rows.packed(len(fids), seconds_of(iter(every.values()))), "tileNames": list(rows.tile_names)}
 

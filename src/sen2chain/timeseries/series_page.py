@@ -160,7 +160,8 @@ def _facts(note: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Made", note["created"])]
     facts += [(f"Index {name}", str(formula)) for name, formula in parameters["indices"].items()]
     facts.append(("Cloud masks", ", ".join(parameters["masks"])))
-    facts += [(title, _text(parameters[name])) for name, title in _SHOWN.items() if name in parameters]
+    shown = {name: parameters[name] for name in _SHOWN if parameters.get(name) not in (None, [])}
+    facts += [(_SHOWN[name], _text(value)) for name, value in shown.items()]
     facts += [
         ("Layer", str(layer["path"] or layer["name"])), ("CRS of the layer", layer["crs"].partition("\n")[0][:200]),
         ("Features of the layer", f"{layer['features']:,}"), ("SHA-256 of the outlines", layer["sha256"]),
@@ -174,5 +175,5 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "-" if value is None else str(value)
+        return ", ".join(map(str, value))
+    return str(value)

@@ -67,7 +67,10 @@ class SeriesChart {
     Object.assign(this, { rows, statistic, chosen });
     this.band = bandOf(statistic, rows);
     this.gaps = chosen.map((p) => rows.without(p));
-    if (!chosen.length || !rows.dates.length) return;
+    if (!chosen.length || !rows.dates.length) {
+      this.place.append(textNode(rows.dates.length ? "" : "There is no acquisition to draw."));
+      return;
+    }
     this.plots.push(new uPlot(this.options(statistic), this.data(statistic, true), this.place));
     if (statistic !== "valid") {
       this.plots.push(new uPlot(this.validOptions(), this.data("valid", false), this.validPlace));

@@ -44,13 +44,25 @@ function seriesCsv(rows, features, chosen) {
   return lines;
 }
 
+/** Break a text into lines that are no wider than asked. */
+function brokenLines(context, text, width) {
+  const lines = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length ? `${lines[lines.length - 1]} ${word}` : word;
+    if (lines.length && context.measureText(longer).width <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** Draw a picture of the page's colours: a title, then what `paint` draws, then lines of text; save it as PNG. */
 function savePng({ width, height, title, lines, paint, name }) {
   const scale = Math.max(2, window.devicePixelRatio || 1), margin = 16, line = 20;
-  const canvas = document.createElement("canvas");
+  const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+  context.font = "14px system-ui, sans-serif";
+  const broken = lines.flatMap(({ text, colour }) => brokenLines(context, text, width).map((part) => ({ text: part, colour })));
   canvas.width = (width + 2 * margin) * scale;
-  canvas.height = (height + 2 * margin + line * (1.4 + lines.length) + 6) * scale;
-  const context = canvas.getContext("2d");
+  canvas.height = (height + 2 * margin + line * (1.4 + broken.length) + 6) * scale;
   context.fillStyle = ink("card");
   context.fillRect(0, 0, canvas.width, canvas.height);
   const write = (text, y, font, colour) => {
@@ -61,6 +73,6 @@ function savePng({ width, height, title, lines, paint, name }) {
   write(title, margin + 13, "600 SIZEpx", ink("ink"));
   const top = margin + 1.4 * line;
   paint(context, margin * scale, top * scale, scale);
-  lines.forEach(({ text, colour }, i) => write(text, top + height + line * (i + 0.9), "SIZEpx", colour || ink("muted")));
+  broken.forEach(({ text, colour }, i) => write(text, top + height + line * (i + 0.9), "SIZEpx", colour || ink("muted")));
   canvas.toBlob((blob) => save(blob, name), "image/png");
 }

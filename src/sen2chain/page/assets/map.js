@@ -43,7 +43,6 @@ class FeatureMap {
       attributionControl: false, preferCanvas: true, zoomSnap: 0.25, maxZoom: 20, minZoom: 1, worldCopyJump: false,
       fadeAnimation: false,
     });
-    L.control.scale({ imperial: false }).addTo(this.map);
     const renderer = L.canvas({ padding: 0.2 }), style = { renderer, weight: 1, fillOpacity: 1, color: ink("outline") };
     this.hatch = hatching();
     this.shapes = features.outlines.map((polygons, p) => {
@@ -58,6 +57,12 @@ class FeatureMap {
     });
     this.group = L.featureGroup(this.shapes.filter(Boolean));
     this.isEmpty = !this.group.getLayers().length;
+    if (this.isEmpty) {
+      const told = document.createElement("p");
+      told.className = "nothing";
+      told.textContent = "No feature of the layer has a place on the map.";
+      place.append(told);
+    } else L.control.scale({ imperial: false, maxWidth: 150 }).addTo(this.map);
     this.listen();
     this.whole();
     this.group.addTo(this.map);

@@ -33,7 +33,7 @@ class FeatureTable {
     Object.assign(this, { place, features, page });
     this.table = new Tabulator(place, {
       data: Array.from({ length: features.count }, (_, p) => ({ p })),
-      index: "p", height: "min(26rem, 70vh)", layout: "fitDataStretch", columns: this.columns(),
+      index: "p", maxHeight: "min(26rem, 70vh)", layout: "fitDataStretch", columns: this.columns(),
       rowFormatter: (row) => this.paint(row), placeholder: "No feature passes the filters.",
       nestedFieldSeparator: false, headerSortClickElement: "header", rowHeight: 34,
     });
