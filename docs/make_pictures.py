@@ -74,6 +74,18 @@ def plot_compiled(archive: Path, folder: Path) -> Path:
     return ts.plot_details(folder, features=[2, 7, 14])[0]
 
 
+@picture("quicklooks-colour")
+def quicklooks_colour(archive: Path, folder: Path) -> Path:
+    """Show the contact sheet of one parcel in true colour."""
+    return _series(archive).extract_ql(folder, features=[7])[0]
+
+
+@picture("quicklooks-ndvi")
+def quicklooks_ndvi(archive: Path, folder: Path) -> Path:
+    """Show the contact sheet of one parcel in NDVI."""
+    return _series(archive).extract_ql(folder, features=[7])[1]
+
+
 @picture("smoothing")
 def smoothing(archive: Path, folder: Path) -> Path:  # noqa: ARG001
     """Curves of the worked example on the page about smoothing."""

@@ -79,7 +79,7 @@ def pixels(image: Image.Image) -> Array:
 
 def test_reflectance_has_one_stretch_for_all_dates() -> None:
     shades = true_colour(np.array([[-0.1] * 3, [0.0] * 3, [0.05] * 3, [0.1] * 3, [0.3] * 3, [1.2] * 3], np.float32))
-    assert shades[:, 0].tolist() == [0, 0, 77, 123, 255, 255]
+    assert shades[:, 0].tolist() == [0, 0, 94, 139, 255, 255]
     assert true_colour(np.array([0.1, np.nan, 0.1], np.float32)).tolist() == list(GREY)
 
 

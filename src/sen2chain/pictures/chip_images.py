@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BRIGHTEST = 0.30
 """Reflectance that is shown as white."""
-_GAMMA = 1.5  # most of a landscape is darker than 0.1
+_GAMMA = 1.8  # most of a landscape is darker than 0.1
 _SMOOTH = 3  # outlines are drawn so many times larger, then made smaller
 # Widths in pixels of the image.
 _LINE, _HALO, _POINT = 1.4, 3.4, 4.0
@@ -140,7 +140,7 @@ def need_pillow() -> None:
 
 
 def true_colour(reflectance: npt.NDArray[np.float32]) -> Bytes:
-    """Return colours of surface reflectance: black for 0 and white for 0.30, with a gamma of 1.5; NaN is grey.
+    """Return colours of surface reflectance: black for 0 and white for 0.30, with a gamma of 1.8; NaN is grey.
 
     Parameters
     ----------
