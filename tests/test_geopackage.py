@@ -361,6 +361,15 @@ def test_any_crs(tmp_path: Path, crs: str) -> None:
         assert found == gpd.GeoSeries([], crs=crs).crs or found.to_proj4() == gpd.GeoSeries([], crs=crs).crs.to_proj4()
 
 
+def test_many_attributes_are_written_and_too_many_refused(tmp_path: Path) -> None:
+    attributes = pd.DataFrame(np.arange(400).reshape(2, 200), columns=[f"band {at}" for at in range(200)])
+    path = write(tmp_path / "a.gpkg", index_series(layer_features(squares(2), attributes), DATES[:1]))
+    same(read(path, "features")[attributes.columns], attributes)
+    attributes = pd.DataFrame(np.zeros((2, 2500)), columns=[f"a{at}" for at in range(2500)])
+    with pytest.raises(OutputError, match="2,515 columns"):
+        write_geopackage(index_series(layer_features(squares(2), attributes), []), path, PROVENANCE)
+
+
 def test_a_layer_without_attributes_and_series_without_rows(tmp_path: Path) -> None:
     features = layer_features(squares(2), pd.DataFrame(index=range(2)))
     path = write(tmp_path / "a.gpkg", index_series(features, []))

@@ -54,6 +54,7 @@ _TYPES = {"date": "DATETIME", "fid": "INTEGER", "latest": "BOOLEAN"}
 _SAMPLE = 1 << 16  # values of a legend's range
 _LONGEST_GAP = 30  # days for which a value is shown at most
 _USUAL_GAP = 5  # days between two acquisitions of a place
+_MOST_COLUMNS = 1990  # SQLite's limit is 2,000; a view has a few of its own
 _LARGEST_INTEGER = 2**63 - 1
 _FAMILIES = {
     **dict.fromkeys((3, 6), ("Polygon", "fill")), **dict.fromkeys((1, 5), ("LineString", "line")),
@@ -135,6 +136,11 @@ def write_geopackage(series: Sequence[IndexSeries], path: Path, provenance: Mapp
     check_not_open(path)
     features = series[0].features
     own = [name for name in series[0].schema.names if name not in features.attributes.columns]
+    if len(series[0].schema) > _MOST_COLUMNS:
+        raise OutputError(
+            f"{path.name} would have {len(series[0].schema):,} columns, and a GeoPackage holds about 2,000; take a "
+            "layer with fewer attributes, or another format."
+        )
     columns = _Columns.of([name for name in own if name not in {"fid", "mask"}], features)
     views = _view_names(series)
     with replacing(path, beside(path, provenance)) as file:
@@ -242,12 +248,12 @@ def _write_features(features: LayerFeatures, columns: _Columns, file: Any, path:
     """Write the table of features to an open file; return QGIS's kind of symbol for them."""
     import geopandas  # noqa: PLC0415  # most runs need none
 
-    table = pd.DataFrame({_FEATURE: np.arange(len(features))})
+    table: dict[str, Any] = {_FEATURE: np.arange(len(features))}
     for name, column in features.attributes.items():
         table[columns.attributes[str(name)]] = _storable(column.reset_index(drop=True))
     shapes = features.geometry
     geometry_type, kind = _geometry_type(shapes)
-    frame = geopandas.GeoDataFrame(table, geometry=list(shapes), crs=features.crs)
+    frame = geopandas.GeoDataFrame(pd.DataFrame(table), geometry=list(shapes), crs=features.crs)
     # In the folder of temporary files, since GDAL locks files and not every network disk can do that.
     try:
         with tempfile.TemporaryDirectory(prefix="sen2chain-") as folder:
