@@ -210,7 +210,6 @@ class SeriesTables(LayerSeries):
         MissingExtraError
             If XlsxWriter is not installed.
         """
-        export.check_workbook([], "")
         (table,) = self._planned_results(out_path, "xlsx")
         if not overwrite:
             self._remarks += check_results([table]).sentences()
@@ -262,6 +261,7 @@ class SeriesTables(LayerSeries):
 
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
         if kind == "xlsx":
+            export.check_workbook([], "")  # a missing library is told before any work
             path = self._results_folder(out_path) / f"{self._results_stem()}.xlsx"
             return [PlannedTable(path, conditions(self.request, self._engine.layer))]
         if kind in {"wide", "wide_excel", "wide_excel_semicolon"}:
