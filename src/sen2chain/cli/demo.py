@@ -64,8 +64,11 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         quiet=quiet,
     )
     files = series.to_csv(folder / "out", overwrite=options["overwrite"])
+    page = series.to_html(folder / "out", overwrite=options["overwrite"])
+    files.append(page)
     if not quiet:
         _show_season(series)
+        click.echo(f"Look at it in a browser: {page}\n")
     finish(series, files, quiet=quiet, verbose=options["verbose"], damage_is_part_of_it=True)
 
 
