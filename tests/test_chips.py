@@ -75,20 +75,18 @@ def safe_of(archive: demo.DemoArchive, product: ProductId) -> Path:
     return archive.library / "data" / "L2A" / product.tile / f"{product}.SAFE"
 
 
-def plain(archive: demo.DemoArchive, chip: Chip, band: str, fill: float, factor: int = 1) -> Array:
-    """Read the window of a chip with rasterio alone; `factor` chip pixels form the edge of one of the band's."""
+def plain(archive: demo.DemoArchive, chip: Chip, band: str, fill: int) -> Array:
+    """Read the window of a chip with rasterio alone."""
     (path,) = safe_of(archive, chip.product).glob(f"**/*_{band}_?0m.jp2")
     with rasterio.open(path) as dataset:
-        whole = dataset.read(1).repeat(factor, axis=0).repeat(factor, axis=1)
+        whole = dataset.read(1)
         assert dataset.crs.to_string() == chip.place.grid.crs
-        own, grid = dataset.transform, chip.place.grid.transform
-        assert (own.c, own.f, own.a, own.e) == (grid[2], grid[5], factor * grid[0], factor * grid[4])
-    found = np.full(chip.shape, fill)
-    for i in range(chip.shape[0]):
-        for j in range(chip.shape[1]):
-            row, column = chip.place.row + i, chip.place.column + j
-            if 0 <= row < whole.shape[0] and 0 <= column < whole.shape[1]:
-                found[i, j] = whole[row, column]
+        assert tuple(dataset.transform)[:6] == chip.place.grid.transform
+    around = np.pad(whole, 100, constant_values=fill)
+    row, column = chip.place.row + 100, chip.place.column + 100
+    assert min(row, column) >= 0
+    found: Array = around[row : row + chip.shape[0], column : column + chip.shape[1]]
+    assert found.shape == chip.shape
     return found
 
 
@@ -106,6 +104,7 @@ def reflectance(archive: demo.DemoArchive, chip: Chip, name: str, number: int) -
 # -------------------------------------------------------------------------------- equal to plain reading
 
 
+@pytest.mark.jpeg2000
 def test_chips_equal_plain_windows(
     archive: demo.DemoArchive, acquisitions: list[Acquisition], layer: gpd.GeoDataFrame
 ) -> None:
@@ -167,6 +166,7 @@ def test_counts_of_chips_are_those_of_rows(archive: demo.DemoArchive, rule: str)
         assert chip.valid_share("NDVI", CM004.name) == pytest.approx(share, abs=1e-6)
 
 
+@pytest.mark.jpeg2000
 def test_each_raster_is_opened_once_and_each_block_decoded_once(
     acquisitions: list[Acquisition], layer: gpd.GeoDataFrame
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_damaged_band_costs_its_own_pictures_alone(
 ) -> None:
     (damaged,) = [a for a in acquisitions if f"{a.id}.SAFE" in {part for p in archive.damaged for part in p.parts}]
     notes = ChipNotes()
-    wanted = features(layer, range(len(layer)))
+    wanted = features(layer, range(0, len(layer), 3))
     both = [INDICES["NDVI"], INDICES["NBR"]]
     served = [c for c in chips_of(acquisitions, wanted, indices=both) if c.date == damaged.id.sensing]
     assert any(chip.tile == "31TGJ" and chip.colour is not None for chip in served), "the other tile, where it can"

@@ -204,7 +204,8 @@ def _chosen(
     found: dict[tuple[int, dt.datetime], str] = {}
     for one in series:
         frame = one.frame(fids)
-        rows = zip(frame["fid"].tolist(), frame["date"].dt.to_pydatetime(), frame["filename"].tolist(), strict=True)
+        dates = (date.to_pydatetime() for date in frame["date"].tolist())
+        rows = zip(frame["fid"].tolist(), dates, frame["filename"].tolist(), strict=True)
         for fid, date, filename in rows:
             product = next((name for name in products.get(date, ()) if filename.startswith(f"{name}_")), None)
             if product is not None:
