@@ -184,3 +184,15 @@ def test_files_for_excel_beside_the_documented_ones(few_fields: demo.DemoArchive
     assert "choose one of them" in both.output
     again = CliRunner().invoke(main, [*arguments, "--excel-semicolon"])
     assert again.exit_code == 0, again.output
+
+
+def test_rows_that_do_not_fit_a_sheet_are_not_lost(
+    few_fields: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sen2chain.export.workbook.MOST_ROWS", 3)
+    arguments = ["--library", str(few_fields.library), "--index", "NDVI", "--out", str(tmp_path), "--format", "xlsx"]
+    run = CliRunner().invoke(main, ["extract", str(few_fields.layer), *arguments])
+    assert run.exit_code == 4
+    assert "a sheet of Excel takes 3; write CSV or Parquet" in run.output.replace("\n", " ")
+    assert "The rows are in CSV files instead." in run.output.replace("\n", " ")
+    assert sorted(path.suffix for path in (tmp_path / "parcels").iterdir()) == [".csv", ".json"]

@@ -18,6 +18,7 @@
     ├── ExecutorError             the chosen executor cannot run tasks
     ├── StoreError                a folder of raw and compiled rows cannot be used
     ├── OutputError               the result cannot be written, or would replace another one
+    │   ├── SheetLimitError       a table has more rows or columns than a sheet of Excel
     │   └── EmptyResultError      the new table has no rows, the existing one has; other files were written
     └── JobError                  a job cannot be used: bad file, bad name, or another run in progress
         ├── ScheduleError         the schedule is wrong, or cron or systemd cannot be used
@@ -340,6 +341,10 @@ class StoreError(Sen2ChainError):
 
 class OutputError(Sen2ChainError):
     """A result cannot be written, or would replace a result that was made with other options."""
+
+
+class SheetLimitError(OutputError):
+    """A table has more rows or columns than a sheet of Excel takes."""
 
 
 class EmptyResultError(OutputError):

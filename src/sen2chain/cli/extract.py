@@ -11,7 +11,7 @@ from sen2chain.cli import options as shared
 from sen2chain.cli.click_command import REAL, Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING
 from sen2chain.cli.show import finish, notes, say_if_compiling, table
-from sen2chain.errors import EmptyResultError
+from sen2chain.errors import EmptyResultError, SheetLimitError
 from sen2chain.progress import printable
 
 if TYPE_CHECKING:
@@ -155,6 +155,11 @@ def extract(layer_file: str, **options: Any) -> None:
         except EmptyResultError as error:
             files += error.files
             kept.append(str(error))
+        except SheetLimitError as error:
+            kept.append(str(error))
+            if not {"csv", "parquet"} & set(kinds):  # what was extracted is not lost
+                files += series.to_csv(out, overwrite=overwrite)
+                kept.append("The rows are in CSV files instead.")
     if report is not None:
         try:
             series.report_to_csv(report, overwrite=overwrite)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sen2chain.atomic import replacing, writing
-from sen2chain.errors import MissingExtraError, OutputError
+from sen2chain.errors import MissingExtraError, SheetLimitError
 from sen2chain.export.provenance_json import beside
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def check_workbook(sheets: Iterable[Sheet], instead: str) -> None:
 
     Raises
     ------
-    OutputError
+    SheetLimitError
         If one has too many rows or columns; the message names it.
     MissingExtraError
         If XlsxWriter is not installed.
@@ -70,7 +70,9 @@ def check_workbook(sheets: Iterable[Sheet], instead: str) -> None:
     for sheet in sheets:
         for what, count, most in (("rows", sheet.rows, MOST_ROWS), ("columns", len(sheet.schema), MOST_COLUMNS)):
             if count > most:
-                raise OutputError(f"{sheet.name} has {count:,} {what}, and a sheet of Excel takes {most:,}; {instead}.")
+                raise SheetLimitError(
+                    f"{sheet.name} has {count:,} {what}, and a sheet of Excel takes {most:,}; {instead}."
+                )
 
 
 def write_workbook(sheets: Sequence[Sheet], path: Path, provenance: Mapping[str, Any]) -> int:

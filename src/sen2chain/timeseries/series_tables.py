@@ -202,9 +202,10 @@ class SeriesTables(LayerSeries):
 
         Raises
         ------
+        SheetLimitError
+            If an index has more rows than a sheet takes (1,048,575); nothing is written then.
         OutputError
-            If an index has more rows than a sheet takes (1,048,575), if the folder cannot be written, or if a workbook
-            that was made in another way is there; nothing is written then.
+            If the folder cannot be written, or if a workbook that was made in another way is there.
         EmptyResultError
             If a workbook with rows is there and this run gave none.
         MissingExtraError
