@@ -214,6 +214,8 @@ def overview_figure(
             _time_axis(one, *limits)
         axes.tick_params(labelbottom=False)
         axes.xaxis.get_offset_text().set_visible(False)
+        if not len(overview.date) and not _given(empty_dates):
+            strip.tick_params(bottom=False, labelbottom=False)  # there is no time to show
     _head(figure, captions, axes)
     return figure
 
@@ -226,57 +228,96 @@ def draw_overview(
     *,
     named: bool = False,
 ) -> None:
-    """Draw features over time into axes; see `overview_figure`. `named` adds a title, and a legend of the lines."""
+    """Draw features over time into axes; see `overview_figure`.
+
+    Axes that show some already keep them: other colours are taken, names say what they are of, and the axes grow.
+
+    Parameters
+    ----------
+    named
+        Whether to add a title, and a legend of the lines.
+    """
+    former = (axes.get_xlim(), axes.get_ylim(), axes.get_ylabel()) if _colours_taken(axes) else None
+    of = f" · {captions.value}" if former else ""
     if overview is not None and len(overview.date):
-        _draw_distribution(axes, overview)
+        _draw_distribution(axes, overview, _next_colour(axes), of)
     for place, line in enumerate(lines):
-        look: dict[str, Any] = {"color": _colour(axes, place), "gid": f"line-{place}"}
-        known = line.known
+        look: dict[str, Any] = {"color": _next_colour(axes), "gid": f"line-{place}"}
+        known, is_long = line.known, len(line.date) > _LONG
         # Dates without a value part the line; the faint one leads the eye across.
-        is_long = len(line.date) > _LONG
         axes.plot(
             line.date[known], line.value[known], linewidth=0.5 if is_long else 0.9, linestyle=(0, (1, 2)), **look
         )  # fmt: skip
         axes.plot(
             line.date, line.value, linewidth=0.9 if is_long else 1.7, marker=_MARKERS[place % len(_MARKERS)],
             linestyle="-" if place < len(_LINE_COLOURS) or is_long else "--",
-            markersize=_marker_size(int(known.sum())), label=drawable(line.name, 40), **look,
+            markersize=_marker_size(int(known.sum())), label=f"{drawable(line.name, 40)}{of}", **look,
         )  # fmt: skip
     values = [line.value for line in lines] + ([overview.levels.ravel()] if overview is not None else [])
     _finish(axes, captions, values, [line.date for line in lines] + ([overview.date] if overview is not None else []))
-    if not any(np.isfinite(part).any() for part in values):
+    if not any(np.isfinite(part).any() for part in values) and not former:
         _say_empty(axes, captions)
     elif named:
         legend = axes.legend(loc="best", fontsize=8.5, frameon=False)
-        _plain(legend.get_texts())
-    if named:
+        _plain(legend.get_texts(), _ink(axes))
+    if former:
+        _grow(axes, *former)
+    elif named:
         title = drawable(captions.title, 60)
-        axes.set_title(title, loc="left", **_words([title], fontsize=11, color=_TEXT, fontweight="bold"))
+        axes.set_title(title, loc="left", **_words([title], fontsize=11, color=_ink(axes), fontweight="bold"))
 
 
-def _colour(axes: Axes, place: int) -> str:
-    """Return the colour of a line; blue is not taken twice where the median has it."""
-    taken = any(line.get_gid() == "median" for line in axes.lines)
-    return _LINE_COLOURS[(place % (len(_LINE_COLOURS) - taken)) + taken]
+def _grow(axes: Axes, x: tuple[float, float], y: tuple[float, float], label: str) -> None:
+    """Make room for what was drawn before as well: former ends of the axes, and the former label."""
+    (left, right), (low, high), added = axes.get_xlim(), axes.get_ylim(), axes.get_ylabel()
+    axes.set_xlim(min(left, x[0]), max(right, x[1]))
+    axes.set_ylim(min(low, y[0]), max(high, y[1]))
+    axes.set_ylabel(label if added in label.split(", ") else ", ".join(filter(None, [label, added])))
 
 
-def _draw_distribution(axes: Axes, overview: Overview) -> None:
+def _colours_taken(axes: Axes) -> list[str]:
+    """Return the colours of the medians and lines in axes, each once."""
+    ours = [line for line in axes.lines if str(line.get_gid()) == "median" or str(line.get_gid()).startswith("line-")]
+    return list(dict.fromkeys(str(line.get_color()) for line in ours))
+
+
+def _next_colour(axes: Axes) -> str:
+    """Return a colour that no line in axes has; the first ones again when all are taken."""
+    taken = _colours_taken(axes)
+    free = [colour for colour in _LINE_COLOURS if colour not in taken]
+    count = sum(str(line.get_gid()).startswith("line-") for line in axes.lines) // 2
+    return free[0] if free else _LINE_COLOURS[count % len(_LINE_COLOURS)]
+
+
+def _ink(axes: Axes) -> str:
+    """Return the colour of texts in axes: dark ones, or light ones where the user has a dark background."""
+    from matplotlib.colors import to_rgba  # noqa: PLC0415  # an extra
+
+    ground = axes.get_facecolor()
+    red, green, blue, opacity = to_rgba(ground)
+    if opacity < 0.5:
+        red, green, blue, _ = to_rgba(axes.figure.get_facecolor())
+    return _TEXT if 0.3 * red + 0.59 * green + 0.11 * blue > 0.4 else _FAINT
+
+
+def _draw_distribution(axes: Axes, overview: Overview, colour: str, of: str) -> None:
+    """Draw bands and the median in a colour; `of` ends their names in the legend."""
     few = overview.few
     low, quarter, median, three_quarters, high = np.where(few, np.nan, overview.levels)
     kept = ~few
     bands = ((low, high, "10 to 90 % of the features", 0.16), (quarter, three_quarters, "25 to 75 %", 0.32))
     for bottom, top, name, opacity in bands:
         axes.fill_between(
-            overview.date[kept], bottom[kept], top[kept], color=_BLUE, alpha=opacity, linewidth=0, label=name
+            overview.date[kept], bottom[kept], top[kept], color=colour, alpha=opacity, linewidth=0, label=f"{name}{of}"
         )
     axes.plot(
-        overview.date[kept], median[kept], color=_BLUE, linewidth=1.8, marker="o",
-        markersize=_marker_size(int(kept.sum())), label="median", gid="median",
+        overview.date[kept], median[kept], color=colour, linewidth=1.8, marker="o",
+        markersize=_marker_size(int(kept.sum())), label=f"median{of}", gid="median",
     )  # fmt: skip
     if few.any():
         axes.plot(
-            overview.date[few], overview.levels[2, few], color=_BLUE, linestyle="none", marker="o", markersize=4,
-            markerfacecolor="white", label="median of few features", gid="few",
+            overview.date[few], overview.levels[2, few], color=colour, linestyle="none", marker="o", markersize=4,
+            markerfacecolor="white", label=f"median of few features{of}", gid="few",
         )  # fmt: skip
 
 
@@ -305,7 +346,8 @@ def _name_lines(axes: Axes, lines: Sequence[FeatureLine]) -> None:
     height = _points(axes)[1]
     last = [float((line.value[line.known][-1] - low) / (high - low)) for _, line in named]
     for at, (place, line) in zip(_apart(last, 12.5 / height), named, strict=True):
-        colour, name = _colour(axes, place), drawable(line.name, _LONGEST_NAME)
+        name = drawable(line.name, _LONGEST_NAME)
+        colour = next(one.get_color() for one in axes.lines if one.get_gid() == f"line-{place}")
         end = (line.date[line.known][-1], line.value[line.known][-1])
         axes.annotate(
             "", xy=end, xytext=(1.015, at), textcoords="axes fraction", annotation_clip=False,
@@ -540,11 +582,11 @@ def _value_axis(axes: Axes, label: str, *, lowest: float = -math.inf, small: boo
         ticks = locator.tick_values(lowest, axes.get_ylim()[1])
         axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick >= lowest]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}".replace("-", "\N{MINUS SIGN}")))
-    axes.grid(visible=True, axis="y", color=_FAINT, linewidth=0.8, linestyle="-")
+    axes.grid(visible=True, axis="y", color=_FAINT if _ink(axes) == _TEXT else _GREY, linewidth=0.8, linestyle="-")
     axes.set_axisbelow(True)
     if label:
         label = drawable(label)
-        axes.set_ylabel(label, **_words([label], fontsize=8.5 if small else 9.5, color=_TEXT))
+        axes.set_ylabel(label, **_words([label], fontsize=8.5 if small else 9.5, color=_ink(axes)))
     _spines(axes, 8 if small else 9)
 
 
@@ -554,7 +596,7 @@ def _spines(axes: Axes, size: float) -> None:
     for spine in axes.spines.values():
         spine.set_color(_GREY)
         spine.set_linewidth(0.8)
-    axes.tick_params(labelsize=size, labelcolor=_TEXT, color=_GREY, labelfontfamily=FONT)
+    axes.tick_params(labelsize=size, labelcolor=_ink(axes), color=_GREY, labelfontfamily=FONT)
 
 
 def _time_limits(*dates: Dates) -> tuple[np.datetime64, np.datetime64]:
@@ -622,7 +664,7 @@ def _say_empty(axes: Axes, captions: Captions) -> None:
     text = "\n".join(textwrap.wrap(drawable(captions.if_empty or "No feature has a value.", 600), 76))
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", linespacing=1.5,
-        **_words([text], fontsize=10.5, color=_TEXT),
+        **_words([text], fontsize=10.5, color=_ink(axes)),
     )  # fmt: skip
     axes.tick_params(bottom=False, labelbottom=False)
     axes.xaxis.get_offset_text().set_visible(False)
@@ -647,11 +689,11 @@ def _words(texts: Sequence[str], **more: Any) -> dict[str, Any]:
     return style(texts or ["a"], **more)
 
 
-def _plain(texts: Sequence[Any]) -> None:
-    """Make texts of a legend plain ones."""
+def _plain(texts: Sequence[Any], colour: str = _TEXT) -> None:
+    """Make texts of a legend plain ones, in a colour."""
     for text in texts:
-        text.set(**_words([text.get_text()]), color=_TEXT)
+        text.set(**_words([text.get_text()]), color=colour)
 
 
 def _given(dates: Dates | None) -> tuple[Dates, ...]:
-    return () if dates is None else (dates,)
+    return () if dates is None or not len(dates) else (dates,)

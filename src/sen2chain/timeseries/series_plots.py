@@ -6,6 +6,7 @@ methods alone; it belongs to the extra ``sen2chain[plot]``.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from sen2chain.atomic import NAME_MAX, check_folder
-from sen2chain.errors import RequestError, StoreError, UnknownNameError, choice, escaped, shown
+from sen2chain.errors import LibraryError, RequestError, StoreError, UnknownNameError, choice, escaped, shown
 from sen2chain.legends import legend_of
 from sen2chain.pictures.figure_files import need_matplotlib, picture_formats, write_figures
 from sen2chain.pictures.series_figures import (
@@ -182,6 +183,8 @@ class SeriesPlots(LayerSeries):
                 curves = self._curves(series, rows, chosen, smoother, files=smoothing is None)
                 lines = _panel_lines(series, rows, chosen, curves)
                 values = np.concatenate([part for line in lines for part in line.drawn_values()] or [np.zeros(0)])
+                if not np.isfinite(values).any():
+                    lines = []  # the picture says in words that there is nothing
                 drawn[key] = (
                     lines,
                     self._captions(series, "mean", "mean of each feature by date", values),
@@ -316,7 +319,11 @@ class SeriesPlots(LayerSeries):
 
     def _why_empty(self, series: IndexSeries) -> str:
         """Return a sentence on why no feature has a value of an index under a mask."""
-        cause = self._reported().about(series.index.name, series.mask).main_cause()
+        report = self._reported().about(series.index.name, series.mask)
+        cause = report.main_cause()
+        if not cause:
+            with contextlib.suppress(LibraryError):  # rows of a folder need no archive
+                cause = self._engine.why_nothing(report)
         return escaped(f"No feature has a value of {series.index.name} under {series.mask}. {cause}".strip())
 
     def _factor(self, series: IndexSeries, stat: str) -> float:
