@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.dates import ConciseDateFormatter, num2date
 from matplotlib.figure import Figure
 from PIL import Image
@@ -34,6 +35,7 @@ from sen2chain.pictures.series_figures import (
     PANELS,
     Captions,
     FeatureLine,
+    draw_overview,
     overview_figure,
     overview_of,
     panel_figures,
@@ -115,6 +117,12 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def empty_axes() -> Axes:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
 
 
 # --- the texts
@@ -257,6 +265,35 @@ def test_the_strip_counts_features_and_marks_dates_without_any() -> None:
     assert len(colours) == 2  # a chosen feature is not mistaken for the median
 
 
+def test_axes_that_show_something_keep_it_and_grow() -> None:
+    axes = empty_axes()
+    draw_overview(axes, [line("a")], NDVI, named=True)
+    first = axes.get_xlim()
+    later = FeatureLine("a", days(100, 200), np.array([3.0, 5.0]))
+    draw_overview(axes, [later], Captions("parcels: SR", value="SR", low=0, high=4), named=True)
+    assert axes.get_xlim()[0] == first[0]
+    assert axes.get_xlim()[1] > first[1] + 100
+    low, high = axes.get_ylim()
+    assert low == -0.2
+    assert high > 5
+    assert len({one.get_color() for one in axes.lines}) == 2
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "a · SR"]
+    assert axes.get_ylabel() == "NDVI, SR"
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    png(figure)
+
+
+def test_texts_are_light_on_dark_axes() -> None:
+    for ground, is_dark in (("black", True), ("white", False), ("none", False)):
+        axes = empty_axes()
+        axes.set_facecolor(ground)
+        draw_overview(axes, [line()], NDVI, named=True)
+        assert (sum(to_rgb(axes.yaxis.label.get_color())) > 1.5) is is_dark
+
+
 def test_nothing_to_see_is_said_in_words() -> None:
     reason = "No feature has a value of NDVI. Most often, clouds cover the feature (4 times)."
     empty = Captions("parcels: NDVI", if_empty=reason)
@@ -324,7 +361,8 @@ def test_panels_are_in_order_on_pages_with_the_same_axes(tmp_path: Path) -> None
     assert len({axes.get_xlim() for page in pages for axes in page.axes}) == 1
     assert len({axes.get_ylim() for page in pages for axes in page.axes}) == 1
     assert f"features {PANELS + 1} to {PANELS + 2} of {PANELS + 2}" in " ".join(texts(pages[1]))
-    files = write_figures(panel_figures(lines[:2] * 13, NDVI), tmp_path / "p", ["pdf", "svg"])
+    pages = [page for one in lines[:2] for page in panel_figures([one], NDVI)]
+    files = write_figures(pages, tmp_path / "p", ["pdf", "svg"])
     assert [file.name for file in files] == ["p.svg", "p_page2.svg", "p.pdf"]
     assert files[-1].read_bytes().count(b"/Type /Page ") == 2
 
@@ -361,8 +399,8 @@ def test_figures_are_drawn_in_threads() -> None:
         return png(next(panel_figures([full_line(f"field {number % 3}")], NDVI)))
 
     with ThreadPoolExecutor(4) as pool:
-        drawn = list(pool.map(draw, range(12)))
-    assert drawn == [drawn[number % 3] for number in range(12)]
+        drawn = list(pool.map(draw, range(9)))
+    assert drawn == [drawn[number % 3] for number in range(9)]
     assert len(set(drawn)) == 3
 
 
@@ -371,7 +409,7 @@ def test_figures_are_drawn_in_threads() -> None:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
-    scene = demo.Scene(size=120, parcels=16, bands=("B04", "B08", "SCL", "CLDPRB"))
+    scene = demo.Scene(size=100, parcels=13, bands=("B04", "B08", "SCL", "CLDPRB"))
     return demo.build(tmp_path_factory.mktemp("pictures"), scene)
 
 
@@ -397,12 +435,6 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Figure]]:
 
     monkeypatch.setattr(series_plots, "write_figures", keep)
     return kept
-
-
-def empty_axes() -> Axes:
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
 
 
 def test_plot_draws_the_rows_in_index_units(series: TimeSeries) -> None:
@@ -515,10 +547,10 @@ def test_documented_names_of_files(series: TimeSeries, archive: demo.DemoArchive
 def test_a_panel_for_each_feature_shows_its_rows(
     series: TimeSeries, tmp_path: Path, pages: dict[str, list[Figure]]
 ) -> None:
-    series.plot_details(tmp_path, smoothing=Smoother(window_length=5))
+    series.plot_details(tmp_path, features=range(6), smoothing=Smoother(window_length=5))
     panels = [axes for page in pages["parcels_plot-details_NDVI_None_None"] for axes in page.axes]
     joined = [axes for page in pages["parcels_plot-details_NDVI-nonan_None_None"] for axes in page.axes]
-    assert len(panels) == len(joined) == 16
+    assert len(panels) == len(joined) == 6
     rows = series.data["NDVI"]
     curves = Smoother(window_length=5)(rows, "NDVI").series
     for fid, (axes, other) in enumerate(zip(panels, joined, strict=True)):
@@ -551,9 +583,12 @@ def test_an_index_without_any_row_gets_a_picture_that_says_why(
     ts.plot_global(tmp_path)
     ts.plot_details(tmp_path)
     assert len(pages) == 3
-    for name in ("parcels_plot-global_NDVI_2022-05-28_2022-05-28",):
-        assert "No feature has a value of NDVI" in " ".join(" ".join(texts(pages[name][0])).split())
-        assert "cloud" in " ".join(texts(pages[name][0]))
+    for page in pages.values():
+        assert "No feature has a value of NDVI" in " ".join(" ".join(texts(page[0])).split())
+        assert "cloud" in " ".join(texts(page[0]))
+    extract(archive, date_min="2031-01-01").plot_global(tmp_path)
+    said = " ".join(" ".join(texts(pages["parcels_plot-global_NDVI_2031-01-01_None"][0])).split())
+    assert "no product of" in said
 
 
 def test_large_layers_show_the_first_features_and_say_so(
@@ -565,7 +600,7 @@ def test_large_layers_show_the_first_features_and_say_so(
     ts = extract(archive, date_max="2021-12-31")
     ts.plot_details(tmp_path)
     assert len(pages["parcels_plot-details_NDVI_None_2021-12-31"][0].axes) == 5
-    assert any("the first 5 of 16 features" in note for note in ts.notes)
+    assert any("the first 5 of 13 features" in note for note in ts.notes)
     with pytest.raises(RequestError, match="at most 6 features, and 7 are chosen"):
         ts.plot_details(tmp_path, features=range(7))
     ts.plot_global(tmp_path)
@@ -630,7 +665,7 @@ def test_pictures_of_a_folder_lie_beside_its_tables_and_show_their_curves(
         ts.compile_data(alldata=True, smoothing=method, window_length=5, reset_smoothing=True)
         (place,) = ts.plot_global()
         assert place.parent == ts.folder / "compiled_data" / "NDVI" / CM004 / "all_data"
-        ts.plot_details()
+        ts.plot_details(features=range(5))
         (page,) = pages["parcels_plot-details_NDVI_None_None"]
         assert f"smoothed ({method})" in texts(page)
         file = max(place.parent.glob("*_smooth.csv"), key=lambda path: path.stat().st_mtime_ns)
@@ -647,3 +682,18 @@ def test_pictures_of_a_folder_lie_beside_its_tables_and_show_their_curves(
     file.write_bytes(b"date;fid\n1;2\n")
     with pytest.raises(StoreError, match="cannot be read"):
         ts.plot_details()
+
+
+def test_compiled_tables_and_pictures_of_the_indices_that_were_extracted(
+    archive: demo.DemoArchive, tmp_path: Path
+) -> None:
+    asked = [str(archive.layer), "--library", str(archive.library), "--extraction", str(tmp_path)]
+    result = CliRunner().invoke(main, ["update", *asked, "--index", "NDVI", "--to", "2021-12-31"])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(main, ["compile", *asked, "--all", "--plot"])
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.glob("*/compiled_data")
+    assert [path.name for path in folder.iterdir()] == ["NDVI"]
+    names = [path.name for path in (folder / "NDVI" / CM004 / "all_data").glob("*.png")]
+    assert len(names) == 3
+    assert all(name in result.output for name in names)

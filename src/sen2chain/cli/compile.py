@@ -25,7 +25,7 @@ Examples:
   sen2chain compile parcels.gpkg --index NDVI --from 2022-03-01 --to 2022-09-30
   sen2chain compile parcels.gpkg --index NDVI --monthly --aggregate median --aggregate count --format parquet
   sen2chain compile parcels.gpkg --index NDVI --all --smooth
-  sen2chain compile parcels.gpkg --index NDVI --all --smooth whittaker --covermax 50
+  sen2chain compile parcels.gpkg --index NDVI --all --smooth whittaker --covermax 50 --plot
 
 \b
 Exit codes: 0 done, also when nothing has changed, 1 error, 2 an option that cannot be used, 3 there are no rows to
@@ -114,6 +114,7 @@ _BELONGS = {
 @shared.layer_name
 @shared.pixels
 @shared.cover
+@shared.plot
 @shared.overwrite
 @shared.common("all files that were written, however many")
 def compile_(layer_file: str, **options: Any) -> None:
@@ -130,6 +131,8 @@ def compile_(layer_file: str, **options: Any) -> None:
             f"Nothing was compiled. {series.folder} does not exist; run sen2chain update first, with the same options.",
             EXIT_NOTHING,
         )
+    if options["plot"]:
+        series.check_results(None, ["plot"])  # what is missing is told before the work starts
     done = series.compile_data(
         aggregate=options["aggregate"] or None,
         formats=options["formats"] or "csv",
@@ -137,10 +140,12 @@ def compile_(layer_file: str, **options: Any) -> None:
         overwrite=options["overwrite"],
         **{name: options[name] for name in _OF_COMPILATION},
     )
+    pictures = [*series.plot_global(), *series.plot_details()] if options["plot"] and not done.notes else []
     if not options["quiet"]:
         show.notes(meanings)
         show.result([*done.notes, *done.remarks, str(done)])
-        for path in done.files if options["verbose"] or len(done.files) <= _MANY else [series.folder / "compiled_data"]:
+        files = [*done.files, *pictures]
+        for path in files if options["verbose"] or len(files) <= _MANY else [series.folder / "compiled_data"]:
             click.echo(printable(str(path)))
     if not done.files and not done.unchanged:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)

@@ -289,6 +289,16 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         folder = self._folder.folder
         return folder.root if index is None or mask is None else folder.compiled(index, mask, periods.ALL)
 
+    def _shown_outputs(self) -> list[tuple[str, str]]:
+        outputs = super()._shown_outputs()
+        if not self._all_indices or not self._folder.exists:
+            return outputs
+        with self._folder.read() as (_, ledger, _):
+            counts = [ledger.count(*output) for output in outputs]
+        # As when compiling: those of the twelve indices that were extracted.
+        known = [bool(count[State.DONE] or count[State.ORIGINAL]) for count in counts]
+        return [output for output, is_known in zip(outputs, known, strict=True) if is_known] or outputs
+
     def _smoothed_files(self, index: str, mask: str) -> list[Path]:
         folder, cover = self._folder.folder, (self.request.cover_min, self.request.cover_max)
         stem = periods.compiled_stem(folder.stem, cover, index, periods.ALL, "")

@@ -348,6 +348,10 @@ class SeriesPlots(LayerSeries):
             )
         return found
 
+    def _shown_outputs(self) -> list[tuple[str, str]]:
+        """Return (index, mask) of each picture: all that are asked for."""
+        return list(self._engine.outputs)
+
     def _smoothed_files(self, index: str, mask: str) -> list[Path]:  # noqa: ARG002
         """Return the files of smoothed rows of all dates, newest last; `TimeSeriesCompil` has some."""
         return []
@@ -401,7 +405,10 @@ class SeriesPlots(LayerSeries):
         files = []
         for series in self._series():
             for suffix, draw in pictures:
-                place = places[kind, series.index.name, series.mask, suffix]
+                key = (kind, series.index.name, series.mask, suffix)
+                if key not in places:
+                    continue
+                place = places[key]
                 with activity(f"drawing {place.name}", quiet=self._quiet):
                     files += write_figures(draw(series), place, formats)
         return files
@@ -417,7 +424,7 @@ class SeriesPlots(LayerSeries):
             If a name is too long for a file.
         """
         places = {}
-        for (index, mask), kind, suffix in itertools.product(self._engine.outputs, kinds, suffixes):
+        for (index, mask), kind, suffix in itertools.product(self._shown_outputs(), kinds, suffixes):
             stem = self._results_stem(f"{index}{suffix}", mask, kind)
             over = len(os.fsencode(stem)) + _LONGEST_ENDING - NAME_MAX
             if over > 0:
