@@ -187,7 +187,7 @@ def test_the_command_lists_all_the_twelve_first() -> None:
     lines = listed().splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and line.strip()][1:]
     assert names == [*INDICES, *catalogue()]
-    assert lines[-1] == "234 indices; --long shows their ranges and references too."
+    assert lines[-1] == "234 indices; --long shows formula, range and reference of each."
     assert "SAVI " in listed()
 
 
@@ -207,7 +207,7 @@ def test_the_command_shows_what_is_known_of_few() -> None:
 
 
 def test_the_command_finds_words_anywhere() -> None:
-    assert {index["name"] for index in json.loads(listed("red edge", "--json"))} >= {"NDRE", "NDREI", "CIRE"}
+    assert {index["name"] for index in json.loads(listed("red", "EDGE", "--json"))} >= {"NDRE", "NDREI", "CIRE"}
     of_b8a = json.loads(listed("b8a", "--json"))
     assert {index["name"] for index in of_b8a} == {n for n in catalogue() if "B8A" in Index.parse(n).bands}
     assert all(index["bands"] for index in of_b8a)

@@ -73,7 +73,7 @@ def main() -> None:
               sen2chain show
     See it:   sen2chain page parcels.gpkg --index NDVI
     Nightly:  sen2chain job new lakes
-    Indices:  sen2chain indices "red edge"
+    Indices:  sen2chain indices red edge
     Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 

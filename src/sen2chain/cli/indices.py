@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,25 +21,27 @@ _EXAMPLES = """
 Examples:
   sen2chain indices
   sen2chain indices savi
-  sen2chain indices "red edge"
+  sen2chain indices red edge
   sen2chain indices B11 --long
   sen2chain extract parcels.gpkg --index SAVI --index NDVI --out out
 """
 _FEW = 10
+_WIDE = 140
 
 
 @click.command(cls=Command, epilog=_EXAMPLES)
-@click.argument("text", metavar="[TEXT]", default="", required=False)
+@click.argument("words", metavar="[TEXT]", nargs=-1)
 @click.option("--long", "-l", "as_blocks", is_flag=True, help="Show all that is known of each index, also of many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def indices(text: str, *, as_blocks: bool, as_json: bool, **_: Any) -> None:
+def indices(words: tuple[str, ...], *, as_blocks: bool, as_json: bool, **_: Any) -> None:
     """List the indices that --index takes by name, all of them or those with [TEXT].
 
     These are the twelve, which a run without --index extracts, and 222 of the catalogue Awesome Spectral Indices. The
     text is looked for in name, title, formula, field of use and reference, word by word and in capital or small
     letters; an index of exactly this name comes first.
     """
+    text = " ".join(words)
     found = [index for index in _known() if _fits(index, text)]
     found.sort(key=lambda index: index["name"].lower() != text.lower())
     if as_json:
@@ -46,9 +50,12 @@ def indices(text: str, *, as_blocks: bool, as_json: bool, **_: Any) -> None:
         for index in found:
             notes([*_block(index), ""])
     else:
-        rows = [[index[key] for key in ("name", "title", "domain", "formula")] for index in found]
-        table("Indices", ["name", "what it is", "field", "formula"], rows, numeric=())
-        notes([f"{len(found)} indices; --long shows their ranges and references too."])
+        columns = {"name": "name", "domain": "field", "title": "what it is", "formula": "formula"}
+        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
+            del columns["formula"]
+        rows = [[index[key] for key in columns] for index in found]
+        table("Indices", list(columns.values()), rows, numeric=())
+        notes([f"{len(found)} indices; --long shows formula, range and reference of each."])
     if not found:
         fail(f"No index has {text!r} in its name, title, formula, field or reference.", EXIT_NOTHING)
 
