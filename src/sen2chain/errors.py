@@ -91,17 +91,22 @@ class UnknownNameError(RequestError):
     def __init__(self, kind: str, name: object, allowed: Iterable[str], others: Iterable[str] = ()) -> None:
         self.kind, self.name, self.allowed, self.others = kind, name, tuple(allowed), tuple(others)
         said = shown(name)
-        every = (*self.allowed, *self.others)
-        near = difflib.get_close_matches(said.upper(), [a.upper() for a in every], n=1)
         hint = ""
+        near = [m for names in (self.allowed, self.others) if (m := _most_similar(said, names))]
         if near:
-            match = next(a for a in every if a.upper() == near[0])
-            hint = f" Did you mean {match}?"
+            hint = f" Did you mean {max(near, key=lambda match: match[0])[1]}?"  # of equals one that is listed
         super().__init__(f"Unknown {kind} {said!r}; allowed: {', '.join(self.allowed)}.{hint}")
 
     def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...], tuple[str, ...]]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
         return type(self), (self.kind, self.name, self.allowed, self.others)
+
+
+def _most_similar(name: str, known: Iterable[str]) -> tuple[float, str] | None:
+    """Return how similar the most similar of some names is, and that name; upper and lower case count as the same."""
+    by_upper = {other.upper(): other for other in known}
+    near = difflib.get_close_matches(name.upper(), by_upper, n=1)
+    return (difflib.SequenceMatcher(None, near[0], name.upper()).ratio(), by_upper[near[0]]) if near else None
 
 
 class UnknownKeywordError(RequestError, TypeError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,8 @@ def indices(words: tuple[str, ...], *, as_blocks: bool, as_json: bool, **_: Any)
     text is looked for in name, title, formula, field of use and reference, word by word and in capital or small
     letters; an index of exactly this name comes first.
     """
+    from rich.console import Console
+
     text = " ".join(words)
     found = [index for index in _known() if _fits(index, text)]
     found.sort(key=lambda index: index["name"].lower() != text.lower())
@@ -51,7 +52,7 @@ def indices(words: tuple[str, ...], *, as_blocks: bool, as_json: bool, **_: Any)
             notes([*_block(index), ""])
     else:
         columns = {"name": "name", "domain": "field", "title": "what it is", "formula": "formula"}
-        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
+        if sys.stdout.isatty() and Console().width < _WIDE:
             del columns["formula"]
         rows = [[index[key] for key in columns] for index in found]
         table("Indices", list(columns.values()), rows, numeric=())
