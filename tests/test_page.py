@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from page_examples import NASTY, Parts, rows_of, series_of, shown, squares, unpacked
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
-from sen2chain.errors import EmptyResultError, OutputError, RequestError, UnknownNameError
+from sen2chain.errors import EmptyResultError, LibraryError, OutputError, RequestError, UnknownNameError
 from sen2chain.page import LARGEST, RunAccount, content_of, page_rows
 from sen2chain.page.encoding import MISSING, packed, packed_json, quantised, script_json
 from sen2chain.page.page_file import LIBRARIES, SCRIPTS, STYLES
 from sen2chain.page.page_shapes import NOWHERE, packed_shapes
+from sen2chain.smoothing import Smoother
 from sen2chain.vectors import Layer
 
 # ------------------------------------------------------------------------------------------------------- encoding
@@ -386,6 +387,41 @@ def test_the_page_of_a_folder_needs_no_archive(archive: demo.DemoArchive, tmp_pa
     frame = ts.data["NDVI"]
     assert parts.data("page-head")["outputs"][0]["rows"] == frame["fid"].isin([1, 2]).sum()
     assert ts.to_html(tmp_path / "out").parent == tmp_path / "out" / "parcels"
+
+
+def test_images_and_curves_of_a_run(archive: demo.DemoArchive, series: TimeSeries, tmp_path: Path) -> None:
+    path = series.to_html(
+        tmp_path, features=["P000001", "P000002"], chips="P000004", smoothing=Smoother(window_length=5, polyorder=2)
+    )
+    parts = Parts(path.read_text(encoding="utf-8"))
+    head = parts.data("page-head")
+    assert unpacked(head["features"])["name"] == ["P000001", "P000002", "P000004"], "with those that have images"
+    assert head["chips"] == [2]
+    chips = parts.data("page-chips-2")
+    assert {chip["index"] for chip in chips} == {None, "NDVI", "NBR"}
+    assert {chip["mask"] for chip in chips} == {mask.name for mask in series.request.masks}
+    frame = series.data["NDVI"]
+    shown = frame[(frame["fid"] == 4) & (frame["mask"] == "none")]
+    dates = {chip["date"] for chip in chips if chip["index"] == "NDVI" and chip["mask"] == "none"}
+    assert set(shown.index.to_numpy().astype("datetime64[s]").astype(int).tolist()) <= dates
+    assert all(base64.b64decode(chip["data"]).startswith(b"\xff\xd8") for chip in chips)
+    place = next(i for i, one in enumerate(head["outputs"]) if (one["index"], one["mask"]) == ("NDVI", "none"))
+    smooth = parts.data(f"page-rows-{place}")["smooth"]
+    assert smooth["name"] == "smoothed (savgol)"
+    own = frame[frame["mask"] == "none"].reset_index()
+    made = Smoother(window_length=5, polyorder=2)(own[own["fid"].isin([1, 2, 4])], "NDVI").series.dropna(
+        subset=["smoothed"]
+    )
+    assert unpacked(smooth["counts"]).tolist() == [(made["fid"] == fid).sum() for fid in (1, 2, 4)]
+    values = unpacked(smooth["values"]) / smooth["values"]["perUnit"]
+    assert values == pytest.approx(made["smoothed"].to_numpy(), abs=0.51e-4)
+    with pytest.raises(RequestError, match="nobody"):
+        series.to_html(tmp_path / "other", chips="nobody")
+    gone = TimeSeriesCompil(archive.layer, "NDVI", extraction=tmp_path / "folder", library=archive.library, quiet=True)
+    gone.extract_data()
+    without = TimeSeriesCompil(archive.layer, "NDVI", extraction=tmp_path / "folder", library=tmp_path, quiet=True)
+    with pytest.raises(LibraryError):
+        without.to_html(chips=[1])
 
 
 def run(*words: str) -> Any:

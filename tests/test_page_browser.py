@@ -18,7 +18,7 @@ import shapely
 from page_examples import rows_of, series_of
 from sen2chain import INDICES
 from sen2chain.legends import legend_of
-from sen2chain.page import RunAccount, content_of, page_html
+from sen2chain.page import Chip, Curves, RunAccount, content_of, page_html
 from sen2chain.vectors import Layer
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def test_a_click_on_the_map_shows_the_series(page: Page) -> None:
     # Acquisitions without a value are marked.
     gaps = page.evaluate("page.chart.gaps[0].map((date) => page.rows.dates[date])")
     assert gaps == sorted(set(DAYS["31TEH"].astype("datetime64[s]").astype(int).tolist()) - set(seconds))
-    assert "\u00d7 acquisition without a value" in (page.locator("#chart-key").text_content() or "")
+    assert "\u00d7\u00a0acquisition without a value" in (page.locator("#chart-key").text_content() or "")
     # A second one beside it, and away again.
     click_map(page, 20, modifiers=["Control"])
     assert chosen(page) == ["P012", "P020"]
@@ -301,6 +301,20 @@ def test_the_table_sorts_and_filters(page: Page) -> None:
     assert order[-1] == EMPTY, "no value is last"
     page.locator("#table .tabulator-row").nth(1).click()
     assert chosen(page) == [f"P{order[1]:03d}"]
+
+
+def test_rows_that_scroll_into_view_show_what_is_chosen_and_the_date_shown(page: Page) -> None:
+    page.locator("#date").fill("3")
+    page.evaluate("() => page.choose(16)")
+    row = page.locator(".tabulator-row.chosen-row")
+    assert "P016" in row.inner_text()
+    page.locator("#date").fill("20")
+    page.evaluate("() => page.table.table.scrollToRow(24, 'top', false)")
+    values = of_feature(24).set_index("date")["mean"]
+    shown = page.locator(".tabulator-row", has_text="P024").locator("[tabulator-field=now]").inner_text()
+    assert shown == f"{values[pd.Timestamp('2022-10-28 10:00:00')] / 1e4:.2f}"
+    page.evaluate("() => page.choose(0)")
+    assert page.locator(".tabulator-row.chosen-row").count() == 1
 
 
 def lines_of(page: Page, button: str, folder: Path) -> tuple[str, bytes]:
@@ -401,6 +415,59 @@ def test_dates_play(page: Page) -> None:
     first.wait_for()
     line = first.locator("td").all_text_contents()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", line[1])
+
+
+def test_smoothed_curves_and_images_are_shown_where_there_are_some(
+    show: Callable[..., Page], tmp_path: Path, pictures: Path
+) -> None:
+    days = np.datetime64("2022-01-03") + np.arange(0, 340, 5) * np.timedelta64(1, "D")
+    curve = 0.4 + 0.2 * np.sin(np.arange(len(days)) / 12)
+    known = series_of(TABLES["NDVI"], layer(), id_field="parcel", days=DAYS)
+    jpegs = {None: jpeg((180, 140, 90)), "NDVI": jpeg((30, 120, 60)), "NBR": jpeg((200, 40, 40))}
+    dates = DAYS["31TEH"].astype("datetime64[s]").astype(int).tolist()
+    chips = [
+        Chip(date, index, mask, 0.75, content)
+        for date in dates[:15]
+        for index, content in jpegs.items()
+        for mask in ("CM001", "CM004")
+    ]
+    content = content_of(
+        [known], RunAccount(), curves={("NDVI", "CM001"): Curves("smoothed (whittaker)", {12: (days, curve)})},
+        chips={12: chips, 15: []},
+    )  # fmt: skip
+    path = tmp_path / "more.html"
+    path.write_bytes(page_html(content))
+    page = show(path)
+    assert not page.locator("#images").is_visible()
+    page.evaluate("() => page.choose(12)")
+    data = page.evaluate("page.chart.plots[0].data.map((one) => [...one])")
+    drawn = {time: value for time, value in zip(data[0], data[-1], strict=True) if value is not None}
+    assert np.array(list(drawn), "datetime64[s]").astype("datetime64[D]").tolist() == days.tolist()
+    assert list(drawn.values()) == pytest.approx(curve.tolist(), abs=0.51e-4)
+    observed = [value for value in data[1] if value is not None]
+    assert observed == pytest.approx((of_feature(12)["mean"] / 1e4).tolist(), abs=0.51e-4)
+    assert "Line: smoothed (whittaker); points: observations." in (page.locator("#chart-key").text_content() or "")
+    # True colour and the index shown, under the mask shown; an image chooses its date.
+    assert page.locator(".chip").count() == 15
+    assert page.locator(".chip").first.locator("img").count() == 2
+    assert page.locator(".chip img").first.evaluate("(image) => image.naturalWidth") == 20
+    assert page.locator(".chip").nth(2).locator("span").text_content() == "2022-01-31, 75 % valid"
+    page.screenshot(path=pictures / "chips.png", full_page=True)
+    page.locator(".chip").nth(2).click()
+    assert page.evaluate("page.date") == 2
+    page.locator("#chart .u-over").click(position={"x": 20, "y": 100})
+    assert page.evaluate("page.date") in {0, 1, 2}, "the nearest date, not the nearest point of the curve"
+    page.evaluate("() => page.choose(13)")
+    assert not page.locator("#images").is_visible()
+    assert "Line:" not in (page.locator("#chart-key").text_content() or "")
+
+
+def jpeg(colour: tuple[int, int, int]) -> bytes:
+    from PIL import Image  # noqa: PLC0415  # as the package does
+
+    content = io.BytesIO()
+    Image.new("RGB", (20, 20), colour).save(content, "JPEG")
+    return content.getvalue()
 
 
 def contrast(one: str, other: str) -> float:

@@ -44,6 +44,18 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no row
     metavar="N",
     help="Show so many features, taken evenly from the layer; the page says so. Default: as many as fit into 20 MB.",
 )
+@click.option(
+    "--smooth",
+    "smoothing",
+    type=click.Choice(["savgol", "whittaker", "harmonic"]),
+    help="Draw smoothed curves too. Default: those that sen2chain compile has written, if it has.",
+)
+@click.option(
+    "--chips",
+    multiple=True,
+    metavar="KEY",
+    help="Feature to show with an image of each date, read from the archive; may be given several times.",
+)
 @shared.archive
 @shared.extraction
 @shared.layer_name
@@ -54,9 +66,9 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no row
 def page(layer_file: str, **options: Any) -> None:
     """Write one HTML page of what is in the folder of LAYER: map, series and table of its features.
 
-    `sen2chain update` fills the folder; the archive is not needed. The page is one file that opens in any browser,
-    without a network. LAYER, --pixels, --buffer, --stat, --library and --extraction find the folder, so they are the
-    same as for the update.
+    `sen2chain update` fills the folder; the archive is needed for --chips alone. The page is one file that opens in any
+    browser, without a network. LAYER, --pixels, --buffer, --stat, --library and --extraction find the folder, so they
+    are the same as for the update.
     """
     series, meanings = folder_series(layer_file, options)
     if not series.folder.is_dir():
@@ -67,7 +79,14 @@ def page(layer_file: str, **options: Any) -> None:
         )
     features = list(options["features"]) or None
     sample = options["sample"] if options["sample"] is not None else None if features else "fit"
-    path = series.to_html(options["out"], features=features, sample=sample, overwrite=options["overwrite"])
+    path = series.to_html(
+        options["out"],
+        features=features,
+        sample=sample,
+        smoothing=options["smoothing"],
+        chips=list(options["chips"]) or None,
+        overwrite=options["overwrite"],
+    )
     if not options["quiet"]:
         show.notes([*meanings, *(series.notes if options["verbose"] else ())])
         click.echo(printable(str(path)))

@@ -7,7 +7,7 @@ short texts); `page_file` assembles the file from it, from `assets` (our own scr
 
 from __future__ import annotations
 
-from sen2chain.page.page_content import LARGEST, PageContent, RunAccount, content_of
+from sen2chain.page.page_content import LARGEST, Chip, Curves, PageContent, RunAccount, content_of
 from sen2chain.page.page_file import page_html
 
-__all__ = ["LARGEST", "PageContent", "RunAccount", "content_of", "page_html"]
+__all__ = ["LARGEST", "Chip", "Curves", "PageContent", "RunAccount", "content_of", "page_html"]

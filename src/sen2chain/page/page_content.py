@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from sen2chain.errors import RequestError
 from sen2chain.legends import fixed_legend, legend_of
-from sen2chain.page.encoding import packed_json, size_of
+from sen2chain.page.encoding import packed, packed_json, quantised, size_of
 from sen2chain.page.page_rows import FULL, SHORT, PageRows, estimated_size, seconds_of, statistics_of
 from sen2chain.page.page_shapes import packed_shapes
 
@@ -48,6 +49,32 @@ class RunAccount:
 
 
 @dataclass(frozen=True, eq=False)
+class Curves:
+    """Smoothed curves of an index under a mask."""
+
+    name: str
+    """What they are, for people."""
+    points: Mapping[int, tuple[npt.NDArray[np.datetime64], npt.NDArray[np.float64]]]
+    """fid -> dates (k,), ascending, and values (k,) in index units."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A small image of a feature at one time."""
+
+    date: int
+    """Seconds since 1970."""
+    index: str | None
+    """The index that it shows; None for the true colour."""
+    mask: str
+    """The mask that is hatched."""
+    share: float
+    """Share of valid pixels, 0 to 1."""
+    jpeg: bytes
+    """Content of a JPEG file."""
+
+
+@dataclass(frozen=True, eq=False)
 class PageContent:
     """Everything that goes into a page, packed."""
 
@@ -57,6 +84,8 @@ class PageContent:
     """What the page needs at once."""
     blocks: list[dict[str, Any]] = field(default_factory=list)
     """Rows of each index under each mask, unpacked when they are shown."""
+    chips: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """Position of a feature in the page -> its chips."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what was left out, also for the user."""
 
@@ -68,6 +97,8 @@ def content_of(
     features: Any = None,
     statistics: Any = None,
     sample: int | str | None = None,
+    curves: Mapping[tuple[str, str], Curves] | None = None,
+    chips: Mapping[int, Sequence[Chip]] | None = None,
 ) -> PageContent:
     """Gather the content of a page.
 
@@ -83,6 +114,10 @@ def content_of(
         Columns in index units; None takes those of `FULL`, or of `SHORT` where the page would be large.
     sample
         Number of features, taken evenly from the chosen ones; ``fit`` takes as many as the page holds.
+    curves
+        (index, mask) -> its smoothed curves.
+    chips
+        fid -> its images by date; these features are always shown.
 
     Returns
     -------
@@ -95,14 +130,9 @@ def content_of(
         If a feature or a statistic is unknown, or the page would be larger than `LARGEST`.
     """
     layer = series[0].features
-    fids, notes = np.sort(layer.find(features)), []
-    if not len(fids):
-        raise RequestError("features is empty; name some, or leave it out for all.")
-    asked = len(fids)
+    chips = chips or {}
     names = SHORT if statistics is None else statistics_of(statistics, series[0].schema)
-    fids = _sampled(fids, sample, _bytes_per_feature(series, len(names)))
-    if len(fids) < asked:
-        notes.append(f"The page shows a sample: {len(fids):,} of {asked:,} features, taken evenly from the layer.")
+    fids, notes = _chosen(series, features, sample, len(names), list(chips))
     known = {"features": packed_json(_table(layer, fids)), "shapes": packed_shapes(layer.geometry[fids], layer.crs)}
     share = len(fids) / max(1, len(layer.names))
     rows = share * sum(one.rows for one in series)
@@ -118,13 +148,54 @@ def content_of(
     for one in series:
         output, block = _output(one, fids, names)
         outputs.append(output)
-        blocks.append(block)
+        blocks.append(block | _packed_curves((curves or {}).get((one.index.name, one.mask)), fids))
     head = {
         "layer": layer.name, "count": len(fids), "ofLayer": len(layer.names), "notes": [*notes, *account.notes],
         "remarks": list(account.remarks), "reasons": list(account.reasons), "facts": list(account.facts),
         "outputs": outputs, **known,
     }  # fmt: skip
-    return PageContent(f"{layer.name} - {', '.join(dict.fromkeys(o['index'] for o in outputs))}", head, blocks, notes)
+    title = f"{layer.name} - {', '.join(dict.fromkeys(output['index'] for output in outputs))}"
+    images = {int(np.searchsorted(fids, fid)): [_packed_chip(one) for one in chips[fid]] for fid in chips}
+    head["chips"] = sorted(images)
+    actual = _FRAME + size_of(known) + size_of(blocks) + size_of(list(images.values()))
+    if actual > 1.1 * LARGEST:
+        raise RequestError(_too_large(actual, len(fids)))
+    return PageContent(title, head, blocks, images, notes)
+
+
+def _chosen(
+    series: Sequence[IndexSeries], features: Any, sample: int | str | None, statistics: int, always: Sequence[int]
+) -> tuple[Fids, list[str]]:
+    """Return the features of the page, ascending, and a note where they are a sample."""
+    every = np.sort(series[0].features.find(features))
+    if not len(every):
+        raise RequestError("features is empty; name some, or leave it out for all.")
+    fids = _sampled(every, sample, _bytes_per_feature(series, statistics))
+    if len(fids) == len(every):
+        return np.union1d(fids, np.array(always, dtype=np.int64)), []
+    fids = np.union1d(fids, np.array(always, dtype=np.int64))
+    note = f"The page shows a sample: {len(fids):,} of {len(every):,} features, taken evenly from the layer."
+    return fids, [note]
+
+
+def _packed_curves(curves: Curves | None, fids: Fids) -> dict[str, Any]:
+    """Return the smoothed curves of the features, as packed arrays; nothing where there is none."""
+    points = [] if curves is None else [curves.points.get(fid) for fid in fids.tolist()]
+    found = [one for one in points if one is not None]
+    if curves is None or not found:
+        return {}
+    days = np.concatenate([date for date, _ in found]).astype("datetime64[D]").astype(np.int32)
+    values = quantised(np.concatenate([value for _, value in found]))
+    counts = np.array([0 if one is None else len(one[0]) for one in points], dtype=np.uint32)
+    smooth = {"perUnit": values.per_unit, **packed(values.numbers)}
+    return {"smooth": {"name": curves.name, "counts": packed(counts), "days": packed(days), "values": smooth}}
+
+
+def _packed_chip(chip: Chip) -> dict[str, Any]:
+    data = base64.b64encode(chip.jpeg).decode("ascii")
+    return {
+        "date": chip.date, "index": chip.index, "mask": chip.mask, "share": round(100 * chip.share), "data": data,
+    }  # fmt: skip
 
 
 def _bytes_per_feature(series: Sequence[IndexSeries], statistics: int) -> float:

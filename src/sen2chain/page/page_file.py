@@ -45,6 +45,7 @@ def page_html(content: PageContent) -> bytes:
             raise ValueError("A script or a style of the page holds what would end its element.")
     data = {"page-head": content.head, "page-licences": licences()}
     data |= {f"page-rows-{place}": block for place, block in enumerate(content.blocks)}
+    data |= {f"page-chips-{place}": chips for place, chips in content.chips.items()}
     parts = {
         "policy": html.escape(policy(scripts)),
         "title": html.escape(content.title),

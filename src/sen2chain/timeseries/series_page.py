@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sen2chain.atomic import check_folder, replacing, writing
+from sen2chain.chips import ChipNotes
 from sen2chain.errors import EmptyResultError
 from sen2chain.export import beside
 from sen2chain.files import is_file
-from sen2chain.page import RunAccount, content_of, page_html
+from sen2chain.page import Chip, Curves, RunAccount, content_of, page_html
+from sen2chain.parallel import closed
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions
 from sen2chain.reasons import Reason
 from sen2chain.report import remarks
-from sen2chain.timeseries.layer_series import LayerSeries
+from sen2chain.timeseries.chip_series import ChipSeries
+from sen2chain.timeseries.series_plots import SeriesPlots, smoother_of
 from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from sen2chain.index_series import IndexSeries
+    from sen2chain.index_series import Fids, IndexSeries
     from sen2chain.report import Report
+    from sen2chain.smoothing import Smoother
 
+_MOST_CHIPS = 20
+"""Features with images where none are named."""
+_CHIP_EDGE = 96  # pixels
 _SHOWN = {
     "date_min": "First date", "date_max": "Last date", "cover_min": "Smallest cloud cover, %",
     "cover_max": "Largest cloud cover, %", "pixels": "Pixels of a feature", "buffer": "Buffer, m",
@@ -32,7 +41,7 @@ _SHOWN = {
 """Parameters that the page shows, as people read them."""
 
 
-class SeriesPage(LayerSeries):
+class SeriesPage(SeriesPlots, ChipSeries):
     """The page of a run: one HTML file with a map, series and a table of the features."""
 
     @suggest_keywords
@@ -43,6 +52,8 @@ class SeriesPage(LayerSeries):
         features: Any = None,
         statistics: str | Iterable[str] | None = None,
         sample: int | str | None = None,
+        smoothing: bool | str | Smoother | None = None,
+        chips: Any = None,
         overwrite: bool = False,
     ) -> Path:
         """Write one self-contained HTML page.
@@ -65,6 +76,13 @@ class SeriesPage(LayerSeries):
         sample
             Number of features to take evenly from the layer, or ``fit`` for as many as the page holds; it then names
             the sample.
+        smoothing
+            True or ``savgol``, ``whittaker``, ``harmonic`` draws smoothed curves too, as does a
+            `sen2chain.smoothing.Smoother`. None takes the curves that `TimeSeriesCompil` has written, if it has; False
+            draws none.
+        chips
+            Features that are shown with small images of each date, named as for `features`; True takes the first 20.
+            They are read from the archive, and need Pillow.
         overwrite
             Replace a page that was made in another way too.
 
@@ -77,6 +95,10 @@ class SeriesPage(LayerSeries):
         ------
         RequestError
             If a feature or a statistic is unknown, or the page would be larger than 20 MB.
+        LibraryError
+            If there is no archive to read images from.
+        MissingExtraError
+            If images are asked for and Pillow is not installed.
         OutputError
             If the folder cannot be written, or a page that was made in another way is there.
         EmptyResultError
@@ -84,7 +106,13 @@ class SeriesPage(LayerSeries):
         """
         (planned,) = self._planned_results(out_path, "html")
         return self.write_page(
-            planned.path, features=features, statistics=statistics, sample=sample, overwrite=overwrite
+            planned.path,
+            features=features,
+            statistics=statistics,
+            sample=sample,
+            smoothing=smoothing,
+            chips=chips,
+            overwrite=overwrite,
         )
 
     def write_page(
@@ -94,9 +122,12 @@ class SeriesPage(LayerSeries):
         features: Any = None,
         statistics: str | Iterable[str] | None = None,
         sample: int | str | None = None,
+        smoothing: bool | str | Smoother | None = None,
+        chips: Any = None,
         overwrite: bool = False,
     ) -> Path:
         """Write the page to a file of any name; all else is as for `to_html`."""
+        smoother = smoother_of(smoothing)
         if not overwrite:
             self._remarks += check_results([self._planned_page(path)]).sentences()
         check_folder(path.parent)
@@ -105,10 +136,18 @@ class SeriesPage(LayerSeries):
             raise EmptyResultError(
                 f"{path} is kept, since this run gave no rows; overwrite=True (--overwrite) replaces it."
             )
+        images, told = self._images(series, features, chips)
+        shown = np.union1d(series[0].features.find(features), np.array(list(images), dtype=np.int64))
+        note = self.provenance()
         with activity(f"writing {path.name}", quiet=self._quiet):
-            note = self.provenance()
             content = content_of(
-                series, self._account(note, series), features=features, statistics=statistics, sample=sample
+                series,
+                self._account(note, series, told),
+                features=features,
+                statistics=statistics,
+                sample=sample,
+                curves=self._smooth(series, shown, smoother, files=smoothing is None),
+                chips=images,
             )
             with replacing(path, beside(path, note)) as file, writing(path):
                 file.write(page_html(content))
@@ -123,6 +162,34 @@ class SeriesPage(LayerSeries):
         known = [one for one in series if (one.index.name, one.mask) in looked_at]
         return known if known and self._all_indices else series
 
+    def _smooth(
+        self, series: Sequence[IndexSeries], fids: Fids, smoother: Smoother | None, *, files: bool
+    ) -> dict[tuple[str, str], Curves]:
+        """Return the smoothed curves of each index under each mask that has some."""
+        found = {}
+        for one in series:
+            if smoother is None and not (files and self._smoothed_files(one.index.name, one.mask)):
+                continue
+            curves = self._curves(one, one.frame(fids), fids, smoother, files=files)
+            found[one.index.name, one.mask] = Curves(curves.name, curves.points)
+        return found
+
+    def _images(
+        self, series: Sequence[IndexSeries], features: Any, chips: Any
+    ) -> tuple[dict[int, list[Chip]], list[str]]:
+        """Return the small images of the features that are chosen for it, and sentences on faults."""
+        if chips is None or chips is False:
+            return {}, []
+        layer = series[0].features
+        fids = layer.find(features)[:_MOST_CHIPS] if chips is True else layer.find(chips)
+        found: dict[int, list[Chip]] = {fid: [] for fid in fids.tolist()}
+        notes = ChipNotes()
+        with closed(self._thumbnails(fids, edge=_CHIP_EDGE, notes=notes, series=series)) as thumbnails:
+            for one in thumbnails:
+                date = int(np.datetime64(one.date, "s").astype(np.int64))
+                found[one.fid].append(Chip(date, one.index, one.mask, one.share, one.jpeg))
+        return found, notes.sentences()
+
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:
         if kind != "html":
             return super()._planned_results(out_path, kind)
@@ -131,13 +198,13 @@ class SeriesPage(LayerSeries):
     def _planned_page(self, path: Path) -> PlannedTable:
         return PlannedTable(path, conditions(self.request, self._engine.layer))
 
-    def _account(self, note: Mapping[str, Any], series: Sequence[IndexSeries]) -> RunAccount:
-        """Return what the page tells about the run."""
+    def _account(self, note: Mapping[str, Any], series: Sequence[IndexSeries], told: Sequence[str]) -> RunAccount:
+        """Return what the page tells about the run; `told` are sentences on its images."""
         report = self._reported()
         return RunAccount(
             reasons=[_reasons(report, one.index.name, one.mask) for one in series],
             remarks=remarks(report.frame()),
-            notes=report.notes,
+            notes=[*report.notes, *told],
             facts=_facts(note),
         )
 

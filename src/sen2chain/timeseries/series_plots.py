@@ -171,7 +171,7 @@ class SeriesPlots(LayerSeries):
         """
         need_matplotlib()
         kinds = picture_formats(formats)
-        smoother = _smoother(smoothing)
+        smoother = smoother_of(smoothing)
         chosen = self._features_with_panels(features)
         drawn: dict[tuple[str, str], tuple[list[FeatureLine], Captions, str]] = {}
 
@@ -452,7 +452,7 @@ def _one_of(what: str, wanted: str | None, names: Sequence[str]) -> str:
     raise UnknownNameError(what, wanted, names)
 
 
-def _smoother(smoothing: bool | str | Smoother | None) -> Smoother | None:  # noqa: FBT001
+def smoother_of(smoothing: bool | str | Smoother | None) -> Smoother | None:  # noqa: FBT001
     """Return the smoother that is asked for."""
     if isinstance(smoothing, Smoother):
         return smoothing

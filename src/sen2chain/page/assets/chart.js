@@ -67,6 +67,12 @@ class SeriesChart {
     Object.assign(this, { rows, statistic, chosen });
     this.band = bandOf(statistic, rows);
     this.gaps = chosen.map((p) => rows.without(p));
+    this.curves = statistic === "mean" ? chosen.map((p) => rows.curve(p)) : [];
+    this.hasCurves = this.curves.some((curve) => curve.length);
+    // One axis of times for dates and curves.
+    const more = this.curves.flat().map(([seconds]) => seconds);
+    this.times = more.length ? [...new Set([...rows.dates, ...more])].sort((a, b) => a - b) : rows.dates;
+    this.at = new Map(this.times.map((seconds, i) => [seconds, i]));
     if (!chosen.length || !rows.dates.length) {
       this.place.append(textNode(rows.dates.length ? "" : "There is no acquisition to draw."));
       return;
@@ -80,15 +86,21 @@ class SeriesChart {
 
   /** Dates, then the values of each feature, then low and high of each band. */
   data(statistic, withBands) {
-    const { rows, chosen } = this, empty = () => new Array(rows.dates.length).fill(null);
+    const { rows, chosen, times } = this, empty = () => new Array(times.length).fill(null);
     const lines = chosen.map(empty), bands = withBands && this.band ? chosen.map(() => [empty(), empty()]) : [];
     chosen.forEach((p, i) => {
       for (let row = rows.start[p]; row < rows.start[p + 1]; row++) {
-        lines[i][rows.when[row]] = rows.value(statistic, row);
-        if (bands.length) [bands[i][0][rows.when[row]], bands[i][1][rows.when[row]]] = this.band.of(row);
+        const at = this.at.get(rows.dates[rows.when[row]]);
+        lines[i][at] = rows.value(statistic, row);
+        if (bands.length) [bands[i][0][at], bands[i][1][at]] = this.band.of(row);
       }
     });
-    return [rows.dates, ...lines, ...bands.flat()];
+    const curves = withBands && this.hasCurves ? this.curves.map((curve) => {
+      const line = empty();
+      for (const [seconds, value] of curve) line[this.at.get(seconds)] = value;
+      return line;
+    }) : [];
+    return [times, ...lines, ...bands.flat(), ...curves];
   }
 
   options(statistic) {
@@ -105,10 +117,14 @@ class SeriesChart {
       series: [
         {},
         ...this.chosen.map((_, i) => ({
-          stroke: lineColour(i), width: 2, dash: DASHES[i], spanGaps: true,
-          points: { show: !many, size: 6, fill: lineColour(i), width: 0 },
+          // Beside a smoothed curve the observations are points alone.
+          stroke: this.hasCurves ? "transparent" : lineColour(i), width: 2, dash: DASHES[i], spanGaps: true,
+          points: { show: this.hasCurves || !many, size: many ? 4 : 6, fill: lineColour(i), width: 0 },
         })),
         ...(this.band ? this.chosen.flatMap(() => [0, 1].map(() => ({ spanGaps: true, points: { show: false } }))) : []),
+        ...(this.hasCurves
+          ? this.chosen.map((_, i) => ({ stroke: lineColour(i), width: 2.5, dash: DASHES[i], spanGaps: true, points: { show: false } }))
+          : []),
       ],
       bands: this.band
         ? this.chosen.map((_, i) => ({ series: [count + 2 * i + 2, count + 2 * i + 1], fill: faded(lineColour(i), bandFill) }))
@@ -140,7 +156,7 @@ class SeriesChart {
 
   hooks() {
     return {
-      setCursor: [(plot) => this.page.hover(plot.cursor.idx ?? null)],
+      setCursor: [(plot) => this.page.hover(this.dateAt(plot.cursor.idx))],
       setScale: [(plot, key) => key === "x" && this.follow(plot)],
       ready: [(plot) => this.listen(plot)],
     };
@@ -151,8 +167,22 @@ class SeriesChart {
     let from = 0;
     plot.over.addEventListener("mousedown", (event) => { from = event.clientX; });
     plot.over.addEventListener("click", (event) => {
-      if (Math.abs(event.clientX - from) < 4 && plot.cursor.idx != null) this.page.pick(plot.cursor.idx);
+      const date = this.dateAt(plot.cursor.idx);
+      if (Math.abs(event.clientX - from) < 4 && date !== null) this.page.pick(date);
     });
+  }
+
+  /** Position of the date that is nearest to a position on the time axis; null where there is none. */
+  dateAt(at) {
+    const { dates } = this.rows;
+    if (at === null || at === undefined || !dates.length) return null;
+    let low = 0, high = dates.length - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (dates[middle] < this.times[at]) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && this.times[at] - dates[low - 1] < dates[low] - this.times[at] ? low - 1 : low;
   }
 
   /** Keep both charts on the same period. */
@@ -252,9 +282,10 @@ class SeriesChart {
   /** Sentence on what the chart is made of. */
   key() {
     const parts = [];
+    if (this.hasCurves) parts.push(`Line: ${this.rows.smooth.name}; points: observations.`);
     if (this.band) parts.push(`Band: ${this.band.text}.`);
-    if (this.gaps?.some((dates) => dates.length)) parts.push("\u00d7 acquisition without a value (clouds or no data).");
-    if (this.statistic !== "valid") parts.push("Below: valid share of the pixels.");
+    if (this.gaps?.some((dates) => dates.length)) parts.push("\u00d7\u00a0acquisition without a value (clouds or no data).");
+    if (this.statistic !== "valid") parts.push("Bars: valid share of the pixels.");
     parts.push("Drag to zoom; click to show a date on the map.");
     return parts.join(" ");
   }

@@ -88,7 +88,24 @@ class Rows {
     rows.perUnit = Object.fromEntries(names.map((name) => [name, block.values[name].perUnit]));
     rows.tiles = rest.slice(names.length);
     rows.statistics = [...names, "valid"];
+    if (block.smooth) await rows.loadSmooth(block.smooth);
     return rows;
+  }
+
+  /** Smoothed curves of the means, one after the other; days since 1970. */
+  async loadSmooth(smooth) {
+    const [counts, days, values] = await Promise.all([smooth.counts, smooth.days, smooth.values].map(unpack));
+    const start = new Uint32Array(counts.length + 1);
+    for (let p = 0; p < counts.length; p++) start[p + 1] = start[p] + counts[p];
+    this.smooth = { name: smooth.name, start, days, values, perUnit: smooth.values.perUnit };
+  }
+
+  /** The smoothed curve of a feature: pairs of seconds and a value. */
+  curve(p) {
+    if (!this.smooth) return [];
+    const { start, days, values, perUnit } = this.smooth, found = [];
+    for (let i = start[p]; i < start[p + 1]; i++) found.push([days[i] * 86400 + 43200, values[i] / perUnit]);
+    return found;
   }
 
   /** The row of a feature at a date, by its position; -1 where there is none. */

@@ -103,6 +103,7 @@ class Page {
     this.date = Math.max(0, Math.min(dates.length - 1, date));
     this.showDate();
     this.chart.mark(this.date);
+    for (const chip of document.querySelectorAll(".chip")) chip.classList.toggle("now", Number(chip.dataset.date) === this.date);
     this.showReadings(this.date);
     this.table.built.then(() => this.table.refresh({ values: true }));
   }
@@ -179,7 +180,35 @@ class Page {
     $("chart").setAttribute("aria-label", chosen.map((p) => this.inWords(p)).join(" ") || "No feature is chosen.");
     for (const id of ["chart-csv", "chart-png", "chart-zoom"]) $(id).disabled = !chosen.length || !rows.dates.length;
     this.showReadings(this.date);
+    this.showChips();
     if ($("values").open) this.fillValues();
+  }
+
+  /** Small images of the chosen features that have some: true colour and the index, date by date. */
+  showChips() {
+    const { rows, features, head, chosen } = this, place = $("chips"), having = chosen.filter((p) => head.chips.includes(p));
+    $("images").hidden = !having.length;
+    this.images ||= new Map();
+    place.replaceChildren(...having.flatMap((p) => {
+      if (!this.images.has(p)) this.images.set(p, dataOf(`page-chips-${p}`));
+      const own = this.images.get(p).filter((chip) => chip.mask === rows.output.mask && (!chip.index || chip.index === rows.output.index));
+      const strip = element("div", "", { class: "strip", tabindex: "0", role: "group", "aria-label": `Images of ${features.name[p]}` });
+      for (const date of new Set(own.map((chip) => chip.date))) {
+        const found = own.filter((chip) => chip.date === date), at = rows.dates.indexOf(date);
+        const figure = element("button", "", { type: "button", class: "chip" }), words = `${dateText(date)}, ${found[0].share} % valid`;
+        for (const chip of found) {
+          const image = element("img", "", { alt: `${features.name[p]}, ${chip.index || "true colour"}, ${words}`, decoding: "async" });
+          image.src = `data:image/jpeg;base64,${chip.data}`;
+          figure.append(image);
+        }
+        figure.append(element("span", words));
+        figure.classList.toggle("now", at === this.date);
+        figure.dataset.date = at;
+        figure.addEventListener("click", () => at >= 0 && this.setDate(at));
+        strip.append(figure);
+      }
+      return [element("h3", `${features.name[p]}, ${rows.output.index}`), strip];
+    }));
   }
 
   /** Values of the chosen features at a date, beside their names. */

@@ -161,7 +161,8 @@ class FeatureTable {
       if (sorters.some((sorter) => computed.has(sorter.column))) this.table.setSort(sorters);
       if (this.table.getHeaderFilters().some((filter) => computed.has(filter.field))) this.table.refreshFilter();
     }
-    for (const row of this.table.getRows("visible")) row.reformat();
+    // Rows beside the visible ones are drawn already, and would show what was before.
+    for (const row of this.table.getRows()) if (row._row.initialized) row.reformat();
   }
 
   /** Filter by the search; null shows all. */
