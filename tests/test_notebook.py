@@ -177,6 +177,7 @@ def test_a_series_shows_itself_and_extracts_nothing(
     assert "Acquisitions8" in before.replace("\n", "")
     assert "ts.run()" in before
     assert "Rows" not in before
+    assert "Datesall" in before.replace("\n", "")
     monkeypatch.undo()
     series.run()
     after = Tags(series._repr_html_()).text

@@ -196,3 +196,21 @@ def test_rows_that_do_not_fit_a_sheet_are_not_lost(
     assert "a sheet of Excel takes 3; write CSV or Parquet" in run.output.replace("\n", " ")
     assert "The rows are in CSV files instead." in run.output.replace("\n", " ")
     assert sorted(path.suffix for path in (tmp_path / "parcels").iterdir()) == [".csv", ".json"]
+
+
+@pytest.mark.filterwarnings("ignore:numpy.ndarray size changed")
+def test_a_path_that_is_not_utf_8_is_no_obstacle(few_fields: demo.DemoArchive, tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    try:
+        folder.mkdir()
+    except (OSError, UnicodeError):  # some systems have no such names
+        return
+    layer = folder / "b\udce9.gpkg"
+    layer.write_bytes(few_fields.layer.read_bytes())
+    series = TimeSeries(layer, "NDVI", library=few_fields.library, quiet=True, multiproc=1)
+    (path,) = series.to_excel(folder)
+    about = dict(openpyxl.load_workbook(path)["about"].iter_rows(values_only=True))
+    assert about["layer"].endswith("b\\xe9.gpkg")
+    assert len(series.to_wide_csv(folder)) == 1
+    series.to_xarray().to_netcdf(tmp_path / "a.nc")
+    assert "b\\xe9" in series._repr_html_()

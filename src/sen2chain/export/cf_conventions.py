@@ -15,6 +15,8 @@ import pandas as pd
 import pyproj
 import shapely
 
+from sen2chain.errors import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
@@ -71,8 +73,8 @@ def of_dataset(provenance: Mapping[str, Any], indices: Collection[str]) -> dict[
     return {
         "Conventions": CONVENTIONS,
         "featureType": "timeSeries",
-        "title": f"Statistics of {', '.join(indices)} of the features of {layer}",
-        "source": str(provenance.get("archive", "Sentinel-2 MSI Level-2A")),
+        "title": f"Statistics of {', '.join(indices)} of the features of {escaped(layer)}",
+        "source": escaped(str(provenance.get("archive", "Sentinel-2 MSI Level-2A"))),
         "history": f"{provenance.get('created', '')} written by sen2chain {version}".strip(),
         "institution": "not stated",
         "references": "https://sen2chain.readthedocs.io",

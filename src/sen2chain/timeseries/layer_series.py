@@ -288,11 +288,12 @@ class LayerSeries(ABC):
         """Show in a notebook what this is, how much, and what to do next; nothing is extracted or read for it."""
         layer, request, report = self._engine.layer, self.request, self._report
         reasons = report.totals().most_common() if report is not None else []
+        days = (("from", request.first), ("to", request.last))
         facts = [
             ("Layer", layer.path or layer.name), ("Features", len(layer)),
             ("Indices", ", ".join(index.name for index in request.indices)),
             ("Cloud masks", ", ".join(mask.name for mask in request.masks)),
-            ("Dates", f"{request.first or 'the first'} to {request.last or 'the last'}"),
+            ("Dates", " ".join(f"{word} {day}" for word, day in days if day) or "all"),
             *self._facts(),
         ]  # fmt: skip
         if report is not None:

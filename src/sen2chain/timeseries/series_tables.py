@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sen2chain import export, periods
 from sen2chain.atomic import check_folder
-from sen2chain.errors import EmptyResultError, RequestError, choice, truth
+from sen2chain.errors import EmptyResultError, RequestError, choice, escaped, truth
 from sen2chain.export.workbook import Sheet
 from sen2chain.files import read_limited
 from sen2chain.progress import activity
@@ -303,10 +303,10 @@ def _one_of(what: str, wanted: str | None, names: Sequence[str]) -> str:
 def _in_words(value: Any) -> str:
     """Return a parameter as text."""
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {item}" for name, item in value.items())
+        return escaped("; ".join(f"{name}: {item}" for name, item in value.items()))
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
+        return escaped(", ".join(map(str, value)))
+    return "" if value is None else escaped(str(value))
 
 
 def _had_rows(path: Path) -> bool:
