@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.windows import Window
 
 import oracle
 from sen2chain import TimeSeries, demo
@@ -328,3 +329,25 @@ def test_large_features_are_read_at_a_reduced_resolution(
     fine = fine[: inner.shape[0] * factor, : inner.shape[1] * factor]
     mean = fine.reshape(inner.shape[0], factor, inner.shape[1], factor).mean(axis=(1, 3))
     np.testing.assert_allclose(inner, mean, rtol=0, atol=1)  # half a unit, and ties of the fine values
+
+
+def test_chips_of_real_pixels_equal_plain_windows(bolzano: Path) -> None:
+    parcels = gpd.read_file(bolzano / "vectors" / "parcels_wgs84.geojson")
+    acquisitions = open_library(safe=bolzano / "L2A").acquisitions("32TPS")[3:5]
+    chips = chips_of(acquisitions, features(parcels, [2, 30, 77]))
+    assert len(chips) == 6
+    for chip in chips:
+        assert chip.colour is not None
+        (folder,) = (bolzano / "L2A" / "32TPS").glob(f"{chip.product}.SAFE")
+        text = (folder / "MTD_MSIL2A.xml").read_text()
+        part = chip.place.in_raster
+        window = Window(part.column, part.row, part.width, part.height)
+        rows = slice(part.row - chip.place.row, part.row - chip.place.row + part.height)
+        columns = slice(part.column - chip.place.column, part.column - chip.place.column + part.width)
+        for layer, (name, number) in enumerate((("B04", 3), ("B03", 2), ("B02", 1))):
+            (path,) = folder.glob(f"GRANULE/*/IMG_DATA/R10m/*_{name}_10m.jp2")
+            with rasterio.open(path) as dataset:
+                dn = dataset.read(1, window=window).astype(float)
+            found = re.search(rf'<BOA_ADD_OFFSET band_id="{number}">(-?\d+)<', text)
+            want = np.where(dn == 0, np.nan, np.maximum((dn + float(found[1] if found else 0)) / 10_000, 0))
+            np.testing.assert_allclose(chip.colour[rows, columns, layer], want, rtol=1e-6)
