@@ -298,6 +298,9 @@ def test_what_cannot_be_written_is_told(archive: demo.DemoArchive, tmp_path: Pat
         series(archive, layer, name="n" * 180, id_field="key").extract_ql(tmp_path)
     with pytest.raises(RequestError, match="margin"):
         series(archive).extract_ql(tmp_path, margin=-1)
+    for odd in ("9" * 5000, float("nan"), [None], {}, object(), -1, 10**5000):
+        with pytest.raises(RequestError, match="no feature"):
+            series(archive).extract_ql(tmp_path, features=odd)
 
 
 def test_the_command_writes_quicklooks(archive: demo.DemoArchive, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ _LONGEST_KEY = 60  # bytes, so that names of files with layer, index and dates s
 _UNFIT = re.compile(r"[^\w.-]+")
 _WINDOWS = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _UNKNOWN_SHOWN = 5
+_DIGITS = 18  # of a fid that is given as a text
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +142,8 @@ class LayerFeatures:
     def _fids_of(self, value: Any, by_text: Mapping[str, Sequence[int]]) -> Sequence[int]:
         """Return the features that one value names; an empty sequence where it names none."""
         if isinstance(value, str):
-            is_fid = not self.id_field and value not in by_text and value.isdecimal() and int(value) < len(self)
-            return (int(value),) if is_fid else by_text.get(value, ())
+            digits = not self.id_field and value not in by_text and value.isdecimal() and len(value) <= _DIGITS
+            return (int(value),) if digits and int(value) < len(self) else by_text.get(value, ())
         if self.id_field is not None:
             return by_text.get(_text(value), ())
         is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)

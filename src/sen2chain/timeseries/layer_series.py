@@ -86,7 +86,9 @@ class LayerSeries(ABC):
                 cache=settings.cache_dir() / "layers",
                 **{name: keywords[name] for name in _OF_LAYER},
             )
-        self.id_field = _fields_of(layer, "id_field", keywords["id_field"])[0] if keywords["id_field"] else None
+        own = keywords["id_field"]
+        keys = () if isinstance(own, str) and not own else _fields_of(layer, "id_field", own)
+        self.id_field = keys[0] if keys else None
         self._engine = Engine(
             self.request, layer, executor, keywords["library"], keywords["safe"], self._quiet,
             self.id_field, _fields_of(layer, "field_names", self.field_names),
