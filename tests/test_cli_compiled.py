@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -25,7 +29,6 @@ from sen2chain.store.images import RawFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -308,6 +311,33 @@ def test_compile_writes_files_and_only_those_that_would_differ(compilation: list
     assert compiled(tmp_path, "custom") == ["parcels_CC100_NDVI_2021-11-09_2021-12-29.csv"]
     second = run(*words)
     assert (second.exit_code, lines(second)) == (0, ["0 files written, 8 unchanged."])
+
+
+def test_compile_writes_maps_of_all_rows(compilation: list[str], tmp_path: Path) -> None:
+    words = [*compilation, "--all", "--format", "gpkg", "--format", "geoparquet"]
+    every = [word for word in words if word not in {"--index", "NDVI"}]
+    for asked in (words, every):  # the indices that were not extracted get neither a layer nor a file
+        done = run(*asked)
+        assert done.exit_code == 0, done.output
+        package, parquet = map(Path, lines(done)[1:])
+        assert package == folder_in(tmp_path) / "parcels_None_None.gpkg"
+        assert parquet.name == "parcels_NDVI_None_None_geo.parquet"
+        assert compiled(tmp_path, "all_data") == [parquet.name]
+        assert [path.name for path in (folder_in(tmp_path) / "compiled_data").iterdir()] == ["NDVI"]
+        with contextlib.closing(sqlite3.connect(package)) as base:
+            rows = base.execute("SELECT count(*) FROM NDVI").fetchone()[0]
+            layers = base.execute("SELECT count(*) FROM gpkg_geometry_columns").fetchone()[0]
+        assert (rows, layers) == (pq.read_metadata(parquet).num_rows, 3)
+        package.unlink()
+        parquet.unlink()
+    assert "parcels_CC100_NDVI_all_data.csv" in run(*words, "--format", "csv").output
+    for more, sentence in (
+        (["--monthly"], "has the rows of all dates; add --all"),
+        (["--all", "--monthly"], "add --format csv for the other files"),
+    ):
+        refused = run(*compilation, *more, "--format", "gpkg")
+        assert refused.exit_code == 2
+        assert sentence in refused.output
 
 
 def test_compile_needs_no_archive(compilation: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,15 @@ from sen2chain.progress import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sen2chain.timeseries import Compiled, TimeSeriesCompil
+
 _EXAMPLES = """
 \b
 Examples:
   sen2chain compile parcels.gpkg --index NDVI --all --monthly
   sen2chain compile parcels.gpkg --index NDVI --from 2022-03-01 --to 2022-09-30
   sen2chain compile parcels.gpkg --index NDVI --monthly --aggregate median --aggregate count --format parquet
+  sen2chain compile parcels.gpkg --index NDVI --all --format gpkg
   sen2chain compile parcels.gpkg --index NDVI --all --smooth
   sen2chain compile parcels.gpkg --index NDVI --all --smooth whittaker --covermax 50 --plot
 
@@ -33,6 +36,8 @@ compile, 4 an index or a mask has no rows.
 """
 
 _MANY = 20
+_OF_GIS = ("gpkg", "geoparquet")
+"""Formats of files that have all rows of the folder, as `TimeSeriesCompil.data` has them."""
 _KINDS = ("alldata", "yearly", "monthly", "weekly", "daily")
 _OF_COMPILATION = (
     *_KINDS, "datemin", "datemax", "covermax", "reset_smoothing", "window_length", "polyorder", "season_mean", "week",
@@ -70,7 +75,13 @@ _BELONGS = {
     show_default=True,
     help="Weeks that begin on Sunday, or on Monday as ISO 8601 counts them.",
 )
-@shared.formats
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["csv", "parquet", *_OF_GIS]),
+    help="Format of the results; may be given several times. Default: csv. gpkg and geoparquet have all dates (--all).",
+)
 @click.option(
     "--smooth",
     "smoothing",
@@ -133,13 +144,7 @@ def compile_(layer_file: str, **options: Any) -> None:
         )
     if options["plot"]:
         series.check_results(None, ["plot"])  # what is missing is told before the work starts
-    done = series.compile_data(
-        aggregate=options["aggregate"] or None,
-        formats=options["formats"] or "csv",
-        smoothing=options["smoothing"] or False,
-        overwrite=options["overwrite"],
-        **{name: options[name] for name in _OF_COMPILATION},
-    )
+    done = _compiled(series, options)
     pictures = [*series.plot_global(), *series.plot_details()] if options["plot"] and not done.notes else []
     if not options["quiet"]:
         show.notes(meanings)
@@ -151,6 +156,32 @@ def compile_(layer_file: str, **options: Any) -> None:
         fail(f"Nothing was compiled. {done.notes[0]}", EXIT_NOTHING)
     if done.notes:
         fail(f"A part could not be compiled. {done.notes[0]}", EXIT_PARTLY)
+
+
+def _compiled(series: TimeSeriesCompil, options: Mapping[str, Any]) -> Compiled:
+    """Write all files that the options ask for."""
+    from sen2chain.timeseries import Compiled
+
+    formats = dict.fromkeys(options["formats"] or ("csv",))
+    tables, maps = ([kind for kind in formats if (kind in _OF_GIS) == wanted] for wanted in (False, True))
+    done = Compiled()
+    if maps and not options["overwrite"]:
+        series.check_results(None, maps)  # what cannot be written is told before the work starts
+    if tables:
+        done = series.compile_data(
+            aggregate=options["aggregate"] or None,
+            formats=tables,
+            smoothing=options["smoothing"] or False,
+            overwrite=options["overwrite"],
+            **{name: options[name] for name in _OF_COMPILATION},
+        )
+    if maps and not series.has_rows:
+        return done if tables else Compiled(notes=[f"{series.folder} has no rows of these indices and masks."])
+    if "gpkg" in maps:
+        done.files.append(series.to_geopackage(overwrite=options["overwrite"]))
+    if "geoparquet" in maps:
+        done.files += series.to_geoparquet(overwrite=options["overwrite"])
+    return done
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -166,6 +197,13 @@ def _check(options: Mapping[str, Any]) -> None:
         raise RequestError(
             "Nothing is to be compiled; add --all, --yearly, --monthly, --weekly, --daily, --from or --to."
         )
+    formats = options["formats"] or ("csv",)
+    maps = [kind for kind in formats if kind in _OF_GIS]
+    if maps and not options["alldata"]:
+        raise RequestError(f"--format {maps[0]} has the rows of all dates; add --all.")
+    others = options["smoothing"] or options["aggregate"] or in_range or any(options[kind] for kind in _KINDS[1:])
+    if len(maps) == len(formats) and others:
+        raise RequestError(f"--format {maps[0]} has all rows alone; add --format csv for the other files.")
     if options["smoothing"] and not options["alldata"] and not in_range:
         raise RequestError("--smooth smooths whole series; add --all, --from or --to.")
     context = click.get_current_context()

@@ -120,14 +120,6 @@ archive = together(
     click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library."),
 )
 
-formats = click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    type=click.Choice(["csv", "parquet"]),
-    help="Format of the results; may be given twice. Default: csv.",
-)
-
 layer_name = together(
     click.option("--layer", metavar="NAME", help="Layer of a file that has several."),
     click.option(

@@ -143,6 +143,14 @@ class LayerSeries(ABC):
                 )
         return found
 
+    def _shown(self) -> list[IndexSeries]:
+        """Return the rows of what was asked for, without indices that were neither named nor extracted."""
+        texts = self._reported().texts
+        looked_at = set(zip(texts["index"], texts["mask"], strict=True))
+        series = self._series()
+        known = [one for one in series if (one.index.name, one.mask) in looked_at]
+        return known if known and self._all_indices else series
+
     def _results_stem(self, index: str | None = None, mask: str | None = None, kind: str = "") -> str:
         """Return the stem of a file of results: ``<layer>[_<kind>][_<INDEX>]_<date_min>_<date_max>[_<MASK>]``.
 

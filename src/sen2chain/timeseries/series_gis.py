@@ -65,7 +65,7 @@ class SeriesGis(LayerSeries):
         (planned,) = self._planned_results(out_path, _GPKG)
         if not overwrite:
             self._remarks += check_results([planned]).sentences()
-        series = self._series()
+        series = self._shown()
         if not overwrite and not any(one.rows for one in series):
             _keep_rows(planned.path)
         note = _room(planned.path, estimated_geopackage_size(series))
@@ -101,23 +101,25 @@ class SeriesGis(LayerSeries):
             If a file with rows is there and this run gave none; all other files are written.
         """
         planned = self._planned_results(out_path, _GEOPARQUET)
-        for table in planned:
-            check_folder(table.path.parent)
+        if out_path is not None:
+            check_folder(planned[0].path.parent)
         if not overwrite:
             self._remarks += check_results(planned).sentences()
         files: list[Path] = []
         kept: EmptyResultError | None = None
-        for one, table in zip(self._series(), planned, strict=True):
+        paths = {output: table.path for output, table in zip(self._engine.outputs, planned, strict=True)}
+        for one in self._shown():
+            path = paths[one.index.name, one.mask]
             if not overwrite and not one.rows:
                 try:
-                    _keep_rows(table.path)
+                    _keep_rows(path)
                 except EmptyResultError as error:
                     kept = kept or error
                     continue
-            note = _room(table.path, estimated_geoparquet_size(one))
-            with activity(f"writing {table.path.name} ({note})", quiet=self._quiet):
-                write_geoparquet(one, table.path, self.provenance(one.index.name, one.mask))
-            files.append(table.path)
+            note = _room(check_folder(path.parent) / path.name, estimated_geoparquet_size(one))
+            with activity(f"writing {path.name} ({note})", quiet=self._quiet):
+                write_geoparquet(one, path, self.provenance(one.index.name, one.mask))
+            files.append(path)
         if kept:
             raise EmptyResultError(str(kept), files)
         return files

@@ -154,14 +154,6 @@ class SeriesPage(SeriesPlots, ChipSeries):
         self._remarks += content.notes
         return path
 
-    def _shown(self) -> list[IndexSeries]:
-        """Return the rows of what was asked for, without indices that were neither named nor extracted."""
-        texts = self._reported().texts
-        looked_at = set(zip(texts["index"], texts["mask"], strict=True))
-        series = self._series()
-        known = [one for one in series if (one.index.name, one.mask) in looked_at]
-        return known if known and self._all_indices else series
-
     def _smooth(
         self, series: Sequence[IndexSeries], fids: Fids, smoother: Smoother | None, *, files: bool
     ) -> dict[tuple[str, str], Curves]:
