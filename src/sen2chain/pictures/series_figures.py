@@ -332,7 +332,7 @@ def _count_strip(axes: Axes, overview: Overview, empty_dates: Dates | None) -> N
             gid="empty",
         )  # fmt: skip
     axes.set_ylim(0, most * 1.08)
-    axes.set_yticks([0, most])
+    axes.set_yticks([0, most], labels=["0", f"{most:,}"])
     axes.set_ylabel("features", **_words(["features"], fontsize=8.5, color=_TEXT))
     _spines(axes, 9)
 

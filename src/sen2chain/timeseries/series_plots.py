@@ -32,7 +32,7 @@ from sen2chain.pictures.series_figures import (
     overview_of,
     panel_figures,
 )
-from sen2chain.progress import activity, counted
+from sen2chain.progress import activity
 from sen2chain.smoothing import METHODS, Smoother
 from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
@@ -264,7 +264,7 @@ class SeriesPlots(LayerSeries):
         if features > MOST_LINES and (chosen is None or len(as_lines) or len(chosen) > MOST_LINES):
             only = None if chosen is None or len(as_lines) else chosen
             overview, every = self._overview(series, stat, only)
-            of = f"of {counted(features if only is None else len(only), 'feature')}"
+            of = f"of {features if only is None else len(only):,} features"
             parts = [
                 f"{parts[0]} {of} by date"
                 if overview.days == 1
@@ -339,7 +339,7 @@ class SeriesPlots(LayerSeries):
         if features is None:
             if len(found) > MOST_PANELS:
                 self._remarks.append(
-                    f"plot_details shows the first {MOST_PANELS} of {len(found)} features; features= chooses others."
+                    f"plot_details shows the first {MOST_PANELS} of {len(found):,} features; features= chooses others."
                 )
             return found[:MOST_PANELS]
         if len(found) > _MOST_CHOSEN:
