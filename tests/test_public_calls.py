@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sen2chain.demo import DemoArchive
+
 ODD: tuple[Any, ...] = (
     None,
     "",
@@ -221,3 +223,20 @@ def test_names_too_long_for_a_file_are_refused_before_work_starts(
     assert list(tmp_path.iterdir()) == [tmp_path / "safe"]
     with pytest.raises(OutputError):
         TimeSeries(safe=tmp_path / "safe", **SOON).check_folder("y" * 300)
+
+
+@pytest.fixture(scope="module")
+def tables(few_fields: DemoArchive, tmp_path_factory: pytest.TempPathFactory) -> TimeSeries:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEN2CHAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        return TimeSeries(few_fields.layer, "NDVI", library=few_fields.library, quiet=True, multiproc=1).run()
+
+
+@pytest.mark.parametrize("method", ["wide", "to_csv", "to_wide_csv", "to_excel", "to_xarray"])
+def test_tables(tables: TimeSeries, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    call = getattr(tables, method)
+    folder = {"out_path": tmp_path} if "out_path" in parameters(call) else {}
+    for name in parameters(call):
+        for odd in ODD if name != "overwrite" else ():
+            ends_in_a_sentence(call, **{**folder, name: odd})
