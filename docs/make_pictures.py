@@ -10,6 +10,7 @@ versions of the libraries. One larger than 150 kB is refused, since it stays in 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 150_000
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 WIDEST = 1300
 
 PICTURES: dict[str, Callable[[Path, Path], Path]] = {}
@@ -123,6 +125,28 @@ def smoothing(archive: Path, folder: Path) -> Path:  # noqa: ARG001
     axes.set_xlabel("2022")
     file = folder / "smoothing.png"
     figure.savefig(file, dpi=110)
+    return file
+
+
+@picture("page")
+def page(archive: Path, folder: Path) -> Path:
+    """Show the page of a run in a browser, with two parcels chosen and another date than the last."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    ts = TimeSeries(
+        archive / "parcels.gpkg", ["NDVI", "NBR"], cm_version="CM004", iterations=1, id_field="parcel",
+        library=archive / "sen2chain_data", quiet=True,
+    )  # fmt: skip
+    made, file = ts.to_html(folder), folder / "page.png"
+    with sync_playwright() as programs:
+        browser = programs.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        shown = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        shown.goto(made.as_uri())
+        shown.wait_for_selector("html[data-ready=true]")
+        shown.evaluate("() => { page.choose(2); page.choose(13, true); page.setDate(7); scrollTo(0, 0); }")
+        shown.wait_for_timeout(500)
+        shown.screenshot(path=file)
+        browser.close()
     return file
 
 

@@ -286,7 +286,6 @@ class SeriesChart {
     if (this.band) parts.push(`Band: ${this.band.text}.`);
     if (this.gaps?.some((dates) => dates.length)) parts.push("\u00d7\u00a0acquisition without a value (clouds or no data).");
     if (this.statistic !== "valid") parts.push("Bars: valid share of the pixels.");
-    parts.push("Drag to zoom; click to show a date on the map.");
     return parts.join(" ");
   }
 }

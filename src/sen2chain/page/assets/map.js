@@ -5,15 +5,21 @@
 const SMALLEST = 4;
 const SYMBOL_RADIUS = 3;
 
+/** Among more features than this, outlines of those that are narrower than some pixels would hide their colours. */
+const MANY = 2000;
+const NARROW = 10;
+
 /** A polygon that turns into a dot where the map is too small for its outline. */
 const FeatureShape = L.Polygon.extend({
   _updateBounds() {
     L.Polygon.prototype._updateBounds.call(this);
     const box = this._rawPxBounds, size = box && box.isValid() ? box.getSize() : null;
     this._isSmall = size !== null && Math.max(size.x, size.y) < SMALLEST;
+    this._isNarrow = size !== null && Math.min(size.x, size.y) < NARROW;
+    this.options.stroke = this.options.weight > 1 || !(this.options.isOneOfMany && this._isNarrow);
     if (!this._isSmall) return;
     this._point = box.getCenter();
-    this._radius = SYMBOL_RADIUS;
+    this._radius = this.options.isOneOfMany ? SMALLEST / 2 : SYMBOL_RADIUS;
     const reach = L.point(SYMBOL_RADIUS + 2, SYMBOL_RADIUS + 2);
     this._pxBounds = L.bounds(this._point.subtract(reach), this._point.add(reach));
   },
@@ -43,7 +49,7 @@ class FeatureMap {
       attributionControl: false, preferCanvas: true, zoomSnap: 0.25, maxZoom: 20, minZoom: 1, worldCopyJump: false,
       fadeAnimation: false,
     });
-    const renderer = L.canvas({ padding: 0.2 }), style = { renderer, weight: 1, fillOpacity: 1, color: ink("outline") };
+    const renderer = L.canvas({ padding: 0.2 }), style = { renderer, weight: 1, fillOpacity: 1, color: ink("outline"), isOneOfMany: features.count > MANY };
     this.hatch = hatching();
     this.shapes = features.outlines.map((polygons, p) => {
       const anchor = features.anchors[p];
@@ -106,8 +112,11 @@ class FeatureMap {
 
   /** Draw the outlines of chosen features in their line colours, above all others. */
   choose(chosen) {
-    for (const p of this.chosen) this.shapes[p]?.setStyle({ color: ink("outline"), weight: 1 });
-    chosen.forEach((p, i) => this.shapes[p]?.setStyle({ color: lineColour(i), weight: 4 }).bringToFront());
+    for (const p of this.chosen) {
+      const shape = this.shapes[p];
+      shape?.setStyle({ color: ink("outline"), weight: 1, stroke: !(shape.options.isOneOfMany && shape._isNarrow) });
+    }
+    chosen.forEach((p, i) => this.shapes[p]?.setStyle({ color: lineColour(i), weight: 3, stroke: true }).bringToFront());
     this.chosen = [...chosen];
   }
 

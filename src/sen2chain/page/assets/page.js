@@ -176,7 +176,9 @@ class Page {
       return item;
     }));
     if (!chosen.length) list.append(element("li", "Choose a feature on the map, with the search or in the table.", { class: "muted" }));
-    $("chart-key").textContent = chosen.length && rows.dates.length ? this.chart.key() : "";
+    const isDrawn = chosen.length > 0 && rows.dates.length > 0;
+    $("chart-key").textContent = isDrawn ? this.chart.key() : "";
+    if (isDrawn) $("chart-key").append(element("span", " Drag to zoom; click to show a date on the map.", { class: "hint" }));
     $("chart").setAttribute("aria-label", chosen.map((p) => this.inWords(p)).join(" ") || "No feature is chosen.");
     for (const id of ["chart-csv", "chart-png", "chart-zoom"]) $(id).disabled = !chosen.length || !rows.dates.length;
     this.showReadings(this.date);
@@ -352,7 +354,7 @@ class Page {
         width: plots[0].width, height, name: `${name()}_series.png`, title: `${this.head.layer}: ${this.titleOf()}`,
         lines: [
           ...this.chosen.map((p, i) => ({ text: `\u25cf ${this.features.name[p]}`, colour: lineColour(i) })),
-          { text: this.chart.key().replace(/ Drag.*/, "") },
+          { text: this.chart.key() },
         ],
         paint: (context, x, y, scale) => {
           let low = y;
@@ -447,13 +449,15 @@ class Page {
     ].map((text) => element("span", text)));
     $("notes").replaceChildren(...head.notes.map((text) => element("p", text, { class: "note" })));
     const empty = outputs.filter((output) => !output.rows);
-    if (empty.length) {
-      const why = empty.map((output) => {
+    // The reasons of many stand below.
+    const names = empty.map((output) => `${output.index} under ${output.mask}`);
+    const why = empty.length > 2
+      ? [`${empty.length} of ${outputs.length} have no value on any date: ${names.slice(0, 4).join(", ")}${empty.length > 4 ? ", ..." : ""}. The reasons stand below.`]
+      : empty.map((output, i) => {
         const reason = head.reasons.find((one) => one.index === output.index && one.mask === output.mask);
-        return `${output.index} under ${output.mask} has no value on any date. ${reason?.why ?? ""}`.trim();
+        return `${names[i]} has no value on any date. ${reason?.why ?? ""}`.trim();
       });
-      $("notes").append(...why.map((text) => element("p", text, { class: "note warning" })));
-    }
+    $("notes").append(...why.map((text) => element("p", text, { class: "note warning" })));
   }
 
   /** What is shown, as NDVI, mean. */
