@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GPKG, _GEOPARQUET = "gpkg", "geoparquet"
-_SPARE = 1 << 26  # bytes that stay free on a disk
+_SPARE = 1 << 20  # bytes that a file takes at least, and that stay free on a disk
 
 
 class SeriesGis(LayerSeries):
@@ -185,7 +185,7 @@ def _room(path: Path, size: int) -> str:
         If the disk has not enough room for it.
     """
     free = shutil.disk_usage(path.parent).free
-    if size + _SPARE > free:
+    if 1.1 * size + _SPARE > free:  # an estimate
         raise OutputError(
             f"{path.name} takes about {_in_words(size)}, and {path.parent} has room for {_in_words(free)}; choose "
             "another folder, or ask for fewer dates, indices or masks."
@@ -194,4 +194,4 @@ def _room(path: Path, size: int) -> str:
 
 
 def _in_words(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.{0 if size >= 1e7 else 1}f} MB"
