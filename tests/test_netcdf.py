@@ -89,15 +89,16 @@ def files(cubes: dict[str, xr.Dataset], tmp_path_factory: pytest.TempPathFactory
 
 def test_files_follow_the_conventions(files: dict[str, Path]) -> None:
     pytest.importorskip("compliance_checker", reason="the oldest-versions run has no programs that check files")
+    chosen = [files[name] for name in ("one", "many", "stored", "monthly", "none")]
     offline = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     run = subprocess.run(  # noqa: S603  # our own interpreter
-        [sys.executable, "-c", CHECK, *map(str, files.values())],
+        [sys.executable, "-c", CHECK, *map(str, chosen)],
         capture_output=True,
         text=True,
         env=offline,
         check=False,
     )
-    assert run.stdout.count("All tests passed!") == len(files), run.stdout + run.stderr
+    assert run.stdout.count("All tests passed!") == len(chosen), run.stdout + run.stderr
 
 
 def test_netcdf_gives_back_what_was_written(cubes: dict[str, xr.Dataset], files: dict[str, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,13 +81,3 @@ def test_a_row_without_a_value_does_not_hide_another_of_its_day() -> None:
     both = {FIRST: np.array([[0.5], [4.0]]), later: np.array([[np.nan], [0.0]])}
     for first, second in (both, reversed(both)):
         assert daily({first: both[first], second: both[second]})["2021-12-20"].tolist() == [0.5]
-
-
-def test_large_layers_take_seconds() -> None:
-    """The dates do not cost more than their values: ten times the layer of the issue would be a minute."""
-    fid, columns = np.arange(20_000), np.ones((20_000, 2))
-    dates = [(FIRST + dt.timedelta(days=k), fid, columns) for k in range(100)]
-    begin = time.perf_counter()
-    table = wide_table(daily(by_date(dates, 20_000, 2)), pa.table({"a": fid}))
-    assert (table.num_rows, table.num_columns) == (20_000, 102)
-    assert time.perf_counter() - begin < 30
