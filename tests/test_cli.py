@@ -327,7 +327,7 @@ def test_exit_2_for_a_wrong_command_line(command: list[str]) -> None:
     for words in (
         ["extract"], [*command, "--color"], [*command, "--field", "crop"],
         [*command, "--iterations", "one"], [*command, "--pixels", "centre"],
-        [*command, "--format", "xlsx"], ["demo"], ["extrakt"], command[:-2],
+        [*command, "--format", "ods"], ["demo"], ["extrakt"], command[:-2],
     ):  # fmt: skip
         result = run(*words)
         assert result.exit_code == 2, words
