@@ -206,6 +206,15 @@ def test_the_command_shows_what_is_known_of_few() -> None:
     assert listed("ndwi", "--long") == listed("NDWI")
 
 
+def test_the_command_shows_an_index_of_that_name_in_full_above_the_others() -> None:
+    lines = listed("sr").splitlines()
+    assert lines[0] == "SR: Simple Ratio (vegetation)"
+    assert lines[2] == "    bands B04 B08; values from -327.68 to 327.66"
+    assert lines[5].startswith("Indices")
+    assert not any(line.startswith("  SR ") for line in lines)
+    assert any(line.startswith("  SR705 ") for line in lines)
+
+
 def test_the_command_finds_words_anywhere() -> None:
     assert {index["name"] for index in json.loads(listed("red", "EDGE", "--json"))} >= {"NDRE", "NDREI", "CIRE"}
     of_b8a = json.loads(listed("b8a", "--json"))

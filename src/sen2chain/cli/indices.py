@@ -13,7 +13,7 @@ from sen2chain.cli.codes import EXIT_NOTHING
 from sen2chain.cli.show import notes, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _EXAMPLES = """
 \b
@@ -40,25 +40,31 @@ def indices(words: tuple[str, ...], *, as_blocks: bool, as_json: bool, **_: Any)
     text is looked for in name, title, formula, field of use and reference, word by word and in capital or small
     letters; an index of exactly this name comes first.
     """
-    from rich.console import Console
-
     text = " ".join(words)
     found = [index for index in _known() if _fits(index, text)]
     found.sort(key=lambda index: index["name"].lower() != text.lower())
     if as_json:
         click.echo(json.dumps(found, indent=2))
-    elif as_blocks or len(found) <= _FEW:
-        for index in found:
-            notes([*_block(index), ""])
     else:
-        columns = {"name": "name", "domain": "field", "title": "what it is", "formula": "formula"}
-        if sys.stdout.isatty() and Console().width < _WIDE:
-            del columns["formula"]
-        rows = [[index[key] for key in columns] for index in found]
-        table("Indices", list(columns.values()), rows, numeric=())
-        notes([f"{len(found)} indices; --long shows formula, range and reference of each."])
+        named = [index for index in found if index["name"].lower() == text.lower()]
+        in_full = found if as_blocks or len(found) <= _FEW else named
+        for index in in_full:
+            notes([*_block(index), ""])
+        if len(in_full) < len(found):
+            _list(found[len(in_full) :])
     if not found:
         fail(f"No index has {text!r} in its name, title, formula, field or reference.", EXIT_NOTHING)
+
+
+def _list(found: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each index."""
+    from rich.console import Console
+
+    columns = {"name": "name", "domain": "field", "title": "what it is", "formula": "formula"}
+    if sys.stdout.isatty() and Console().width < _WIDE:
+        del columns["formula"]
+    table("Indices", list(columns.values()), [[index[key] for key in columns] for index in found], numeric=())
+    notes([f"{len(found)} indices; --long shows formula, range and reference of each."])
 
 
 def _known() -> Iterator[dict[str, Any]]:
