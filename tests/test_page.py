@@ -20,7 +20,7 @@ from page_examples import NASTY, Parts, rows_of, series_of, shown, squares, unpa
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import EmptyResultError, LibraryError, OutputError, RequestError, UnknownNameError
-from sen2chain.page import LARGEST, RunAccount, content_of, page_rows
+from sen2chain.page import LARGEST, RunAccount, content_of, page_html, page_rows
 from sen2chain.page.encoding import MISSING, packed, packed_json, quantised, script_json
 from sen2chain.page.page_file import LIBRARIES, SCRIPTS, STYLES
 from sen2chain.page.page_shapes import NOWHERE, packed_shapes
@@ -188,6 +188,17 @@ def test_a_page_above_the_limit_asks_for_features_or_names_its_sample(monkeypatc
     short = content_of([series_of(table, layer)], RunAccount())
     assert list(short.blocks[0]["values"]) == ["mean", "std"]
     assert "mean and std alone" in short.notes[0]
+
+
+def test_a_sample_that_fits_does_so_with_long_attributes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen2chain.page.page_content.LARGEST", 1_000_000)
+    letters = np.random.default_rng(0).integers(97, 123, (2000, 299), dtype=np.uint8)
+    layer = squares(2000, text=[bytes(row).decode() for row in letters])
+    table = rows_of(list(range(2000)), [0] * 2000, [1.0] * 2000)
+    content = content_of([series_of(table, layer)], RunAccount(), sample="fit")
+    assert 100 < content.head["count"] < 2000
+    assert len(page_html(content)) < 1_000_000
+    assert f"a sample: {content.head['count']:,} of 2,000 features" in content.notes[0]
 
 
 def test_the_estimate_of_the_size_is_right_within_a_third() -> None:

@@ -142,6 +142,12 @@ def content_of(
     elif statistics is None:
         notes.append(f"The page has {' and '.join(SHORT)} alone, so that it stays small; statistics= chooses others.")
     expected = bare + estimated_size(rows, len(names))
+    if expected > LARGEST and sample == "fit" and len(fids) > 1:
+        # Attributes and outlines are larger than was thought before they were looked at.
+        fewer = max(1, int(0.85 * len(fids) * (LARGEST - _FRAME) / (expected - _FRAME)))
+        return content_of(
+            series, account, features=features, statistics=statistics, sample=fewer, curves=curves, chips=chips
+        )
     if expected > LARGEST:
         raise RequestError(_too_large(expected, len(fids)))
     blocks, outputs = [], []
@@ -221,7 +227,7 @@ def _sampled(fids: Fids, sample: int | str | None, each: float) -> Fids:
 
 
 def _too_large(size: float, features: int) -> str:
-    fitting = max(1, int(0.9 * features * LARGEST / size))
+    fitting = max(1, int(0.9 * features * (LARGEST - _FRAME) / (size - _FRAME)))
     return (
         f"The page of {features:,} features would be about {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f} MB; "
         f"choose some with features=, take a sample, as sample={fitting}, or ask for fewer indices, masks or dates."
