@@ -449,7 +449,7 @@ def test_exit_1_for_what_cannot_be_used(update: list[str], compilation: list[str
 
 def test_exit_2_for_options_that_cannot_be_used(update: list[str], compilation: list[str]) -> None:
     cases = [
-        ([*update, "--index", "NDWI"], "Unknown index 'NDWI'; allowed: NDVI, "),
+        ([*update, "--index", "NDXX"], "Unknown index 'NDXX'; allowed: NDVI, "),
         ([*update, "--mask", "CM005"], "Unknown cloud mask 'CM005'"),
         ([*update, "--from", "2022-02-30"], "allowed: a date as YYYY-MM-DD"),
         ([*update, "--workers", "-2"], "multiproc is -2"),
@@ -464,7 +464,7 @@ def test_exit_2_for_options_that_cannot_be_used(update: list[str], compilation: 
         ([*compilation, "--all", "--aggregate", "mode"], "Unknown aggregate 'mode'; allowed: mean, "),
         ([*compilation, "--from", "2022-02-01", "--to", "2022-01-01"], "is after"),
         ([*compilation, "--from", "yesterday"], "allowed: a date as YYYY-MM-DD"),
-        ([*compilation, "--all", "--index", "NDWI"], "Unknown index 'NDWI'"),
+        ([*compilation, "--all", "--index", "NDXX"], "Unknown index 'NDXX'"),
     ]
     for words, part in cases:
         assert_fails(run(*words), part, 2)

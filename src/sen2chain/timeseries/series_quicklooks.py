@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Fids = npt.NDArray[np.int64]
 
 MOST = 20
-"""Features that quicklooks are made of where nobody names any."""
+"""Features that quicklooks are made of where none are named."""
 _SINGLE, _CELL = 320, 144  # pixels of the longer side of an image
 _COLOUR = "L2A"  # as the documented names call the true colour
 
