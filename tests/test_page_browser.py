@@ -402,6 +402,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
 
 
 def test_dates_play(page: Page) -> None:
+    assert not page.locator("#images").is_visible(), "there are none"
     before = page.evaluate("page.date")
     page.locator("#play").click()
     page.wait_for_function("(date) => page.date !== date", arg=before)
@@ -438,8 +439,10 @@ def test_smoothed_curves_and_images_are_shown_where_there_are_some(
     path = tmp_path / "more.html"
     path.write_bytes(page_html(content))
     page = show(path)
-    assert not page.locator("#images").is_visible()
-    page.evaluate("() => page.choose(12)")
+    assert chosen(page) == ["P012"], "one that has images comes first"
+    page.evaluate("() => page.choose(2)")
+    assert page.locator("#chips button").all_text_contents() == ["P012", "P015"]
+    page.get_by_role("button", name="P012", exact=True).click()
     data = page.evaluate("page.chart.plots[0].data.map((one) => [...one])")
     drawn = {time: value for time, value in zip(data[0], data[-1], strict=True) if value is not None}
     assert np.array(list(drawn), "datetime64[s]").astype("datetime64[D]").tolist() == days.tolist()
@@ -458,7 +461,7 @@ def test_smoothed_curves_and_images_are_shown_where_there_are_some(
     page.locator("#chart .u-over").click(position={"x": 20, "y": 100})
     assert page.evaluate("page.date") in {0, 1, 2}, "the nearest date, not the nearest point of the curve"
     page.evaluate("() => page.choose(13)")
-    assert not page.locator("#images").is_visible()
+    assert page.locator(".chip").count() == 0
     assert "Line:" not in (page.locator("#chart-key").text_content() or "")
 
 

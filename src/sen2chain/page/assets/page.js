@@ -38,7 +38,7 @@ class Page {
     this.table = new FeatureTable($("table"), this.features, this);
     this.controls();
     this.account();
-    this.chosen = this.longest();
+    this.chosen = this.first();
     this.showOutput();
     await this.table.built;
     this.counted(this.features.count);
@@ -59,8 +59,9 @@ class Page {
     return best;
   }
 
-  /** The feature with most dates, as a first one to look at. */
-  longest() {
+  /** A first feature to look at: one with images, else that with most dates. */
+  first() {
+    if (this.head.chips.length) return [this.head.chips[0]];
     let best = 0;
     for (let p = 1; p < this.features.count; p++) if (this.rows.count(p) > this.rows.count(best)) best = p;
     return this.features.count ? [best] : [];
@@ -189,7 +190,15 @@ class Page {
   /** Small images of the chosen features that have some: true colour and the index, date by date. */
   showChips() {
     const { rows, features, head, chosen } = this, place = $("chips"), having = chosen.filter((p) => head.chips.includes(p));
-    $("images").hidden = !having.length;
+    $("images").hidden = !head.chips.length;
+    if (!having.length) {
+      place.replaceChildren(element("p", "These features have images:", { class: "muted" }), ...head.chips.map((p) => {
+        const button = element("button", features.name[p], { type: "button" });
+        button.addEventListener("click", () => this.choose(p));
+        return button;
+      }));
+      return;
+    }
     this.images ||= new Map();
     place.replaceChildren(...having.flatMap((p) => {
       if (!this.images.has(p)) this.images.set(p, dataOf(`page-chips-${p}`));
@@ -209,6 +218,7 @@ class Page {
         figure.addEventListener("click", () => at >= 0 && this.setDate(at));
         strip.append(figure);
       }
+      if (!own.length) strip.append(element("p", "There is no image of it with data.", { class: "muted" }));
       return [element("h3", `${features.name[p]}, ${rows.output.index}`), strip];
     }));
   }
