@@ -66,3 +66,4 @@ def test_indices_of_the_catalogue_have_a_range_of_their_own() -> None:
     red_edge = legend_of(Index.parse("S2REP"), np.linspace(712.0, 738.0, 9))
     assert (red_edge.low, red_edge.high) == (710.0, 740.0), "few values far from the others make no range"
     assert fixed_legend(Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")) is None, "another index under its name"
+    assert fixed_legend(Index("SR", "B08/B04")) is None, "its values end at 3.2766"

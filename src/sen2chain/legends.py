@@ -143,6 +143,6 @@ def fixed_legend(index: Index) -> Legend | None:
 
 
 def _entry(index: Index) -> CatalogueEntry | None:
-    """Return the index of the catalogue; None for another formula under its name."""
+    """Return the index of the catalogue; None for another formula or scale under its name, whose range is another."""
     entry = index_catalogue.catalogue().get(index.name)
-    return entry if entry is not None and entry.formula == index.formula else None
+    return entry if entry is not None and (entry.formula, entry.scale) == (index.formula, index.scale) else None
