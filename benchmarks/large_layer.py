@@ -46,7 +46,7 @@ def _layer(features: int) -> Layer:
 
 
 def _statistics() -> dict[str, npt.NDArray[np.float64]]:
-    names = ("count", "invalid", "outside", "nbcld", "cldprb", *_RULES.statistics.columns)
+    names = ("count", "invalid", "outside", "nbcld", "clipped", "cldprb", *_RULES.statistics.columns)
     rng = np.random.default_rng(1)
     return {name: rng.integers(0, 100, NEAR).astype(np.float64) for name in names}
 

@@ -43,6 +43,10 @@ def test_names_come_from_attributes_and_say_the_fid_where_these_are_empty() -> N
         "maize 1.5", "wheat / winter", "3", "Maize 2",
     ]  # fmt: skip
     assert features(name_fields=("crop",)).names[2] == "fid 2"
+    twins = features(name_fields=("area",))
+    twins.attributes["area"] = [2.0, 7.0, np.nan, 2.0]
+    assert twins.names == ["2 (fid 0)", "7", "fid 2", "2 (fid 3)"]
+    assert twins.find("2").tolist() == [0, 3]
 
 
 def test_keys_are_unique_parts_of_file_names() -> None:

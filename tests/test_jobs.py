@@ -1111,6 +1111,26 @@ def test_a_page_is_written_and_sent_and_again_only_when_there_is_something_new(t
 
 
 @pytest.mark.usefixtures("home")
+def test_a_page_follows_the_line_and_another_file_is_neither_replaced_nor_sent(tmp_path: Path) -> None:
+    layer = tmp_path / "parcels.gpkg"
+    first = run(write("page", row(layer, compiled_data=""), head="page = True\n"))
+    page = Path(first.lines[0].folder) / "compiled_data" / f"parcels_NDVI_{CM004}.html"
+    before = page.read_bytes()
+    later = {"compiled_data": "", "date_min": "2021-11-20"}
+    assert run(write("page", row(layer, **later), head="page = True\n")).status == "done"
+    note = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert note["parameters"]["date_min"] == "2021-11-20"
+    assert page.read_bytes() != before
+    page.write_text("my own page", encoding="utf-8")
+    far = tmp_path / "far"
+    record = run(write("page", row(layer, copy_server=str(far), **later), head="page = True\n"))
+    assert record.status == "partly"
+    assert "is not one of sen2chain" in record.lines[0].errors[0]["message"]
+    assert page.read_text(encoding="utf-8") == "my own page"
+    assert page.name not in files(far)
+
+
+@pytest.mark.usefixtures("home")
 def test_pages_of_lines_with_other_indices_lie_side_by_side(tmp_path: Path) -> None:
     layer = tmp_path / "parcels.gpkg"
     many = "/".join(f"OWN{number}=B08/B04+{number}" for number in range(30))

@@ -365,3 +365,73 @@ def test_a_job_says_what_is_in_the_way(
     assert "formula of MINE" in record.lines[0].errors[0]["message"]
     (table,) = archive.library.rglob("*_MINE_all_data.csv")
     assert "B08-B04" in table.with_suffix(".json").read_text()
+
+
+# ------------------------------------------------------------------- workbooks, pages and GeoPackages share one JSON
+
+WHOLE: dict[str, Callable[..., object]] = {
+    "xlsx": lambda made, folder, **options: made.to_excel(folder, **options),
+    "html": lambda made, folder, **options: made.to_html(folder, **options),
+    "gpkg": lambda made, folder, **options: made.to_geopackage(folder, **options),
+}
+
+
+@pytest.mark.parametrize("there", WHOLE)
+@pytest.mark.parametrize("now", WHOLE)
+def test_a_file_protects_itself_and_those_that_share_its_json(
+    series: Callable[..., TimeSeries], tmp_path: Path, there: str, now: str
+) -> None:
+    WHOLE[there](series(), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="mask CM001 in the file"):
+        WHOLE[now](series(cm_version="CM004"), tmp_path)
+    assert contents(tmp_path) == before
+    WHOLE[now](series(), tmp_path)
+    again = series()
+    WHOLE[there](again, tmp_path)
+    assert any("of an earlier run is replaced" in note for note in again.notes)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_file_of_the_user_is_not_replaced_whatever_a_json_says(
+    series: Callable[..., TimeSeries], tmp_path: Path, kind: str
+) -> None:
+    other = "html" if kind != "html" else "xlsx"
+    WHOLE[other](series(), tmp_path)
+    own = tmp_path / "parcels" / f"parcels_None_None.{kind}"
+    own.write_text("MY OWN FILE", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"not one of sen2chain|of another kind|has other columns"):
+        WHOLE[kind](series(), tmp_path)
+    assert own.read_text(encoding="utf-8") == "MY OWN FILE"
+    WHOLE[kind](series(), tmp_path, overwrite=True)
+    assert own.read_bytes() != b"MY OWN FILE"
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "my notes", ""])
+def test_a_json_of_the_user_is_not_replaced(series: Callable[..., TimeSeries], tmp_path: Path, text: str) -> None:
+    (tmp_path / "parcels").mkdir()
+    own = tmp_path / "parcels" / "parcels_None_None.json"
+    own.write_text(text, encoding="utf-8")
+    for write in WHOLE.values():
+        with pytest.raises(OutputError, match=r"would have its JSON in parcels_None_None\.json"):
+            write(series(), tmp_path)
+    assert own.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("dialect", ["plain", "excel", "excel-semicolon"])
+def test_a_wide_table_does_not_replace_a_table_of_another_kind(
+    series: Callable[..., TimeSeries], tmp_path: Path, dialect: str
+) -> None:
+    (file,) = series().to_wide_csv(tmp_path, dialect=dialect)
+    assert series().to_wide_csv(tmp_path, dialect=dialect) == [file]
+    file.with_suffix(".json").unlink()
+    file.write_text("my,own\n1,2\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="of another kind, with the first column 'my'"):
+        series().to_wide_csv(tmp_path, dialect=dialect)
+
+
+def test_a_folder_in_the_place_of_a_result_changes_no_json(series: Callable[..., TimeSeries], tmp_path: Path) -> None:
+    (tmp_path / "parcels" / "parcels_None_None.html").mkdir(parents=True)
+    with pytest.raises(OutputError, match="a folder has that name"):
+        series().to_html(tmp_path)
+    assert contents(tmp_path) == {}

@@ -54,6 +54,9 @@ def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterato
     beside = beside or {}
     data = temporary(path)
     notes = {place: temporary(place) for place in beside}
+    for place in (path, *notes):
+        if place.is_dir():  # else it would be found out when a part of the files has its final name
+            raise OutputError(f"Cannot write {place}: a folder has that name; move it, or choose another name.")
     try:
         with writing(path):
             file = data.open("xb")

@@ -75,7 +75,16 @@ class LayerFeatures:
 
     @cached_property
     def names(self) -> list[str]:
-        """Name of each feature: its `name_fields`, else its `id_field`; ``fid 7`` where these are empty."""
+        """Name of each feature: its `name_fields`, else its `id_field`; ``fid 7`` where these are empty.
+
+        The fid is added to a name that several features have, as in ``maize (fid 7)``.
+        """
+        counts = Counter(self._plain_names)
+        return [name if counts[name] == 1 else f"{name} (fid {fid})" for fid, name in enumerate(self._plain_names)]
+
+    @cached_property
+    def _plain_names(self) -> list[str]:
+        """Names as the attributes give them."""
         fields = self.name_fields or ((self.id_field,) if self.id_field else ())
         parts = [_texts(self.attributes[field]) for field in fields]
         joined = [" ".join(filter(None, words)) for words in zip(*parts, strict=True)] if parts else [""] * len(self)
@@ -88,7 +97,7 @@ class LayerFeatures:
         It is the `id_field`, else the name, else the fid; ``_<fid>`` is added where another feature has the same.
         """
         texts = _texts(self.attributes[self.id_field]) if self.id_field else [""] * len(self)
-        plain = [fit_for_files(text or name) for text, name in zip(texts, self.names, strict=True)]
+        plain = [fit_for_files(text or name) for text, name in zip(texts, self._plain_names, strict=True)]
         if not self.id_field and not self.name_fields:
             plain = [str(fid) for fid in range(len(self))]
         common = Counter(key.casefold() for key in plain)
@@ -123,7 +132,7 @@ class LayerFeatures:
         single = isinstance(features, str | bytes) or np.ndim(features) == 0
         wanted = [features] if single else items_of("features", features, "[3, 7]")
         by_text: dict[str, list[int]] = {}
-        for texts in (self.names, *([_texts(self.attributes[self.id_field])] if self.id_field else [])):
+        for texts in (self._plain_names, *([_texts(self.attributes[self.id_field])] if self.id_field else [])):
             for fid, text in enumerate(texts):
                 by_text.setdefault(text, []).append(fid)
         found: dict[int, None] = {}

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from sen2chain.errors import OutputError
 from sen2chain.export import geopackage_columns, geopackage_has_rows, geopackage_provenance, to_json
+from sen2chain.export.marks import MARKED, mark_of, new_mark
 from sen2chain.files import is_file, read_limited
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.reasons import Reason
@@ -112,7 +113,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 # ------------------------------------------------------------------------------------------------------ what is there
 
-_TABLES = (".csv", ".parquet", ".gpkg")
+_TABLES = (".csv", ".parquet", ".gpkg", *MARKED)
 _COMPARED = (
     "masks", "units", "pixels", "buffer", "stats", "cover_min", "cover_max", "min_valid", "keep_empty", "prefer",
 )  # fmt: skip
@@ -131,6 +132,8 @@ class PlannedTable:
     """What `conditions` returns."""
     columns: Callable[[], Sequence[str]] | None = None
     """Gives its columns; None where a table is replaced whatever its columns are."""
+    first_column: str = ""
+    """Its first column, where the others are known only after the run; empty where it is not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,8 @@ def has_rows(path: Path) -> bool:
                 return bool(pq.read_metadata(file).num_rows)
             if path.suffix == ".gpkg":
                 return geopackage_has_rows(path)
+            if path.suffix in MARKED:
+                return bool(_entry_of(path, _read(path.with_suffix(".json"))).get("rows", True))
             return bool(file.readline()) and bool(file.readline().strip())
     except (OSError, pa.ArrowException):
         return False
@@ -213,25 +218,38 @@ def _listed(paths: Sequence[Path]) -> str:
 
 def _trouble(table: PlannedTable, now: Mapping[str, Any], beside: object) -> str:
     """Return why a table must not be written, or an empty text; `beside` is the parsed JSON of the existing one."""
-    if beside and not _is_provenance(beside):  # as a layer in GeoJSON
-        name = table.path.with_suffix(".json").name
-        return f"would have its JSON in {name}, which is there and is not one of sen2chain"
     # A CSV and a Parquet file share their JSON, so that either protects the other.
     tables = [table.path, *(table.path.with_suffix(end) for end in _TABLES if end != table.path.suffix)]
-    for path in tables:
-        if not is_file(path):
-            continue
+    note = table.path.with_suffix(".json")
+    # As a layer in GeoJSON; beside a table it may be ours and damaged.
+    if not _is_provenance(beside) and (beside or (is_file(note) and not any(map(is_file, tables)))):
+        return f"would have its JSON in {note.name}, which is there and is not one of sen2chain"
+    for path in filter(is_file, tables):
         former = _made_from(path, beside)
         differ = list(_differences(former, now)) if former else []
         if differ:
             which = "is" if path == table.path else f"would share its JSON with {path.name}, which is"
             return f"{which} another result: {'; '.join(differ)}"
-        if path == table.path and table.columns:
-            there, wanted = _columns(path), [*table.columns()]
-            if there and there[0] != wanted[0]:  # whatever a JSON of the same name says
-                return f"is a table of another kind, with the first column {there[0]!r} in the place of {wanted[0]!r}"
-            if not former and there != wanted:
-                return "has other columns, and no JSON says how it was made"
+        if path == table.path and (trouble := _of_another_kind(table, is_known=bool(former))):
+            return trouble
+    return ""
+
+
+def _of_another_kind(table: PlannedTable, *, is_known: bool) -> str:
+    """Return why an existing file is not a result of the planned kind; `is_known` where its JSON tells of it."""
+    if table.path.suffix in MARKED:
+        return "" if mark_of(table.path) else "is there and is not one of sen2chain"
+    there = _columns(table.path)
+    if table.first_column:
+        first = next(iter(there), "").partition(";")[0]  # some tables for Excel have semicolons
+        if first != table.first_column:
+            return f"is a table of another kind, with the first column {first!r} in the place of {table.first_column!r}"
+    if table.columns:
+        wanted = [*table.columns()]
+        if there and there[0] != wanted[0]:  # whatever a JSON of the same name says
+            return f"is a table of another kind, with the first column {there[0]!r} in the place of {wanted[0]!r}"
+        if not is_known and there != wanted:
+            return "has other columns, and no JSON says how it was made"
     return ""
 
 
@@ -285,6 +303,8 @@ def _made_from(path: Path, beside: object) -> dict[str, Any]:
     text: bytes | None = None
     if path.suffix == ".gpkg":  # whose own note counts alone, since users make files of that kind themselves
         text = geopackage_provenance(path) or b"{}"
+    if path.suffix in MARKED and not _entry_of(path, beside):
+        return {}
     try:
         if path.suffix == ".parquet":
             with path.open("rb") as file:
@@ -293,6 +313,53 @@ def _made_from(path: Path, beside: object) -> dict[str, Any]:
         text = None
     found = _parsed(text) if text else beside
     return found if _is_provenance(found) else {}
+
+
+def _entry_of(path: Path, beside: object) -> dict[str, Any]:
+    """Return what a JSON says of a marked file; empty where it does not tell of this one."""
+    files = beside.get("files") if isinstance(beside, dict) else None
+    entry = files.get(path.name) if isinstance(files, dict) else None
+    mark = mark_of(path)
+    return entry if mark and isinstance(entry, dict) and entry.get("mark") == mark else {}
+
+
+def shared_note(path: Path, note: Mapping[str, Any], rows: int | None = None) -> tuple[dict[str, Any], str]:
+    """Return the content of a JSON that several kinds of files share, and the mark for the file that is written.
+
+    Parameters
+    ----------
+    path
+        The file that is about to be written.
+    note
+        Its provenance.
+    rows
+        Its rows; None for a file that holds its own provenance.
+    """
+    before, mark = _read(path.with_suffix(".json")), new_mark()
+    files: dict[str, Any] = {}
+    known = before.get("files") if _is_provenance(before) else None
+    if _is_provenance(before) and isinstance(known, dict) and not [*_differences(before, json.loads(to_json(note)))]:
+        files = {name: entry for name, entry in known.items() if is_file(path.parent / name)}
+    if rows is not None:
+        files[path.name] = {"mark": mark, "rows": rows}
+    return {**note, **({"files": files} if files else {})}, mark
+
+
+def is_current(path: Path, note: Mapping[str, Any]) -> bool:
+    """Tell whether a marked file is there that was made by this version with exactly these parameters and this layer.
+
+    Parameters
+    ----------
+    path
+        The file.
+    note
+        What `conditions` returns, and other parts of the JSON that have to be the same.
+    """
+    beside = _read(path.with_suffix(".json"))
+    if not is_file(path) or not _is_provenance(beside) or not _entry_of(path, beside):
+        return False
+    now = json.loads(to_json({**note, "versions": dict(_versions())}))
+    return all(beside.get(key) == value for key, value in now.items())
 
 
 def _is_provenance(found: object) -> TypeGuard[dict[str, Any]]:

@@ -52,7 +52,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         click.echo(f"Wrote {len(archive.products)} products to {archive.library} and the parcels to {archive.layer}.")
         click.echo(
             f"\nsen2chain extract {archive.layer} --library {archive.library} --index NDVI --index NBR "
-            f"--mask CM004 --iterations 1 --out {folder / 'out'}\n"
+            f"--mask CM004 --iterations 1 --id parcel --out {folder / 'out'}\n"
         )
     say_if_compiling(quiet=quiet)
     series = TimeSeries(
@@ -61,6 +61,7 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
         cm_version="CM004",
         iterations=1,
         library=archive.library,
+        id_field="parcel",
         quiet=quiet,
     )
     files = series.to_csv(folder / "out", overwrite=options["overwrite"])
@@ -68,8 +69,9 @@ def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | Non
     files.append(page)
     if not quiet:
         _show_season(series)
-        click.echo(f"Look at it in a browser: {page}\n")
     finish(series, files, quiet=quiet, verbose=options["verbose"], damage_is_part_of_it=True)
+    if not quiet:
+        click.echo(f"\nLook at it in a browser: {page}")
 
 
 def _show_season(series: TimeSeries) -> None:

@@ -26,8 +26,7 @@ Examples:
   sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --out out
   sen2chain extract parcels.shp --safe ~/downloads --index NDVI --mask SCL-3-8-9-10-11-ITER1 --pixels weighted --out out
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
-
-  sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --dry-run
+  sen2chain extract parcels.gpkg --index NDVI --id parcel_no --dry-run
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --html
 
 \b
@@ -70,7 +69,7 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
 @shared.sensing_dates
 @shared.masks
 @shared.archive
-@click.option("--out", "-o", metavar="DIR", required=True, help="Folder for the results.")
+@click.option("--out", "-o", metavar="DIR", help="Folder for the results. Required, but for --dry-run.")
 @click.option(
     "--format",
     "formats",
@@ -115,7 +114,7 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
     "features",
     multiple=True,
     metavar="KEY",
-    help="Feature of --quicklooks, by its --id, fid or name. Default: the first 20.",
+    help="Feature of --quicklooks: its --id where that is given, else its name or fid. Default: the first 20.",
 )
 @shared.overwrite
 @shared.common(shared.EVERY_ACQUISITION)
@@ -129,6 +128,8 @@ def extract(layer_file: str, **options: Any) -> None:
 
     report, out, overwrite = shared.report_file(options["report"]), options["out"], options["overwrite"]
     if not options["dry_run"]:
+        if out is None:
+            raise click.UsageError("Missing option '--out' / '-o': the folder for the results.")
         say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **shared.of_series(options))
     if options["dry_run"]:
@@ -202,7 +203,7 @@ def _tell_estimate(series: TimeSeries, *, quiet: bool) -> None:
         ]
         for (index, mask), served in found.served.items()
     ]
-    header = ["index", "mask", "acquisitions", "values from, mask", "inputs missing"]
+    header = ["index", "mask", "acquisitions", "source of values, of the mask", "inputs missing"]
     table("Dry run", header, rows, numeric=(2,))
     click.echo(printable(str(found)))
 

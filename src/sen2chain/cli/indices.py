@@ -107,7 +107,7 @@ def _block(index: dict[str, Any]) -> Iterator[str]:
     kept = "; one of the twelve" if index["by_default"] else ""
     yield f"{index['name']}: {index['title']} ({index['domain']}{kept})"
     yield f"    {index['formula']}"
-    yield f"    bands {' '.join(index['bands'])}; values from {index['lowest']:g} to {index['highest']:g}"
+    yield f"    bands {' '.join(index['bands'])}; stored from {index['lowest']:g} to {index['highest']:g}"
     if index["same_as"]:
         yield f"    the same as {index['same_as']} of the twelve, which is also read from stored rasters"
     if index["reference"]:

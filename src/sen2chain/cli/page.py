@@ -36,7 +36,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no row
     "features",
     multiple=True,
     metavar="KEY",
-    help="Feature to show, by --id, name or fid; may be given several times. Default: all.",
+    help="Feature to show: its --id where that is given, else its name or fid. Default: all.",
 )
 @click.option(
     "--sample",

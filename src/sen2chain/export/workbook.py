@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sen2chain.atomic import replacing, writing
-from sen2chain.errors import MissingExtraError, SheetLimitError
+from sen2chain.errors import MissingExtraError, OutputError, SheetLimitError
+from sen2chain.export.marks import PROPERTY
 from sen2chain.export.provenance_json import beside
 
 if TYPE_CHECKING:
@@ -75,7 +76,27 @@ def check_workbook(sheets: Iterable[Sheet], instead: str) -> None:
                 )
 
 
-def write_workbook(sheets: Sequence[Sheet], path: Path, provenance: Mapping[str, Any]) -> int:
+@contextlib.contextmanager
+def _temporary_folder(path: Path) -> Iterator[str]:
+    """Make a folder for the rows of a workbook.
+
+    Raises
+    ------
+    OutputError
+        If there is no folder for temporary files.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sen2chain-sheets-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"The rows of {path.name} cannot be kept in the folder of temporary files ({error.strerror or error}); set "
+            "TMPDIR to a folder that can be written."
+        ) from error
+    with made as folder:
+        yield folder
+
+
+def write_workbook(sheets: Sequence[Sheet], path: Path, provenance: Mapping[str, Any], mark: str = "") -> int:
     """Write tables as the sheets of an Excel workbook, and the provenance as JSON beside it.
 
     Texts stay texts: none becomes a formula, a link or a number. Times are dates of Excel, those with a time zone in
@@ -90,6 +111,8 @@ def write_workbook(sheets: Sequence[Sheet], path: Path, provenance: Mapping[str,
         The file to write; replaced as a whole where it exists.
     provenance
         The JSON beside the file.
+    mark
+        The mark by which the JSON knows the file, see `sen2chain.export.marks`; empty for none.
 
     Returns
     -------
@@ -108,11 +131,10 @@ def write_workbook(sheets: Sequence[Sheet], path: Path, provenance: Mapping[str,
         "constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False,
     }  # fmt: skip
     # XlsxWriter keeps the rows in files of this folder until the workbook is complete.
-    with (
-        tempfile.TemporaryDirectory(prefix="sen2chain-sheets-", ignore_cleanup_errors=True) as folder,
-        replacing(path, beside(path, provenance)) as file,
-    ):
+    with _temporary_folder(path) as folder, replacing(path, beside(path, provenance)) as file:
         book = library.Workbook(file, {**options, "tmpdir": folder})
+        if mark:
+            book.set_custom_property(PROPERTY, mark)
         if any(sheet.rows * len(sheet.schema) > _MANY_CELLS for sheet in sheets):
             book.use_zip64()
         header = book.add_format({"bold": True, "bottom": 1})

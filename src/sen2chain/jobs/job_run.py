@@ -583,7 +583,8 @@ class LineRun:
             return  # nothing was ever extracted, which the first step has said
         self._folder = series.folder / COMPILED
         path = self._folder / f"{series.layer.name}{self._page_end}.html"
-        if not _is_newer(path, ExtractionFolder(series.folder).ledger):
+        is_fresh = _is_newer(path, ExtractionFolder(series.folder).ledger)
+        if not (is_fresh and series.page_is_current(path)):
             before = len(series.notes)
             series.write_page(path, sample="fit")  # a page that is too large shows a part, and says so
             for note in series.notes[before:]:

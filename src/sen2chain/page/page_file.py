@@ -30,8 +30,15 @@ SCRIPTS = ("decode.js", "model.js", "colours.js", "map.js", "chart.js", "table.j
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
-def page_html(content: PageContent) -> bytes:
+def page_html(content: PageContent, mark: str = "") -> bytes:
     """Return the file.
+
+    Parameters
+    ----------
+    content
+        Everything that it shows.
+    mark
+        The mark by which the JSON beside it knows it, see `sen2chain.export.marks`.
 
     Raises
     ------
@@ -47,6 +54,7 @@ def page_html(content: PageContent) -> bytes:
     data |= {f"page-rows-{place}": block for place, block in enumerate(content.blocks)}
     data |= {f"page-chips-{place}": chips for place, chips in content.chips.items()}
     parts = {
+        "mark": html.escape(mark),
         "policy": html.escape(policy(scripts)),
         "title": html.escape(content.title),
         "styles": "".join(f"<style>{text}</style>\n" for text in styles),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sen2chain.store.images import RawImage
 
 _NOT_RESULTS = {".json", ".tmp"}
+_WHOLE = (".html", ".gpkg", ".xlsx")  # results of all indices and masks
 _CHUNK = 1 << 20
 
 
@@ -155,7 +156,8 @@ def _results(root: Path) -> Iterator[ResultFiles]:
     for place, folders, names in os.walk(root / COMPILED):
         folders.sort()
         yield from _files(root, place, names)
-    yield from _files(root, str(root), [name for name in os.listdir(root) if name.endswith(".html")])  # noqa: PTH208  # names
+    whole = [name for name in os.listdir(root) if name.lower().endswith(_WHOLE)]  # noqa: PTH208  # names
+    yield from _files(root, str(root), whole)
 
 
 def _files(root: Path, place: str, names: list[str]) -> Iterator[ResultFiles]:

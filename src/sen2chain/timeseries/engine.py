@@ -222,9 +222,10 @@ class Engine:
         if not repeated:
             return ""
         values = ", ".join(value or "(empty)" for value in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+        belong = "belongs" if len(repeated) == 1 else "belong"
         return (
-            f"{self.id_field} is not unique: {counted(len(repeated), 'value')} {'is' if len(repeated) == 1 else 'are'} "
-            f"those of several features ({values}), so a join on it mixes these up."
+            f"{self.id_field} is not unique: {counted(len(repeated), 'value')} {belong} to several features ({values}); "
+            "a join on it would mix them up."
         )
 
     def unverified(self, tasks: Iterable[Task]) -> list[str]:

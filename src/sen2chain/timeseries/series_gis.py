@@ -17,7 +17,7 @@ from sen2chain.export import (
     write_geoparquet,
 )
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows
+from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, shared_note
 from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
 
@@ -70,7 +70,7 @@ class SeriesGis(LayerSeries):
             _keep_rows(planned.path)
         note = _room(planned.path, estimated_geopackage_size(series))
         with activity(f"writing {planned.path.name} ({note})", quiet=self._quiet):
-            write_geopackage(series, planned.path, self.provenance())
+            write_geopackage(series, planned.path, shared_note(planned.path, self.provenance())[0])
         return planned.path
 
     @suggest_keywords
@@ -78,7 +78,7 @@ class SeriesGis(LayerSeries):
         """Write one GeoParquet 1.1 file per index (and mask), each row with the geometry of its feature.
 
         Files are called as those of `TimeSeries.to_parquet`, with ``_geo.parquet`` at the end, so that either format
-        leaves the other alone and GIS programs still know the suffix.
+        keeps its own files and GIS programs still know the suffix.
 
         Parameters
         ----------

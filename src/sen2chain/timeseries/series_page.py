@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sen2chain.files import is_file
 from sen2chain.page import Chip, Curves, RunAccount, content_of, page_html
 from sen2chain.parallel import closed
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions
+from sen2chain.provenance import PlannedTable, check_results, conditions, is_current, shared_note
 from sen2chain.reasons import Reason
 from sen2chain.report import remarks
 from sen2chain.timeseries.chip_series import ChipSeries
@@ -138,7 +139,8 @@ class SeriesPage(SeriesPlots, ChipSeries):
             )
         images, told = self._images(series, features, chips)
         shown = np.union1d(series[0].features.find(features), np.array(list(images), dtype=np.int64))
-        note = self.provenance()
+        rows = sum(one.rows for one in series)
+        note, mark = shared_note(path, {**self.provenance(), **self._page_note()}, rows)
         with activity(f"writing {path.name}", quiet=self._quiet):
             content = content_of(
                 series,
@@ -150,7 +152,7 @@ class SeriesPage(SeriesPlots, ChipSeries):
                 chips=images,
             )
             with replacing(path, beside(path, note)) as file, writing(path):
-                file.write(page_html(content))
+                file.write(page_html(content, mark))
         self._remarks += content.notes
         return path
 
@@ -187,6 +189,17 @@ class SeriesPage(SeriesPlots, ChipSeries):
             return super()._planned_results(out_path, kind)
         return [self._planned_page(self._results_folder(out_path) / f"{self._results_stem()}.html")]
 
+    def page_is_current(self, path: Path) -> bool:
+        """Tell whether a page was made by this version, with these parameters, of this layer with its attributes."""
+        return is_current(path, {**conditions(self.request, self._engine.layer), **self._page_note()})
+
+    def _page_note(self) -> dict[str, Any]:
+        """Return what a page depends on besides the request and the outlines, for its JSON."""
+        features = self._engine.features
+        texts = features.attributes.astype(str).to_csv(index=False).encode("utf-8", "surrogatepass")
+        names = {"id_field": features.id_field, "field_names": list(features.name_fields)}
+        return {"page": {**names, "attributes_sha256": hashlib.sha256(texts).hexdigest()}}
+
     def _planned_page(self, path: Path) -> PlannedTable:
         return PlannedTable(path, conditions(self.request, self._engine.layer))
 
@@ -194,7 +207,8 @@ class SeriesPage(SeriesPlots, ChipSeries):
         """Return what the page tells about the run; `told` are sentences on its images."""
         report = self._reported()
         return RunAccount(
-            reasons=[_reasons(report, one.index.name, one.mask) for one in series],
+            # Of a folder, the report counts the rows of each image, before one of them is chosen for each date.
+            reasons=[{**_reasons(report, one.index.name, one.mask), "rows": one.rows} for one in series],
             remarks=remarks(report.frame()),
             notes=[*report.notes, *told],
             facts=_facts(note),

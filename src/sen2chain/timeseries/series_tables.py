@@ -12,9 +12,9 @@ from sen2chain import export, periods
 from sen2chain.atomic import check_folder
 from sen2chain.errors import EmptyResultError, RequestError, choice, escaped, truth
 from sen2chain.export.workbook import Sheet
-from sen2chain.files import read_limited
+from sen2chain.files import is_file, read_limited
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions
+from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, shared_note
 from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import to_pandas
@@ -216,12 +216,12 @@ class SeriesTables(LayerSeries):
             self._remarks += check_results([table]).sentences()
         sheets = list(self._sheets())
         export.check_workbook(sheets, "write CSV or Parquet, or ask for fewer dates")
-        if not (overwrite or self._reported().rows) and _had_rows(table.path):
+        if not (overwrite or self._reported().rows) and is_file(table.path) and has_rows(table.path):
             _tell_kept([table.path], [])
         check_folder(table.path.parent)
-        note = self.provenance()
+        note, mark = shared_note(table.path, self.provenance(), self._reported().rows)
         with activity(f"writing {table.path.name}", quiet=self._quiet):
-            export.write_workbook([*sheets, *self._about(note)], table.path, note)
+            export.write_workbook([*sheets, *self._about(note)], table.path, note, mark)
         return [table.path]
 
     def _sheets(self) -> Iterator[Sheet]:
@@ -256,6 +256,7 @@ class SeriesTables(LayerSeries):
             PlannedTable(
                 self._results_folder(out_path, index, mask) / f"{self._results_stem(index, mask)}_{kind}.csv",
                 conditions(self.request, self._engine.layer, index=index, mask=mask),
+                first_column="fid",
             )
             for index, mask in self._engine.outputs
         ]
