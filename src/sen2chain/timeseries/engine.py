@@ -222,11 +222,9 @@ class Engine:
         if not repeated:
             return ""
         values = ", ".join(value or "(empty)" for value in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
-        belong = "belongs" if len(repeated) == 1 else "belong"
-        return (
-            f"{self.id_field} is not unique: {counted(len(repeated), 'value')} {belong} to several features ({values}); "
-            "a join on it would mix them up."
-        )
+        verb = "belongs" if len(repeated) == 1 else "belong"
+        belong = f"{counted(len(repeated), 'value')} {verb} to several features"
+        return f"{self.id_field} is not unique: {belong} ({values}); a join on it would mix them up."
 
     def unverified(self, tasks: Iterable[Task]) -> list[str]:
         """Return a sentence on the products that have no checksums to compare; an empty list where all have."""
