@@ -195,7 +195,7 @@ def test_the_command_shows_what_is_known_of_few() -> None:
     assert listed("SR705").splitlines()[:5] == [
         "SR705: Simple Ratio (705 and 750 nm) (vegetation)",
         "    B06/B05",
-        "    bands B05 B06; values from -32.768 to 32.766",
+        "    bands B05 B06; stored from -32.768 to 32.766",
         f"    {catalogue()['SR705'].reference}",
         "",
     ]
@@ -209,7 +209,7 @@ def test_the_command_shows_what_is_known_of_few() -> None:
 def test_the_command_shows_an_index_of_that_name_in_full_above_the_others() -> None:
     lines = listed("sr").splitlines()
     assert lines[0] == "SR: Simple Ratio (vegetation)"
-    assert lines[2] == "    bands B04 B08; values from -327.68 to 327.66"
+    assert lines[2] == "    bands B04 B08; stored from -327.68 to 327.66"
     assert lines[5].startswith("Indices")
     assert not any(line.startswith("  SR ") for line in lines)
     assert any(line.startswith("  SR705 ") for line in lines)
