@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import shapely
 
-from sen2chain import INDICES
+from sen2chain import INDICES, Index
 from sen2chain.index_series import IndexSeries, LayerFeatures
 from sen2chain.page import page_html
 from sen2chain.vectors import Layer
@@ -102,7 +102,7 @@ def series_of(table: pa.Table, layer: Layer, index: str = "NDVI", **options: Any
     features = LayerFeatures(layer, layer.attributes, options.pop("id_field", None))
     keywords: dict[str, Any] = {"scale": 10_000.0, "days": {}, "rows": len(table), **options}
     tables = keywords.pop("tables", lambda: iter([table]))
-    found = next(one for one in INDICES.values() if one.name == index)
+    found = next((one for one in INDICES.values() if one.name == index), None) or Index.parse(index)
     return IndexSeries(found, "CM001", features, schema=table.schema, tables=tables, **keywords)
 
 

@@ -20,9 +20,10 @@ from page_examples import NASTY, Parts, rows_of, series_of, shown, squares, unpa
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import EmptyResultError, LibraryError, OutputError, RequestError, UnknownNameError
-from sen2chain.page import LARGEST, RunAccount, content_of, page_html, page_rows
-from sen2chain.page.encoding import MISSING, packed, packed_json, quantised, script_json
+from sen2chain.page import LARGEST, Curves, RunAccount, content_of, page_html, page_rows
+from sen2chain.page.encoding import MISSING, packed, packed_json, positions, quantised, script_json
 from sen2chain.page.page_file import LIBRARIES, SCRIPTS, STYLES
+from sen2chain.page.page_rows import PageRows
 from sen2chain.page.page_shapes import NOWHERE, packed_shapes
 from sen2chain.smoothing import Smoother
 from sen2chain.vectors import Layer
@@ -39,10 +40,44 @@ def test_packed_arrays_come_back(numbers: list[int], kind: str) -> None:
 def test_values_are_rounded_to_steps_that_fit() -> None:
     plain = quantised([0.72345, -0.2, np.nan, np.inf, 3.2767])
     assert plain.per_unit == 10_000
-    assert plain.numbers.tolist() == [7234, -2000, MISSING, MISSING, 32767]
-    large = quantised([41.5, 0.001, -300.0])  # as a simple ratio has
+    assert plain.numbers.dtype == np.int16
+    assert plain.numbers.tolist() == [7234, -2000, MISSING["int16"], MISSING["int16"], 32767]
+    large = quantised([41.5, 20.001, -300.0], scale=100)  # as a simple ratio has
     assert large.per_unit == 100
-    assert large.numbers.tolist() == [4150, 0, -30000]
+    assert large.numbers.dtype == np.int16
+    assert large.numbers.tolist() == [4150, 2000, -30000]
+
+
+@pytest.mark.parametrize("scale", [1, 100, 10_000])
+def test_one_large_value_does_not_round_the_others_away(scale: int) -> None:
+    """A burned area index is 0 to 10 for most fields, and thousands for one that burned."""
+    usual = np.random.default_rng(0).gamma(2.0, 2.5, 500)
+    values = np.append(usual, [np.nan, 4000.0, -3.2768])
+    found = quantised(values, scale)
+    assert found.numbers.dtype == np.int32
+    known = unpacked(packed(found.numbers)) / found.per_unit
+    assert found.numbers[500] == MISSING["int32"]
+    assert known[:500] == pytest.approx(usual, abs=max(usual) / 1000)
+    assert known[:500] == pytest.approx(usual, abs=0.51 / scale)
+    assert np.median(np.abs(known[:500] / usual - 1)) < 1e-3
+    assert known[[501, 502]] == pytest.approx([4000.0, -3.2768], abs=0.5 / found.per_unit + 1e-9)
+    assert found.per_unit <= 10_000
+
+
+def test_numbers_have_32_bits_only_where_it_matters() -> None:
+    assert quantised([2000.4, 3100.2, 1500.0], scale=1).numbers.dtype == np.int16  # all of one size
+    two_kinds = np.r_[np.linspace(1, 9, 45), np.linspace(3000, 4000, 55)]
+    assert quantised(two_kinds, scale=1).per_unit >= 10, "the smaller half is not whole numbers"
+    assert quantised([0.012345, 0.000123], scale=1_000_000).per_unit == 1_000_000
+    assert quantised([]).numbers.dtype == quantised([0.0, np.nan]).numbers.dtype == np.int16
+    huge = quantised([1e12, 1.0])
+    assert huge.numbers[0] / huge.per_unit == pytest.approx(1e12)
+
+
+def test_positions_do_not_wrap_around() -> None:
+    assert positions(np.array([], np.int64)).dtype == np.uint16
+    assert positions(np.array([65_535])).dtype == np.uint16
+    assert unpacked(packed(positions(np.array([3, 65_536])))).tolist() == [3, 65_536]
 
 
 def test_texts_of_any_kind_come_back() -> None:
@@ -145,6 +180,46 @@ def test_rows_in_index_units_and_of_weighted_pixels() -> None:
     mean = block["values"]["mean"]
     assert (unpacked(mean) / mean["perUnit"]).tolist() == pytest.approx([0.72, 41.0], abs=0.005)
     assert unpacked(block["valid"]).tolist() == [50, 100]
+
+
+def test_rows_of_more_than_65536_times_keep_their_dates() -> None:
+    """Layers over many tiles and years have so many sensing times."""
+    seconds = 10 * np.arange(70_000, dtype=np.int64)
+    rows = PageRows(
+        np.array([0, 0]), seconds[[5, 69_999]], {"mean": np.array([0.1, 0.2])}, np.array([100, 100], np.uint8),
+        np.array([[0, 0]]), ("31TEH",), 10_000.0,
+    )  # fmt: skip
+    block = rows.packed(1, [seconds])
+    assert np.array(block["dates"])[unpacked(block["when"])].tolist() == [50, 699_990]
+    assert np.array_equal(np.array(block["dates"])[unpacked(block["tiles"][0])], seconds)
+
+
+def test_rows_of_an_index_with_large_values() -> None:
+    means: list[float | None] = [5.25, 0.5, 4000.0, 7.125]
+    one = series_of(rows_of([0, 1, 2, 3], [0] * 4, means, std=[0.5] * 4), squares(4), "BAI", scale=1.0)
+    curve = Curves("smoothed", {0: (np.array(["2022-01-01", "2022-01-02"], "datetime64[D]"), np.array([5.25, 4000.0]))})
+    block = content_of([one], RunAccount(), curves={("BAI", "CM001"): curve}).blocks[0]
+    mean, smooth = block["values"]["mean"], block["smooth"]["values"]
+    assert mean["type"] == smooth["type"] == "int32"
+    assert (unpacked(mean) / mean["perUnit"]).tolist() == pytest.approx(means, abs=0.005)
+    assert (unpacked(smooth) / smooth["perUnit"]).tolist() == pytest.approx([5.25, 4000.0], abs=0.005)
+    assert block["values"]["std"]["type"] == "int16"
+
+
+def test_a_sample_that_fits_does_so_with_numbers_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen2chain.page.page_content.LARGEST", 300_000)
+    monkeypatch.setattr("sen2chain.page.page_content._FRAME", 0)  # rows alone count here
+    rng = np.random.default_rng(0)
+    fid, day = np.repeat(np.arange(400), 100), np.tile(5 * np.arange(100), 400)
+    numbers = {name: np.exp(rng.uniform(np.log(0.5), np.log(30_000.0), len(fid))) for name in page_rows.FULL}
+    table = rows_of(fid.tolist(), day.tolist(), numbers.pop("mean").tolist(), **numbers)
+    one = series_of(table, squares(400), "BAI", scale=1.0)
+    content = content_of([one], RunAccount(), statistics=page_rows.FULL, sample="fit")
+    assert content.blocks[0]["values"]["mean"]["type"] == "int32"
+    assert len(script_json(content.blocks[0])) < 300_000
+    assert f"a sample: {content.head['count']:,} of 400 features" in content.notes[0]
+    with pytest.raises(RequestError, match=r"would be about 0 MB"):
+        content_of([one], RunAccount(), statistics=page_rows.FULL, sample=content.head["count"] * 2)
 
 
 def test_features_of_several_pieces_are_chosen_by_name() -> None:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import shapely
 
 from page_examples import rows_of, series_of
 from sen2chain import INDICES
+from sen2chain.export.delimited import DIALECTS, csv_lines
 from sen2chain.legends import legend_of
 from sen2chain.page import Chip, Curves, RunAccount, content_of, page_html
 from sen2chain.vectors import Layer
@@ -330,7 +332,8 @@ def test_what_is_shown_can_be_saved(page: Page, tmp_path: Path, pictures: Path) 
     click_map(page, 12, modifiers=["Shift"])
     name, content = lines_of(page, "#chart-csv", tmp_path)
     assert name == "fields & _b__NDVI_series.csv"
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert content.startswith(b"\xef\xbb\xbfdate,fid,name,"), "Excel knows from the mark that it is UTF-8"
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     expected = pd.concat([of_feature(3), of_feature(12)])
     assert [row["name"] for row in rows] == [NASTY] * len(of_feature(3)) + ["P012"] * len(of_feature(12))
     assert [row["date"] for row in rows] == expected["date"].astype(str).tolist()
@@ -339,7 +342,7 @@ def test_what_is_shown_can_be_saved(page: Page, tmp_path: Path, pictures: Path) 
     type_into(page, "crop", "rye")
     page.wait_for_function("() => document.querySelector('#table-count').textContent === '10 of 40 features'")
     _, content = lines_of(page, "#table-csv", tmp_path)
-    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
     assert [row["fid"] for row in rows] == [str(fid) for fid in range(3, 40, 4)]
     assert {row["crop"] for row in rows} == {'"rye", late'}
     last = ROWS["NDVI"].groupby("fid").last()
@@ -357,6 +360,44 @@ def test_what_is_shown_can_be_saved(page: Page, tmp_path: Path, pictures: Path) 
         assert width > 800
         assert height > 500
         assert len(content) > 10_000, "not one colour"
+
+
+FORMULAS = [
+    "=1+1", "  @SUM(A1)", "-2+3", "+49 171", "\uff1d1", "a;=1+1", "b\t-1", "-5", "+1,5", "plain = text", "x,=1",
+    "two\nlines",
+]  # fmt: skip
+
+
+def test_saved_texts_are_no_formulas_and_large_values_arrive(show: Callable[..., Page], tmp_path: Path) -> None:
+    count = len(FORMULAS)
+    shapes = [shapely.box(500_000 + 300 * i, 5_000_000, 500_220 + 300 * i, 5_000_220) for i in range(count)]
+    attributes = pd.DataFrame({"parcel": FORMULAS, "=cmd": FORMULAS, "height": np.arange(count) - 2.5})
+    fields = Layer.of(np.array(shapes, dtype=object), "EPSG:32631", name="fields", attributes=attributes)
+    # Some are -32768 steps, which stands for a missing value of 16 bits alone.
+    means: list[float | None] = [5.25, 0.5, 4000.0, -3.2768, -32.768, -327.68, *[1.125] * (count - 6)]
+    spread = [0.5, None, 4000.0, *[0.125] * (count - 3)]
+    days = np.array(["2022-01-01", "2022-01-02"], "datetime64[D]")
+    curve = Curves("smoothed", {0: (days, np.array([5.25, 4000.0]))})
+    rows = rows_of(list(range(count)), [0] * count, means, std=spread)
+    one = series_of(rows, fields, "BAI", id_field="parcel", scale=1.0)
+    content = content_of([one], RunAccount(), curves={("BAI", "CM001"): curve})
+    path = tmp_path / "large.html"
+    path.write_bytes(page_html(content))
+    page = show(path)
+    found = page.evaluate("Array.from({length: page.features.count}, (_, p) => page.rows.value('mean', p))")
+    assert found == pytest.approx(means, abs=0.005)
+    found = page.evaluate("Array.from({length: page.features.count}, (_, p) => page.rows.value('std', p))")
+    assert found[1] is None
+    assert found[2:4] == pytest.approx([4000.0, 0.125], abs=0.005)
+    assert np.array(page.evaluate("page.rows.curve(0)"))[:, 1] == pytest.approx([5.25, 4000.0], abs=0.005)
+    # The same texts as the package's own files for Excel have.
+    lines = lines_of(page, "#table-csv", tmp_path)[1].decode("utf-8-sig")
+    names = pa.RecordBatch.from_pydict({"name": FORMULAS})
+    ours = csv_lines(names, DIALECTS["excel"]).to_pylist()
+    for fid, text in enumerate(ours):
+        quoted = text.removesuffix("\r\n")
+        assert f"\r\n{fid},{quoted},{quoted},{quoted},{fid - 2.5:g}," in lines
+    assert lines.startswith("fid,name,parcel,'=cmd,height,")
 
 
 def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:

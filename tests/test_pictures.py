@@ -6,6 +6,8 @@ import datetime as dt
 import io
 import itertools
 import locale
+import os
+import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +27,14 @@ from matplotlib.dates import ConciseDateFormatter, num2date
 from matplotlib.figure import Figure
 from PIL import Image
 
+from far_end import small_disk
 from sen2chain import INDICES, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.cli import main
 from sen2chain.errors import MissingExtraError, OutputError, RequestError, StoreError, UnknownKeywordError
 from sen2chain.legends import legend_of
 from sen2chain.pictures.drawn_text import MISSING, drawable, fonts_for, shortened
 from sen2chain.pictures.figure_files import write_figures
+from sen2chain.pictures.figure_settings import default_settings
 from sen2chain.pictures.series_figures import (
     PANELS,
     Captions,
@@ -392,6 +396,99 @@ def test_settings_of_matplotlib_stay_and_do_not_matter(tmp_path: Path) -> None:
         write_figures(panel_figures([full_line()], NDVI), tmp_path / "p", ["png", "svg", "pdf"])
         assert (dict(mpl.rcParams), locale.setlocale(locale.LC_TIME), dict(warnings.__dict__)) == before
         assert png(overview_figure([line()], NDVI)) == plain
+
+
+def test_files_do_not_depend_on_settings_of_the_user(tmp_path: Path) -> None:
+    def written(name: str) -> dict[str, bytes]:
+        figures = [overview_figure([line("a_$_%")], NDVI), *panel_figures([full_line("b_$x$_&")], NDVI)]
+        write_figures(figures, tmp_path / name, ["png", "pdf"])
+        return {file.name.removeprefix(name): file.read_bytes() for file in tmp_path.glob(f"{name}*")}
+
+    plain = written("plain")
+    assert len(plain) == 3
+    mine: dict[Any, Any] = {
+        "text.usetex": True, "savefig.bbox": "tight", "savefig.pad_inches": 2.0, "savefig.transparent": True,
+        "figure.autolayout": True, "axes.grid": True, "axes.grid.axis": "both", "xtick.top": True, "pdf.fonttype": 42,
+        "path.sketch": (1.0, 100.0, 2.0), "lines.solid_capstyle": "round", "axes.unicode_minus": False,
+    }  # fmt: skip
+    with mpl.rc_context(mine):  # without LaTeX here, a text that is given to it raises
+        before = dict(mpl.rcParams)
+        assert written("mine") == plain
+        assert dict(mpl.rcParams) == before
+
+
+def test_settings_that_another_thread_changes_meanwhile_stay() -> None:
+    with mpl.rc_context({"font.size": 20.0, "axes.grid": True}):
+        with default_settings():
+            assert mpl.rcParams["font.size"] == 10
+            mpl.rcParams["font.size"] = 7.0
+        assert mpl.rcParams["font.size"] == 7
+        assert mpl.rcParams["axes.grid"]
+        with pytest.raises(KeyError), default_settings():
+            dict[str, int]()["an error of drawing"]
+        assert mpl.rcParams["axes.grid"]
+
+
+def test_names_in_a_notebook_are_data_under_tex_too() -> None:
+    with mpl.rc_context({"text.usetex": True}):
+        axes = empty_axes()
+        draw_overview(axes, [line("a_$_%")], NDVI, named=True)
+    legend = axes.get_legend()
+    assert legend is not None
+    named = [*legend.get_texts(), axes.title, axes._left_title, axes.yaxis.label]  # type: ignore[attr-defined]
+    written = [text for text in named if text.get_text()]
+    assert [text.get_text() for text in written] == ["a_$_%", "parcels: NDVI", "NDVI"]
+    assert not any(text.get_usetex() or text.get_parse_math() for text in written)
+
+
+def test_a_wrong_backend_of_the_environment_is_one_sentence(tmp_path: Path) -> None:
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "from sen2chain.errors import RequestError\n"
+        "from sen2chain.pictures.figure_files import need_matplotlib\n"
+        "try:\n    need_matplotlib()\nexcept RequestError as error:\n    print(error)\n",
+        encoding="utf-8",
+    )
+    told = subprocess.run(  # noqa: S603  # our own script
+        [sys.executable, str(script)], env={**os.environ, "MPLBACKEND": "teh window"}, capture_output=True, check=True
+    )
+    assert told.stdout.decode().strip() == (
+        "The environment variable MPLBACKEND is 'teh window', which matplotlib does not know; unset it, or set it to "
+        "agg."
+    )
+
+
+def test_a_notebook_without_its_backend_is_told_how_to_go_on(
+    series: TimeSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(RequestError, match=r"cannot show figures here .*MPLBACKEND to agg, or pass ax="):
+        series.plot()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_full_disk_is_told_and_the_former_picture_stays(kind: str, tmp_path: Path) -> None:
+    figures = [overview_figure([line(f"field {number}")], NDVI) for number in range(3)]
+    with small_disk(tmp_path / "disk", "256k") as disk:
+        former = disk / f"p.{kind}"
+        former.write_bytes(b"former")
+        (disk / "others").write_bytes(bytes(256 * 1024 - 8192))  # two pages of 4 KiB are left, one is the former file's
+        with pytest.raises(OutputError, match=rf"No room is left on the disk for .*p\.{kind}; free some"):
+            write_figures(figures, disk / "p", [kind])
+        assert former.read_bytes() == b"former"
+        assert {file.name for file in disk.iterdir()} == {f"p.{kind}", "others"}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_an_error_of_drawing_is_not_taken_for_one_of_writing(kind: str, tmp_path: Path) -> None:
+    def pages() -> Iterator[Figure]:
+        yield overview_figure([line()], NDVI)
+        raise FileNotFoundError(2, "No such file", "rows.parquet")
+
+    with pytest.raises(FileNotFoundError, match=r"rows\.parquet"):
+        write_figures(pages(), tmp_path / "p", [kind])
+    assert {file.name for file in tmp_path.iterdir()} <= {f"p.{kind}"}
+    assert kind != "pdf" or not list(tmp_path.iterdir())
 
 
 def test_figures_are_drawn_in_threads() -> None:

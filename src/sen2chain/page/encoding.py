@@ -18,32 +18,37 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-MISSING = -32768
-"""The int16 that stands for a missing value."""
+MISSING = {"int16": -(2**15), "int32": -(2**31)}
+"""Type of whole numbers -> the one that stands for a missing value."""
 
-_LARGEST = 32767
 _FINEST = 10_000  # steps per index unit, as values are stored
+_STEPS = 1000  # that a usual value should have at least, so that it keeps three digits
+_STEPS_OF_SMALL = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
     """Values as whole numbers of steps."""
 
-    numbers: npt.NDArray[np.int16]
-    """Steps; `MISSING` where there is no value."""
+    numbers: npt.NDArray[np.int16] | npt.NDArray[np.int32]
+    """Steps; `MISSING` of their type where there is no value."""
     per_unit: float
     """Number of steps of one unit: a value is its number divided by this."""
 
 
-def quantised(values: npt.ArrayLike, finest: float = _FINEST) -> Quantised:
-    """Round values to steps that fit 16 bits.
+def quantised(values: npt.ArrayLike, scale: float = _FINEST) -> Quantised:
+    """Round values to steps: 10,000 per unit, and fewer where the largest value does not fit 16 bits.
+
+    Where that would lose what other values say, since the largest is far from them, numbers have 32 bits: where a step
+    would be larger than one of the index as it is stored, half of the values have fewer than 1000 steps, or nine tenths
+    fewer than 100.
 
     Parameters
     ----------
     values
         Values, (n,); NaN and infinite ones become missing.
-    finest
-        Steps per unit; ten times fewer, as often as needed, where the largest value does not fit.
+    scale
+        Stored steps of the index per unit.
 
     Returns
     -------
@@ -52,13 +57,28 @@ def quantised(values: npt.ArrayLike, finest: float = _FINEST) -> Quantised:
     """
     known = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(known)
-    largest = float(np.abs(known[finite]).max(initial=0.0))
-    per_unit = float(finest)
-    while largest * per_unit > _LARGEST + 0.49:
-        per_unit /= 10.0
-    numbers = np.full(known.shape, MISSING, dtype=np.int16)
-    numbers[finite] = np.rint(known[finite] * per_unit).astype(np.int16)
+    size = np.abs(known[finite])
+    largest = float(size.max(initial=0.0))
+    finest = float(max(_FINEST, scale))
+    per_unit, kind = _fitting(largest, finest, "int16"), "int16"
+    if per_unit < finest:
+        small, usual = np.quantile(size[size > 0], (0.1, 0.5), method="lower")
+        needed = max(float(scale), _STEPS / usual, _STEPS_OF_SMALL / small)
+        if per_unit < needed:
+            kind, most = "int32", _fitting(largest, finest, "int32")
+            while per_unit < min(needed, most) * (1 - 1e-9):  # coarse steps take less of the page
+                per_unit *= 10.0
+    numbers = np.full(known.shape, MISSING[kind], dtype=kind)
+    numbers[finite] = np.rint(known[finite] * per_unit).astype(kind)
     return Quantised(numbers, per_unit)
+
+
+def _fitting(largest: float, finest: float, kind: str) -> float:
+    """Return steps per unit, ten times fewer than `finest` as often as needed, with which a value fits a type."""
+    per_unit = finest
+    while largest * per_unit > -MISSING[kind] - 0.51:
+        per_unit /= 10.0
+    return per_unit
 
 
 def packed(array: npt.NDArray[Any]) -> dict[str, Any]:
@@ -81,6 +101,17 @@ def packed(array: npt.NDArray[Any]) -> dict[str, Any]:
     differences = np.diff(plain, prepend=plain.dtype.type(0)).astype(f"<u{size}")
     apart = differences.view(np.uint8).reshape(-1, size).T
     return {"type": array.dtype.name, "length": len(array), "data": _text(apart.tobytes())}
+
+
+def positions(places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return positions in a list as numbers of 16 bits, or of 32 where one does not fit these.
+
+    Parameters
+    ----------
+    places
+        (n,) whole numbers from 0 to 2**32 - 1.
+    """
+    return places.astype(np.uint16 if places.max(initial=0) < 2**16 else np.uint32)
 
 
 def packed_json(value: Any) -> dict[str, Any]:

@@ -144,17 +144,18 @@ def content_of(
     expected = bare + estimated_size(rows, len(names))
     if expected > LARGEST and sample == "fit" and len(fids) > 1:
         # Attributes and outlines are larger than was thought before they were looked at.
-        fewer = max(1, int(0.85 * len(fids) * (LARGEST - _FRAME) / (expected - _FRAME)))
         return content_of(
-            series, account, features=features, statistics=statistics, sample=fewer, curves=curves, chips=chips
-        )
+            series, account, features=features, statistics=statistics, sample=_fewer(len(fids), expected),
+            curves=curves, chips=chips,
+        )  # fmt: skip
     if expected > LARGEST:
         raise RequestError(_too_large(expected, len(fids)))
     blocks, outputs = [], []
     for one in series:
         output, block = _output(one, fids, names)
         outputs.append(output)
-        blocks.append(block | _packed_curves((curves or {}).get((one.index.name, one.mask)), fids))
+        smooth = (curves or {}).get((one.index.name, one.mask))
+        blocks.append(block | _packed_curves(smooth, fids, float(one.index.scale)))
     head = {
         "layer": layer.name, "count": len(fids), "ofLayer": len(layer.names), "notes": [*notes, *account.notes],
         "remarks": list(account.remarks), "reasons": list(account.reasons), "facts": list(account.facts),
@@ -164,6 +165,12 @@ def content_of(
     images = {int(np.searchsorted(fids, fid)): [_packed_chip(one) for one in chips[fid]] for fid in chips}
     head["chips"] = sorted(images)
     actual = _FRAME + size_of(known) + size_of(blocks) + size_of(list(images.values()))
+    if actual > 1.1 * LARGEST and sample == "fit" and len(fids) > max(1, len(images)):
+        # Numbers of 32 bits, curves and images are known only now.
+        return content_of(
+            series, account, features=features, statistics=statistics, sample=_fewer(len(fids), actual),
+            curves=curves, chips=chips,
+        )  # fmt: skip
     if actual > 1.1 * LARGEST:
         raise RequestError(_too_large(actual, len(fids)))
     return PageContent(title, head, blocks, images, notes)
@@ -184,14 +191,14 @@ def _chosen(
     return fids, [note]
 
 
-def _packed_curves(curves: Curves | None, fids: Fids) -> dict[str, Any]:
+def _packed_curves(curves: Curves | None, fids: Fids, scale: float) -> dict[str, Any]:
     """Return the smoothed curves of the features, as packed arrays; nothing where there is none."""
     points = [] if curves is None else [curves.points.get(fid) for fid in fids.tolist()]
     found = [one for one in points if one is not None]
     if curves is None or not found:
         return {}
     days = np.concatenate([date for date, _ in found]).astype("datetime64[D]").astype(np.int32)
-    values = quantised(np.concatenate([value for _, value in found]))
+    values = quantised(np.concatenate([value for _, value in found]), scale)
     counts = np.array([0 if one is None else len(one[0]) for one in points], dtype=np.uint32)
     smooth = {"perUnit": values.per_unit, **packed(values.numbers)}
     return {"smooth": {"name": curves.name, "counts": packed(counts), "days": packed(days), "values": smooth}}
@@ -224,6 +231,11 @@ def _sampled(fids: Fids, sample: int | str | None, each: float) -> Fids:
         raise RequestError(f"sample is {sample!r}; pass a number of features above 0.")
     count = max(1, count)
     return fids if count >= len(fids) else fids[np.linspace(0, len(fids) - 1, count).round().astype(np.int64)]
+
+
+def _fewer(features: int, size: float) -> int:
+    """Return how many features fit a page, where some make one that is too large."""
+    return max(1, int(0.85 * features * (LARGEST - _FRAME) / (size - _FRAME)))
 
 
 def _too_large(size: float, features: int) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sen2chain.errors import RequestError, UnknownNameError, items_of, shown
-from sen2chain.page.encoding import packed, quantised
+from sen2chain.page.encoding import packed, positions, quantised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +79,8 @@ class PageRows:
     """(pairs, 2) feature and position in `tile_names`, each pair once, sorted."""
     tile_names: tuple[str, ...]
     """Tiles of the rows and of the acquisitions."""
+    scale: float
+    """Stored steps of the index per unit."""
 
     @classmethod
     def read(cls, series: IndexSeries, fids: Fids, statistics: Sequence[str]) -> PageRows:
@@ -110,6 +112,7 @@ class PageRows:
             np.rint(100.0 * joined("share", np.float64)).astype(np.uint8),
             pairs,
             tuple(tiles),
+            float(series.index.scale),
         )
 
     def packed(self, features: int, days: Sequence[npt.NDArray[np.int64]]) -> dict[str, Any]:
@@ -133,27 +136,27 @@ class PageRows:
         dates = np.unique(np.concatenate([self.times, *days]))
         values = {}
         for name, numbers in self.numbers.items():
-            steps = quantised(numbers)
+            steps = quantised(numbers, self.scale)
             values[name] = {"perUnit": steps.per_unit, **packed(steps.numbers)}
         groups, group = self._groups(features)
         return {
             "dates": dates.tolist(),
             "counts": packed(np.bincount(self.feature, minlength=features).astype(np.uint32)),
-            "when": packed(np.searchsorted(dates, self.times).astype(np.uint16)),
+            "when": packed(positions(np.searchsorted(dates, self.times))),
             "valid": packed(self.valid),
             "values": values,
-            "tiles": [packed(np.searchsorted(dates, times).astype(np.uint16)) for times in days],
+            "tiles": [packed(positions(np.searchsorted(dates, times))) for times in days],
             "groups": groups,
             "group": packed(group),
         }
 
-    def _groups(self, features: int) -> tuple[list[list[int]], npt.NDArray[np.uint16]]:
+    def _groups(self, features: int) -> tuple[list[list[int]], npt.NDArray[Any]]:
         """Return the different lists of tiles, and which of them each feature lies in; the first is of no tile."""
         found: dict[tuple[int, ...], int] = {(): 0}
         starts = np.searchsorted(self.tiles[:, 0], np.arange(features + 1)).tolist()
         tiles = self.tiles[:, 1].tolist()
         group = [found.setdefault(tuple(tiles[begin:end]), len(found)) for begin, end in pairwise(starts)]
-        return [list(tiles) for tiles in found], np.array(group, dtype=np.uint16)
+        return [list(tiles) for tiles in found], positions(np.array(group, dtype=np.int64))
 
 
 def _piece(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.atomic import replacing
-from sen2chain.errors import MissingExtraError, RequestError, choice, items_of
+from sen2chain.atomic import replacing, writing
+from sen2chain.errors import MissingExtraError, RequestError, choice, items_of, shown
+from sen2chain.pictures.figure_settings import default_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,17 +32,28 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def need_matplotlib() -> None:
-    """Make sure that matplotlib is installed.
+    """Make sure that matplotlib is installed and can be imported.
 
     Raises
     ------
     MissingExtraError
-        If it is not; the message says how to install it.
+        If it is not installed; the message says how to install it.
+    RequestError
+        If the environment variable ``MPLBACKEND`` keeps it from being imported.
     """
     try:
         importlib.import_module("matplotlib.figure")
     except ImportError:
         raise MissingExtraError("Pictures", "matplotlib", "plot") from None
+    except ValueError:
+        # matplotlib checks this name when it is imported, whether or not a window is opened.
+        backend = os.environ.get("MPLBACKEND")
+        if not backend:
+            raise
+        raise RequestError(
+            f"The environment variable MPLBACKEND is {shown(backend)!r}, which matplotlib does not know; unset it, or "
+            "set it to agg."
+        ) from None
 
 
 def picture_formats(formats: Sequence[str] | str) -> tuple[str, ...]:
@@ -88,8 +102,7 @@ def write_figures(pages: Iterable[Figure], path: Path, formats: Sequence[str]) -
             for kind in single:
                 ending = f".{kind}" if number == 1 else f"_page{number}.{kind}"
                 file = path.with_name(f"{path.name}{ending}")
-                with replacing(file) as stream:
-                    page.savefig(stream, format=kind, dpi=DPI, facecolor="white", metadata=_METADATA[kind])
+                _write(_saved(page, kind), file)
                 files.append(file)
             yield page
 
@@ -101,11 +114,31 @@ def write_figures(pages: Iterable[Figure], path: Path, formats: Sequence[str]) -
     return files
 
 
+def _saved(page: Figure, kind: str) -> memoryview:
+    """Return the content of a file of a figure."""
+    content = io.BytesIO()
+    with default_settings():
+        page.savefig(content, format=kind, dpi=DPI, facecolor="white", metadata=_METADATA[kind])
+    return content.getbuffer()
+
+
 def _write_pdf(pages: Iterable[Figure], file: Path) -> Path:
     """Write all pages into one file."""
     from matplotlib.backends.backend_pdf import PdfPages  # noqa: PLC0415  # an extra
 
-    with replacing(file) as stream, PdfPages(stream, metadata=_METADATA["pdf"]) as document:
-        for page in pages:
+    content = io.BytesIO()
+    with default_settings():
+        document: Any = PdfPages(content, metadata=_METADATA["pdf"])
+    for page in pages:
+        with default_settings():
             document.savefig(page, facecolor="white")
+    with default_settings():
+        document.close()
+    _write(content.getbuffer(), file)
     return file
+
+
+def _write(content: memoryview, file: Path) -> None:
+    """Write a file. It is drawn before, so that an error in this block is one of writing."""
+    with replacing(file) as stream, writing(file):
+        stream.write(content)

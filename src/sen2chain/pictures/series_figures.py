@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sen2chain.pictures.drawn_text import FONT, drawable, style
+from sen2chain.pictures.figure_settings import default_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,6 +183,7 @@ def _sorted_quantiles(value: Floats, starts: Ints, counts: Ints, share: float) -
 # --- all features over time
 
 
+@default_settings()
 def overview_figure(
     lines: Sequence[FeatureLine], captions: Captions, overview: Overview | None = None, empty_dates: Dates | None = None
 ) -> Figure:
@@ -406,6 +408,7 @@ def panel_figures(
         yield _page(page, said, ends, limits, gaps=gaps, curve=curve, wide=wide)
 
 
+@default_settings()
 def _page(
     lines: Sequence[FeatureLine],
     captions: Captions,

@@ -232,7 +232,8 @@ class SeriesPlots(LayerSeries):
         MissingExtraError
             If matplotlib is not installed.
         RequestError
-            If a name is unknown, or the run has several indices or masks and none is chosen.
+            If a name is unknown, the run has several indices or masks and none is chosen, or matplotlib cannot show
+            figures here.
         """
         need_matplotlib()
         self._check_stat(stat)
@@ -244,9 +245,7 @@ class SeriesPlots(LayerSeries):
         series = next(one for one in self._series() if (one.index.name, one.mask) == wanted)
         lines, overview, captions = self._all_over_time(series, chosen, stat)
         if ax is None:
-            import matplotlib.pyplot as plt  # noqa: PLC0415  # an extra; a notebook shows its figures
-
-            ax = plt.subplots(figsize=(9, 4.5), layout="tight")[1]
+            ax = _new_axes()
         draw_overview(ax, lines, captions, overview, named=True)
         return ax
 
@@ -434,6 +433,20 @@ class SeriesPlots(LayerSeries):
                 )
             places[kind, index, mask, suffix] = self._results_folder(out_path, index, mask) / stem
         return places
+
+
+def _new_axes() -> Axes:
+    """Return axes of a new pyplot figure, which a notebook shows."""
+    try:
+        import matplotlib.pyplot as plt  # noqa: PLC0415  # an extra
+
+        axes: Axes = plt.subplots(figsize=(9, 4.5), layout="tight")[1]
+    except ImportError as error:  # the library of a backend is missing, or there is no display
+        raise RequestError(
+            f"matplotlib cannot show figures here ({error}); set the environment variable MPLBACKEND to agg, or pass "
+            "ax=."
+        ) from error
+    return axes
 
 
 def _one_of(what: str, wanted: str | None, names: Sequence[str]) -> str:

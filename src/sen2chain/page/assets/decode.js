@@ -5,8 +5,8 @@ const TYPES = {
   int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array,
 };
 
-/** The int16 that stands for a missing value. */
-const MISSING = -32768;
+/** The number of each type that stands for a missing value. */
+const MISSING = { int16: -32768, int32: -2147483648 };
 
 /** Bytes of a base64 text. */
 function bytesOf(text) {

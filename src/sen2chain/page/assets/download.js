@@ -12,16 +12,24 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A line of CSV; fields are quoted where RFC 4180 needs it. */
+/** A text with an apostrophe where a spreadsheet would take it, or a part after a separator, for a formula. */
+function guarded(text) {
+  if (/^[+-]?[0-9]+([.,][0-9]+)?$/.test(text)) return text;
+  // The last four are the wide forms of the first ones.
+  return text.replace(/(^|[\t;])([ \t\r\n]*)([=+\-@\uff1d\uff0b\uff0d\uff20\t\r])/g, "$1$2'$3");
+}
+
+/** A line of CSV as `to_csv(dialect="excel")` writes it: texts are never formulas, and quoted where needed. */
 function csvLine(fields) {
   return fields.map((field) => {
-    const text = field === null || field === undefined ? "" : String(field);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const text = field === null || field === undefined ? "" : typeof field === "string" ? guarded(field) : String(field);
+    return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }).join(",");
 }
 
+/** Save lines for a spreadsheet: the byte order mark tells Excel that the file is UTF-8. */
 function saveCsv(lines, name) {
-  save(new Blob([lines.map(csvLine).join("\n") + "\n"], { type: "text/csv;charset=utf-8" }), name);
+  save(new Blob(["\ufeff", ...lines.map((fields) => `${csvLine(fields)}\r\n`)], { type: "text/csv;charset=utf-8" }), name);
 }
 
 /** A number without the digits that its storage added. */

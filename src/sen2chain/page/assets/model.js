@@ -86,6 +86,7 @@ class Rows {
     for (let p = 0; p < counts.length; p++) rows.start[p + 1] = rows.start[p] + counts[p];
     rows.values = Object.fromEntries(names.map((name, i) => [name, rest[i]]));
     rows.perUnit = Object.fromEntries(names.map((name) => [name, block.values[name].perUnit]));
+    rows.missing = Object.fromEntries(names.map((name) => [name, MISSING[block.values[name].type]]));
     rows.tiles = rest.slice(names.length);
     rows.statistics = [...names, "valid"];
     if (block.smooth) await rows.loadSmooth(block.smooth);
@@ -97,14 +98,16 @@ class Rows {
     const [counts, days, values] = await Promise.all([smooth.counts, smooth.days, smooth.values].map(unpack));
     const start = new Uint32Array(counts.length + 1);
     for (let p = 0; p < counts.length; p++) start[p + 1] = start[p] + counts[p];
-    this.smooth = { name: smooth.name, start, days, values, perUnit: smooth.values.perUnit };
+    this.smooth = { name: smooth.name, start, days, values, perUnit: smooth.values.perUnit, missing: MISSING[smooth.values.type] };
   }
 
   /** The smoothed curve of a feature: pairs of seconds and a value. */
   curve(p) {
     if (!this.smooth) return [];
-    const { start, days, values, perUnit } = this.smooth, found = [];
-    for (let i = start[p]; i < start[p + 1]; i++) found.push([days[i] * 86400 + 43200, values[i] / perUnit]);
+    const { start, days, values, perUnit, missing } = this.smooth, found = [];
+    for (let i = start[p]; i < start[p + 1]; i++) {
+      if (values[i] !== missing) found.push([days[i] * 86400 + 43200, values[i] / perUnit]);
+    }
     return found;
   }
 
@@ -134,7 +137,7 @@ class Rows {
     if (row < 0) return null;
     if (statistic === "valid") return this.valid[row];
     const steps = this.values[statistic][row];
-    return steps === MISSING ? null : steps / this.perUnit[statistic];
+    return steps === this.missing[statistic] ? null : steps / this.perUnit[statistic];
   }
 
   /** Number of features with a value at each date. */
@@ -164,7 +167,7 @@ class Rows {
     if (!this.ranges[statistic]) {
       // The 98th percentile of at most 20,000 rows, so that one odd parcel does not pale all others.
       const all = this.values[statistic], step = Math.max(1, Math.floor(all.length / 20000)), some = [];
-      for (let row = 0; row < all.length; row += step) if (all[row] !== MISSING) some.push(all[row]);
+      for (let row = 0; row < all.length; row += step) if (all[row] !== this.missing[statistic]) some.push(all[row]);
       some.sort((a, b) => a - b);
       const high = some.length ? some[Math.floor(0.98 * (some.length - 1))] / this.perUnit[statistic] : 1;
       this.ranges[statistic] = [0, rounded(Math.max(high, 1e-4))];
