@@ -488,7 +488,7 @@ class Page {
     ticks.append(...[0, 0.25, 0.5, 0.75, 1].map((share) => element("span", this.tick(low + share * (high - low)))));
     const scale = element("span", "", { class: "scale" });
     scale.append(bar, ticks);
-    const none = element("span", "no value (clouds or no data)", { class: "none" });
+    const none = element("span", "no value (the reasons are below)", { class: "none" });
     none.prepend(hatch);
     const fitted = rows.output.isFitted && statistic !== "valid" && !SPREADS.has(statistic) ? " (range of these values)" : "";
     $("legend").replaceChildren(element("span", `${this.titleOf()}${fitted}`, { class: "legend-title" }), scale, none);
