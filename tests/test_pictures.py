@@ -264,6 +264,7 @@ def test_the_strip_counts_features_and_marks_dates_without_any() -> None:
     bars = segments(next(artist for artist in strip.collections if isinstance(artist, LineCollection)))
     assert [top for _, top in bars.values()] == [3, 1]
     assert drawn_points(found(strip, "empty")[0])[0] == days(5).tolist()
+    assert "date without any value" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert strip.get_xlim() == axes_of(figure).get_xlim()
     colours = {artist.get_color() for artist in [*found(axes_of(figure), "median"), *found(axes_of(figure), "line-0")]}
     assert len(colours) == 2  # a chosen feature is not mistaken for the median

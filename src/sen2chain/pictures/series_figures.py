@@ -218,7 +218,7 @@ def overview_figure(
         axes.xaxis.get_offset_text().set_visible(False)
         if not len(overview.date) and not _given(empty_dates):
             strip.tick_params(bottom=False, labelbottom=False)  # there is no time to show
-    _head(figure, captions, axes)
+    _head(figure, captions, with_legend=True)
     return figure
 
 
@@ -439,7 +439,7 @@ def _page(
         if not lines:
             _say_empty(axes, captions)
         last = axes
-    _head(figure, captions, None)
+    _head(figure, captions, with_legend=False)
     if lines and last is not None:
         _legend_of_panels(figure, lines, gaps=gaps, curve=curve)
     return figure
@@ -635,8 +635,8 @@ def _time_axis(axes: Axes, first: np.datetime64, last: np.datetime64) -> None:
     offset.set(fontsize=8, color=_GREY, fontfamily=FONT)
 
 
-def _head(figure: Figure, captions: Captions, axes: Axes | None) -> None:
-    """Write title and subtitle at the top left, and the legend of `axes` below them."""
+def _head(figure: Figure, captions: Captions, *, with_legend: bool) -> None:
+    """Write title and subtitle at the top left, and the legend of all axes below them."""
     width, height = figure.get_size_inches()
     left = 0.75 / width
     title, subtitle = drawable(captions.title, 90), drawable(captions.subtitle, 170)
@@ -645,12 +645,12 @@ def _head(figure: Figure, captions: Captions, axes: Axes | None) -> None:
         **_words([title], fontsize=13, color=_TEXT, fontweight="bold"),
     )  # fmt: skip
     figure.text(left, 1 - 0.38 / height, subtitle, va="top", ha="left", **_words([subtitle], fontsize=8.5, color=_GREY))
-    if axes is None:
+    if not with_legend:
         return
-    handles, labels = axes.get_legend_handles_labels()
     shown = [
         (handle, label)
-        for handle, label in zip(handles, labels, strict=True)
+        for part in figure.axes  # the strip below marks dates too
+        for handle, label in zip(*part.get_legend_handles_labels(), strict=True)
         if not str(handle.get_gid()).startswith("line-")
     ]
     if shown:
