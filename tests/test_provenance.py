@@ -432,6 +432,6 @@ def test_a_wide_table_does_not_replace_a_table_of_another_kind(
 
 def test_a_folder_in_the_place_of_a_result_changes_no_json(series: Callable[..., TimeSeries], tmp_path: Path) -> None:
     (tmp_path / "parcels" / "parcels_None_None.html").mkdir(parents=True)
-    with pytest.raises(OutputError, match="a folder has that name"):
+    with pytest.raises(OutputError, match="Is a directory"):
         series().to_html(tmp_path)
     assert contents(tmp_path) == {}

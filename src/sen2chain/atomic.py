@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from sen2chain.errors import OutputError
+from sen2chain.files import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -55,8 +56,9 @@ def replacing(path: Path, beside: Mapping[Path, bytes] | None = None) -> Iterato
     data = temporary(path)
     notes = {place: temporary(place) for place in beside}
     for place in (path, *notes):
-        if place.is_dir():  # else it would be found out when a part of the files has its final name
-            raise OutputError(f"Cannot write {place}: a folder has that name; move it, or choose another name.")
+        with writing(place):
+            if is_folder(place):  # else it would be found out when a part of the files has its final name
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
     try:
         with writing(path):
             file = data.open("xb")
