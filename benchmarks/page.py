@@ -98,7 +98,9 @@ def prototype(folder: Path) -> Path | None:
             (target / name).write_bytes((ours / name).read_bytes())
     path = folder / "prototype.html"
     command = [sys.executable, str(PROTOTYPE), str(folder / "npm"), str(path)]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  # the program beside this checkout
+    # It takes the parcels of `benchmarks.archive`.
+    found = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    subprocess.run(command, check=True, capture_output=True, env=found)  # noqa: S603  # the program beside this checkout
     return path
 
 
