@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from sen2chain import TimeSeries, demo
 from sen2chain.cli import main
+from sen2chain.progress import sized
 from sen2chain.rasters import Raster, counting, environment
 
 if TYPE_CHECKING:
@@ -108,6 +109,6 @@ def test_times_and_sizes_are_told_in_words() -> None:
     assert [module._time(s) for s in (0, 9, 42, 300, 7300)] == [
         "a few seconds", "a few seconds", "about 42 seconds", "about 5 minutes", "about 2.0 hours",
     ]  # fmt: skip
-    assert [module._size(n) for n in (0, 999, 1_500, 2_000_000, 3_210_000_000)] == [
+    assert [sized(n) for n in (0, 999, 1_500, 2_000_000, 3_210_000_000)] == [
         "0 bytes", "999 bytes", "1.5 kB", "2.0 MB", "3.2 GB",
     ]  # fmt: skip

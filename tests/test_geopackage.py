@@ -509,7 +509,7 @@ def test_a_disk_without_enough_room_is_told_before_anything_is_written(
     series = extract(archive).run()
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=300_000))
-    with pytest.raises(OutputError, match=r"takes about 0\.\d MB, and .* has room for 0\.3 MB"):
+    with pytest.raises(OutputError, match=r"takes about \d\.\d kB and leaves 1\.0 MB free, .* room for 300\.0 kB"):
         series.to_geopackage(tmp_path)
     assert not list(tmp_path.rglob("*.*"))
 

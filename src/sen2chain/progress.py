@@ -168,6 +168,14 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def sized(count: float) -> str:
+    """Return a number of bytes in words, as ``3.2 GB``."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= step:
+            return f"{count / step:,.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def printable(text: str) -> str:
     """Return a text with all characters escaped that do something to a terminal; its lines stay."""
     return "\n".join(map(escaped, text.split("\n")))

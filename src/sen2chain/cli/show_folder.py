@@ -12,7 +12,7 @@ from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING
 from sen2chain.errors import LibraryError, StoreError
 from sen2chain.files import absolute
-from sen2chain.progress import counted, printable
+from sen2chain.progress import counted, printable, sized
 
 if TYPE_CHECKING:
     from sen2chain.store import ExtractionFolder, FolderContents
@@ -75,7 +75,7 @@ def _all(folders: list[ExtractionFolder]) -> None:
                 ", ".join(dict.fromkeys(series.mask for series in found.series)) or "-",
                 f"{min(times):%Y-%m-%d} to {max(times):%Y-%m-%d}" if times else "-",
                 f"{sum(series.rows for series in found.series):,}",
-                _size(sum(series.size for series in found.series) + sum(files.size for files in found.results)),
+                sized(sum(series.size for series in found.series) + sum(files.size for files in found.results)),
             ]
         )
     header = ["folder", "features", "indices", "masks", "dates", "rows", "size"]
@@ -99,7 +99,7 @@ def _one(found: FolderContents) -> None:
             f"{series.last:%Y-%m-%d}" if series.last else "-",
             f"{series.rows:,}",
             ", ".join(f"{count} {state.value}" for state, count in series.states.most_common()) or "-",
-            _size(series.size),
+            sized(series.size),
         ]
         for series in found.series
     ]
@@ -111,18 +111,9 @@ def _one(found: FolderContents) -> None:
         [
             files.place or "(the folder itself)",
             ", ".join(f"{count} {kind}" for kind, count in sorted(files.kinds.items())),
-            _size(files.size),
+            sized(files.size),
             f"{datetime.fromtimestamp(files.changed).astimezone():%Y-%m-%d %H:%M}",
         ]
         for files in found.results
     ]
     show.table("Results", ["folder", "files", "size", "last change"], rows, numeric=(2,))
-
-
-def _size(count: float) -> str:
-    """Write a number of bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000
-    raise AssertionError(count)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sen2chain.export import csv_lines
 from sen2chain.extract import workload
-from sen2chain.progress import counted, progress
+from sen2chain.progress import counted, progress, sized
 
 if TYPE_CHECKING:
     from sen2chain.plan import Task
@@ -78,7 +78,7 @@ class Estimate:
         return (
             f"{what}: "
             f"{_time(self.seconds)} with {counted(self.threads, 'thread')} ({self.pixels / 1e6:,.1f} million pixels to "
-            f"decode), at most {self.rows:,} rows, {_size(self.csv_bytes)} as CSV."
+            f"decode), at most {self.rows:,} rows, {sized(self.csv_bytes)} as CSV."
         )
 
 
@@ -153,11 +153,3 @@ def _time(seconds: float) -> str:
     if seconds < _MINUTE:
         return f"about {seconds / 60:.0f} minutes"
     return f"about {seconds / 3600:.1f} hours"
-
-
-def _size(count: int) -> str:
-    """Write a number of bytes for people."""
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= step:
-            return f"{count / step:,.1f} {unit}"
-    return f"{count} bytes"

@@ -16,7 +16,7 @@ from sen2chain.export import (
     write_geopackage,
     write_geoparquet,
 )
-from sen2chain.progress import activity
+from sen2chain.progress import activity, sized
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, shared_note
 from sen2chain.timeseries.layer_series import LayerSeries
 from sen2chain.timeseries.suggestions import suggest_keywords
@@ -187,11 +187,7 @@ def _room(path: Path, size: int) -> str:
     free = shutil.disk_usage(path.parent).free
     if 1.1 * size + _SPARE > free:  # an estimate
         raise OutputError(
-            f"{path.name} takes about {_in_words(size)}, and {path.parent} has room for {_in_words(free)}; choose "
-            "another folder, or ask for fewer dates, indices or masks."
+            f"{path.name} takes about {sized(size)} and leaves {sized(_SPARE)} free, and {path.parent} has room for "
+            f"{sized(free)}; choose another folder, or ask for fewer dates, indices or masks."
         )
-    return f"about {_in_words(size)}"
-
-
-def _in_words(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.{0 if size >= 1e7 else 1}f} MB"
+    return f"about {sized(size)}"
