@@ -221,10 +221,13 @@ class Asked(MemorySource):
     """Remembers what it was asked for."""
 
     areas: list[Area | None]
+    dates: tuple[dt.date | None, dt.date | None]
 
-    def tiles(self, area: Area | None = None) -> Sequence[str]:
-        self.areas = [area]
-        return super().tiles(area)
+    def tiles(
+        self, area: Area | None = None, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[str]:
+        self.areas, self.dates = [area], (first, last)
+        return super().tiles(area, first, last)
 
     def acquisitions(
         self, tile: str, first: dt.date | None = None, last: dt.date | None = None, area: Area | None = None
@@ -235,13 +238,26 @@ class Asked(MemorySource):
 
 def test_a_source_is_told_where_the_layer_lies(polygons: Any, tmp_path: Path) -> None:
     source = Asked([acquisition(str(tmp_path), 1)])
-    found = series(polygons, source, buffer=20)
+    found = series(polygons, source, buffer=20, date_max="2022-12-31")
+    assert str(source.dates[1]) == "2022-12-31"
     want = Area((LEFT, TOP - 400, LEFT + 400, TOP), f"EPSG:{EPSG}", 20.0)
     assert source.areas == [want, want]
     assert found.rows == 4
     nowhere = Layer.of(np.array([None, shapely.Polygon()], dtype=object), f"EPSG:{EPSG}")
     assert area_of(nowhere) is None
     assert make_plan(found.request, source, nowhere).tasks == ()
+
+
+def test_a_layer_that_is_spread_out_is_told_in_parts() -> None:
+    boxes = [shapely.box(x, y, x + 0.1, y + 0.1) for x, y in ((5, 44), (5.2, 44.1), (9, 44), (30, -20))]
+    area = area_of(Layer.of(np.array(boxes, dtype=object), "EPSG:4326"))
+    assert area is not None
+    np.testing.assert_allclose(area.bounds, (5, -20, 30.1, 44.2))
+    wanted = [(5, 44, 5.3, 44.2), (9, 44, 9.1, 44.1), (30, -20, 30.1, -19.9)]
+    np.testing.assert_allclose(sorted(area.parts), wanted)
+    together = area_of(Layer.of(np.array(boxes[:2], dtype=object), "EPSG:4326"))
+    assert together is not None
+    assert together.parts == ()
 
 
 def around(longitude: float, latitude: float, half: float = 0.01) -> tuple[tuple[float, float], ...]:

@@ -67,6 +67,9 @@ class Area:
     """Coordinate reference system, as ``EPSG:32632`` or WKT."""
     margin: float = 0.0
     """Metres that the rectangle grows by on each side."""
+    parts: tuple[tuple[float, float, float, float], ...] = ()
+    """Smaller rectangles, in units of `crs`, that hold together what lies in this one, where that is spread out; they
+    grow by `margin` too. Empty where the rectangle itself is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +294,13 @@ class Source(Protocol):
         """How its rasters are read; the `Acquisition.reading` of its products is the same."""
         ...
 
-    def tiles(self, area: Area | None = None) -> Sequence[str]:
-        """MGRS names of the tiles that have any product, sorted; tiles away from `area` may be left out."""
+    def tiles(
+        self, area: Area | None = None, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[str]:
+        """MGRS names of the tiles that have any product, sorted.
+
+        Tiles away from `area`, and tiles without a product from `first` to `last`, may be left out.
+        """
         ...
 
     def acquisitions(

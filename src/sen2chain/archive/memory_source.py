@@ -60,7 +60,12 @@ class MemorySource(FileIdentity):
         """Return the number of products."""
         return f"{len(self._acquisitions)} products in memory"
 
-    def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are known anyway
+    def tiles(
+        self,
+        area: Area | None = None,  # noqa: ARG002  # names are known anyway
+        first: dt.date | None = None,  # noqa: ARG002
+        last: dt.date | None = None,  # noqa: ARG002
+    ) -> Sequence[str]:
         """MGRS names of the tiles that have any product, sorted."""
         return sorted({acquisition.id.tile for acquisition in self._acquisitions})
 

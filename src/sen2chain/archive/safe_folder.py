@@ -58,7 +58,12 @@ class SafeFolder(FileIdentity):
         """How its rasters are read: as files on disk."""
         return LOCAL
 
-    def tiles(self, area: Area | None = None) -> Sequence[str]:  # noqa: ARG002  # names are listed anyway
+    def tiles(
+        self,
+        area: Area | None = None,  # noqa: ARG002  # names are listed anyway
+        first: dt.date | None = None,  # noqa: ARG002
+        last: dt.date | None = None,  # noqa: ARG002
+    ) -> Sequence[str]:
         """MGRS names of the tiles that have any product, sorted."""
         return sorted({product.tile for product in self._products()})
 

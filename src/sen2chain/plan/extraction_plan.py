@@ -21,9 +21,15 @@ from sen2chain.sensor import SENTINEL2, Sensor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
+
     from sen2chain.plan.extraction_request import Request
     from sen2chain.products import Acquisition, Reading, Source
     from sen2chain.vectors import Layer
+
+
+_CELLS = 10  # along an edge of the rectangle around a layer
+_DEGREES, _METRES_OF_A_DEGREE = 1.0, 110_000.0  # about the edge of a tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,27 @@ def area_of(layer: Layer, buffer: float | None = None) -> Area | None:
     placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
     if not len(placed):
         return None
-    (left, bottom), (right, top) = placed[:, :2].min(axis=0).tolist(), placed[:, 2:].max(axis=0).tolist()
-    return Area((left, bottom, right, top), layer.crs, max(buffer or 0.0, 0.0))
+    return Area(_around(placed), layer.crs, max(buffer or 0.0, 0.0), _parts(placed, layer.crs))
+
+
+def _around(boxes: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Return the rectangle around boxes, (boxes, 4)."""
+    (left, bottom), (right, top) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    return left, bottom, right, top
+
+
+def _parts(boxes: npt.NDArray[np.float64], crs: str) -> tuple[tuple[float, float, float, float], ...]:
+    """Return a rectangle for each cell of a coarse grid in which boxes lie; none where all lie close together."""
+    left, bottom, right, top = _around(boxes)
+    smallest = _DEGREES if pyproj.CRS(crs).is_geographic else _DEGREES * _METRES_OF_A_DEGREE
+    cell = [max((right - left) / _CELLS, smallest), max((top - bottom) / _CELLS, smallest)]
+    if right - left <= smallest and top - bottom <= smallest:
+        return ()
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    _, number = np.unique(((middle - [left, bottom]) // cell).astype(np.int64), axis=0, return_inverse=True)
+    order = np.argsort(number.ravel(), kind="stable")
+    groups = np.split(boxes[order], np.flatnonzero(np.diff(number.ravel()[order])) + 1)
+    return tuple(_around(group) for group in groups) if len(groups) > 1 else ()
 
 
 def _tiles_of(
@@ -98,7 +123,7 @@ def _tiles_of(
 
     The square is only a hint: where it leaves no tile at all, a raster of each tile is opened to see where it lies.
     """
-    tiles = tuple(source.tiles(area))
+    tiles = tuple(source.tiles(area, request.first, request.last))
 
     def is_near(grid: Grid) -> bool:
         return bool(near(layer.bounds, layer.crs, grid, request.buffer).any())
