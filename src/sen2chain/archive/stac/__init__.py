@@ -1,0 +1,1 @@
+"""Products in STAC catalogues: items become acquisitions, whose offsets `offsets` decides."""
