@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from sen2chain.errors import UnreadableError
 from sen2chain.products import Radiometry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sen2chain.products import Details, Footprint, ProductId
 
 
