@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sen2chain.demo import DemoArchive
+    from stac_servers import Api, FileServer, ObjectStore
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +41,31 @@ def few_fields(tmp_path_factory: pytest.TempPathFactory) -> DemoArchive:
 
     scene = demo.Scene(size=90, parcels=6, overpasses=demo.season(4), bands=("B03", "B04", "B08", "SCL", "CLDPRB"))
     return demo.build(tmp_path_factory.mktemp("few-fields"), scene)
+
+
+@pytest.fixture(scope="session")
+def file_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer]:
+    from stac_servers import FileServer  # noqa: PLC0415  # most tests need none of its libraries
+
+    with FileServer(tmp_path_factory.mktemp("nginx")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stac_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    from stac_servers import started_api  # noqa: PLC0415  # most tests need none of its libraries
+
+    with started_api(tmp_path_factory.mktemp("stac-api")) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    pytest.importorskip("moto", reason="moto is not installed")
+    from stac_servers import ObjectStore  # noqa: PLC0415  # most tests need none of its libraries
+
+    with ObjectStore(tmp_path_factory.mktemp("moto")) as store:
+        yield store
 
 
 @pytest.fixture(autouse=True)
