@@ -28,6 +28,7 @@ MODULES_IN_ORDER = (
     "atomic",
     "cache",
     "parallel",
+    "remote",
     "notebook",
     "progress",
     "jit",
@@ -74,8 +75,8 @@ PUBLIC = [
 ]  # fmt: skip
 
 HEAVY = (
-    "affine", "geopandas", "numba", "numpy", "pandas", "pyarrow", "pyogrio", "pyproj", "rasterio", "rich", "scipy",
-    "shapely", "xarray",
+    "affine", "botocore", "geopandas", "numba", "numpy", "pandas", "pyarrow", "pyogrio", "pyproj", "pystac",
+    "pystac_client", "rasterio", "requests", "rich", "scipy", "shapely", "urllib3", "xarray",
 )  # fmt: skip
 """Libraries that cost time or memory when they are loaded."""
 
@@ -89,6 +90,7 @@ LIGHT = (
     "settings",
     "atomic",
     "parallel",
+    "remote",
     "report",
     "notebook",
     "progress",
@@ -242,6 +244,7 @@ def test_light_modules_load_nothing_heavy(name: str, tmp_path: Path) -> None:
 NOT_AT_ONCE = (
     "scipy.signal", "scipy.stats", "scipy.ndimage", "scipy.optimize", "scipy.interpolate", "scipy.sparse", "xarray",
     "matplotlib", "distributed", "dask", "fsspec", "rich", "duckdb", "IPython", "requests", "jinja2",
+    "pystac", "pystac_client",  # rasterio itself loads botocore and urllib3, where boto3 is installed
 )  # fmt: skip
 """Libraries for what few runs call; they are imported where they are used."""
 
