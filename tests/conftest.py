@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from provider_layouts import ProviderFiles
     from sen2chain.demo import DemoArchive
     from stac_servers import Api, FileServer, ObjectStore
 
@@ -41,6 +43,15 @@ def few_fields(tmp_path_factory: pytest.TempPathFactory) -> DemoArchive:
 
     scene = demo.Scene(size=90, parcels=6, overpasses=demo.season(4), bands=("B03", "B04", "B08", "SCL", "CLDPRB"))
     return demo.build(tmp_path_factory.mktemp("few-fields"), scene)
+
+
+@pytest.fixture(scope="session")
+def provider_files(tmp_path_factory: pytest.TempPathFactory) -> ProviderFiles:
+    """Small products in the forms of providers; the processes of a run share them, so tests must not change them."""
+    from provider_layouts import ProviderFiles  # noqa: PLC0415  # most tests need none of its libraries
+
+    base = tmp_path_factory.getbasetemp()
+    return ProviderFiles((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "provider-files")
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import rasterio
+
+from provider_layouts import LAYOUTS, Form, has_offset, items, product_files
 from stac_servers import get
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from provider_layouts import ProviderFiles
     from stac_servers import Api, FileServer, ObjectStore
 
 
@@ -54,3 +59,32 @@ def test_the_object_store_serves_what_was_uploaded(object_store: ObjectStore, tm
     signed = object_store.client().generate_presigned_url("get_object", {"Bucket": "numbers", "Key": "of/digits"})
     assert get(signed).data == b"0123456789"
     assert "GET /numbers/of/digits" in object_store.requests()
+
+
+def test_copies_have_the_pixels_of_the_archive_without_the_offset(provider_files: ProviderFiles) -> None:
+    for copy in provider_files.copies(Form("cog", subtracted=True))[::3]:
+        for band, path in product_files(provider_files.library, copy.product).items():
+            if band == "CLDPRB":
+                assert band not in copy.files
+                continue
+            with rasterio.open(path) as original, rasterio.open(copy.files[band]) as copied:
+                pixels, others = original.read(1).astype(int), copied.read(1)
+            offset = 1000 if band.startswith("B") and has_offset(copy.product) else 0
+            np.testing.assert_array_equal(np.where(pixels > 0, pixels - offset, 0), others)
+            assert (others[pixels > 0] > 0).all()
+
+
+def test_layouts_name_each_file_once_and_say_what_they_are_told(provider_files: ProviderFiles) -> None:
+    copies = provider_files.copies(Form("cog"))
+    for layout in LAYOUTS:
+        for says in (True, False):
+            described = items(copies, layout, str, says_subtracted=says)
+            assert len({item["id"] for item in described}) == len(copies)
+            told = [str(item["properties"]) + str(item["assets"]) for item in described]
+            others = [
+                str(item["properties"]) + str(item["assets"])
+                for item in items(copies, layout, str, says_subtracted=not says)
+            ]
+            assert [text != other for text, other in zip(told, others, strict=True)] == [
+                has_offset(copy.product) for copy in copies
+            ]
