@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 
 import oracle
-from sen2chain import demo, rasters
+from sen2chain import demo
 from sen2chain.archive import open_library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
@@ -36,6 +36,7 @@ from sen2chain.masks import Mask
 from sen2chain.plan import Request, Task, make_plan, plan_task
 from sen2chain.products import LOCAL, Acquisition, ProductId, Reading
 from sen2chain.rasters import Counts, Raster, counting
+from sen2chain.rasters.environment import file_systems
 from sen2chain.reasons import Reason
 from sen2chain.rows import Clipped
 from sen2chain.vectors import Layer
@@ -518,7 +519,7 @@ class Watch:
 
     def decode(self, decode: Callable[[], None]) -> None:
         self.threads.add(threading.get_ident())
-        self.options.append((rasterio.env.getenv().get("GDAL_HTTP_MAX_RETRY"), rasters._file_systems.get()))
+        self.options.append((rasterio.env.getenv().get("GDAL_HTTP_MAX_RETRY"), file_systems()))
         if len(self.threads) > 1:
             self.second.set()
         assert self.second.wait(20), "one thread decodes alone"

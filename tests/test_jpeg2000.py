@@ -434,7 +434,7 @@ def test_a_codestream_alone(files: dict[str, Path], whole: dict[str, Array], tmp
     out = np.zeros((10, 20), np.uint16)
     for _, decode in windows.pieces(boxes, jpeg2000.Box(130, 140, 150, 170), out, lambda *_: None):
         decode()
-    windows.close()
+    file.close()
     np.testing.assert_array_equal(out, whole["tiles"][130:140, 150:170])
 
 

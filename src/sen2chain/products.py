@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sen2chain.reasons import Reason
+    from sen2chain.remote import Access
 
     Footprint = tuple[tuple[float, float], ...]
     """Corners of an outline as (longitude, latitude) in degrees (WGS 84), the last equal to the first."""
@@ -83,6 +84,8 @@ class Reading:
     file_systems: tuple[str, ...] = ()
     """GDAL's virtual file systems that locations may begin with, as ``/vsimem/``; zip files and files on disk need
     none."""
+    access: Access | None = None
+    """How remote files (``https://``, ``s3://``) are fetched; None where none may be read."""
 
 
 LOCAL = Reading()

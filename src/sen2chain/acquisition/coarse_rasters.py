@@ -106,7 +106,11 @@ class CoarseRasters:
                 if location not in self._images:
                     touched = self._touched(raster)
                     images[location] = np.zeros(raster.grid.shape, raster.dtype)
-                    own = raster.pieces(touched, (0, raster.grid.shape[0]), images[location])
+                    try:
+                        own = raster.pieces(touched, (0, raster.grid.shape[0]), images[location])
+                    except RasterError as error:  # of a remote raster, before any piece is decoded
+                        self._rasters.fail(location, error)
+                        raise
                     pieces[location] = own, touched.pixels()
         Decoding(self._rasters, pieces).finish()
         self._images |= {where: image for where, image in images.items() if self._rasters.error(where) is None}

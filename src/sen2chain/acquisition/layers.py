@@ -101,6 +101,11 @@ class LayerSources:
             found[location] = ValueRaster(is_band=True, may_be_coarse=not self.sensor.is_finest(band))
         return found
 
+    def locations(self) -> set[str]:
+        """Return the locations of all rasters."""
+        of_masks = (where for _, source in self.masks.values() for where in source.rasters.values())
+        return {*self.values(), *of_masks, *self.quality.values()}
+
     def without(self, is_broken: Callable[[str], bool]) -> LayerSources:
         """Return the layers of which no raster is broken."""
         return replace(

@@ -14,15 +14,16 @@ import numpy as np
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.parallel import Crew
-from sen2chain.rasters import Raster
+from sen2chain.rasters import Raster, begin_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import ExitStack
 
     from sen2chain.acquisition.layers import LayerSources
     from sen2chain.grid import Grid
     from sen2chain.parallel import Piece, Within
+    from sen2chain.rasters import RemotePart
 
 LEGACY_NODATA = 16383
 """No-data value of the original program's index rasters; it is declared in a side file that is often lost."""
@@ -63,6 +64,17 @@ class OpenRasters:
         """How much of what the acquisition needs is decoded."""
         self._open: dict[str, Raster] = {}
         self._broken: dict[str, RasterError] = {}
+        self._begun: dict[str, RemotePart] = {}
+        stack.callback(self._drop)
+
+    def expect(self, locations: Iterable[str]) -> None:
+        """Begin to fetch the headers of remote rasters, all at once; call it in the context that reads them."""
+        self._begun |= begin_remote(set(locations) - self._begun.keys() - self._open.keys() - self._broken.keys())
+
+    def _drop(self) -> None:
+        """Drop remote files that were not opened."""
+        for file in self._begun.values():
+            file.close()
 
     def open(self, location: str) -> Raster:
         """Return the open raster.
@@ -77,7 +89,7 @@ class OpenRasters:
         if location not in self._open:
             try:
                 self.verify(location)
-                self._open[location] = self._stack.enter_context(Raster(location))
+                self._open[location] = self._stack.enter_context(Raster(location, self._begun.pop(location, None)))
             except RasterError as error:
                 self._broken[location] = error
                 raise
@@ -195,6 +207,7 @@ def finest_grid(rasters: OpenRasters, sources: LayerSources) -> Grid | None:
     Grid or None
         None where no value raster can be opened.
     """
+    rasters.expect(sources.locations())
     finest = float(sources.sensor.finest)
     grids: dict[str, Grid] = {}
     for location, value in sources.values().items():

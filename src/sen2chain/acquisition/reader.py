@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 AT_ONCE = 1 << 20
 """Pixels whose values are held at once, unless one feature has more."""
 
+FETCHED_AHEAD = 32 << 20
+"""Bytes of remote rasters that an acquisition may hold before they are decoded, unless one strip needs more."""
+
 
 @dataclass(slots=True, eq=False)
 class Pixels:
@@ -272,8 +275,11 @@ class AcquisitionReader:
     def _decoded(self, strips: Sequence[int], height: int) -> Generator[dict[str, Array]]:
         """Yield the images of strips of `height` rows. While one is used, idle threads decode the next."""
         coming, buffer = None, 0
+        remote = strips if self.value_rasters.are_remote else ()
+        ahead = _FetchAhead(self.value_rasters, [strip * height for strip in remote], height)
         try:
             for k, strip in enumerate(strips):
+                ahead.reach(k, self.sources.values())
                 images = (coming or self._begin(strip, height, buffer)).finish()
                 coming = None
                 if k + 1 < len(strips) and self.rasters.crew.has_idle:
@@ -319,6 +325,30 @@ class AcquisitionReader:
     def quality_image(self, name: str) -> tuple[Grid, Array]:
         """Return grid and values of a decoded quality raster; values far from the plan's pixels are 0."""
         return self.coarse.raster(self.sources.quality[name]).grid, self._quality[name][0]
+
+
+class _FetchAhead:
+    """Fetches of remote rasters that go ahead of decoding, as far as the memory for them reaches.
+
+    Parameters
+    ----------
+    value_rasters
+        The rasters.
+    tops, height
+        First rows of the strips in their order, and the rows of a strip. No strips where no raster is remote.
+    """
+
+    def __init__(self, value_rasters: ValueRasters, tops: Sequence[int], height: int) -> None:
+        self._rasters, self._tops, self._height = value_rasters, tops, height
+        self._sizes: list[int] = []
+
+    def reach(self, position: int, wanted: Iterable[str]) -> None:
+        """Fetch the strip at a position, and those after it while they are small."""
+        wanted = list(wanted)
+        while len(self._sizes) < len(self._tops) and (
+            len(self._sizes) <= position or sum(self._sizes[position:]) < FETCHED_AHEAD
+        ):
+            self._sizes.append(self._rasters.fetch_strip(self._tops[len(self._sizes)], self._height, wanted))
 
 
 def _collect_nearest(looked_up: list[Nearest], part: Runs, size: int, buffer: Buffer) -> None:

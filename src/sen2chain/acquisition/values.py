@@ -196,8 +196,40 @@ class ValueRasters:
             image = images[location] = self._strips[location, buffer][:rows]
             high = raster.block_shape[0]
             pixels = touched.pixels(slice(row0 // high, -(-(row0 + rows) // high)))
-            pieces[location] = raster.pieces(touched, (row0, row0 + rows), image), pixels
+            try:
+                pieces[location] = raster.pieces(touched, (row0, row0 + rows), image), pixels
+            except RasterError as error:  # of a remote raster, before any piece is decoded
+                self._rasters.fail(location, error)
         return StripReading(self._rasters, images, Decoding(self._rasters, pieces))
+
+    @property
+    def are_remote(self) -> bool:
+        """Whether any raster on the finest grid is remote."""
+        usable = (where for where in self._fine if not self._rasters.error(where))
+        return any(self._rasters.open(where).is_remote for where in usable)
+
+    def fetch_strip(self, row0: int, height: int, wanted: Iterable[str]) -> int:
+        """Begin to fetch what a strip needs of remote rasters.
+
+        Parameters
+        ----------
+        row0, height, wanted
+            As of `begin_strip`.
+
+        Returns
+        -------
+        int
+            Bytes; 0 where no raster is remote.
+        """
+        rows = row0, min(row0 + height, self._grid.shape[0])
+        usable = [where for where in self._fine if where in set(wanted) and not self._rasters.error(where)]
+        fetched = 0
+        for raster, touched in map(self._touched, usable):
+            try:
+                fetched += raster.fetch(touched, rows)
+            except RasterError as error:
+                self._rasters.fail(raster.location, error)
+        return fetched
 
     def pixels(self, wanted: Iterable[str]) -> int:
         """Return the number of pixels of all strips of some rasters that will be decoded."""

@@ -124,6 +124,9 @@ class _Extraction:
 
     def run(self) -> TaskResult:
         task = self.task
+        if task.cldprb is not None:
+            self.rasters.expect((task.cldprb,))
+        self.rasters.expect(LayerSources.of_outputs(task.outputs, task.product.sensor).locations())
         radiometry = self._read_radiometry()
         grid = finest_grid(self.rasters, LayerSources.of_outputs(task.outputs, task.product.sensor))
         coverage = None

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sen2chain.errors import UnreadableError
+from sen2chain.jpeg2000 import kept_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from sen2chain.jpeg2000.file_bytes import FileBytes
+    from sen2chain.jpeg2000.file_bytes import Bytes
 
 _SOC, _SOT, _SOD, _EOC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9
 _SIZ, _COD, _QCD, _QCC, _RGN = 0xFF51, 0xFF52, 0xFF5C, 0xFF5D, 0xFF5E
@@ -119,7 +120,7 @@ class Header:
         return struct.pack(">3H", _SOC, _SIZ, len(siz) + 2) + siz + self.segments
 
 
-def read_header(file: FileBytes) -> Header:
+def read_header(file: Bytes) -> Header:
     """Read the main header of a file.
 
     Raises
@@ -236,7 +237,7 @@ def _lengths(tlm: list[bytes], tiles: int, whole: int) -> tuple[tuple[int, int],
     return tuple(found) if fits else ()
 
 
-def _find_codestream(file: FileBytes) -> tuple[int, int]:
+def _find_codestream(file: Bytes) -> tuple[int, int]:
     """Return begin and end of the codestream in a file."""
     beginning = file.read(0, len(_SIGNATURE))
     if beginning[:2] == struct.pack(">H", _SOC):
@@ -254,7 +255,7 @@ def _find_codestream(file: FileBytes) -> tuple[int, int]:
     raise UnknownFormError
 
 
-def _read_box(file: FileBytes, at: int, limit: int) -> tuple[bytes, int, int]:
+def _read_box(file: Bytes, at: int, limit: int) -> tuple[bytes, int, int]:
     """Return kind, begin and end of the content of the box at a position."""
     head = file.read(at, 16)
     if len(head) < 8:  # length and kind
@@ -271,7 +272,7 @@ def _read_box(file: FileBytes, at: int, limit: int) -> tuple[bytes, int, int]:
     return kind, begin, at + length
 
 
-def _has_palette(file: FileBytes, begin: int, end: int) -> bool:
+def _has_palette(file: Bytes, begin: int, end: int) -> bool:
     """Whether a header box says that samples are not values of pixels."""
     for _ in range(_MOST_BOXES):
         if begin >= end:
@@ -315,10 +316,13 @@ class TileParts:
     ----------
     file, header
         The file and its main header.
+    identity
+        Text that changes with the file, by which the table is kept between runs; empty: it is not kept.
     """
 
-    def __init__(self, file: FileBytes, header: Header) -> None:
+    def __init__(self, file: Bytes, header: Header, identity: str = "") -> None:
         self._file, self._header = file, header
+        self._identity = "" if header.lengths else identity
         self._parts: dict[int, list[_Part]] = {}
         self._at = header.start
         self._count = header.tiles[0] * header.tiles[1]
@@ -330,6 +334,12 @@ class TileParts:
         self._is_told = bool(header.lengths)
         if self._is_told:
             self._at = header.end
+        elif self._identity and (known := kept_parts.load(self._identity)) is not None:
+            self._at, parts = known
+            for tile, *part in parts:
+                self._parts.setdefault(tile, []).append(_Part(*part))
+            self._is_told = True
+        self._kept_to = self._at
 
     def read(self, tile: int, location: str) -> bytearray:
         """Read a tile as a codestream of its own.
@@ -356,9 +366,35 @@ class TileParts:
                 raise
         with self._lock:
             if self._is_told:  # another thread may have found out too
-                # The table of the main header is wrong: find the tile-parts by their own headers.
-                self._is_told, self._parts, self._at = False, {}, self._header.start
+                # The table of the main header, or the kept one, is wrong: find the tile-parts by their own headers.
+                self._is_told, self._parts, self._at, self._kept_to = False, {}, self._header.start, 0
         return self._read(tile, location)
+
+    def ranges(self, tiles: Iterable[int]) -> list[tuple[int, int]]:
+        """Return (offset, length) in the file of what `read` reads of tiles; tile-parts that are missing are left out.
+
+        Raises
+        ------
+        UnreadableError
+            If the headers of tile-parts cannot be read.
+        """
+        found = []
+        for tile in tiles:
+            for part in self._of(tile):
+                end = part.at + part.length + 2
+                if end <= self._header.end:
+                    found.append((part.at, end - part.at))
+        if self._identity:
+            self._keep()
+        return found
+
+    def _keep(self) -> None:
+        """Keep the table for later runs, if it has grown."""
+        with self._lock:
+            if self._at > self._kept_to:
+                self._kept_to = self._at
+                parts = [(tile, *part) for tile, of_tile in self._parts.items() for part in of_tile]
+                kept_parts.save(self._identity, self._at, parts)
 
     def _read(self, tile: int, location: str) -> bytearray:
         """Read a tile as the table has it."""

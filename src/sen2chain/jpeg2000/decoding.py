@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.jpeg2000.file_bytes import FileBytes
+    from sen2chain.jpeg2000.file_bytes import Bytes
     from sen2chain.jpeg2000.openjpeg import OpenJpeg
 
     Array = npt.NDArray[np.generic]
@@ -37,7 +37,9 @@ class Jpeg2000Windows:
     library
         OpenJPEG.
     file
-        The bytes of the file; they are closed by `close`.
+        The bytes of the file.
+    identity
+        Text that changes with the file, where it is remote; see `TileParts`.
 
     Raises
     ------
@@ -47,10 +49,10 @@ class Jpeg2000Windows:
         If it cannot be read.
     """
 
-    def __init__(self, library: OpenJpeg, file: FileBytes) -> None:
+    def __init__(self, library: OpenJpeg, file: Bytes, identity: str = "") -> None:
         self._library, self._file, self._location = library, file, file.location
         self._header = read_header(file)
-        self._parts = TileParts(file, self._header)
+        self._parts = TileParts(file, self._header, identity)
         self.shape = self._header.shape
         """(rows, columns) of the raster."""
         self.tile_shape = self._header.tile_shape
@@ -89,6 +91,26 @@ class Jpeg2000Windows:
         tuple
             The tile's pixels, and a function that decodes; it raises `UnreadableError`.
         """
+        for tile, needed in self._needed(boxes, area):
+            yield self._header.box(tile), partial(self._decode, tile, needed, area, out, otherwise)
+
+    def ranges(self, boxes: Boxes, area: Box) -> list[tuple[int, int]]:
+        """Return (offset, length) in the file of the code of the tiles that `pieces` will decode.
+
+        Parameters
+        ----------
+        boxes, area
+            As of `pieces`.
+
+        Raises
+        ------
+        UnreadableError
+            If the table of tile-parts cannot be read.
+        """
+        return self._parts.ranges([tile for tile, _ in self._needed(boxes, area)])
+
+    def _needed(self, boxes: Boxes, area: Box) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Yield the tiles with needed pixels, and these as (boxes, 4); parameters as of `pieces`."""
         high, wide = self.tile_shape
         cells_high, cells_wide = -(-high // self.cell_shape[0]), -(-wide // self.cell_shape[1])
         for i in range(area.top // high, -(-area.bottom // high)):
@@ -96,8 +118,7 @@ class Jpeg2000Windows:
                 inside = boxes[i * cells_high : (i + 1) * cells_high, j * cells_wide : (j + 1) * cells_wide]
                 needed = _clipped(inside[inside[..., 0] < inside[..., 1]].astype(np.int64), area)
                 if len(needed):
-                    tile = i * self._header.tiles[1] + j
-                    yield self._header.box(tile), partial(self._decode, tile, needed, area, out, otherwise)
+                    yield i * self._header.tiles[1] + j, needed
 
     def _decode(
         self,
@@ -115,6 +136,8 @@ class Jpeg2000Windows:
         except UnknownFormError:
             otherwise(asked, _part(out, asked, area))
             return
+        finally:
+            self._file.release(self._parts.ranges([tile]))
         coding = self._header.coding
         density = len(code) / ((whole.bottom - whole.top) * (whole.right - whole.left))
         exponents = np.array(coding.block_exponents, np.int64)
@@ -170,10 +193,6 @@ class Jpeg2000Windows:
             area = Box(top * size, min(bottom * size, whole.bottom), left * size, min(right * size, whole.right))
             with TileDecoder(self._library, code, self._location, halvings) as decoder:
                 decoder.read(area, part)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _cell(tile: int, whole: int) -> int:

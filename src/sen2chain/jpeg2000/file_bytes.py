@@ -7,12 +7,13 @@ import struct
 import threading
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sen2chain.errors import UnreadableError
 from sen2chain.files import open_regular, split_zip
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from io import BufferedReader
     from types import TracebackType
 
@@ -31,6 +32,32 @@ _LARGEST_STEP = 1 << 20  # bytes of output that inflating a chunk may make at on
 _SHORTEST_INTERVAL = 2 << 20  # bytes between two kept states
 _MOST_STATES = 64  # of about 50 KB each
 _MOST_RECENT = 4  # states where a read ended; files are mostly read in order, by a few threads
+
+
+class Bytes(Protocol):
+    """Bytes of a raster's file, wherever it is: read in any threads at once."""
+
+    @property
+    def location(self) -> str:
+        """The raster, for messages."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read some bytes, see `FileBytes.read`."""
+        ...
+
+    def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Begin to fetch (offset, length) that will be read, where that takes time."""
+        ...
+
+    def release(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Forget fetched bytes that are not needed again."""
+        ...
 
 
 class FileBytes:
@@ -74,6 +101,12 @@ class FileBytes:
         if offset < 0 or length <= 0:
             return b""
         return self._read_range(self._start + offset, length)
+
+    def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: what lies on disk is read when it is needed."""
+
+    def release(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Do nothing: nothing is held."""
 
     def _read_range(self, position: int, length: int) -> bytes:
         """Read bytes of the open file.

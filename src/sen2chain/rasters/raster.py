@@ -1,116 +1,37 @@
-"""Rasters: the only module that opens and closes them, decodes their blocks, and counts both for tests.
-
-GDAL opens all of them, and decodes all but JPEG 2000 of known forms, which `sen2chain.jpeg2000` decodes by code-blocks.
-"""
+"""One open raster: its grid, and its blocks, which are decoded where they are needed."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import threading
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import rasterio
-from rasterio._env import catch_errors
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import CRSError, RasterioError, RasterioIOError
 from rasterio.windows import Window
 
 from sen2chain import jpeg2000
 from sen2chain.errors import GridMismatchError, UnreadableError
-from sen2chain.files import open_regular
 from sen2chain.grid import Grid
 from sen2chain.jpeg2000 import Box, Jpeg2000Windows
-from sen2chain.products import LOCAL
+from sen2chain.rasters.decoded_blocks import count
+from sen2chain.rasters.raster_file import JPEG_2000, OwnFile, RemotePart, first_line, raster_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
 
     from sen2chain.coverage import TouchedBlocks
-    from sen2chain.products import Reading
+    from sen2chain.jpeg2000.file_bytes import FileBytes
+    from sen2chain.rasters.decoded_blocks import Counts
 
-GDAL_OPTIONS: dict[str, str | int | bool] = {
-    # Neither list the folder nor read side files: all we need of them, the no-data value of legacy indices, is a
-    # fixed number that also holds when the side file is lost.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # Never write a side file either.
-    "GDAL_PAM_ENABLED": False,
-    # With more threads GDAL decodes the tiles of a truncated JPEG 2000 file without reporting those that are lost; our
-    # own threads keep the processors busy anyway.
-    "GDAL_NUM_THREADS": 1,
-    # Options that GDAL keeps for the whole process, as GDAL_CACHEMAX, have no place here.
-}
-
-
-_JPEG_2000, _TIFF = "JP2OpenJPEG", "GTiff"
-"""GDAL drivers that may open a raster. Others would follow references to other files or to the network (VRT)."""
-_DRIVERS = {
-    b"\x00\x00\x00\x0cjP  \r\n\x87\n": _JPEG_2000,
-    b"\xff\x4f\xff\x51": _JPEG_2000,  # its code stream alone
-    b"II*\x00": _TIFF, b"MM\x00*": _TIFF, b"II+\x00": _TIFF, b"MM\x00+": _TIFF,  # of more than 4 GB
-}  # fmt: skip
-"""First bytes of a file -> driver."""
 _PIECE = 1 << 18  # pixels that one thread has GDAL decode in one call, where they are not one block
 _LARGEST = 1 << 16  # pixels along an edge; a tile has 10980
-
-
-@dataclass(slots=True)
-class Counts:
-    """Opened rasters and decoded blocks while `counting`."""
-
-    opens: Counter[str] = field(default_factory=Counter)
-    """Location -> how often it was opened."""
-    blocks: Counter[tuple[str, int, int]] = field(default_factory=Counter)
-    """(location, block row, block column) -> how often that block was read."""
-
-
-_file_systems: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("file_systems", default=("/vsizip/",))
-"""GDAL's virtual file systems that locations may begin with."""
-_lock = threading.Lock()
-_listeners: list[Counts] = []
-
-
-@contextlib.contextmanager
-def counting() -> Iterator[Counts]:
-    """Count what this process opens and reads, in all threads, while the context lasts."""
-    counts = Counts()
-    with _lock:
-        _listeners.append(counts)
-    try:
-        yield counts
-    finally:
-        with _lock:
-            _listeners.remove(counts)
-
-
-@contextlib.contextmanager
-def environment(reading: Reading = LOCAL) -> Iterator[None]:
-    """Set GDAL's options for reading, and the virtual file systems that may be read, for the thread that enters.
-
-    Enter it in a thread of our own, see `sen2chain.parallel.apart`: in the main thread rasterio sets options for the
-    whole process, and loses some of the caller's options when they end.
-
-    Parameters
-    ----------
-    reading
-        Options and file systems of the source of the rasters; options of `GDAL_OPTIONS` cannot be changed.
-    """
-    # GDAL's messages quote text of files. rasterio's handler, which logs them, fails where that text is not UTF-8, and
-    # Python prints "Exception ignored" and a traceback. `catch_errors`, which has no public name in rasterio, takes the
-    # place of the handler. Errors that make a file unusable are raised all the same.
-    token = _file_systems.set(("/vsizip/", *reading.file_systems))
-    try:
-        with rasterio.Env(**{**reading.options, **GDAL_OPTIONS}), catch_errors():
-            yield
-    finally:
-        _file_systems.reset(token)
 
 
 @functools.lru_cache(maxsize=64)
@@ -126,7 +47,9 @@ class Raster:
     Parameters
     ----------
     location
-        Path of a file, or another text that GDAL opens.
+        Path of a file, another text that GDAL opens, or the address of a remote file, see `environment`.
+    begun
+        The remote file, if its beginning is on its way; it is closed together with the raster.
 
     Raises
     ------
@@ -136,16 +59,18 @@ class Raster:
         If it is not north-up.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, begun: RemotePart | None = None) -> None:
         self.location = location
-        self._dataset = _open(location)
-        self._datasets, self._idle = [self._dataset], [self._dataset]
+        self._file: OwnFile | RemotePart = begun or raster_file(location)
+        self._datasets: list[rasterio.DatasetReader] = []
         self._overviews: dict[int, rasterio.DatasetReader] = {}
-        with _lock:
-            for counts in _listeners:
-                counts.opens[location] += 1
+        self._lock = threading.Lock()
         self._windows: Jpeg2000Windows | None = None
+        self._own_bytes: FileBytes | None = None
         try:
+            self._dataset = self._file.open()
+            self._datasets.append(self._dataset)
+            count(lambda counts: counts.opens.update((location,)))
             self.grid = self._read_grid()
             self.dtype = np.dtype(self._dataset.dtypes[0])
             """Type of its values."""
@@ -153,6 +78,8 @@ class Raster:
         except Exception:
             self.close()
             raise
+        # Of a remote JPEG 2000 file the dataset has the beginning alone.
+        self._idle = [] if self._is_beginning else [self._dataset]
         rows, columns = self._dataset.block_shapes[0]
         block = min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1])
         self.block_shape: tuple[int, int] = block if self._windows is None else self._windows.cell_shape
@@ -165,29 +92,40 @@ class Raster:
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
 
     @property
+    def _is_beginning(self) -> bool:
+        """Whether the dataset has the beginning of the file alone, which decodes nothing."""
+        return self._file.remote is not None and self.is_jpeg2000
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the file is remote, so that `fetch` has something to do."""
+        return self._file.remote is not None
+
+    @property
     def is_jpeg2000(self) -> bool:
         """Whether the raster is coded as JPEG 2000."""
-        return str(self._dataset.driver) == _JPEG_2000
+        return str(self._dataset.driver) == JPEG_2000
 
     def _open_windows(self) -> Jpeg2000Windows | None:
         """Open a JPEG 2000 raster to be decoded by code-blocks; None where GDAL decodes it."""
-        if self._dataset.driver != _JPEG_2000 or self._dataset.count != 1 or (library := jpeg2000.library()) is None:
+        if self._dataset.driver != JPEG_2000 or self._dataset.count != 1 or (library := jpeg2000.library()) is None:
             return None
-        file = jpeg2000.open_bytes(self.location)
+        own = None if self._file.remote is not None else jpeg2000.open_bytes(self.location)
+        file = self._file.remote or own
         if file is None:
             return None
+        windows = None
         try:
-            windows = Jpeg2000Windows(library, file)
+            found = Jpeg2000Windows(library, file, self._file.identity)
+            if found.shape == self.grid.shape and found.holds(self.dtype):
+                windows = found
+                self._own_bytes = own
         except jpeg2000.UnknownFormError:
-            file.close()
             return None
-        except BaseException:
-            file.close()
-            raise
-        if windows.shape == self.grid.shape and windows.holds(self.dtype):
-            return windows
-        windows.close()
-        return None
+        finally:
+            if windows is None and own is not None:
+                own.close()
+        return windows
 
     def _read_grid(self) -> Grid:
         dataset = self._dataset
@@ -199,7 +137,7 @@ class Raster:
             real = dataset.crs is not None and (dataset.crs.is_projected or dataset.crs.is_geographic)
             crs = _crs_text(dataset.crs.to_wkt()) if real else ""
         except CRSError as error:
-            raise UnreadableError(f"{self.location} has a CRS that cannot be read: {_first_line(error)}") from error
+            raise UnreadableError(f"{self.location} has a CRS that cannot be read: {first_line(error)}") from error
         if not crs:
             raise UnreadableError(f"{self.location} has no CRS.")
         a, b, c, d, e, f = dataset.transform[:6]
@@ -239,7 +177,9 @@ class Raster:
             raise UnreadableError(f"{self.location} cannot be read: rows {rows}, columns {columns} are not inside it.")
         if out is None:
             out = np.empty((area.bottom - area.top, area.right - area.left), self.dtype)
-        for piece in self._pieces(self._boxes(area), area, out):
+        boxes = self._boxes(area)
+        self._fetch(boxes, area)
+        for piece in self._pieces(boxes, area, out):
             piece()
         return out
 
@@ -261,6 +201,7 @@ class Raster:
             (rows, columns of the raster) of `dtype` to decode into. Pixels outside the boxes of `touched` stay as they
             are or are decoded too.
         """
+        self.fetch(touched, rows)
         return list(self._pieces(touched.boxes, Box(*rows, 0, self.grid.shape[1]), out))
 
     def read_blocks(self, touched: TouchedBlocks, rows: tuple[int, int], out: npt.NDArray[np.generic]) -> None:
@@ -290,37 +231,101 @@ class Raster:
                 left, right = max(a * wide, area.left), min(min(a + at_once, last) * wide, area.right)
                 inner = out[top - area.top : bottom - area.top, left - area.left : right - area.left]
                 part = Box(top, bottom, left, right)
-                yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner))
+                blocks = [(i, j) for j in range(a, min(a + at_once, last))]
+                yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner, blocks))
 
-    def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic]) -> None:
-        """Read a window with GDAL; a dataset is used by one thread at a time."""
-        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
-        with _lock:
+    def ranges(self, touched: TouchedBlocks, rows: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return (offset, length) in a remote file of what `pieces` will decode; none for other files.
+
+        Parameters
+        ----------
+        touched, rows
+            As of `pieces`.
+
+        Raises
+        ------
+        UnreadableError
+            If the table of blocks cannot be read.
+        """
+        return self._ranges_of(touched.boxes, Box(*rows, 0, self.grid.shape[1]))
+
+    def fetch(self, touched: TouchedBlocks, rows: tuple[int, int]) -> int:
+        """Begin to fetch what `pieces` will decode, where the file is remote, and return its bytes, see `ranges`."""
+        return self._fetch(touched.boxes, Box(*rows, 0, self.grid.shape[1]))
+
+    def _fetch(self, boxes: npt.NDArray[np.integer], area: Box) -> int:
+        if self._file.remote is None:
+            return 0
+        ranges = self._ranges_of(boxes, area)
+        self._file.remote.fetch(ranges)
+        return sum(length for _, length in ranges)
+
+    def _ranges_of(self, boxes: npt.NDArray[np.integer], area: Box) -> list[tuple[int, int]]:
+        if self._file.remote is None:
+            return []
+        if self._windows is not None:
+            return self._windows.ranges(boxes, area)
+        if self._is_beginning:
+            return [(0, self._file.remote.size)]  # GDAL decodes it, and needs all of it
+        high, _ = self.block_shape
+        touched = boxes[..., 0] < boxes[..., 1]
+        rows = spans(touched, area.top // high, -(-area.bottom // high))
+        return self._ranges([(i, j) for i, first, last in rows for j in range(first, last)])
+
+    def _ranges(self, blocks: Sequence[tuple[int, int]], overview: int | None = None) -> list[tuple[int, int]]:
+        """Return (offset, length) in the file of blocks (row, column) of a GeoTIFF, or of a smaller picture in it.
+
+        Blocks that are not in the file, which are empty, are left out.
+        """
+        found = []
+        with self._borrowed() as dataset:
+            for i, j in blocks:
+                offset = dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", bidx=1, ovr=overview)
+                length = dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", bidx=1, ovr=overview)
+                if offset is not None and length is not None:
+                    found.append((int(offset), int(length)))
+        self._file.check()
+        return found
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[rasterio.DatasetReader]:
+        """Lend a dataset to this thread alone; one is opened where all others are lent."""
+        with self._lock:
             dataset = self._idle.pop() if self._idle else None
         if dataset is None:
-            dataset = _open(self.location)
-            with _lock:
+            dataset = self._file.open_whole() if isinstance(self._file, RemotePart) else self._file.open()
+            with self._lock:
                 self._datasets.append(dataset)
         try:
-            dataset.read(1, window=window, out=out)
-        except (RasterioIOError, RasterioError, ValueError) as error:
-            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
+            yield dataset
         finally:
-            with _lock:
+            with self._lock:
                 self._idle.append(dataset)
+
+    def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic], blocks: Sequence[tuple[int, int]] = ()) -> None:
+        """Read a window with GDAL; `blocks` are those in it, whose fetched bytes are not needed afterwards."""
+        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
+        with self._borrowed() as dataset:
+            try:
+                dataset.read(1, window=window, out=out)
+            except (RasterioIOError, RasterioError, ValueError) as error:
+                raise UnreadableError(f"{self.location} cannot be read: {self._file.why(error)}") from error
+        self._file.check()
+        if self._file.remote is not None and blocks:
+            self._file.remote.release(self._ranges(blocks))
 
     def _counted(self, boxes: npt.NDArray[np.integer], area: Box, decode: Callable[[], None]) -> None:
         """Decode, and count the blocks of an area whose pixels are needed."""
         decode()
-        if not _listeners:
-            return
         high, wide = self.block_shape
-        with _lock:
-            for counts in _listeners:
-                for i in range(area.top // high, (area.bottom - 1) // high + 1):
-                    for j in range(area.left // wide, (area.right - 1) // wide + 1):
-                        if boxes[i, j, 0] < boxes[i, j, 1]:
-                            counts.blocks[self.location, i, j] += 1
+
+        def add(counts: Counts) -> None:
+            for i in range(area.top // high, (area.bottom - 1) // high + 1):
+                for j in range(area.left // wide, (area.right - 1) // wide + 1):
+                    if boxes[i, j, 0] < boxes[i, j, 1]:
+                        counts.blocks[self.location, i, j] += 1
+
+        count(add)
 
     def _boxes(self, area: Box) -> npt.NDArray[np.integer]:
         """Return the parts of an area that lie in each block, as `TouchedBlocks.boxes`."""
@@ -385,6 +390,9 @@ class Raster:
         touched = np.zeros((-(-out.shape[0] // high), -(-out.shape[1] // wide)), np.bool_)
         for top, bottom, left, right in boxes.tolist():
             touched[top // high : -(-bottom // high), left // wide : -(-right // wide)] = True
+        if self._file.remote is not None and not self._is_beginning:
+            number = self._dataset.overviews(1).index(level)
+            self._file.remote.fetch(self._ranges([(i, j) for i, j in np.argwhere(touched).tolist()], number))
         for i, a, b in spans(touched, 0, len(touched)):
             area = Box(i * high, min((i + 1) * high, out.shape[0]), a * wide, min(b * wide, out.shape[1]))
             self._read_overview(level, area, out[area.top : area.bottom, area.left : area.right])
@@ -395,20 +403,22 @@ class Raster:
         try:
             self._overview(level).read(1, window=window, out=out)
         except (RasterioIOError, RasterioError, ValueError) as error:
-            raise UnreadableError(f"{self.location} cannot be read: {_first_line(error)}") from error
+            raise UnreadableError(f"{self.location} cannot be read: {self._file.why(error)}") from error
+        self._file.check()
 
     def _overview(self, level: int) -> rasterio.DatasetReader:
         """Return the dataset of a smaller picture."""
         if level not in self._overviews:
-            self._overviews[level] = _open(self.location, overview_level=self._dataset.overviews(1).index(level))
+            self._overviews[level] = self._file.open(overview_level=self._dataset.overviews(1).index(level))
         return self._overviews[level]
 
     def close(self) -> None:
         """Close the datasets."""
         for dataset in (*self._datasets, *self._overviews.values()):
             dataset.close()
-        if self._windows is not None:
-            self._windows.close()
+        if self._own_bytes is not None:
+            self._own_bytes.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -439,47 +449,3 @@ def spans(touched: npt.NDArray[np.bool_], first: int, last: int) -> Iterator[tup
         yield from (
             (r, int(a), int(b)) for a, b in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
         )
-
-
-def _open(location: str, **options: int) -> rasterio.DatasetReader:
-    """Open a GeoTIFF or a JPEG 2000 file, with rasterio's options.
-
-    Raises
-    ------
-    UnreadableError
-        If it is of another format, cannot be opened, or is not a file.
-    """
-    first = None
-    for driver in _drivers(location):
-        # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
-        # an error here anyway, is caught where users made it an exception, and else left to be printed.
-        try:
-            return rasterio.open(location, driver=driver, **options)
-        except (RasterioError, NotGeoreferencedWarning) as error:
-            first = first or error
-        except UnicodeEncodeError as error:
-            raise UnreadableError(f"{location} cannot be opened: its name is not UTF-8; rename it.") from error
-    assert first is not None  # noqa: S101  # there is at least one driver
-    raise UnreadableError(f"{location} cannot be opened: {_first_line(first)}") from first
-
-
-def _drivers(location: str) -> tuple[str, ...]:
-    """Return the driver of a file on disk by its first bytes, not its name; elsewhere the drivers to try in turn."""
-    if location.startswith(_file_systems.get()):
-        return (_TIFF, _JPEG_2000) if location.endswith(".tif") else (_JPEG_2000, _TIFF)
-    try:
-        with open_regular(location) as file:
-            beginning = file.read(16)
-    except OSError as error:
-        raise UnreadableError(f"{location} cannot be opened: {error.strerror or error}.") from error
-    for start, driver in _DRIVERS.items():
-        if beginning.startswith(start):
-            return (driver,)
-    what = "is neither a JPEG 2000 file nor a GeoTIFF" if beginning else "is empty"
-    raise UnreadableError(f"{location} cannot be opened: it {what}.")
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of GDAL's message; rasterio often hides it behind a sentence that only refers to it."""
-    cause = error.__cause__ or error
-    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
