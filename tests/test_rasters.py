@@ -8,6 +8,8 @@ import sys
 import threading
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +20,13 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.grid import Grid
+from sen2chain.products import Reading
 from sen2chain.rasters import Raster, counting, environment
+from sen2chain.remote import Access
+from troubled_server import TroubledServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ORIGIN = Affine(10, 0, 600000, 0, -10, 5200020)
@@ -322,3 +327,28 @@ def test_texts_in_files_that_are_not_utf_8_print_nothing(tmp_path: Path, monkeyp
         file.write_bytes(damaged)
         attempt(str(file))
     assert printed == []
+
+
+def test_a_remote_raster_may_be_closed_in_another_thread(tiles: Path) -> None:
+    # rasterio looks for open views in a context variable, which each thread has for itself.
+    with TroubledServer({"/a.tif": tiles.read_bytes()}) as server, ThreadPoolExecutor(3) as pool:
+        reading = Reading(access=Access())
+
+        def in_environment(work: Callable[[], Any]) -> Any:
+            with environment(reading):
+                return work()
+
+        for _ in range(3):
+            raster = pool.submit(in_environment, lambda: Raster(f"{server.url}/a.tif")).result()
+            barrier = threading.Barrier(2)
+            for read in [pool.submit(in_environment, partial(_read_together, raster, barrier)) for _ in range(2)]:
+                np.testing.assert_array_equal(read.result(), DATA)
+            in_environment(raster.close)
+
+
+def _read_together(raster: Raster, barrier: threading.Barrier) -> np.ndarray[Any, Any]:
+    """Read a whole raster when others do; each of them needs a dataset of its own then."""
+    with raster._borrowed():
+        barrier.wait(10)
+    barrier.wait(10)
+    return raster.read((0, raster.grid.shape[0]), (0, raster.grid.shape[1]))

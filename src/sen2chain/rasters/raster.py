@@ -415,7 +415,7 @@ class Raster:
     def close(self) -> None:
         """Close the datasets."""
         for dataset in (*self._datasets, *self._overviews.values()):
-            dataset.close()
+            self._file.close_dataset(dataset)
         if self._own_bytes is not None:
             self._own_bytes.close()
         self._file.close()

@@ -7,6 +7,7 @@ fetches; of a remote JPEG 2000 file it sees the beginning only, which tells the 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import itertools
 import threading
@@ -81,6 +82,10 @@ class RasterFile(Protocol):
         """
         ...
 
+    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
+        """Close a dataset that `open` returned, in any thread."""
+        ...
+
     def close(self) -> None:
         """Close the file; its datasets have been closed."""
         ...
@@ -115,6 +120,10 @@ class OwnFile:
     def check(self) -> None:
         """Do nothing: GDAL reports what it cannot read."""
 
+    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
+        """Close a dataset."""
+        dataset.close()
+
     def close(self) -> None:
         """Do nothing: only datasets are open."""
 
@@ -134,6 +143,9 @@ class RemotePart:
         self.location, self._bytes = location, beginning
         self._failed = ""
         self._memory: list[MemoryFile] = []
+        # rasterio keeps the open views in a context variable, and closes them only where it finds them there: each
+        # dataset has a context of its own, since it may be closed in another thread than opened.
+        self._contexts: dict[rasterio.DatasetReader, contextvars.Context] = {}
         self._lock = threading.Lock()
         self._whole = False
 
@@ -158,11 +170,27 @@ class RemotePart:
                 return self._open_in_memory(options)
             # rasterio keeps an opener by the name of its file.
             name = f"remote/{next(_names)}.tif"
-            dataset = _open(name, driver, opener=lambda *_, **__: _View(self), **options)
+            context = contextvars.copy_context()
+            dataset = context.run(_open, name, driver, opener=lambda *_, **__: _View(self), **options)
         except (RasterioError, NotGeoreferencedWarning) as error:
             raise UnreadableError(f"{self.location} cannot be opened: {self.why(error)}") from error
-        self.check()
+        with self._lock:
+            self._contexts[dataset] = context
+        try:
+            self.check()
+        except UnreadableError:
+            self.close_dataset(dataset)
+            raise
         return dataset
+
+    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
+        """Close a dataset that `open` returned."""
+        with self._lock:
+            context = self._contexts.pop(dataset, None)
+        if context is None:
+            dataset.close()
+        else:
+            context.run(dataset.close)
 
     def open_whole(self) -> rasterio.DatasetReader:
         """Open a dataset of the whole file, which is fetched; needed where GDAL decodes JPEG 2000.
