@@ -1,9 +1,10 @@
-"""Sources of products: a Sen2Chain library, a folder of SAFE products, or memory (`sen2chain.products.Source`).
+"""Sources of products: a library, a folder of SAFE products, STAC, or memory (`sen2chain.products.Source`).
 
 Only this package knows paths and metadata files of products. `library`, `safe_folder` and `memory_source` are the
 sources; `product_search` and `safe_product` find products and their parts; `product_details` reads facts about one
 product, from `product_metadata`, `checksums` and `cloud_cover`; `file_identity` tells whether files have changed, and
-`file_contents` reads files, plain or in a zip file.
+`file_contents` reads files, plain or in a zip file. `stac` holds all of STAC catalogues, and `offset_check` tells from
+pixels whether an offset is in digital numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.library import Library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
+from sen2chain.archive.stac import PROVIDERS, Provider, StacCatalogue, save_items
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.files import is_folder
 from sen2chain.products import Source
@@ -22,7 +24,17 @@ from sen2chain.products import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Library", "MemorySource", "SafeFolder", "open_library", "reads_at_once"]
+__all__ = [
+    "PROVIDERS",
+    "Library",
+    "MemorySource",
+    "Provider",
+    "SafeFolder",
+    "StacCatalogue",
+    "open_library",
+    "reads_at_once",
+    "save_items",
+]
 
 
 def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:

@@ -133,7 +133,8 @@ def _tiles_of(
         close = [
             tile
             for tile in tiles
-            if (grid := _real_grid(source.acquisitions(tile, area=area))) is not None and is_near(grid)
+            if (grid := _real_grid(source.acquisitions(tile, request.first, request.last, area))) is not None
+            and is_near(grid)
         ]
     return tuple(close), tuple(tile for tile in tiles if tile not in close)
 

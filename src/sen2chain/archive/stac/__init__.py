@@ -1,1 +1,13 @@
-"""Products in STAC catalogues: items become acquisitions, whose offsets `offsets` decides."""
+"""Products in STAC catalogues: APIs, static catalogues and files of items, as a source (`StacCatalogue`).
+
+`providers` holds what is known of the public catalogues. `documents` reads JSON, `search_boxes` cuts an area into
+boxes, `api_pages`, `static_walk` and `item_tables` list items, `stac_items` makes acquisitions of them, whose offsets
+`offsets` decides, and `stac_catalogue` is the source.
+"""
+
+from __future__ import annotations
+
+from sen2chain.archive.stac.providers import PROVIDERS, Provider
+from sen2chain.archive.stac.stac_catalogue import Items, Saved, StacCatalogue, save_items
+
+__all__ = ["PROVIDERS", "Items", "Provider", "Saved", "StacCatalogue", "save_items"]

@@ -1,0 +1,195 @@
+"""JSON documents of catalogues, from disk and from servers, of a limited size; and texts without secrets.
+
+Locations never hold a query string or a login: both are taken off (`sen2chain.remote.split_query`) and never shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+
+from sen2chain.errors import RequestError, UnreadableError, quoted
+from sen2chain.files import absolute, read_limited
+from sen2chain.remote import fetch_document, is_remote, split_query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.remote import Access
+
+    Json = dict[str, Any]
+
+LARGEST_LOCAL = 512 << 20
+"""Largest JSON file on disk in bytes."""
+LARGEST_REMOTE = 128 << 20
+"""Largest JSON document of a server in bytes."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # of two letters or more, since C: is a drive
+_READ = ("http", "https", "s3", "file")
+# What a query string may keep when an address is written: the version of an object. Anything else may be a key.
+_HARMLESS = frozenset({"versionid", "version", "generation"})
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_SECRET_NAME = re.compile(r"token|secret|signature|password|passwd|credential|api[_-]?key|\bsas\b", re.IGNORECASE)
+
+
+def location_of(href: str | Path) -> tuple[str, str]:
+    """Return the location of a catalogue that the user gives, and the query string that it came with.
+
+    Raises
+    ------
+    RequestError
+        If it is neither a path nor an address that can be read.
+    """
+    text = os.fspath(href) if isinstance(href, os.PathLike) else href
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise RequestError(
+            f"{quoted(href)} is not a catalogue; pass its address (https://host/v1) or the path of a file."
+        )
+    scheme = scheme_of(text)
+    if scheme == "file":
+        return str(absolute(path_of_file(text))), ""
+    if scheme in _READ:
+        location, query = split_query(text)
+        if not urlsplit(location).netloc:
+            raise RequestError(f"{quoted(location)} names no host; pass an address like https://host/v1.")
+        return location, query
+    if scheme and "://" in text:
+        raise RequestError(f"Catalogues are not read by {scheme}:// ({quoted(split_query(text)[0])}); pass https://.")
+    return str(absolute(text)), ""
+
+
+def scheme_of(href: str) -> str:
+    """Return the scheme of an address in small letters; empty for a path."""
+    match = _SCHEME.match(href)
+    return match[1].lower() if match else ""
+
+
+def path_of_file(href: str) -> str:
+    """Return the path of a ``file://`` address."""
+    parts = urlsplit(href)
+    path = unquote(parts.path)
+    return path if parts.netloc in {"", "localhost"} else f"//{parts.netloc}{path}"
+
+
+def place_of(location: str) -> str:
+    """Return the host of a location, or the bucket as ``s3://bucket``; empty for a path."""
+    if not is_remote(location):
+        return ""
+    parts = urlsplit(location)
+    return f"s3://{parts.netloc}" if parts.scheme == "s3" else parts.netloc.lower()
+
+
+def resolve(href: str, base: str) -> tuple[str, str]:
+    """Return the location and the query string of an href in a document.
+
+    Parameters
+    ----------
+    href
+        Address or path, absolute or relative to the document.
+    base
+        Location of the document, for relative ones.
+
+    Raises
+    ------
+    RequestError
+        If it is of a kind that is not read.
+    """
+    text = href.strip()
+    if not text or not text.isprintable():
+        raise RequestError(f"{quoted(text)} is not an address or a path.")
+    if text.startswith("/vsis3/"):
+        text = f"s3://{text.removeprefix('/vsis3/')}"
+    elif text.startswith("/vsicurl/"):
+        text = text.removeprefix("/vsicurl/")
+    if text.startswith("/vsi"):
+        raise RequestError(f"{quoted(text.partition('?')[0])} is a virtual path of GDAL, which is not read from items.")
+    scheme = scheme_of(text)
+    if scheme == "file":
+        return path_of_file(text), ""
+    if scheme in _READ:
+        return split_query(text)
+    if scheme:
+        raise RequestError(f"Files are not read by {scheme}:// ({quoted(split_query(text)[0])}).")
+    if not is_remote(base):
+        return os.path.normpath(os.path.join(os.path.dirname(base), text)), ""  # noqa: PTH118, PTH120  # texts
+    if base.startswith("s3://"):
+        bucket, _, key = base.removeprefix("s3://").partition("/")
+        return f"s3://{bucket}{posixpath.normpath(posixpath.join('/', posixpath.dirname(key), text))}", ""
+    return split_query(urljoin(base, text))
+
+
+def read_json(location: str, access: Access, largest: int | None = None) -> Json:
+    """Read a JSON document whose top is an object.
+
+    Parameters
+    ----------
+    location
+        Path or address.
+    access
+        How addresses are fetched.
+    largest
+        Largest size in bytes; None for the usual one.
+
+    Raises
+    ------
+    UnreadableError
+        If it cannot be fetched, is too large, or is not JSON of this kind.
+    """
+    if is_remote(location):
+        content = fetch_document(location, access, largest or LARGEST_REMOTE)
+    else:
+        try:
+            content = read_limited(location, largest or LARGEST_LOCAL)
+        except OSError as error:
+            raise UnreadableError(f"{location} cannot be read ({error.strerror or error}).") from None
+    return parse_json(content, location)
+
+
+def parse_json(content: bytes, location: str) -> Json:
+    """Parse a JSON document whose top is an object; `location` names it in the message.
+
+    Raises
+    ------
+    UnreadableError
+        If it is not one.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else "it is cut off or damaged"
+        raise UnreadableError(f"{location} cannot be understood as JSON: {why}.") from None
+    if not isinstance(found, dict):
+        raise UnreadableError(f"{location} is not a document of a STAC catalogue, which is a JSON object.")
+    return found
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a JSON value without logins and query strings in its addresses, and without members that hold keys.
+
+    Query strings that only tell the version of an object stay.
+    """
+    if isinstance(value, dict):
+        return {
+            key: without_secrets(inner)
+            for key, inner in value.items()
+            if not (isinstance(key, str) and isinstance(inner, str) and _SECRET_NAME.search(key))
+        }
+    if isinstance(value, list):
+        return [without_secrets(inner) for inner in value]
+    if isinstance(value, str) and "://" in value:
+        return _ADDRESS.sub(lambda match: public(match[0]), value)
+    return value
+
+
+def public(href: str) -> str:
+    """Return an address without login, and without its query string where that may hold a key."""
+    try:
+        location, query = split_query(href)
+    except RequestError:
+        return href.partition("?")[0].rpartition("@")[2]
+    names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
+    return f"{location}?{query}" if names and _HARMLESS.issuperset(names) else location

@@ -1,0 +1,589 @@
+"""A STAC catalogue as a source of products: an API, a static catalogue, or a file of items."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from sen2chain.archive.file_identity import FileIdentity
+from sen2chain.archive.product_search import in_order, sensed_within
+from sen2chain.archive.stac.api_pages import ApiSearch, is_api
+from sen2chain.archive.stac.documents import (
+    location_of,
+    place_of,
+    public,
+    read_json,
+    resolve,
+    without_secrets,
+)
+from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, GENERIC, Provider, provider_of
+from sen2chain.archive.stac.search_boxes import meets, search_boxes
+from sen2chain.archive.stac.stac_items import (
+    Found,
+    ItemReader,
+    best_of,
+    box_of,
+    cover_of,
+    key_of,
+    mapping_of,
+    text_of,
+    time_from,
+    time_of,
+)
+from sen2chain.archive.stac.static_walk import walk
+from sen2chain.errors import (
+    LibraryError,
+    OutputError,
+    RequestError,
+    UnknownNameError,
+    UnreadableError,
+    items_of,
+    quoted,
+    real_number,
+    shown,
+)
+from sen2chain.files import absolute, is_file
+from sen2chain.products import IdentityToken, Reading
+from sen2chain.reasons import Reason
+from sen2chain.remote import is_remote
+from sen2chain.sensor import SENTINEL2
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sen2chain.archive.stac.search_boxes import Box
+    from sen2chain.archive.stac.stac_items import Item
+    from sen2chain.products import Acquisition, Area, Skipped, Source
+
+    Span = tuple[dt.datetime | None, dt.datetime | None]
+
+MARGIN = dt.timedelta(days=30)
+"""How far a search for what is new goes back before the newest item that is known: items come late."""
+_DAY = dt.timedelta(days=1)
+
+
+class Items(list["Item"]):
+    """Items of a search, with what was searched for.
+
+    Parameters
+    ----------
+    items
+        The items.
+    record
+        What was searched for, as `save_items` keeps it in the file: catalogue, collection, boxes, cover, dates.
+    """
+
+    def __init__(self, items: Iterable[Item], record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(items)
+        self.record: dict[str, Any] = dict(record or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `save_items` did."""
+
+    new: int
+    """Items that the file did not have."""
+    updated: int
+    """Items whose newer version replaced the one in the file."""
+    total: int
+    """Items in the file now."""
+
+
+@dataclass
+class _Search:
+    """Result of one search, by tile."""
+
+    found: dict[str, list[Found]] = field(default_factory=dict)
+    skipped: set[Skipped] = field(default_factory=set)
+
+
+class StacCatalogue(FileIdentity):
+    """Products of a STAC catalogue.
+
+    Nothing is opened and nothing is asked before the first search. Each area with its dates is searched once.
+
+    Parameters
+    ----------
+    href
+        Address of a STAC API (``https://host/v1``), of a static catalogue or collection, or of a file of items:
+        ``.parquet`` (stac-geoparquet) or ``.json``. Also the path of a file, ``file://`` or ``s3://``.
+    collection
+        Id of the collection. By default ``sentinel-2-l2a`` of an API, and all collections of a file.
+    provider
+        Names of assets and other facts, see `Provider`; by default what is known of the catalogue, or of each item.
+    assets
+        Band or quality raster -> name of its asset, as ``{"B04": "red"}``; it comes before what is known.
+    allow
+        Hosts and buckets (``s3://name``) that a catalogue on a server may point to besides its own, and ``file``.
+    cover
+        Smallest and largest cloud cover in percent; items without a figure are kept where the server does not filter.
+
+    Raises
+    ------
+    RequestError
+        If a parameter cannot be used.
+    """
+
+    def __init__(
+        self,
+        href: str | Path,
+        collection: str | None = None,
+        *,
+        provider: Provider | None = None,
+        assets: Mapping[str, str] | None = None,
+        allow: Iterable[str] = (),
+        cover: tuple[float, float] = (0.0, 100.0),
+    ) -> None:
+        self._location, self._query = location_of(href)
+        if collection is not None and (not isinstance(collection, str) or not collection):
+            raise RequestError(f"collection is {quoted(collection)}; pass the id of a collection, as sentinel-2-l2a.")
+        if provider is not None and not isinstance(provider, Provider):
+            raise RequestError(f"provider is {shown(provider)}; pass a value of sen2chain.archive.stac.PROVIDERS.")
+        low = real_number("cover_min", cover[0], 0, 100, "percentages")
+        high = real_number("cover_max", cover[1], 0, 100, "percentages")
+        self._collection, self._provider, self._cover = collection, provider, (low, high)
+        self._assets = _checked_assets(assets)
+        hosts = (allow,) if isinstance(allow, str) else items_of("allow", allow, '"data.example.org"')
+        self._allow = tuple(map(str, hosts))
+        self._searches: dict[tuple[Area | None, dt.date | None, dt.date | None], _Search] = {}
+        self._tokens: dict[str, IdentityToken] = {}
+        self._seen_provider: Provider | None = None
+
+    def again(self, cover: tuple[float, float] | None = None) -> Self:
+        """Return the same catalogue without anything kept of earlier searches, with other limits of cloud cover."""
+        return type(self)(
+            f"{self._location}?{self._query}" if self._query else self._location,
+            self._collection,
+            provider=self._provider,
+            assets=self._assets,
+            allow=self._allow,
+            cover=self._cover if cover is None else cover,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- a source
+
+    def describe(self) -> str:
+        """Return the address or path of the catalogue, without query string and login, and the collection."""
+        collection = self._collection or (DEFAULT_COLLECTION if self._may_be_api else "")
+        return f"STAC catalogue {self._location}" + (f", collection {collection}" if collection else "")
+
+    @property
+    def provider(self) -> Provider:
+        """The provider: the given one, else that of the items found so far, else what the address tells."""
+        if self._provider is not None:
+            return self._provider
+        return self._seen_provider or provider_of(place_of(self._location), self._collection or "")
+
+    @property
+    def reading(self) -> Reading:
+        """How its rasters are read."""
+        access = self._reader(self._location).access_of(self.provider)
+        return Reading(at_once=access.at_once, access=access)
+
+    def tiles(
+        self, area: Area | None = None, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[str]:
+        """MGRS names of the tiles with products in an area from `first` to `last`, sorted.
+
+        Raises
+        ------
+        LibraryError
+            If the catalogue cannot be read as a whole, or the assets of all its items have unknown names.
+        MissingExtraError
+            If it is an API and pystac-client is not installed.
+        """
+        return sorted(self._found(area, first, last).found)
+
+    def acquisitions(
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None, area: Area | None = None
+    ) -> Sequence[Acquisition]:
+        """Products of one tile with sensing dates from `first` to `last` (inclusive), sorted by id.
+
+        Raises
+        ------
+        LibraryError, MissingExtraError
+            As `tiles`.
+        """
+        return [one.acquisition for one in self._found(area, first, last).found.get(tile, ())]
+
+    def skipped(self) -> Sequence[Skipped]:
+        """List the items that the searches so far could not use."""
+        return in_order({one for search in self._searches.values() for one in search.skipped})
+
+    def identify(self, locations: Iterable[str], contents: Collection[str] | None = None) -> dict[str, IdentityToken]:
+        """Return what the items tell of files on servers, without any request, and look at files on disk."""
+        where = list(locations)
+        found = super().identify([location for location in where if not is_remote(location)], contents)
+        for location in where:
+            if is_remote(location):
+                unknown = IdentityToken(location.rpartition("/")[2], 0)
+                found[location] = self._tokens.get(location, unknown)
+        return found
+
+    def digest(self, location: str) -> str:
+        """Return the digest of a file on disk; empty for files on servers, which their items identify."""
+        return "" if is_remote(location) else super().digest(location)
+
+    def save(self) -> None:
+        """Do nothing: what is kept of items is kept where it is decided."""
+
+    # -------------------------------------------------------------------------------------------------------- searching
+
+    def search(
+        self,
+        area: Area | None,
+        first: dt.date | None = None,
+        last: dt.date | None = None,
+        *,
+        known: str | Path | None = None,
+    ) -> Items:
+        """Return the items of an area from `first` to `last` (inclusive), for `save_items`.
+
+        Parameters
+        ----------
+        area
+            The area; None for all items of a file.
+        first, last
+            Dates; None is open.
+        known
+            A file that `save_items` wrote: only items from a month before its newest one are asked for. It may be
+            missing.
+
+        Raises
+        ------
+        OutputError
+            If the file is that of another search.
+        LibraryError, MissingExtraError
+            As `tiles`.
+        """
+        boxes = None if area is None else search_boxes(area)
+        record = self._record(boxes, first, last)
+        begin = first
+        if known is not None and is_file(absolute(known)):
+            begin = _ask_from(absolute(known), record)
+        items = [dict(without_secrets(item)) for _, item in self._items(boxes, begin, last) if isinstance(item, dict)]
+        return Items(items, record)
+
+    def acquisitions_of(self, items: Iterable[Item]) -> list[Acquisition]:
+        """Return the acquisitions of items, each product once, sorted by id; what cannot be used is left out."""
+        reader = self._reader(self._home or self._location)
+        found = [one for item in items if isinstance(one := reader.read(item), Found)]
+        return [one.acquisition for one in best_of(found)]
+
+    def provider_of(self, items: Iterable[Item]) -> Provider:
+        """Return the provider of most of the items; what the address tells where there are none."""
+        reader = self._reader(self._home or self._location)
+        counts: dict[str, tuple[int, Provider]] = {}
+        for item in items:
+            provider = reader.provider_of(item)
+            counts[provider.name] = counts.get(provider.name, (0, provider))[0] + 1, provider
+        return max(counts.values(), key=lambda count: count[0])[1] if counts else self.provider
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    @property
+    def _may_be_api(self) -> bool:
+        return is_remote(self._location) and not self._location.lower().endswith((".json", ".geojson", ".parquet"))
+
+    def _reader(self, catalogue: str) -> ItemReader:
+        return ItemReader(catalogue, self._provider, self._assets, self._allow)
+
+    def _record(self, boxes: Sequence[Box] | None, first: dt.date | None, last: dt.date | None) -> dict[str, Any]:
+        return {
+            "catalogue": self._location,
+            "collection": self._collection or (DEFAULT_COLLECTION if self._may_be_api else ""),
+            "boxes": None if boxes is None else [list(box) for box in boxes],
+            "cover": list(self._cover),
+            "first": first and first.isoformat(),
+            "last": last and last.isoformat(),
+        }
+
+    def _found(self, area: Area | None, first: dt.date | None, last: dt.date | None) -> _Search:
+        """Return the acquisitions of a search, which is made once."""
+        key = (area, first, last)
+        if key not in self._searches:
+            self._searches[key] = self._read(area, first, last)
+        return self._searches[key]
+
+    def _read(self, area: Area | None, first: dt.date | None, last: dt.date | None) -> _Search:
+        boxes = None if area is None else search_boxes(area)
+        search = _Search()
+        found: list[Found] = []
+        readers: dict[str, ItemReader] = {}
+        for base, item in self._items(boxes, first, last, search.skipped):
+            home = self._home or self._location
+            reader = readers.setdefault(home, self._reader(home))
+            one = reader.read(item, base)
+            if not isinstance(one, Found):
+                search.skipped.add(one)
+            elif sensed_within(one.acquisition.id, first, last):
+                found.append(one)
+        unusable = [one for one in search.skipped if one.reason is Reason.INDEX_INPUTS_MISSING]
+        if unusable and not found:
+            raise LibraryError(in_order(unusable)[0].detail)
+        for one in best_of(found):
+            search.found.setdefault(one.acquisition.id.tile, []).append(one)
+            self._tokens.update(one.tokens)
+            self._seen_provider = self._seen_provider or one.provider
+        return search
+
+    _home = ""
+    """Location of the catalogue that a table of items was saved from."""
+
+    def _items(
+        self,
+        boxes: Sequence[Box] | None,
+        first: dt.date | None,
+        last: dt.date | None,
+        skipped: set[Skipped] | None = None,
+    ) -> Iterator[tuple[str, object]]:
+        """Yield items that may meet boxes and dates, each with the location of its document.
+
+        Raises
+        ------
+        LibraryError
+            If the catalogue cannot be read as a whole.
+        """
+        span = _span(first, last)
+        try:
+            for base, item in self._all(boxes, span, skipped if skipped is not None else set()):
+                if not isinstance(item, dict) or self._meets(item, boxes, span):
+                    yield base, item
+        except UnreadableError as error:
+            raise LibraryError(f"The STAC catalogue cannot be read: {error}") from None
+
+    def _meets(self, item: Item, boxes: Sequence[Box] | None, span: Span) -> bool:
+        """Tell whether an item may meet what is asked for; what it does not say counts as meeting."""
+        collection = key_of(item)[0]
+        if self._collection is not None and collection and collection != self._collection:
+            return False
+        time, cover = time_of(item), cover_of(mapping_of(item.get("properties")))
+        if time is not None and ((span[0] and time < span[0]) or (span[1] and time > span[1])):
+            return False
+        return (cover is None or self._cover[0] <= cover <= self._cover[1]) and meets(box_of(item), boxes)
+
+    def _all(self, boxes: Sequence[Box] | None, span: Span, skipped: set[Skipped]) -> Iterator[tuple[str, object]]:
+        """Yield the items of the catalogue, of whatever kind it is."""
+        where = self._location
+        access = self._reader(where).access_of(self.provider)
+        if self._query:
+            access = replace(access, queries={where: self._query})
+        if where.lower().endswith((".parquet", ".geoparquet")):
+            from sen2chain.archive.stac.item_tables import ItemTable  # noqa: PLC0415  # pyarrow is heavy
+
+            with ItemTable(where, access) as table:
+                self._home = _home_of(table.record, where)
+                for item in table.items(boxes, span, self._collection):
+                    yield where, item
+            return
+        document = read_json(where, access)
+        kind = text_of(document.get("type"))
+        if isinstance(document.get("features"), list):
+            for item in document["features"]:
+                yield where, item
+        elif kind == "Feature":
+            yield where, document
+        elif is_remote(where) and is_api(document):
+            yield from self._of_api(where, document, self._collection or DEFAULT_COLLECTION, boxes, span)
+        elif is_remote(where) and kind == "Collection" and (root := _root_of(document, where)):
+            yield from self._of_api(root, read_json(root, access), text_of(document.get("id")), boxes, span)
+        elif kind in {"Catalog", "Collection"}:
+            found = walk(where, document, access, boxes=boxes, span=span, collection=self._collection)
+            for one in found:
+                if isinstance(one, tuple):
+                    yield one
+                else:
+                    skipped.add(one)
+        else:
+            raise LibraryError(
+                f"{where} is not a STAC catalogue: it is neither an API, a catalogue, a collection nor items."
+            )
+
+    def _of_api(
+        self, where: str, landing: Mapping[str, Any], collection: str, boxes: Sequence[Box] | None, span: Span
+    ) -> Iterator[tuple[str, object]]:
+        if boxes is None:
+            raise RequestError(f"The STAC API {where} is asked for an area; pass a layer whose features have a place.")
+        search, some = ApiSearch(where, landing, collection, self._cover), False
+        for item in search.items(boxes, span):
+            some = True
+            yield where, item
+        if not some:
+            search.check_collection()
+
+
+def _checked_assets(assets: Mapping[str, str] | None) -> dict[str, str]:
+    """Check a user's names of assets.
+
+    Raises
+    ------
+    RequestError
+        If a band is unknown, or a name is not a text.
+    """
+    known = [band.name for band in SENTINEL2.served] + [raster.name for raster in SENTINEL2.quality]
+    found = {}
+    for band, key in dict(assets or {}).items():
+        if band not in known:
+            raise UnknownNameError("band", band, known)
+        if not isinstance(key, str) or not key:
+            raise RequestError(f"The asset of {band} is {quoted(key)}; pass the name of an asset, as red.")
+        found[band] = key
+    return found
+
+
+def _span(first: dt.date | None, last: dt.date | None) -> Span:
+    """Return the times to ask for: a day more on each side, since an item's time may be minutes off its name's."""
+    try:
+        low = None if first is None else dt.datetime.combine(first, dt.time(), dt.UTC) - _DAY
+        high = None if last is None else dt.datetime.combine(last, dt.time(), dt.UTC) + 2 * _DAY
+    except OverflowError:
+        return None, None
+    return low, high
+
+
+def _root_of(document: Mapping[str, Any], where: str) -> str:
+    """Return the landing page of the API that a collection belongs to; empty for one of a static catalogue."""
+    links = document.get("links")
+    targets = {
+        text_of(link.get("rel")): text_of(link.get("href"))
+        for one in (links if isinstance(links, list) else [])
+        if (link := mapping_of(one))
+    }
+    if "items" not in targets or not targets.get("root"):
+        return ""
+    try:
+        root, _ = resolve(targets["root"], where)
+    except RequestError:
+        return ""
+    return root if place_of(root) == place_of(where) and root != where else ""
+
+
+def _home_of(record: Mapping[str, Any], where: str) -> str:
+    """Return the catalogue that a table was saved from, whose rules on hosts stay in force; else the table itself."""
+    catalogue = text_of(record.get("catalogue"))
+    return public(catalogue) if is_remote(catalogue) and not is_remote(where) else ""
+
+
+# ------------------------------------------------------------------------------------------------------- items.parquet
+
+
+def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = False) -> Saved:
+    """Write items to a stac-geoparquet file; items that it already has stay, and of two versions the newer one.
+
+    Addresses are written without logins and query strings, which may hold keys.
+
+    Parameters
+    ----------
+    items
+        The items, as `StacCatalogue.search` returns them.
+    path
+        The file (``.parquet``).
+    replacing
+        Whether a file of another search is replaced.
+
+    Raises
+    ------
+    OutputError
+        If the file is that of another search, is not a table of items, or cannot be written.
+    """
+    from sen2chain.archive.stac.item_tables import write_items  # noqa: PLC0415  # pyarrow is heavy
+
+    target = absolute(path)
+    record = dict(getattr(items, "record", {}))
+    kept: dict[tuple[str, str], Item] = {}
+    if is_file(target) and not replacing:
+        before, old = _read_saved(target)
+        _check_same(before, record, target)
+        kept = {key_of(item): item for item in old}
+        record = _joined(before, record)
+    new = updated = 0
+    for item in items:
+        clean = without_secrets(item)
+        key = key_of(clean)
+        if not key[1]:
+            continue
+        if key not in kept:
+            new += 1
+        elif _updated(clean) > _updated(kept[key]):
+            updated += 1
+        else:
+            continue
+        kept[key] = clean
+    write_items(list(kept.values()), target, record)
+    return Saved(new, updated, len(kept))
+
+
+def _updated(item: Item) -> str:
+    """Return a text that is larger for a newer version of an item."""
+    time = time_from(text_of(mapping_of(item.get("properties")).get("updated")))
+    return "" if time is None else time.isoformat(timespec="microseconds")
+
+
+def _read_saved(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read a file that is to be added to.
+
+    Raises
+    ------
+    OutputError
+        If it is not a table of items.
+    """
+    from sen2chain.archive.stac.item_tables import ItemTable  # noqa: PLC0415  # pyarrow is heavy
+
+    try:
+        with ItemTable(str(path), GENERIC.access) as table:
+            return table.record, list(table.items())
+    except UnreadableError as error:
+        raise OutputError(f"{error} It is not replaced; remove it, or choose another name.") from None
+
+
+def _check_same(before: Mapping[str, Any], record: Mapping[str, Any], path: Path) -> None:
+    """Check that a file is of the same search.
+
+    Raises
+    ------
+    OutputError
+        If it is not.
+    """
+    words = {"catalogue": "catalogue", "collection": "collection", "boxes": "area", "cover": "cloud cover"}
+    other = [word for name, word in words.items() if before.get(name) != record.get(name)]
+    if other:
+        raise OutputError(
+            f"{path} holds the items of another search (another {', another '.join(other)}) and is not replaced; "
+            "choose another name, or remove it."
+        )
+
+
+def _joined(before: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of two searches that differ only in their dates, None being open."""
+    for name, better in (("first", min), ("last", max)):
+        both = text_of(before.get(name)), text_of(record.get(name))
+        record[name] = better(both) if all(both) else None
+    return record
+
+
+def _ask_from(path: Path, record: Mapping[str, Any]) -> dt.date | None:
+    """Return the date from which on a search has to be made again, where a file has what lies before.
+
+    Raises
+    ------
+    OutputError
+        If the file is that of another search.
+    """
+    before, items = _read_saved(path)
+    _check_same(before, record, path)
+    first, known_first = text_of(record.get("first")), text_of(before.get("first"))
+    begin = dt.date.fromisoformat(first) if first else None
+    if known_first and first < known_first:
+        return begin  # it goes farther back than the file
+    newest = max((time for item in items if (time := time_of(item)) is not None), default=None)
+    if newest is None:
+        return begin
+    since = (newest - MARGIN).date()
+    return since if begin is None else max(begin, since)
+
+
+if TYPE_CHECKING:
+    _confirmed: Source = StacCatalogue("")

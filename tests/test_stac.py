@@ -1,0 +1,592 @@
+"""STAC catalogues: items of known and hostile kinds, files of items, static catalogues, and an API that misbehaves."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import json
+import math
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sen2chain.archive.offset_check import Verdict
+from sen2chain.archive.stac import PROVIDERS, StacCatalogue
+from sen2chain.archive.stac.documents import public, resolve, without_secrets
+from sen2chain.archive.stac.offsets import StacDetails
+from sen2chain.archive.stac.providers import (
+    CDSE,
+    EARTH_SEARCH,
+    EARTH_SEARCH_C1,
+    GENERIC,
+    PLANETARY_COMPUTER,
+    Provider,
+    provider_of,
+)
+from sen2chain.archive.stac.search_boxes import MOST_BOXES, meets, search_boxes
+from sen2chain.archive.stac.stac_items import Found, ItemReader, best_of, box_of, time_of
+from sen2chain.errors import LibraryError, RequestError, UnknownNameError
+from sen2chain.products import Area, ProductId, Skipped, Source
+from sen2chain.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+EARTH_SEARCH_URL = "https://earth-search.aws.element84.com/v1"
+PC_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
+CDSE_URL = "https://stac.dataspace.copernicus.eu/v1"
+COMMON = {
+    "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge1", "B06": "rededge2", "B07": "rededge3", "B08": "nir",
+    "B8A": "nir08", "B11": "swir16", "B12": "swir22", "SCL": "scl",
+}  # fmt: skip
+BOLZANO = Area((11.2, 46.4, 11.4, 46.6), "EPSG:4326")
+
+
+def name_of(day: int = 1, tile: str = "32TPS", baseline: int = 509, month: int = 7) -> str:
+    date = f"2023{month:02d}{day:02d}"
+    return f"S2A_MSIL2A_{date}T101031_N{baseline:04d}_R022_T{tile}_{date}T200058"
+
+
+def item_of(product: str, assets: dict[str, Any], name: str = "", **properties: Any) -> dict[str, Any]:
+    found = ProductId.parse(product)
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name or product,
+        "collection": "sentinel-2-l2a",
+        "bbox": [11.0, 46.0, 12.4, 47.0],
+        "geometry": {"type": "Polygon", "coordinates": [[[11, 46], [12.4, 46], [12.4, 47], [11, 47], [11, 46]]]},
+        "links": [{"rel": "self", "href": "https://example.org/item"}],
+        "properties": {"datetime": found.sensing.isoformat() + "Z", "eo:cloud_cover": 12.5, **properties},
+        "assets": assets,
+    }
+
+
+def earth_search(product: str = "", **properties: Any) -> dict[str, Any]:
+    product = product or name_of()
+    assets: dict[str, Any] = {}
+    own: dict[str, Any] = {"s2:product_uri": f"{product}.SAFE", "s2:processing_baseline": "05.09"}
+    root = f"https://sentinel-cogs.s3.us-west-2.amazonaws.com/sentinel-s2-l2a-cogs/{product}"
+    for band, key in COMMON.items():
+        listed: dict[str, Any] = {"scale": 0.0001, "offset": -0.1} if key != "scl" else {}
+        assets[key] = {
+            "href": f"{root}/{band}.tif",
+            "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+            "raster:bands": [{"nodata": 0, **listed}],
+        }
+        assets[f"{key}-jp2"] = {"href": f"s3://sentinel-s2-l2a/tiles/{product}/{band}.jp2", "type": "image/jp2"}
+    assets["thumbnail"] = {"href": f"{root}/preview.jpg", "roles": ["thumbnail"]}
+    own |= {"earthsearch:boa_offset_applied": True, "updated": "2023-07-02T01:49:17.191Z", **properties}
+    return item_of(product, assets, "S2A_32TPS_20230701_0_L2A" if product == name_of() else product[:30], **own)
+
+
+def planetary_computer(product: str = "", **properties: Any) -> dict[str, Any]:
+    product = product or name_of()
+    root = f"https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/{product}.SAFE"
+    assets = {band: {"href": f"{root}/{band}_10m.tif", "type": "image/tiff"} for band in COMMON}
+    parts = product.split("_")
+    own = {"s2:product_uri": f"{product}.SAFE", "s2:processing_baseline": "05.09", **properties}
+    return item_of(product, assets, "_".join([*parts[:3], *parts[4:]]), **own)
+
+
+def cdse(product: str = "", **properties: Any) -> dict[str, Any]:
+    product = product or name_of()
+    root = f"s3://eodata/Sentinel-2/MSI/L2A/2023/07/01/{product}.SAFE"
+    assets: dict[str, Any] = {}
+    for band in COMMON:
+        for metres in (10, 20, 60):
+            if metres > 10 or band in {"B02", "B03", "B04", "B08"}:
+                key = f"{band}_{metres}m"
+                assets[key] = {"href": f"{root}/{key}.jp2", "type": "image/jp2", "gsd": metres, "file:size": 1000}
+                assets[key] |= {"raster:scale": 0.0001, "raster:offset": -0.1, "file:checksum": f"d501{key}"}
+    return item_of(product, assets, **{"processing:version": "05.09", **properties})
+
+
+MAKERS = (earth_search, planetary_computer, cdse)
+URLS = (EARTH_SEARCH_URL, PC_URL, CDSE_URL)
+
+
+def read(item: object, catalogue: str = "", **options: Any) -> Found | Skipped:
+    return ItemReader(catalogue, **options).read(item)
+
+
+def found(item: object, catalogue: str = "", **options: Any) -> Found:
+    one = read(item, catalogue, **options)
+    assert isinstance(one, Found), one
+    return one
+
+
+def details_of(one: Found) -> StacDetails:
+    assert isinstance(one.acquisition.details, StacDetails)
+    return one.acquisition.details
+
+
+def collection_file(path: Path, *items: object) -> Path:
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": list(items)}), encoding="utf-8")
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------ providers
+
+
+@pytest.mark.parametrize(
+    ("maker", "url", "provider", "red", "signing"),
+    [
+        (earth_search, EARTH_SEARCH_URL, EARTH_SEARCH, "/B04.tif", ""),
+        (planetary_computer, PC_URL, PLANETARY_COMPUTER, "/B04_10m.tif", "planetary-computer"),
+        (cdse, CDSE_URL, CDSE, "/B04_10m.jp2", "s3"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_items_of_known_providers_become_acquisitions(
+    maker: Callable[[], dict[str, Any]], url: str, provider: Provider, red: str, signing: str, *, known: bool
+) -> None:
+    one = found(maker(), url if known else "")
+    got = one.acquisition
+    assert one.provider is provider
+    assert got.id == ProductId.parse(name_of())
+    assert got.bands["B04"].endswith(red)
+    assert set(got.bands) == set(COMMON)
+    assert got.reading.access is not None
+    assert got.reading.access.signing == signing
+    assert got.reading.at_once == provider.access.at_once
+    assert got.details.cloud_cover() == 12.5
+    assert got.details.footprint() == ((11.0, 46.0), (12.4, 46.0), (12.4, 47.0), (11.0, 47.0), (11.0, 46.0))
+    assert not got.remark
+    assert got.details.has_radiometry
+    assert pickle.loads(pickle.dumps(got)) == got  # noqa: S301  # our own
+
+
+def test_what_an_item_says_of_its_offset() -> None:
+    flag: dict[str, Any] = {"earthsearch:boa_offset_applied": False}
+    told = details_of(found(earth_search(**flag), EARTH_SEARCH_URL)).told
+    assert (told.rule, told.settled, told.baseline, told.flag) == (Verdict.SUBTRACTED, False, 5.09, False)
+    assert not told.offsets  # -0.1 stands there whether it is subtracted or not
+    told = details_of(found(cdse(), CDSE_URL)).told
+    assert (told.rule, told.settled, told.baseline, told.flag) == (Verdict.INCLUDED, True, 5.09, None)
+    assert set(told.offsets.values()) == {-1000.0}
+    assert "SCL" not in told.offsets
+
+
+def test_the_provider_with_cloud_probability() -> None:
+    item = earth_search()
+    item["collection"] = "sentinel-2-c1-l2a"
+    for asset in item["assets"].values():
+        asset["href"] = asset["href"].replace("sentinel-cogs.", "e84-earth-search-sentinel-data.")
+    item["assets"] = {key: asset for key, asset in item["assets"].items() if "jp2" not in key}
+    item["assets"]["cloud"] = {"href": item["assets"]["red"]["href"].replace("B04", "CLD_20m")}
+    one = found(item, EARTH_SEARCH_URL)
+    assert one.provider is EARTH_SEARCH_C1
+    assert one.acquisition.bands["CLDPRB"].endswith("/CLD_20m.tif")
+
+
+def test_providers_name_bands_of_the_sensor_and_their_documentation() -> None:
+    for provider in PROVIDERS[:-1]:
+        assert set(COMMON) <= set(provider.assets)
+        assert provider.documentation.startswith("https://")
+        assert provider.files in {"COG", "JP2"}
+        assert provider.offset
+        assert provider_of(provider.catalogues[0], provider.collections[0]) is provider
+    assert len({provider.name for provider in PROVIDERS}) == len(PROVIDERS)
+    assert provider_of("example.org", "sentinel-2-l2a") is GENERIC
+
+
+def test_other_catalogues_work_by_usual_names_and_by_bands() -> None:
+    root = "https://example.org/files"
+    plain = {key: {"href": f"{root}/{key}.tif"} for key in COMMON.values()}
+    assert set(found(item_of(name_of(), plain)).acquisition.bands) == set(COMMON)
+    capitals = {band.lower(): {"href": f"{root}/{band}.tif"} for band in COMMON}
+    assert set(found(item_of(name_of(), capitals)).acquisition.bands) == set(COMMON)
+    described = {
+        "first": {"href": f"{root}/a.jp2", "eo:bands": [{"name": "B04"}], "gsd": 10},
+        "second": {"href": f"{root}/b.tif", "bands": [{"eo:common_name": "nir"}]},
+        "picture": {"href": f"{root}/c.tif", "eo:bands": [{"name": "B04"}, {"name": "B03"}]},
+        "thumb": {"href": f"{root}/d.tif", "eo:bands": [{"name": "B02"}], "roles": ["thumbnail"]},
+        "third": {"href": f"{root}/e.tif", "eo:bands": [{"name": "B04"}], "raster:bands": [{"spatial_resolution": 20}]},
+    }
+    one = found(item_of(name_of(), described)).acquisition
+    assert one.bands == {"B04": f"{root}/a.jp2", "B08": f"{root}/b.tif"}
+    assert "B02, B03, B05" in one.remark
+
+
+def test_of_several_resolutions_the_native_one_and_of_two_formats_geotiff() -> None:
+    root = "https://example.org"
+    assets = {
+        "B05": {"href": f"{root}/60.tif", "gsd": 60},
+        "B05_20m": {"href": f"{root}/20.jp2", "gsd": 20},
+        "rededge1": {"href": f"{root}/20.tif", "gsd": 20},
+    }
+    assert found(item_of(name_of(), assets)).acquisition.bands == {"B05": f"{root}/20.tif"}
+
+
+def test_a_mapping_of_the_users_comes_first() -> None:
+    one = found(earth_search(), EARTH_SEARCH_URL, assets={"B04": "red-jp2"})
+    assert one.acquisition.bands["B04"].startswith("s3://sentinel-s2-l2a/")
+    assert one.acquisition.bands["B03"].startswith("https://sentinel-cogs.")
+    odd = item_of(name_of(), {"r": {"href": "/data/r.tif"}})
+    assert found(odd, assets={"B04": "r"}).acquisition.bands == {"B04": "/data/r.tif"}
+
+
+def test_unknown_assets_are_named_with_the_option() -> None:
+    one = read(item_of(name_of(), {"channel 4": {"href": "/x.tif"}, "a": {"href": "/y.tif"}}))
+    assert isinstance(one, Skipped)
+    assert one.reason is Reason.INDEX_INPUTS_MISSING
+    assert "it has a, channel 4." in one.detail
+    assert "--stac-asset B04=a" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("properties", "name", "tells"),
+    [
+        ({"s2:product_uri": "S2A_MSIL1C_20230701T101031_N0509_R022_T32TPS_20230701T200058.SAFE"}, "x", "MSIL1C"),
+        ({}, "S2A_32TPS_20230701_0_L2A", "S2A_32TPS_20230701_0_L2A"),
+        ({"s2:product_uri": 7}, "", "no id"),
+    ],
+)
+def test_an_item_without_a_product_says_so(properties: dict[str, Any], name: str, tells: str) -> None:
+    item = earth_search()
+    item["properties"] = properties
+    item["id"] = name
+    one = read(item)
+    assert isinstance(one, Skipped)
+    assert one.reason is Reason.UNSUPPORTED_NAME
+    assert tells in one.detail
+
+
+def test_the_name_of_the_product_where_catalogues_have_it() -> None:
+    for properties in ({"_private": {"product_name": f"{name_of()}.SAFE"}}, {"title": name_of()}):
+        item = item_of(name_of(), {"B04": {"href": "/x.tif"}}, "an id", **properties)
+        assert found(item).acquisition.id == ProductId.parse(name_of())
+
+
+def test_of_two_items_of_a_product_the_newer_one_is_used() -> None:
+    old, new = earth_search(updated="2023-07-02T00:00:00Z"), earth_search(updated="2024-01-01T00:00:00Z")
+    new["id"] = "another"
+    for pair in ((old, new), (new, old)):
+        (one,) = best_of([found(item, EARTH_SEARCH_URL) for item in pair])
+        assert one.rank[2].endswith("another")
+
+
+# ------------------------------------------------------------------------------------------------ addresses and secrets
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "https://evil.example.org/B04.tif",
+        "http://127.0.0.1/B04.tif",
+        "http://[::1]:9/B04.tif",
+        "http://169.254.169.254/latest/meta-data",
+        "s3://private/B04.tif",
+        "/vsis3/private/B04.tif",
+        "/vsicurl/http://127.0.0.1/x.tif",
+        "/vsizip//data/x.zip/x.tif",
+        "gs://bucket/x.tif",
+        "data:image/tiff;base64,AAAA",
+        "https:///x.tif",
+        "\x00",
+    ],
+)
+def test_hrefs_that_leave_a_catalogue_on_a_server_are_refused(href: str) -> None:
+    item = earth_search()
+    item["assets"]["red"]["href"] = href
+    one = read(item, EARTH_SEARCH_URL)
+    if isinstance(one, Skipped):
+        assert one.reason is Reason.UNREADABLE
+        assert one.tile == "32TPS"
+        assert "latest" not in one.detail or "not read" in one.detail
+    else:  # it names no file, or one of the catalogue's own
+        assert one.acquisition.bands.get("B04", EARTH_SEARCH_URL).startswith("https://earth-search.aws.element84.com/")
+
+
+def test_a_path_in_a_catalogue_on_a_server_is_a_path_of_the_server() -> None:
+    assert resolve("/etc/passwd", "https://example.org/v1") == ("https://example.org/etc/passwd", "")
+
+
+def test_an_allowed_host_is_read() -> None:
+    item = earth_search()
+    item["assets"]["red"]["href"] = "https://mirror.example.org/B04.tif"
+    assert isinstance(read(item, EARTH_SEARCH_URL), Skipped)
+    one = found(item, EARTH_SEARCH_URL, allow=("mirror.example.org",))
+    assert one.acquisition.bands["B04"] == "https://mirror.example.org/B04.tif"
+
+
+def test_an_unknown_catalogue_may_not_point_to_the_hosts_of_a_known_one() -> None:
+    assert isinstance(read(planetary_computer(), "https://example.org/v1"), Skipped)
+    one = found(planetary_computer(), "https://example.org/v1", allow=("sentinel2l2a01.blob.core.windows.net",))
+    assert one.provider is PLANETARY_COMPUTER
+
+
+def test_a_file_on_disk_may_point_anywhere_and_to_its_neighbours() -> None:
+    item = item_of(name_of(), {"B04": {"href": "./a/../B04.tif"}, "B08": {"href": "file:///data/B%2008.tif"}})
+    one = ItemReader("/data/items.json").read(item, "/data/set/items.json")
+    assert isinstance(one, Found)
+    assert one.acquisition.bands == {"B04": "/data/set/B04.tif", "B08": "/data/B 08.tif"}
+    assert not one.tokens  # files on disk are looked at
+
+
+@pytest.mark.parametrize(
+    ("href", "base", "location"),
+    [
+        ("../B04.tif", "https://host/a/b/item.json", "https://host/a/B04.tif"),
+        ("B04.tif", "s3://bucket/a/item.json", "s3://bucket/a/B04.tif"),
+        ("../../../B04.tif", "s3://bucket/a/item.json", "s3://bucket/B04.tif"),
+        ("/vsis3/bucket/key.tif", "", "s3://bucket/key.tif"),
+        ("//other/x.tif", "https://host/a", "https://other/x.tif"),
+    ],
+)
+def test_relative_addresses(href: str, base: str, location: str) -> None:
+    assert resolve(href, base) == (location, "")
+
+
+SIGNED = "https://user:pw@sentinel2l2a01.blob.core.windows.net/a/B04.tif?sv=2024&sig=hunter2%3D&se=2026"
+
+
+def test_a_signature_is_kept_for_this_run_alone() -> None:
+    item = planetary_computer()
+    item["assets"]["B04"]["href"] = SIGNED
+    one = found(item, PC_URL)
+    location = "https://sentinel2l2a01.blob.core.windows.net/a/B04.tif"
+    assert one.acquisition.bands["B04"] == location
+    access = one.acquisition.reading.access
+    assert access is not None
+    assert access.queries == {location: "sv=2024&sig=hunter2%3D&se=2026"}
+    assert "hunter2" not in repr(one)
+    assert "hunter2" not in repr(access)
+    assert "hunter2" not in details_of(one).identity
+
+
+def test_addresses_are_written_without_secrets() -> None:
+    assert public(SIGNED) == "https://sentinel2l2a01.blob.core.windows.net/a/B04.tif"
+    assert public("https://host/x?versionId=3") == "https://host/x?versionId=3"
+    assert public("https://host/x?versionId=3&key=S") == "https://host/x"
+    value = {"a": [f"see {SIGNED} and s3://k:v@b/c?x=1"], "msft:token": "S", "auth:schemes": {"s3": {"type": "s3"}}}
+    clean = without_secrets(value)
+    assert clean["a"] == ["see https://sentinel2l2a01.blob.core.windows.net/a/B04.tif and s3://b/c"]
+    assert "msft:token" not in clean
+    assert clean["auth:schemes"] == value["auth:schemes"]
+
+
+def test_tokens_come_from_items_without_any_request(tmp_path: Path) -> None:
+    def tokens(item: dict[str, Any]) -> dict[str, Any]:
+        source = StacCatalogue(collection_file(tmp_path / "items.json", item))
+        (one,) = source.acquisitions("32TPS")
+        return source.identify(one.bands.values())
+
+    first = tokens(earth_search())
+    assert tokens(earth_search()) == first
+    assert all(token.exists and token.is_whole for token in first.values())
+    later = tokens(earth_search(updated="2024-01-01T00:00:00Z"))
+    assert all(later[where] != token for where, token in first.items())
+    sized = tokens(cdse())
+    assert {token.size for token in sized.values()} == {1000}
+    assert {token.content for token in sized.values()} >= {"item:d501B04_10m"}
+    (content,) = {token.content for token in tokens(planetary_computer()).values()}
+    assert content == "item:20230701T200058"
+
+
+# -------------------------------------------------------------------------------------------------------- hostile items
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=12)
+    | st.sampled_from(["https://h/x.tif", "file:///x", "..", "s3://", "http://[", "2023-13-01", SIGNED]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            yield from places(inner, (*path, n))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_mutated_item_is_skipped_or_an_acquisition(data: st.DataObject) -> None:
+    item: Any = copy.deepcopy(data.draw(st.sampled_from(MAKERS))())
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(list(places(item))))
+        if not path:
+            item = data.draw(JSON)
+            continue
+        inner = item
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = data.draw(JSON)
+    one = read(item, data.draw(st.sampled_from(["", *URLS])))
+    if isinstance(one, Skipped):
+        assert one.detail.endswith((".", "?"))
+        assert "\n" not in one.detail
+    else:
+        details = one.acquisition.details
+        cover, outline = details.cloud_cover(), details.footprint()
+        assert cover is None or 0 <= cover <= 100
+        assert outline is None or all(math.isfinite(edge) for corner in outline for edge in corner)
+        pickle.dumps(one.acquisition)
+    assert "hunter2" not in repr(one)
+    if isinstance(item, dict):
+        box_of(item)
+        time_of(item)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"features": [' + '{"a":' * 5000, "[1, 2", "\xff", "", '{"a": 1' + "0" * 5000 + "}", "[]"]
+)
+def test_documents_that_are_not_json_or_nested_too_deeply(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(LibraryError, match=r"cannot be read: .*items\.json"):
+        StacCatalogue(path).tiles()
+
+
+def test_items_nested_too_deeply_or_of_odd_types_do_not_stop_a_search(tmp_path: Path) -> None:
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep]
+    odd = earth_search(name_of(2))
+    odd["bbox"] = [float("nan"), 1e999, "x", None]
+    odd["properties"]["deep"] = deep
+    path = collection_file(tmp_path / "items.json", odd, 7, None, [], {"id": 3}, earth_search())
+    source = StacCatalogue(path)
+    assert source.tiles(BOLZANO) == ["32TPS"]
+    assert len(source.acquisitions("32TPS", area=BOLZANO)) == 2
+    assert len(source.skipped()) == 4
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen2chain.archive.stac.documents.LARGEST_LOCAL", 1000)
+    with pytest.raises(LibraryError, match="more than"):
+        StacCatalogue(collection_file(tmp_path / "items.json", earth_search())).tiles()
+
+
+# ----------------------------------------------------------------------------------------------------------- the source
+
+
+def test_a_catalogue_is_a_source_that_opens_nothing_before_it_is_asked() -> None:
+    source = StacCatalogue(f"{EARTH_SEARCH_URL}/?token=hunter2")
+    assert isinstance(source, Source)
+    assert source.describe() == f"STAC catalogue {EARTH_SEARCH_URL}/, collection sentinel-2-l2a"
+    assert source.provider is EARTH_SEARCH
+    assert source.reading.at_once == 32
+    assert StacCatalogue(CDSE_URL).reading.at_once == 4
+    again = source.again(cover=(0, 40))
+    assert (again.describe(), again._cover, again._query) == (source.describe(), (0.0, 40.0), "token=hunter2")
+
+
+@pytest.mark.parametrize(
+    ("href", "options", "error"),
+    [
+        ("", {}, RequestError),
+        (7, {}, RequestError),
+        ("ftp://host/x", {}, RequestError),
+        ("https://", {}, RequestError),
+        ("x\x00.json", {}, RequestError),
+        ("a.json", {"collection": ""}, RequestError),
+        ("a.json", {"assets": {"B4": "red"}}, UnknownNameError),
+        ("a.json", {"assets": {"B04": 4}}, RequestError),
+        ("a.json", {"cover": (0, 101)}, RequestError),
+        ("a.json", {"provider": "cdse"}, RequestError),
+        ("a.json", {"allow": 7}, RequestError),
+    ],
+)
+def test_parameters_that_cannot_be_used(href: Any, options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        StacCatalogue(href, **options)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    for name in ("items.json", "items.parquet", "catalog.json"):
+        with pytest.raises(LibraryError, match=f"{name} cannot be read"):
+            StacCatalogue(tmp_path / name).tiles()
+
+
+def test_products_are_found_by_tile_date_area_cover_and_collection(tmp_path: Path) -> None:
+    other = earth_search(name_of(3, "33TUN"))
+    other["collection"] = "sentinel-2-l1c"
+    far = earth_search(name_of(4))
+    far["bbox"] = [20, 46, 21, 47]
+    items = [earth_search(name_of(1)), earth_search(name_of(2), **{"eo:cloud_cover": 80}), other, far]
+    path = collection_file(tmp_path / "items.json", *items, items[0])
+    source = StacCatalogue(path)
+    assert source.tiles() == ["32TPS", "33TUN"]
+    days = [dt.date(2023, 7, day) for day in (1, 2, 3, 4)]
+    assert [one.id.sensing.date() for one in source.acquisitions("32TPS")] == [days[0], days[1], days[3]]
+    assert [one.id.sensing.date() for one in source.acquisitions("32TPS", days[1], days[2])] == [days[1]]
+    assert len(source.acquisitions("32TPS", area=BOLZANO)) == 2
+    assert len(StacCatalogue(path, cover=(0, 50)).acquisitions("32TPS")) == 2
+    assert StacCatalogue(path, "sentinel-2-l2a").tiles() == ["32TPS"]
+
+
+def test_unknown_assets_of_all_items_are_an_error(tmp_path: Path) -> None:
+    path = collection_file(tmp_path / "items.json", item_of(name_of(), {"r": {"href": "/x.tif"}}))
+    with pytest.raises(LibraryError, match="--stac-asset B04=r"):
+        StacCatalogue(path).tiles()
+    assert StacCatalogue(path, assets={"B04": "r"}).tiles() == ["32TPS"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- boxes
+
+
+def test_boxes_hold_what_they_are_asked_for() -> None:
+    assert search_boxes(BOLZANO) == ((11.2, 46.4, 11.4, 46.6),)
+    utm = search_boxes(Area((600000, 5100000, 700000, 5200000), "EPSG:32632", 1000))
+    assert len(utm) == 1
+    assert utm[0][0] < 10.3
+    assert utm[0][2] > 11.5
+
+
+def test_boxes_on_two_continents_stay_apart_and_near_ones_are_joined() -> None:
+    parts = ((11.2, 46.4, 11.3, 46.5), (11.6, 46.4, 11.7, 46.5), (55.2, -21.3, 55.3, -21.2))
+    boxes = search_boxes(Area((11.2, -21.3, 55.3, 46.5), "EPSG:4326", parts=parts))
+    assert boxes == ((11.2, 46.4, 11.7, 46.5), (55.2, -21.3, 55.3, -21.2))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "crs", "count"),
+    [
+        ((179.5, -17, 180.5, -16), "EPSG:4326", 2),
+        ((-180.2, -17, -179.9, -16), "EPSG:4326", 2),
+        ((190.0, -17, 191.0, -16), "EPSG:4326", 1),
+        ((800000, 8100000, 900000, 8200000), "EPSG:32760", 2),
+        ((-180, -90, 180, 90), "EPSG:4326", 1),
+        ((0, 0, 359.9, 1), "EPSG:4326", 1),
+    ],
+)
+def test_no_box_crosses_180_degrees(bounds: tuple[float, float, float, float], crs: str, count: int) -> None:
+    boxes = search_boxes(Area(bounds, crs))
+    assert len(boxes) == count
+    assert all(-180 <= west <= east <= 180 and -90 <= south <= north <= 90 for west, south, east, north in boxes)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-185, 185), st.floats(-85, 84), st.floats(0, 3)), min_size=1, max_size=400))
+def test_every_part_lies_in_a_box_and_there_are_few(corners: list[tuple[float, float, float]]) -> None:
+    parts = tuple((x, y, x + size, y + min(size, 1)) for x, y, size in corners)
+    boxes = search_boxes(Area((-185, -85, 188, 85), "EPSG:4326", parts=parts))
+    assert len(boxes) <= MOST_BOXES
+    for west, south, _, _ in parts:
+        x = (west + 180) % 360 - 180
+        assert any(w - 1e-6 <= x <= e + 1e-6 and s - 1e-6 <= south <= n + 1e-6 for w, s, e, n in boxes)
+
+
+def test_an_area_without_a_place_is_one_sentence() -> None:
+    with pytest.raises(RequestError, match="longitude"):
+        search_boxes(Area((1e12, 1e12, 2e12, 2e12), "EPSG:32632"))
+
+
+def test_items_across_180_degrees_meet_both_sides() -> None:
+    item = {"bbox": [179.0, -17.0, -179.0, -16.0]}
+    assert meets(box_of(item), [(179.5, -16.5, 179.6, -16.4)])
+    assert meets(box_of(item), [(-179.5, -16.5, -179.4, -16.4)])
+    assert not meets(box_of(item), [(0.0, -16.5, 1.0, -16.4)])
