@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import http.server
 import json
 import math
 import pickle
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
+import geopandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen2chain.archive.offset_check import Verdict
-from sen2chain.archive.stac import PROVIDERS, StacCatalogue
+from sen2chain.archive.stac import PROVIDERS, Items, Saved, StacCatalogue, api_pages, save_items, static_walk
 from sen2chain.archive.stac.documents import public, resolve, without_secrets
+from sen2chain.archive.stac.item_tables import ItemTable
 from sen2chain.archive.stac.offsets import StacDetails
 from sen2chain.archive.stac.providers import (
     CDSE,
@@ -28,9 +35,10 @@ from sen2chain.archive.stac.providers import (
 )
 from sen2chain.archive.stac.search_boxes import MOST_BOXES, meets, search_boxes
 from sen2chain.archive.stac.stac_items import Found, ItemReader, best_of, box_of, time_of
-from sen2chain.errors import LibraryError, RequestError, UnknownNameError
+from sen2chain.errors import LibraryError, MissingExtraError, OutputError, RequestError, UnknownNameError
 from sen2chain.products import Area, ProductId, Skipped, Source
 from sen2chain.reasons import Reason
+from sen2chain.remote import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -290,6 +298,7 @@ def test_of_two_items_of_a_product_the_newer_one_is_used() -> None:
         "gs://bucket/x.tif",
         "data:image/tiff;base64,AAAA",
         "https:///x.tif",
+        "//[x/y",
         "\x00",
     ],
 )
@@ -338,11 +347,12 @@ def test_a_file_on_disk_may_point_anywhere_and_to_its_neighbours() -> None:
         ("B04.tif", "s3://bucket/a/item.json", "s3://bucket/a/B04.tif"),
         ("../../../B04.tif", "s3://bucket/a/item.json", "s3://bucket/B04.tif"),
         ("/vsis3/bucket/key.tif", "", "s3://bucket/key.tif"),
+        ("https://host/x.tif?versionId=3", "", "https://host/x.tif"),
         ("//other/x.tif", "https://host/a", "https://other/x.tif"),
     ],
 )
 def test_relative_addresses(href: str, base: str, location: str) -> None:
-    assert resolve(href, base) == (location, "")
+    assert resolve(href, base)[0] == location
 
 
 SIGNED = "https://user:pw@sentinel2l2a01.blob.core.windows.net/a/B04.tif?sv=2024&sig=hunter2%3D&se=2026"
@@ -366,6 +376,7 @@ def test_addresses_are_written_without_secrets() -> None:
     assert public(SIGNED) == "https://sentinel2l2a01.blob.core.windows.net/a/B04.tif"
     assert public("https://host/x?versionId=3") == "https://host/x?versionId=3"
     assert public("https://host/x?versionId=3&key=S") == "https://host/x"
+    assert public("ftp://user:pw@host/x?key=S#f") == "ftp://host/x"
     value = {"a": [f"see {SIGNED} and s3://k:v@b/c?x=1"], "msft:token": "S", "auth:schemes": {"s3": {"type": "s3"}}}
     clean = without_secrets(value)
     assert clean["a"] == ["see https://sentinel2l2a01.blob.core.windows.net/a/B04.tif and s3://b/c"]
@@ -590,3 +601,544 @@ def test_items_across_180_degrees_meet_both_sides() -> None:
     assert meets(box_of(item), [(179.5, -16.5, 179.6, -16.4)])
     assert meets(box_of(item), [(-179.5, -16.5, -179.4, -16.4)])
     assert not meets(box_of(item), [(0.0, -16.5, 1.0, -16.4)])
+
+
+# ------------------------------------------------------------------------------------------------------ tables of items
+
+
+def test_a_saved_search_gives_the_same_acquisitions(tmp_path: Path) -> None:
+    items = [maker(name_of(day)) for maker, day in zip(MAKERS, (1, 2, 3), strict=True)]
+    source = StacCatalogue(collection_file(tmp_path / "items.json", *items))
+    path = tmp_path / "items.parquet"
+    assert save_items(source.search(None), path) == Saved(3, 0, 3)
+    table = StacCatalogue(path)
+    assert table.acquisitions("32TPS") == source.acquisitions("32TPS")
+    wheres = [where for one in source.acquisitions("32TPS") for where in one.bands.values()]
+    assert table.identify(wheres) == source.identify(wheres)
+    assert table.tiles(BOLZANO, dt.date(2023, 7, 1), dt.date(2023, 7, 1)) == ["32TPS"]
+    assert table.tiles(BOLZANO, dt.date(2024, 7, 1)) == []
+    assert table.tiles(Area((20, 46, 21, 47), "EPSG:4326")) == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_other_programs_read_the_table(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("stac_geoparquet.arrow")
+    path = tmp_path / "items.parquet"
+    item = planetary_computer()
+    item["properties"] |= {"empty": {}, "none": None, "mixed": 1, "updated": "2023-07-02T01:49:17Z"}
+    other = cdse(name_of(2))
+    other["properties"] |= {"mixed": "text", "statistics": {"water": 1.5}}
+    save_items([item, other], path)
+    read_back = list(arrow.stac_table_to_items(pq.read_table(path)))
+    assert [one["id"] for one in read_back] == [item["id"], other["id"]]
+    assert read_back[0]["bbox"] == item["bbox"]
+    assert read_back[0]["geometry"]["type"] == "Polygon"
+    assert read_back[0]["assets"]["B04"]["href"] == item["assets"]["B04"]["href"]
+    assert geopandas.read_parquet(path).crs == "OGC:CRS84"
+    assert pq.read_schema(path).field("updated").type == pa.timestamp("us", "UTC")
+    with ItemTable(str(path), Access()) as table:
+        (one, two) = table.items()
+    assert (one["properties"]["mixed"], two["properties"]["mixed"]) == ("1", '"text"')
+    assert two["properties"]["statistics"] == {"water": 1.5}
+
+
+@pytest.mark.parametrize("json_assets", [False, True])
+def test_tables_of_other_programs_are_read(tmp_path: Path, *, json_assets: bool) -> None:
+    arrow = pytest.importorskip("stac_geoparquet.arrow")
+    items = [earth_search(name_of(day)) for day in (1, 2)]
+    path = tmp_path / "other.parquet"
+    arrow.to_parquet(arrow.parse_stac_items_to_arrow(copy.deepcopy(items)), path)
+    if json_assets:
+        table = pq.read_table(path)
+        texts = pa.array([json.dumps(item["assets"]) for item in items])
+        table = table.set_column(table.schema.get_field_index("assets"), "assets", texts)
+        pq.write_table(table, path)
+    source = StacCatalogue(path)
+    assert source.tiles(BOLZANO, dt.date(2023, 7, 1), dt.date(2023, 7, 2)) == ["32TPS"]
+    (first, _) = source.acquisitions("32TPS")
+    assert first == found(items[0]).acquisition
+
+
+def test_only_row_groups_that_meet_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = []
+    for n in range(12):
+        item = earth_search(name_of(n + 1, month=1 + n // 6))
+        item["bbox"] = [10.0 + n, 46.0, 10.5 + n, 47.0]
+        items.append(item)
+    path = tmp_path / "items.parquet"
+    save_items(items, path)
+    pq.write_table(pq.read_table(path), path, row_group_size=2)
+    groups: list[int] = []
+    original = pq.ParquetFile.iter_batches
+
+    def counted(self: Any, *args: Any, row_groups: list[int], **options: Any) -> Any:
+        groups.extend(row_groups)
+        return original(self, *args, row_groups=row_groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    assert StacCatalogue(path).acquisitions("32TPS", area=Area((14.1, 46.1, 14.2, 46.2), "EPSG:4326"))
+    assert groups == [2]
+    groups.clear()
+    assert StacCatalogue(path).acquisitions("32TPS", dt.date(2023, 2, 11))
+    assert groups == [4, 5]  # a day more on each side is looked at
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
+def test_a_file_that_is_not_a_table_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    path.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"items\.parquet cannot be read as a Parquet file"):
+        StacCatalogue(path).tiles()
+    with pytest.raises(OutputError, match="not replaced"):
+        save_items([earth_search()], path)
+    assert path.read_bytes() == content
+
+
+def test_a_table_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"fid": [1, 2]}), path)
+    with pytest.raises(LibraryError, match="no column id or assets"):
+        StacCatalogue(path).tiles()
+
+
+def test_a_cut_off_table_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    save_items([earth_search(name_of(day)) for day in range(1, 29)], path)
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.raises(LibraryError, match=r"items\.parquet"):
+        StacCatalogue(path).tiles()
+
+
+def test_a_nightly_search_asks_only_for_what_is_new(tmp_path: Path) -> None:
+    path, items = tmp_path / "items.parquet", tmp_path / "items.json"
+    days = [dt.date(2023, month, 1) for month in (1, 3, 5, 7)]
+    collection_file(items, *(earth_search(name_of(1, month=day.month)) for day in days))
+    source = StacCatalogue(items)
+    first = source.search(BOLZANO, days[0], days[2], known=path)
+    assert save_items(first, path) == Saved(3, 0, 3)
+    newer = earth_search(name_of(1, month=5), updated="2024-01-01T00:00:00Z")
+    collection_file(items, earth_search(name_of(1, month=3)), newer, earth_search(name_of(1, month=7)))
+    later = source.search(BOLZANO, days[0], known=path)
+    assert [item["properties"]["s2:product_uri"][15:17] for item in later] == ["05", "07"]
+    assert save_items(later, path) == Saved(1, 1, 4)
+    (updated,) = (one for one in StacCatalogue(path).search(None) if one["id"] == newer["id"])
+    assert updated["properties"]["updated"].startswith("2024")
+    older = earth_search(name_of(1, month=5))
+    assert save_items(Items([older], later.record), path) == Saved(0, 0, 4)  # an older version replaces nothing
+    # One that begins earlier than the file has to ask for all of it.
+    assert len(source.search(BOLZANO, dt.date(2022, 1, 1), known=path)) == 3
+
+
+def test_the_file_of_another_search_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    items = collection_file(tmp_path / "items.json", earth_search())
+    source = StacCatalogue(items)
+    save_items(source.search(BOLZANO), path)
+    before = path.read_bytes()
+    elsewhere = source.search(Area((11, 46, 11.1, 46.1), "EPSG:4326"))
+    with pytest.raises(OutputError, match=r"another search .another area.*choose another name"):
+        save_items(elsewhere, path)
+    with pytest.raises(OutputError, match="another cloud cover"):
+        source.again(cover=(0, 20)).search(BOLZANO, known=path)
+    collected = collection_file(tmp_path / "more.json", earth_search())
+    with pytest.raises(OutputError, match="another catalogue, another area"):
+        save_items(StacCatalogue(collected).search(None), path)
+    assert path.read_bytes() == before
+    assert save_items(elsewhere, path, replacing=True) == Saved(1, 0, 1)
+
+
+def test_no_signature_is_written(tmp_path: Path) -> None:
+    item = planetary_computer()
+    item["assets"]["B04"]["href"] = SIGNED
+    item["assets"]["B04"]["alternate"] = {"other": {"href": SIGNED}}
+    item["links"] = [{"rel": "preview", "href": SIGNED}]
+    item["properties"]["note"] = f"see {SIGNED}"
+    source = StacCatalogue(collection_file(tmp_path / "items.json", item))
+    items = source.search(None)
+    path = tmp_path / "items.parquet"
+    save_items(items, path)
+    save_items([item], tmp_path / "direct.parquet")
+    for place in (path, tmp_path / "direct.parquet"):
+        assert "hunter2" not in str(pq.read_table(place).to_pylist())
+    assert "hunter2" not in str(items)
+    assert "hunter2" not in str(source.acquisitions("32TPS"))
+
+
+def test_relative_addresses_are_saved_as_absolute_ones(tmp_path: Path) -> None:
+    item = earth_search()
+    item["assets"] = {"red": {"href": "files/B04.tif"}, "nir": {"href": "https://example.org/B08.tif"}}
+    source = StacCatalogue(static_catalogue(tmp_path / "c", [item]))
+    (tmp_path / "out").mkdir()
+    save_items(source.search(BOLZANO), tmp_path / "out" / "items.parquet")
+    (one,) = StacCatalogue(tmp_path / "out" / "items.parquet").acquisitions("32TPS")
+    assert one.bands == source.acquisitions("32TPS", area=BOLZANO)[0].bands
+
+
+def test_items_can_be_looked_at_before_they_are_saved(tmp_path: Path) -> None:
+    unnamed = earth_search()
+    unnamed["properties"] = {}
+    source = StacCatalogue(collection_file(tmp_path / "items.json", unnamed, cdse(name_of(2)), cdse(name_of(3))))
+    items = source.search(None)
+    assert [one.id.sensing.day for one in source.acquisitions_of(items)] == [2, 3]
+    assert [one.name for one in source.skipped_of(items)] == [unnamed["id"]]
+    assert source.provider_of(items) is CDSE
+    assert source.provider_of([]) is GENERIC
+
+
+def test_a_saved_search_keeps_the_rule_of_its_catalogue(tmp_path: Path) -> None:
+    item = earth_search()
+    item["assets"]["red"]["href"] = "file:///etc/hosts"
+    path = tmp_path / "items.parquet"
+    save_items(Items([item], {"catalogue": EARTH_SEARCH_URL}), path)
+    source = StacCatalogue(path)
+    assert source.tiles() == []
+    (one,) = source.skipped()
+    assert "points to a local file" in one.detail
+
+
+# ---------------------------------------------------------------------------------------------------- static catalogues
+
+
+def static_catalogue(root: Path, items: list[dict[str, Any]], **links: Any) -> Path:
+    root.mkdir(exist_ok=True)
+    listed = []
+    for n, item in enumerate(items):
+        (root / f"{n}.json").write_text(json.dumps(item), encoding="utf-8")
+        listed.append({"rel": "item", "href": f"./{n}.json"})
+    collection = {
+        "type": "Collection",
+        "id": "sentinel-2-l2a",
+        "extent": {
+            "spatial": {"bbox": [[11, 46, 13, 47]]},
+            "temporal": {"interval": [["2023-01-01T00:00:00Z", "2023-12-31T00:00:00Z"]]},
+        },
+        "links": [*listed, {"rel": "root", "href": "catalog.json"}],
+    }
+    (root / "collection.json").write_text(json.dumps(collection), encoding="utf-8")
+    more = [{"rel": "child", "href": href} for href in links.get("children", ())]
+    catalog = {"type": "Catalog", "id": "c", "links": [{"rel": "child", "href": "collection.json"}, *more]}
+    (root / "catalog.json").write_text(json.dumps(catalog), encoding="utf-8")
+    return root / "catalog.json"
+
+
+def test_a_static_catalogue_is_walked(tmp_path: Path) -> None:
+    item = earth_search(name_of(2))
+    item["assets"] = {"red": {"href": "files/B04.tif"}}
+    path = static_catalogue(tmp_path / "c", [earth_search(), item])
+    for href in (path, f"file://{path}", path.with_name("collection.json")):
+        source = StacCatalogue(href)
+        assert source.tiles(BOLZANO) == ["32TPS"]
+        _, relative = source.acquisitions("32TPS", area=BOLZANO)
+        assert relative.bands == {"B04": str(tmp_path / "c" / "files" / "B04.tif")}
+    assert StacCatalogue(path, "another").tiles() == []
+
+
+def test_a_collection_that_does_not_meet_is_not_opened(tmp_path: Path) -> None:
+    path = static_catalogue(tmp_path / "c", [earth_search()])
+    (tmp_path / "c" / "0.json").unlink()
+    source = StacCatalogue(path)
+    assert source.tiles(Area((20, 46, 21, 47), "EPSG:4326")) == []
+    assert source.tiles(BOLZANO, dt.date(2025, 1, 1)) == []
+    assert not source.skipped()
+    assert source.tiles(BOLZANO) == []
+    assert [one.reason for one in source.skipped()] == [Reason.UNREADABLE]
+
+
+def test_links_that_turn_in_circles_or_leave_the_catalogue(tmp_path: Path) -> None:
+    path = static_catalogue(
+        tmp_path / "c", [earth_search()], children=["catalog.json", "https://example.org/x/catalog.json", "gs://b/x"]
+    )
+    source = StacCatalogue(path)
+    assert source.tiles() == ["32TPS"]
+    details = [one.detail for one in source.skipped()]
+    assert any("leaves the catalogue's host" in detail for detail in details)
+    assert any("gs://" in detail for detail in details)
+
+
+def test_a_missing_part_of_a_catalogue_is_an_error(tmp_path: Path) -> None:
+    path = static_catalogue(tmp_path / "c", [earth_search()], children=["gone/catalog.json"])
+    with pytest.raises(LibraryError, match=r"A part of the catalogue .* is missing"):
+        StacCatalogue(path).tiles()
+
+
+def test_a_catalogue_that_is_too_deep_or_too_large_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(25):
+        link = {"rel": "child", "href": f"{n + 1}.json"}
+        (tmp_path / f"{n}.json").write_text(json.dumps({"type": "Catalog", "links": [link]}), encoding="utf-8")
+    with pytest.raises(LibraryError, match="more than 20 links deep"):
+        StacCatalogue(tmp_path / "0.json").tiles()
+    monkeypatch.setattr(static_walk, "MOST_DOCUMENTS", 10)
+    with pytest.raises(LibraryError, match="more than 10 documents"):
+        StacCatalogue(tmp_path / "0.json").tiles()
+
+
+# ----------------------------------------------------------------------------------------------- an API that misbehaves
+
+
+class Api(http.server.ThreadingHTTPServer):
+    """A STAC API whose answers a test decides."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.items: list[dict[str, Any]] = []
+        self.size = 2
+        self.matched = False
+        self.classes = ["https://api.stacspec.org/v1.0.0/item-search"]
+        self.asked: list[Any] = []
+        self.fault: Callable[[int, dict[str, Any]], Any] = lambda _, page: page
+        """Turns the page of a request, by its number, into the answer: a page, bytes, (status, headers) or None."""
+        self.collections = ["sentinel-2-l2a", "sentinel-2-l1c"]
+
+    def page(self, body: dict[str, Any]) -> dict[str, Any]:
+        west, south, east, north = body["bbox"]
+        start = int(body.get("token", 0))
+        wanted = [item for item in self.items if meets(box_of(item), [(west, south, east, north)])]
+        page: dict[str, Any] = {"type": "FeatureCollection", "features": wanted[start : start + self.size], "links": []}
+        if start + self.size < len(wanted):
+            link = {"rel": "next", "method": "POST", "href": f"{self.url}/search", "merge": True}
+            page["links"] = [{**link, "body": {"token": str(start + self.size)}}]
+        if self.matched:
+            page["numberMatched"] = len(wanted)
+        return page
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one piece: else each answer waits 40 ms
+    server: Api
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        root = self.server.url
+        if self.path.startswith("/collections"):
+            self.answer({"collections": [{"id": name} for name in self.server.collections], "links": []})
+            return
+        links = [
+            {"rel": "search", "href": f"{root}/search", "method": "GET"},
+            {"rel": "search", "href": f"{root}/search", "method": "POST"},
+        ]
+        self.answer({"type": "Catalog", "id": "api", "conformsTo": self.server.classes, "links": links})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(body)
+        self.answer(self.server.fault(len(self.server.asked), self.server.page(body)))
+
+    def answer(self, found: Any) -> None:
+        status, headers = 200, {}
+        if found is None:
+            self.close_connection = True
+            self.connection.close()
+            return
+        if isinstance(found, tuple):
+            (status, headers), found = found, {"description": "see https://h/x?sig=hunter2"}
+        content = found if isinstance(found, bytes) else json.dumps(found).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    taken: list[float] = []
+    monkeypatch.setattr("sen2chain.archive.stac.api_pages.time.sleep", taken.append)
+    return taken
+
+
+@pytest.fixture
+def api(pauses: list[float]) -> Iterator[Api]:
+    pytest.importorskip("pystac_client")
+    assert pauses == []
+    server = Api()
+    server.items = [earth_search(name_of(day)) for day in range(1, 8)]
+    for item in server.items:
+        for asset in item["assets"].values():
+            asset["href"] = f"{server.url}/{asset['href'].rpartition('/')[2]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def days_of(source: StacCatalogue, area: Area = BOLZANO) -> list[int]:
+    assert source.tiles(area) in ([], ["32TPS"])
+    return [one.id.sensing.day for one in source.acquisitions("32TPS", area=area)]
+
+
+def test_an_api_is_searched_page_by_page_and_once(api: Api) -> None:
+    source = StacCatalogue(f"{api.url}/?key=hunter2", "sentinel-2-l2a")
+    assert days_of(source) == [1, 2, 3, 4, 5, 6, 7]
+    assert [body.get("token") for body in api.asked] == [None, "2", "4", "6"]
+    assert {tuple(body["bbox"]) for body in api.asked} == {(11.2, 46.4, 11.4, 46.6)}
+    assert api.asked[0]["limit"] == api_pages.PAGE
+    assert "datetime" not in api.asked[0]
+    assert "hunter2" not in source.describe() + repr(source.reading) + str(source.search(BOLZANO).record)
+    source.tiles(BOLZANO, dt.date(2023, 7, 2), dt.date(2023, 7, 3))
+    assert api.asked[-1]["datetime"] == "2023-07-01T00:00:00Z/2023-07-05T00:00:00Z"
+    assert len(source.acquisitions("32TPS", dt.date(2023, 7, 2), dt.date(2023, 7, 3), BOLZANO)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("https://api.stacspec.org/v1.0.0/item-search#query", "query"),
+        ("http://www.opengis.net/spec/cql2/1.0/conf/cql2-json", "filter"),
+        ("https://api.stacspec.org/v1.0.0/item-search", ""),
+    ],
+)
+def test_cloud_cover_is_asked_for_as_the_api_can(api: Api, name: str, part: str) -> None:
+    api.classes = [name]
+    api.items[0]["properties"]["eo:cloud_cover"] = 90
+    assert days_of(StacCatalogue(api.url, cover=(0, 50))) == [2, 3, 4, 5, 6, 7]
+    body = api.asked[0]
+    assert {key for key in ("query", "filter") if key in body} == ({part} if part else set())
+    assert not part or "50" in json.dumps(body[part])
+
+
+def test_items_on_two_sides_are_asked_for_apart_and_counted_once(api: Api) -> None:
+    parts = ((11.2, 46.4, 11.3, 46.5), (55.2, -21.3, 55.3, -21.2))
+    area = Area((11.2, -21.3, 55.3, 46.5), "EPSG:4326", parts=parts)
+    api.items[0]["bbox"] = [-180, -90, 180, 90]
+    assert days_of(StacCatalogue(api.url), area) == [1, 2, 3, 4, 5, 6, 7]
+    assert len({tuple(body["bbox"]) for body in api.asked}) == 2
+
+
+def test_a_page_that_comes_twice_is_counted_once(api: Api) -> None:
+    pages: list[dict[str, Any]] = []
+
+    def twice(number: int, page: dict[str, Any]) -> dict[str, Any]:
+        pages.append(copy.deepcopy(page))
+        if number == 2:  # the first page again, and then on
+            return {**pages[0], "links": pages[1]["links"]}
+        return page
+
+    api.fault = twice
+    assert days_of(StacCatalogue(api.url)) == [1, 2, 5, 6, 7]  # the API never sends the others, nor says how many
+    api.matched = True
+    api.asked.clear()
+    pages.clear()
+    with pytest.raises(LibraryError, match="sent a page twice, and only 5 of 7 items"):
+        StacCatalogue(api.url).tiles(BOLZANO)
+
+
+def test_a_repeated_page_that_loses_nothing_is_fine(api: Api) -> None:
+    api.matched = True
+
+    def again(_: int, page: dict[str, Any]) -> dict[str, Any]:
+        return {**page, "features": page["features"] * 2}
+
+    api.fault = again
+    assert days_of(StacCatalogue(api.url)) == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("tokens", ["same", "new"])
+def test_pages_that_never_end_are_an_error(api: Api, tokens: str) -> None:
+    def endless(number: int, page: dict[str, Any]) -> dict[str, Any]:
+        token = "0" if tokens == "same" else str(-(1000 + number))
+        link = {"rel": "next", "method": "POST", "href": f"{api.url}/search", "merge": True, "body": {"token": token}}
+        return {**page, "features": api.items[:2], "links": [link]}
+
+    api.fault = endless
+    with pytest.raises(LibraryError, match="again and again"):
+        StacCatalogue(api.url).tiles(BOLZANO)
+    assert len(api.asked) <= 5
+    api.asked.clear()
+    monkey = api.fault
+    api.fault = lambda number, page: {**monkey(number, page), "numberMatched": 2}
+    assert days_of(StacCatalogue(api.url)) == [1, 2]  # it says itself that these are all
+
+
+def test_the_number_of_pages_is_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_pages, "MOST_PAGES", 3)
+    with pytest.raises(LibraryError, match="did not come to an end within 3 pages"):
+        StacCatalogue(api.url).tiles(BOLZANO)
+
+
+def test_an_empty_page_in_the_middle_is_not_the_end(api: Api) -> None:
+    def empty(number: int, page: dict[str, Any]) -> dict[str, Any]:
+        if number != 1:
+            return page
+        link = {"rel": "next", "method": "POST", "href": "search", "merge": True, "body": {"token": "0"}}
+        return {"type": "FeatureCollection", "features": [], "links": [link]}
+
+    api.fault = empty
+    assert days_of(StacCatalogue(api.url)) == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "href", ["http://evil.example.org/search", "file:///etc/passwd", "http://127.0.0.1:1/search", "http://[/"]
+)
+def test_a_next_link_to_another_host_is_not_followed(api: Api, href: str) -> None:
+    api.fault = lambda _, page: {**page, "links": [{"rel": "next", "href": f"{href}?token=hunter2"}]}
+    with pytest.raises(LibraryError, match="leads to another host") as error:
+        StacCatalogue(api.url).tiles(BOLZANO)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("trouble", [(503, {}), (429, {"retry-after": "7"}), None, b"{", (500, {})])
+def test_passing_trouble_is_overcome(api: Api, pauses: list[float], trouble: Any) -> None:
+    api.fault = lambda number, page: trouble if number in {2, 3} else page
+    assert days_of(StacCatalogue(api.url)) == [1, 2, 3, 4, 5, 6, 7]
+    assert pauses == ([7.0, 7.0] if trouble == (429, {"retry-after": "7"}) else [0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("trouble", "tells"),
+    [
+        ((503, {}), "it answered 503, 5 times"),
+        (None, "the connection is broken, 5 times"),
+        (b"<html>", "cannot be understood as JSON"),
+        ((400, {}), "refuses the search .it answered 400: see https://h/x"),
+        ((404, {}), "it answered 404"),
+        ((302, {"location": "/elsewhere"}), "it moved to"),
+        ((307, {"location": "http://evil.example.org/"}), "leads to another host"),
+        ({"type": "FeatureCollection"}, "something else than a page"),
+        ({"code": "Bad", "description": "no\nsuch thing"}, "no\\\\nsuch thing"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_an_api_that_is_gone_in_the_middle_is_an_error_and_never_a_short_list(
+    api: Api, trouble: Any, tells: str
+) -> None:
+    api.fault = lambda number, page: trouble if number > 1 else page
+    source = StacCatalogue(api.url)
+    with pytest.raises(LibraryError, match=tells) as error:
+        source.tiles(BOLZANO)
+    assert "hunter2" not in str(error.value)
+    with pytest.raises(LibraryError):
+        source.acquisitions("32TPS", area=BOLZANO)
+
+
+def test_pages_of_any_size_are_limited(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_pages, "LARGEST_REMOTE", 1000)
+    with pytest.raises(LibraryError, match="a page of more than"):
+        StacCatalogue(api.url).tiles(BOLZANO)
+
+
+def test_a_collection_that_is_not_there_is_named(api: Api) -> None:
+    api.items = []
+    with pytest.raises(LibraryError, match="no collection sentinel-2; it has sentinel-2-l2a, sentinel-2-l1c"):
+        StacCatalogue(api.url, "sentinel-2").tiles(BOLZANO)
+    assert StacCatalogue(api.url).tiles(BOLZANO) == []
+
+
+def test_an_api_is_not_asked_for_the_whole_world(api: Api) -> None:
+    with pytest.raises(RequestError, match="asked for an area"):
+        StacCatalogue(api.url).tiles()
+    assert not api.asked
+
+
+def test_without_a_network_or_the_extra_there_is_one_sentence(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pystac_client.item_search", None)
+    with pytest.raises(MissingExtraError, match=r"STAC APIs need pystac-client.*sen2chain\[stac\]"):
+        StacCatalogue(api.url).tiles(BOLZANO)

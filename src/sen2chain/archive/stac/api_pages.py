@@ -18,8 +18,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from sen2chain.archive.stac.documents import LARGEST_REMOTE, parse_json, public, without_secrets
 from sen2chain.archive.stac.stac_items import key_of, mapping_of, number_of, text_of
-from sen2chain.errors import LibraryError, MissingExtraError, RequestError, UnreadableError, shown
-from sen2chain.remote import split_query
+from sen2chain.errors import LibraryError, MissingExtraError, UnreadableError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,8 +79,11 @@ class ApiSearch:
             If pystac-client is not installed.
         """
         seen: set[tuple[str, str]] = set()
-        for box in boxes:
-            yield from self._pages(box, span, seen)
+        try:
+            for box in boxes:
+                yield from self._pages(box, span, seen)
+        finally:
+            self.close()
 
     def check_collection(self) -> None:
         """Check that the API has the collection, for a search that found nothing.
@@ -96,6 +98,8 @@ class ApiSearch:
             listed = self._ask(url, "GET", None).get("collections")
         except LibraryError:
             return  # an API need not list its collections
+        finally:
+            self.close()
         names = [text_of(mapping_of(one).get("id")) for one in listed] if isinstance(listed, list) else []
         if names and self.collection not in names and len(names) < 1000:  # more stand on other pages
             alike = [name for name in names if "sentinel-2" in name.lower()] or names
@@ -103,6 +107,11 @@ class ApiSearch:
                 f"The STAC API {self.location} has no collection {self.collection}; it has "
                 f"{', '.join(map(shown, alike[:8]))}. Pass one as collection."
             )
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        if self._io is not None:
+            self._io.session.close()
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
@@ -208,9 +217,10 @@ class ApiSearch:
         LibraryError
             If it is not.
         """
-        url = urljoin(f"{self.location.rstrip('/')}/", href)
-        home, parts = urlsplit(self.location), urlsplit(url)
+        home, url, parts = urlsplit(self.location), href, None
         try:
+            url = urljoin(f"{self.location.rstrip('/')}/", href)
+            parts = urlsplit(url)
             same = parts.hostname == home.hostname and parts.scheme in {"http", "https"}
             # Behind a proxy an API may not know its own scheme and port.
             if same and (parts.scheme, parts.port) != (home.scheme, home.port):
@@ -218,9 +228,9 @@ class ApiSearch:
                 parts = parts._replace(scheme=home.scheme, netloc=home.netloc)
         except ValueError:
             same = False
-        if not same:
+        if not same or parts is None:
             raise LibraryError(
-                f"The STAC API {self.location} leads to another host ({_shown(url)}), which is not followed."
+                f"The STAC API {self.location} leads to another host ({shown(public(url))}), which is not followed."
             )
         return urlunsplit(parts._replace(netloc=home.netloc))
 
@@ -272,7 +282,7 @@ class ApiSearch:
                     if answer.is_redirect:
                         url = self._own(urljoin(url, answer.headers.get("location", "")))
                         if answer.status_code in {301, 302, 303}:
-                            return answer.status_code, b"", 0.0, f"it moved to {_shown(url)}"
+                            return answer.status_code, b"", 0.0, f"it moved to {shown(public(url))}"
                         continue
                     content = bytearray()
                     for piece in answer.iter_content(1 << 16):
@@ -335,13 +345,6 @@ def _complaint(answer: Mapping[str, Any]) -> str:
         if text := text_of(answer.get(name)):
             return shown(without_secrets(text))
     return ""
-
-
-def _shown(url: str) -> str:
-    try:
-        return split_query(url)[0]
-    except RequestError:
-        return shown(public(url))
 
 
 def _pause(text: str) -> float:

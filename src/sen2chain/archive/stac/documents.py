@@ -58,7 +58,7 @@ def location_of(href: str | Path) -> tuple[str, str]:
             raise RequestError(f"{quoted(location)} names no host; pass an address like https://host/v1.")
         return location, query
     if scheme and "://" in text:
-        raise RequestError(f"Catalogues are not read by {scheme}:// ({quoted(split_query(text)[0])}); pass https://.")
+        raise RequestError(f"Catalogues are not read by {scheme}:// ({quoted(public(text))}); pass https://.")
     return str(absolute(text)), ""
 
 
@@ -100,26 +100,29 @@ def resolve(href: str, base: str) -> tuple[str, str]:
     """
     text = href.strip()
     if not text or not text.isprintable():
-        raise RequestError(f"{quoted(text)} is not an address or a path.")
+        raise RequestError(f"{quoted(public(text))} is not an address or a path.")
     if text.startswith("/vsis3/"):
         text = f"s3://{text.removeprefix('/vsis3/')}"
     elif text.startswith("/vsicurl/"):
         text = text.removeprefix("/vsicurl/")
     if text.startswith("/vsi"):
-        raise RequestError(f"{quoted(text.partition('?')[0])} is a virtual path of GDAL, which is not read from items.")
+        raise RequestError(f"{quoted(public(text))} is a virtual path of GDAL, which is not read from items.")
     scheme = scheme_of(text)
     if scheme == "file":
         return path_of_file(text), ""
     if scheme in _READ:
         return split_query(text)
     if scheme:
-        raise RequestError(f"Files are not read by {scheme}:// ({quoted(split_query(text)[0])}).")
+        raise RequestError(f"Files are not read by {scheme}:// ({quoted(public(text))}).")
     if not is_remote(base):
         return os.path.normpath(os.path.join(os.path.dirname(base), text)), ""  # noqa: PTH118, PTH120  # texts
     if base.startswith("s3://"):
         bucket, _, key = base.removeprefix("s3://").partition("/")
         return f"s3://{bucket}{posixpath.normpath(posixpath.join('/', posixpath.dirname(key), text))}", ""
-    return split_query(urljoin(base, text))
+    try:
+        return split_query(urljoin(base, text))
+    except ValueError:
+        raise RequestError(f"{quoted(public(text))} is not an address or a path.") from None
 
 
 def read_json(location: str, access: Access, largest: int | None = None) -> Json:
@@ -186,10 +189,10 @@ def without_secrets(value: Any) -> Any:
 
 
 def public(href: str) -> str:
-    """Return an address without login, and without its query string where that may hold a key."""
-    try:
-        location, query = split_query(href)
-    except RequestError:
-        return href.partition("?")[0].rpartition("@")[2]
+    """Return an address of any kind without login, and without its query string where that may hold a key."""
+    bare, _, query = href.partition("?")
+    scheme, mark, rest = bare.partition("#")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    location = f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else scheme
     names = [name.lower() for name, _ in parse_qsl(query, keep_blank_values=True)]
     return f"{location}?{query}" if names and _HARMLESS.issuperset(names) else location

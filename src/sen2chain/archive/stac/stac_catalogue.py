@@ -30,6 +30,7 @@ from sen2chain.archive.stac.stac_items import (
     text_of,
     time_from,
     time_of,
+    with_absolute_hrefs,
 )
 from sen2chain.archive.stac.static_walk import walk
 from sen2chain.errors import (
@@ -264,14 +265,21 @@ class StacCatalogue(FileIdentity):
         begin = first
         if known is not None and is_file(absolute(known)):
             begin = _ask_from(absolute(known), record)
-        items = [dict(without_secrets(item)) for _, item in self._items(boxes, begin, last) if isinstance(item, dict)]
+        found = self._items(boxes, begin, last)
+        items = [without_secrets(with_absolute_hrefs(item, base)) for base, item in found if isinstance(item, dict)]
         return Items(items, record)
 
     def acquisitions_of(self, items: Iterable[Item]) -> list[Acquisition]:
-        """Return the acquisitions of items, each product once, sorted by id; what cannot be used is left out."""
+        """Return the acquisitions of items, each product once, sorted by id; `skipped_of` lists the others."""
+        return [one.acquisition for one in best_of(one for one in self._read_all(items) if isinstance(one, Found))]
+
+    def skipped_of(self, items: Iterable[Item]) -> list[Skipped]:
+        """Return the items that cannot be used, and why."""
+        return [one for one in self._read_all(items) if not isinstance(one, Found)]
+
+    def _read_all(self, items: Iterable[Item]) -> Iterator[Found | Skipped]:
         reader = self._reader(self._home or self._location)
-        found = [one for item in items if isinstance(one := reader.read(item), Found)]
-        return [one.acquisition for one in best_of(found)]
+        return (reader.read(item, self._location) for item in items)
 
     def provider_of(self, items: Iterable[Item]) -> Provider:
         """Return the provider of most of the items; what the address tells where there are none."""

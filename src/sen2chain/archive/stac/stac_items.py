@@ -5,6 +5,7 @@ Items come from anywhere, so nothing in them is trusted: neither types nor sizes
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 from dataclasses import dataclass, field, replace
@@ -102,7 +103,7 @@ class ItemReader:
             item=name,
             identity="|".join((place_of(self.catalogue) or "file", collection, name, version)),
             told=_told(properties, chosen, provider),
-            pixels={band: bands[band] for band in bands if SENTINEL2.band(band) is not None},
+            pixels=bands,
             known_cloud_cover=cover_of(properties),
             known_footprint=_footprint(item.get("geometry")),
         )
@@ -243,6 +244,21 @@ def cover_of(properties: Mapping[str, Any]) -> float | None:
     """Return the cloud cover of an item in percent; None where it has none."""
     cover = number_of(properties.get("eo:cloud_cover"))
     return cover if cover is not None and 0 <= cover <= 100 else None
+
+
+def with_absolute_hrefs(item: Item, base: str) -> dict[str, Any]:
+    """Return an item whose assets have addresses and paths that do not depend on the document it stands in."""
+    assets = item.get("assets")
+    if not isinstance(assets, dict):
+        return dict(item)
+    made: dict[str, Any] = {}
+    for key, asset in assets.items():
+        href = text_of(mapping_of(asset).get("href"))
+        made[key] = asset
+        if href and not scheme_of(href):
+            with contextlib.suppress(RequestError):  # reading it says why
+                made[key] = {**asset, "href": resolve(href, base)[0]}
+    return {**item, "assets": made}
 
 
 def key_of(item: Item) -> tuple[str, str]:
