@@ -45,6 +45,7 @@ MODULES_IN_ORDER = (
     "zonal",
     "vectors",
     "jpeg2000",
+    "tiff",
     "rasters",
     "archive",
     "plan",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from functools import partial
@@ -19,9 +18,10 @@ from sen2chain.grid import Grid
 from sen2chain.jpeg2000 import Box, Jpeg2000Windows
 from sen2chain.rasters.decoded_blocks import count
 from sen2chain.rasters.raster_file import JPEG_2000, OwnFile, RemotePart, first_line, raster_file
+from sen2chain.rasters.remote_tiff import RemoteTiff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     import numpy.typing as npt
@@ -66,6 +66,7 @@ class Raster:
         self._overviews: dict[int, rasterio.DatasetReader] = {}
         self._lock = threading.Lock()
         self._windows: Jpeg2000Windows | None = None
+        self._tiff: RemoteTiff | None = None
         self._own_bytes: FileBytes | None = None
         try:
             self._dataset = self._file.open()
@@ -78,8 +79,10 @@ class Raster:
         except Exception:
             self.close()
             raise
-        # Of a remote JPEG 2000 file the dataset has the beginning alone.
-        self._idle = [] if self._is_beginning else [self._dataset]
+        if isinstance(self._file, RemotePart) and self._file.directories:
+            self._tiff = RemoteTiff(self._file.remote, self._file.directories)
+        # The dataset of a remote file has its header alone.
+        self._idle = [] if self.is_remote else [self._dataset]
         rows, columns = self._dataset.block_shapes[0]
         block = min(rows, self.grid.shape[0]), min(columns, self.grid.shape[1])
         self.block_shape: tuple[int, int] = block if self._windows is None else self._windows.cell_shape
@@ -90,11 +93,6 @@ class Raster:
         self.nodata: float | None = self._dataset.nodata
         self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
-
-    @property
-    def _is_beginning(self) -> bool:
-        """Whether the dataset has the beginning of the file alone, which decodes nothing."""
-        return self._file.remote is not None and self.is_jpeg2000
 
     @property
     def is_remote(self) -> bool:
@@ -223,6 +221,10 @@ class Raster:
             for tile, decode in self._windows.pieces(boxes, area, out, self._read_by_gdal):
                 yield partial(self._counted, boxes, tile, decode)
             return
+        if self._tiff is not None:
+            for span, decode in self._tiff.pieces(boxes[..., 0] < boxes[..., 1], area, out):
+                yield partial(self._counted, boxes, span, decode)
+            return
         high, wide = self.block_shape
         at_once = max(_PIECE // (high * wide), 1)
         for i, first, last in spans(boxes[..., 0] < boxes[..., 1], area.top // high, -(-area.bottom // high)):
@@ -231,8 +233,7 @@ class Raster:
                 left, right = max(a * wide, area.left), min(min(a + at_once, last) * wide, area.right)
                 inner = out[top - area.top : bottom - area.top, left - area.left : right - area.left]
                 part = Box(top, bottom, left, right)
-                blocks = [(i, j) for j in range(a, min(a + at_once, last))]
-                yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner, blocks))
+                yield partial(self._counted, boxes, part, partial(self._read_by_gdal, part, inner))
 
     def ranges(self, touched: TouchedBlocks, rows: tuple[int, int]) -> list[tuple[int, int]]:
         """Return (offset, length) in a remote file of what `pieces` will decode; none for other files.
@@ -265,31 +266,16 @@ class Raster:
             return []
         if self._windows is not None:
             return self._windows.ranges(boxes, area)
-        if self._is_beginning:
+        if self._tiff is None:
             return [(0, self._file.remote.size)]  # GDAL decodes it, and needs all of it
         high, _ = self.block_shape
         touched = boxes[..., 0] < boxes[..., 1]
-        rows = spans(touched, area.top // high, -(-area.bottom // high))
-        return self._ranges([(i, j) for i, first, last in rows for j in range(first, last)])
+        touched[: area.top // high] = touched[-(-area.bottom // high) :] = False
+        return self._tiff.ranges(touched)
 
-    def _ranges(self, blocks: Sequence[tuple[int, int]], overview: int | None = None) -> list[tuple[int, int]]:
-        """Return (offset, length) in the file of blocks (row, column) of a GeoTIFF, or of a smaller picture in it.
-
-        Blocks that are not in the file, which are empty, are left out.
-        """
-        found = []
-        with self._borrowed() as dataset:
-            for i, j in blocks:
-                offset = dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", bidx=1, ovr=overview)
-                length = dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", bidx=1, ovr=overview)
-                if offset is not None and length is not None:
-                    found.append((int(offset), int(length)))
-        self._file.check()
-        return found
-
-    @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[rasterio.DatasetReader]:
-        """Lend a dataset to this thread alone; one is opened where all others are lent."""
+    def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic]) -> None:
+        """Read a window with GDAL; a dataset is used by one thread at a time."""
+        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
         with self._lock:
             dataset = self._idle.pop() if self._idle else None
         if dataset is None:
@@ -297,22 +283,12 @@ class Raster:
             with self._lock:
                 self._datasets.append(dataset)
         try:
-            yield dataset
+            dataset.read(1, window=window, out=out)
+        except (RasterioIOError, RasterioError, ValueError) as error:
+            raise UnreadableError(f"{self.location} cannot be read: {first_line(error)}") from error
         finally:
             with self._lock:
                 self._idle.append(dataset)
-
-    def _read_by_gdal(self, area: Box, out: npt.NDArray[np.generic], blocks: Sequence[tuple[int, int]] = ()) -> None:
-        """Read a window with GDAL; `blocks` are those in it, whose fetched bytes are not needed afterwards."""
-        window = Window(area.left, area.top, area.right - area.left, area.bottom - area.top)
-        with self._borrowed() as dataset:
-            try:
-                dataset.read(1, window=window, out=out)
-            except (RasterioIOError, RasterioError, ValueError) as error:
-                raise UnreadableError(f"{self.location} cannot be read: {self._file.why(error)}") from error
-        self._file.check()
-        if self._file.remote is not None and blocks:
-            self._file.remote.release(self._ranges(blocks))
 
     def _counted(self, boxes: npt.NDArray[np.integer], area: Box, decode: Callable[[], None]) -> None:
         """Decode, and count the blocks of an area whose pixels are needed."""
@@ -356,11 +332,13 @@ class Raster:
         UnreadableError
             If a picture cannot be opened.
         """
-        for level in sorted(self._dataset.overviews(1), reverse=True):
+        levels = self._dataset.overviews(1) if self._tiff is None else self._tiff.levels
+        for level in sorted(levels, reverse=True):
             if factor % level == 0 and level.bit_count() == 1:
                 # Some programs round the size down, so that pixels are a little larger and do not fit a grid.
                 shape = tuple(-(-n // level) for n in self.grid.shape)
-                if self._overview(level).shape == shape:
+                smaller = self._overview(level) if self._tiff is None else self._tiff.picture(level)
+                if tuple(smaller.shape) == shape:
                     return int(level)
         return 1
 
@@ -386,13 +364,17 @@ class Raster:
         if self._windows is not None and level <= 1 << self._windows.halvings:
             self._windows.read_overview(level.bit_length() - 1, boxes, out, partial(self._read_overview, level))
             return
-        high, wide = self._overview(level).block_shapes[0]
+        high, wide = (
+            self._overview(level).block_shapes[0] if self._tiff is None else self._tiff.picture(level).block_shape
+        )
         touched = np.zeros((-(-out.shape[0] // high), -(-out.shape[1] // wide)), np.bool_)
         for top, bottom, left, right in boxes.tolist():
             touched[top // high : -(-bottom // high), left // wide : -(-right // wide)] = True
-        if self._file.remote is not None and not self._is_beginning:
-            number = self._dataset.overviews(1).index(level)
-            self._file.remote.fetch(self._ranges([(i, j) for i, j in np.argwhere(touched).tolist()], number))
+        if self._tiff is not None and self._file.remote is not None:
+            self._file.remote.fetch(self._tiff.ranges(touched, level))
+            for _, decode in self._tiff.pieces(touched, Box(0, out.shape[0], 0, out.shape[1]), out, level):
+                decode()
+            return
         for i, a, b in spans(touched, 0, len(touched)):
             area = Box(i * high, min((i + 1) * high, out.shape[0]), a * wide, min(b * wide, out.shape[1]))
             self._read_overview(level, area, out[area.top : area.bottom, area.left : area.right])
@@ -403,8 +385,7 @@ class Raster:
         try:
             self._overview(level).read(1, window=window, out=out)
         except (RasterioIOError, RasterioError, ValueError) as error:
-            raise UnreadableError(f"{self.location} cannot be read: {self._file.why(error)}") from error
-        self._file.check()
+            raise UnreadableError(f"{self.location} cannot be read: {first_line(error)}") from error
 
     def _overview(self, level: int) -> rasterio.DatasetReader:
         """Return the dataset of a smaller picture."""
@@ -415,7 +396,7 @@ class Raster:
     def close(self) -> None:
         """Close the datasets."""
         for dataset in (*self._datasets, *self._overviews.values()):
-            self._file.close_dataset(dataset)
+            dataset.close()
         if self._own_bytes is not None:
             self._own_bytes.close()
         self._file.close()

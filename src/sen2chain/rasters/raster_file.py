@@ -1,15 +1,13 @@
 """The file of a raster as GDAL opens it: on disk, in a zip file, or remote, where its ranges are fetched by us.
 
-GDAL never uses the network. Of a remote GeoTIFF it reads the bytes that a `sen2chain.remote.RemoteFile` holds or
-fetches; of a remote JPEG 2000 file it sees the beginning only, which tells the grid, unless it has to decode it.
+GDAL never uses the network, and seldom sees a remote file as a whole: of a remote GeoTIFF it gets the header, and small
+files in memory of the blocks that it decodes (`sen2chain.tiff`); of a remote JPEG 2000 file it gets the beginning,
+which tells the grid.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import io
-import itertools
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,10 +19,10 @@ from sen2chain import remote
 from sen2chain.errors import UnreadableError
 from sen2chain.files import open_regular
 from sen2chain.rasters.environment import file_systems, reading_here
+from sen2chain.tiff import Directory, read_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
 
     from sen2chain.remote import RemoteFile
 
@@ -38,9 +36,6 @@ _DRIVERS = {
 """First bytes of a file -> driver."""
 BEGINNING = 1 << 14
 """Bytes that are fetched of a remote file at first: headers seldom have more."""
-AHEAD = 1 << 15
-"""Bytes that are fetched where GDAL goes on to read the header beyond those."""
-_names = itertools.count()
 
 
 class RasterFile(Protocol):
@@ -68,24 +63,6 @@ class RasterFile(Protocol):
         """
         ...
 
-    def why(self, error: BaseException) -> str:
-        """Say why GDAL failed to read: what made a remote file fail, else the first line of its message."""
-        ...
-
-    def check(self) -> None:
-        """Make sure that GDAL had all bytes that it asked for: it takes some that are missing for empty blocks.
-
-        Raises
-        ------
-        UnreadableError
-            If it had not.
-        """
-        ...
-
-    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
-        """Close a dataset that `open` returned, in any thread."""
-        ...
-
     def close(self) -> None:
         """Close the file; its datasets have been closed."""
         ...
@@ -104,25 +81,16 @@ class OwnFile:
         """Open a dataset, see `RasterFile.open`."""
         first = None
         for driver in _drivers(self.location):
+            # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
+            # an error here anyway, is caught where users made it an exception, and else left to be printed.
             try:
-                return _open(self.location, driver, **options)
+                return rasterio.open(self.location, driver=driver, **options)
             except (RasterioError, NotGeoreferencedWarning) as error:
                 first = first or error
             except UnicodeEncodeError as error:
                 raise UnreadableError(f"{self.location} cannot be opened: its name is not UTF-8; rename it.") from error
         assert first is not None  # noqa: S101  # there is at least one driver
         raise UnreadableError(f"{self.location} cannot be opened: {first_line(first)}") from first
-
-    def why(self, error: BaseException) -> str:
-        """Return the first line of GDAL's message."""
-        return first_line(error)
-
-    def check(self) -> None:
-        """Do nothing: GDAL reports what it cannot read."""
-
-    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
-        """Close a dataset."""
-        dataset.close()
 
     def close(self) -> None:
         """Do nothing: only datasets are open."""
@@ -135,62 +103,37 @@ class RemotePart:
     ----------
     location
         Its address, without a query.
-    beginning
+    bytes_of
         Its bytes, of which the beginning is on its way.
     """
 
-    def __init__(self, location: str, beginning: RemoteFile) -> None:
-        self.location, self._bytes = location, beginning
-        self._failed = ""
+    def __init__(self, location: str, bytes_of: RemoteFile) -> None:
+        self.location, self._remote = location, bytes_of
         self._memory: list[MemoryFile] = []
-        # rasterio keeps the open views in a context variable, and closes them only where it finds them there: each
-        # dataset has a context of its own, since it may be closed in another thread than opened.
-        self._contexts: dict[rasterio.DatasetReader, contextvars.Context] = {}
+        self.directories: list[Directory] = []
+        """Directories of a GeoTIFF, once it has been opened."""
         self._lock = threading.Lock()
-        self._whole = False
 
     @property
     def remote(self) -> RemoteFile:
         """Its bytes."""
-        return self._bytes
+        return self._remote
 
     @property
     def identity(self) -> str:
         """Text that changes with the file; empty where its server tells no version."""
-        return f"{self.location}\n{self._bytes.size}\n{self._bytes.version}" if self._bytes.version else ""
+        return f"{self.location}\n{self._remote.size}\n{self._remote.version}" if self._remote.version else ""
 
     def open(self, **options: int) -> rasterio.DatasetReader:
-        """Open a dataset, see `RasterFile.open`."""
-        start = self._bytes.read(0, 16)
+        """Open a dataset of what the header tells, which decodes nothing; see `RasterFile.open`."""
+        start = self._remote.read(0, 16)
         driver = _driver_of(start)
         if driver is None:
             raise UnreadableError(f"{self.location} cannot be opened: it {_what(start)}.")
-        try:
-            if driver == JPEG_2000:
-                return self._open_in_memory(options)
-            # rasterio keeps an opener by the name of its file.
-            name = f"remote/{next(_names)}.tif"
-            context = contextvars.copy_context()
-            dataset = context.run(_open, name, driver, opener=lambda *_, **__: _View(self), **options)
-        except (RasterioError, NotGeoreferencedWarning) as error:
-            raise UnreadableError(f"{self.location} cannot be opened: {self.why(error)}") from error
-        with self._lock:
-            self._contexts[dataset] = context
-        try:
-            self.check()
-        except UnreadableError:
-            self.close_dataset(dataset)
-            raise
-        return dataset
-
-    def close_dataset(self, dataset: rasterio.DatasetReader) -> None:
-        """Close a dataset that `open` returned."""
-        with self._lock:
-            context = self._contexts.pop(dataset, None)
-        if context is None:
-            dataset.close()
-        else:
-            context.run(dataset.close)
+        if driver == JPEG_2000:
+            return self._in_memory(self._remote.read(0, BEGINNING), driver, options)
+        self.directories = read_directories(self._remote)
+        return self._in_memory(self.directories[0].header(), driver, options)
 
     def open_whole(self) -> rasterio.DatasetReader:
         """Open a dataset of the whole file, which is fetched; needed where GDAL decodes JPEG 2000.
@@ -200,75 +143,22 @@ class RemotePart:
         UnreadableError
             If it cannot be fetched or opened.
         """
-        self._whole = True
-        return self.open()
+        return self._in_memory(self._remote.read(0, self._remote.size), JPEG_2000, {})
 
-    def _open_in_memory(self, options: dict[str, int]) -> rasterio.DatasetReader:
-        data = self._bytes.read(0, self._bytes.size if self._whole else BEGINNING)
+    def _in_memory(self, data: bytes, driver: str, options: dict[str, int]) -> rasterio.DatasetReader:
         memory = MemoryFile(data)
         with self._lock:
             self._memory.append(memory)
-        return memory.open(driver=JPEG_2000, **options)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read bytes for GDAL, which is told of nothing but missing bytes; `why` tells what went wrong."""
         try:
-            return self._bytes.read(offset, length, ahead=AHEAD)
-        except Exception as error:  # noqa: BLE001  # `check` raises it
-            text = str(error) if isinstance(error, UnreadableError) else f"{self.location} cannot be read: {error!r}."
-            with self._lock:
-                self._failed = self._failed or text
-            return b""
-
-    def why(self, error: BaseException) -> str:
-        """Say why GDAL failed to read."""
-        with self._lock:
-            return self._failed or first_line(error)
-
-    def check(self) -> None:
-        """Make sure that GDAL had all bytes that it asked for, see `RasterFile.check`."""
-        with self._lock:
-            if self._failed:
-                raise UnreadableError(self._failed)
+            return memory.open(driver=driver, **options)
+        except (RasterioError, NotGeoreferencedWarning) as error:
+            raise UnreadableError(f"{self.location} cannot be opened: {first_line(error)}") from error
 
     def close(self) -> None:
         """Drop what was fetched."""
         for memory in self._memory:
             memory.close()
-        self._bytes.close()
-
-
-class _View(io.RawIOBase):
-    """A remote file at a position, as GDAL reads it. Its errors are kept: in a callback of GDAL none can be raised."""
-
-    mode = "rb"
-
-    def __init__(self, file: RemotePart) -> None:
-        super().__init__()
-        self._file, self._at = file, 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes from the position on."""
-        if size < 0:
-            size = self._size() - self._at
-        data = self._file.read(self._at, size)
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position."""
-        self._at = offset + (0, self._at, self._size() if whence == io.SEEK_END else 0)[whence]
-        return self._at
-
-    def _size(self) -> int:
-        try:
-            return self._file.remote.size
-        except UnreadableError:
-            return 0
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
+        self._remote.close()
 
 
 def begin_remote(locations: Iterable[str]) -> dict[str, RemotePart]:
@@ -299,12 +189,6 @@ def raster_file(location: str) -> OwnFile | RemotePart:
     if access is not None and remote.is_remote(location):
         return RemotePart(location, remote.open_remote(location, access, BEGINNING))
     return OwnFile(location)
-
-
-def _open(name: str, driver: str, **options: Any) -> rasterio.DatasetReader:
-    # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is an
-    # error here anyway, is caught where users made it an exception, and else left to be printed.
-    return rasterio.open(name, driver=driver, **options)
 
 
 def _drivers(location: str) -> Iterator[str]:
