@@ -11,7 +11,7 @@ import pytest
 from sen2chain.products import ProductId, Skipped
 from sen2chain.reasons import Reason
 from sen2chain.report import HEAD, REPORT_COLUMNS, Report, remarks
-from sen2chain.rows import Batch, Clipped
+from sen2chain.rows import Batch, Clipped, Overruled
 
 PRODUCT = ProductId.parse("S2A_MSIL2A_20220403T103021_N0400_R108_T31TGJ_20220403T160000")
 
@@ -191,3 +191,22 @@ def test_a_sentence_on_clipped_pixels_is_read_back(pixels: int, features: int, s
     assert Clipped.taken_from(said.sentence()) == ("", said)
     assert Clipped.taken_from(f"{CLDPRB} {said.sentence()}") == (CLDPRB, said)
     assert Clipped.taken_from(CLDPRB) == (CLDPRB, None)
+
+
+def test_contradictions_about_offsets_are_counted_once_per_product() -> None:
+    report = Report()
+    believed, other = Overruled("included", "subtracted"), Overruled("subtracted", "included")
+    clipped = Clipped("EVI", 3, 3, -3.2768, 3.2766).sentence()
+    for orbit, said in ((1, f"{CLDPRB} {believed.sentence()} {clipped}"), (2, believed.sentence()), (3, CLDPRB)):
+        for mask in ("CM001", "CM004"):
+            enter(report, orbit, {}, said, rows=4, mask=mask)
+    enter(report, 4, {}, other.sentence(), rows=4)
+    first, last = replace(PRODUCT, orbit=1), replace(PRODUCT, orbit=4)
+    count = "and the pixels count."
+    digits = "of the offset of the digital numbers of"
+    assert remarks(report.frame())[:3] == [
+        "cldprb is empty for 2 products: the archive lacks MSK_CLDPRB_20m.",
+        f"The catalogue says 'included' {digits} 2 products, as {first}, the pixels show 'subtracted', {count}",
+        f"The catalogue says 'subtracted' {digits} {last}, the pixels show 'included', {count}",
+    ]
+    assert len(remarks(report.frame())) == 5

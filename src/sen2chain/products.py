@@ -100,6 +100,8 @@ class Radiometry:
     """DN per unit of reflectance."""
     offsets: Mapping[str, float]
     """Band name -> offset in DN; 0.0 for every band of a product without offsets."""
+    note: str = field(default="", compare=False)
+    """A sentence for the report on how they were found out; usually empty."""
 
 
 class Details(Protocol):

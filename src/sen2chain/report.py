@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
-from sen2chain.rows import Clipped
+from sen2chain.rows import Clipped, Overruled
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -210,7 +210,8 @@ def remarks(report: pd.DataFrame) -> list[str]:
         What `Report.frame` returns.
     """
     said = [Clipped.taken_from(text) for text in report["error"]]
-    report = report.assign(error=[text for text, _ in said])
+    decided = [Overruled.taken_from(text) for text, _ in said]
+    report = report.assign(error=[text for text, _ in decided])
     told = report[report["error"] != ""]
     harmful = told[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")
     found = []
@@ -224,7 +225,19 @@ def remarks(report: pd.DataFrame) -> list[str]:
                 found.append(f"{what} for {len(names)} products: {why}")
             else:
                 found.append(f"{len(names)} products, as {names[0]}: {error}")
-    return [*found, *_clipped(report, [what for _, what in said])]
+    overruled = _overruled(report["acquisition"], [what for _, what in decided])
+    return [*found, *overruled, *_clipped(report, [what for _, what in said])]
+
+
+def _overruled(acquisitions: Iterable[str], found: Sequence[Overruled | None]) -> Iterator[str]:
+    """Yield a sentence on each kind of contradiction about offsets, with the number of products and an example."""
+    products: dict[Overruled, dict[str, None]] = {}
+    for name, what in zip(acquisitions, found, strict=True):
+        if what is not None:
+            products.setdefault(what, {})[name] = None
+    for what, names in products.items():
+        example = next(iter(names))
+        yield what.sentence(f" of {example}" if len(names) == 1 else f" of {len(names)} products, as {example}")
 
 
 def _clipped(report: pd.DataFrame, found: Sequence[Clipped | None]) -> Iterator[str]:

@@ -88,6 +88,43 @@ class Clipped:
         return rest.strip(), cls(index, int(pixels), int(features), float(low), float(high))
 
 
+_OVERRULED = re.compile(
+    r" ?The catalogue says '(\w+)' of the offset of the digital numbers, the pixels show '(\w+)', and the pixels "
+    r"count\."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """Contradiction of a catalogue and the pixels of a product on the offset of its digital numbers."""
+
+    said: str
+    """State that the catalogue says: ``subtracted`` or ``included``."""
+    shown: str
+    """State that the pixels show."""
+
+    def sentence(self, whose: str = "") -> str:
+        """Return the sentence that stands among the remarks on an image.
+
+        Parameters
+        ----------
+        whose
+            Words that follow "digital numbers".
+        """
+        return (
+            f"The catalogue says '{self.said}' of the offset of the digital numbers{whose}, the pixels show "
+            f"'{self.shown}', and the pixels count."
+        )
+
+    @classmethod
+    def taken_from(cls, remarks: str) -> tuple[str, Overruled | None]:
+        """Return the remarks on an image without this sentence, and what it says; None where there is none."""
+        match = _OVERRULED.search(remarks)
+        if match is None:
+            return remarks, None
+        return (remarks[: match.start()] + remarks[match.end() :]).strip(), cls(*match.groups())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Rows of one index under one mask of one acquisition, and counts by reason of the features without a row.

@@ -137,6 +137,8 @@ class Sensor:
     """The quality raster with the probability of cloud in percent, for the column ``cldprb``."""
     true_colour: tuple[str, ...] = field(default=(), compare=False)
     """The bands of red, green and blue, for pictures; empty where there are no such bands."""
+    near_infrared: tuple[str, ...] = field(default=(), compare=False)
+    """The bands in which vegetation is brightest, the finest first."""
     metadata: str = field(default="", compare=False)
     """The file of a product that lists the offsets and the scale of its digital numbers, for sentences."""
     dtype: Integers = field(default="uint16", compare=False)
@@ -344,6 +346,7 @@ SENTINEL2 = Sensor(
     classification="SCL",
     cloud_probability="CLDPRB",
     true_colour=("B04", "B03", "B02"),
+    near_infrared=("B08", "B8A"),
     metadata="MTD_MSIL2A.xml",
     nodata=0,
     saturated=65535,

@@ -165,10 +165,13 @@ class _Extraction:
         try:
             for location in self.task.details.inputs.values():
                 self.rasters.verify(location)
-            return self.task.details.radiometry()
+            radiometry = self.task.details.radiometry()
         except UnreadableError as error:
             self.failures |= dict.fromkeys(needing, error)
             return None
+        if radiometry.note:
+            self.notes.append(radiometry.note)
+        return radiometry
 
     def _alive(self) -> list[tuple[int, Output]]:
         """Return the outputs that can still be made; those that need a broken raster fail here."""

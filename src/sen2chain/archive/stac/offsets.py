@@ -1,18 +1,28 @@
-"""Scale and offsets of an item's digital numbers: decided from collection, baseline, flag, and pixels where needed."""
+"""Scale and offsets of an item's digital numbers: decided from collection, baseline, flag, and pixels where needed.
+
+What catalogues say is not always true: items of Earth Search whose flag says that the offset has not been subtracted
+often have pixels from which it was (https://github.com/Element84/earth-search/issues/71).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sen2chain import settings
 from sen2chain.archive.offset_check import OFFSET, QUANTIFICATION, Verdict
+from sen2chain.archive.stac import kept_verdicts
+from sen2chain.archive.stac.offset_pixels import show
 from sen2chain.errors import UnreadableError
 from sen2chain.products import Radiometry
+from sen2chain.rows import Overruled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sen2chain.products import Details, Footprint, ProductId
+
+_FOLDER = "offsets"  # in the cache folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,8 @@ class Told:
     """What a catalogue says of the offset of one item's digital numbers (DN)."""
 
     rule: Verdict = Verdict.UNDECIDED
-    """State that the documentation of the collection says all its items have."""
+    """State that the documentation of the collection says all its items with offsets have; where it says nothing, they
+    are expected to be as ESA delivers them."""
     settled: bool = False
     """Whether the rule is known to hold: pixels are looked at only where the item itself says otherwise."""
     baseline: float | None = None
@@ -54,7 +65,7 @@ class StacDetails:
     told: Told = field(default_factory=Told)
     """What the catalogue says of the offset."""
     pixels: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Band -> location of rasters that show whether the offset is in: B04, B08, B02, B03, B8A, as far as there are."""
+    """Band -> location of rasters that show whether the offset is in: B04 (or B03), B08 (or B8A), and SCL."""
     known_cloud_cover: float | None = None
     """Cloud cover in percent."""
     known_footprint: Footprint | None = None
@@ -85,15 +96,45 @@ class StacDetails:
         UnreadableError
             If it cannot be decided, or the pixels that decide cannot be read.
         """
-        sensor = self.product.sensor
+        state, note = self._decide()
+        sensor, told = self.product.sensor, self.told.offsets
+        included = state is Verdict.INCLUDED
+        offsets = {band.name: (told.get(band.name) or OFFSET) if included else 0.0 for band in sensor.bands}
+        return Radiometry(QUANTIFICATION, offsets, note)
+
+    def _decide(self) -> tuple[Verdict, str]:
+        """Return the state of the offset, and a sentence where pixels contradict the catalogue.
+
+        Raises
+        ------
+        UnreadableError
+            See `radiometry`.
+        """
         told = self.told
-        baseline = self.product.baseline / 100 if told.baseline is None else told.baseline
-        has_offset = sensor.has_offsets(baseline)
-        if has_offset and Verdict.UNDECIDED in {told.rule, told.item} - ({told.item} if told.settled else set()):
-            raise UnreadableError(f"It is unclear whether the digital numbers of {self.item} contain an offset.")
-        included = has_offset and told.rule is Verdict.INCLUDED
-        offsets = {band.name: told.offsets.get(band.name, OFFSET) if included else 0.0 for band in sensor.bands}
-        return Radiometry(QUANTIFICATION, offsets)
+        item: Verdict = told.item
+        baselines = self.product.sensor.baselines_with_offsets
+        named = float(self.product.baseline)
+        baseline = named if told.baseline is None else round(told.baseline * 100)
+        consistent = (named < baselines.start) == (baseline < baselines.start)
+        expected: Verdict = Verdict.INCLUDED if told.rule is Verdict.UNDECIDED else told.rule
+        if baseline < baselines.start:
+            expected = item = Verdict.SUBTRACTED  # there was none, and nothing says more
+        elif baseline >= baselines.stop:
+            expected = told.rule  # made with Sen2Cor by others than ESA, with or without an offset
+        settled = told.settled or baseline < baselines.start
+        if settled and consistent and expected is not Verdict.UNDECIDED and item in {expected, Verdict.UNDECIDED}:
+            return expected, ""
+        shown = kept_verdicts.once(settings.cache_dir() / _FOLDER, self.identity, lambda: show(self.pixels))
+        said = expected if item is Verdict.UNDECIDED else item
+        if shown is not Verdict.UNDECIDED:
+            return shown, "" if said in {shown, Verdict.UNDECIDED} else Overruled(said, shown).sentence()
+        if expected is item and item is not Verdict.UNDECIDED:
+            return item, ""
+        raise UnreadableError(
+            f"It is unclear whether the digital numbers of {self.item} contain the offset of 1000: the catalogue "
+            f"{_says(told.rule, item)}, and too few dark pixels show it; take the date from another collection or "
+            "catalogue."
+        )
 
     def cloud_cover(self) -> float | None:
         """Return the cloud cover that the catalogue says."""
@@ -106,6 +147,15 @@ class StacDetails:
     def verifier(self) -> None:
         """Return None: there are no checksums."""
         return
+
+
+def _says(rule: Verdict, item: Verdict) -> str:
+    """Say what is known of a catalogue whose collection and item do not agree."""
+    if item is Verdict.UNDECIDED:
+        return "does not say it"
+    if rule in {item, Verdict.UNDECIDED}:
+        return f"says '{item}', against the processing baseline"
+    return f"says '{rule}' of the collection and '{item}' of the item"
 
 
 if TYPE_CHECKING:
