@@ -9,6 +9,7 @@ import contextlib
 import doctest
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -25,9 +26,11 @@ import shapely
 from click.testing import CliRunner
 
 from sen2chain import INDICES, Mask, Reason, TimeSeries, TimeSeriesCompil, indices
+from sen2chain.archive import PROVIDERS
 from sen2chain.cli import main
 from sen2chain.masks import DISK11, DISK13, SHORT, SQUARE5
 from sen2chain.plan import resolve_masks
+from sen2chain.products import ProductId
 from sen2chain.zonal.statistics import BASE, allowed
 
 if TYPE_CHECKING:
@@ -186,11 +189,33 @@ def test_snippets_run_and_print_what_they_show(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     checker, namespace = doctest.OutputChecker(), {"__name__": "__main__"}
-    for kind, content, shown in blocks(page):
-        with _same_logging():
-            printed = run_block(kind, content, namespace)
-        example = doctest.Example(content, shown)
-        assert checker.check_output(shown, printed, _FLAGS), checker.output_difference(example, printed, _FLAGS)
+    with _catalogue(tmp_path) if SERVER in page.read_text(encoding="utf-8") else contextlib.nullcontext(SERVER) as url:
+        for kind, content, shown in blocks(page):
+            with _same_logging():
+                printed = run_block(kind, content.replace(SERVER, url), namespace).replace(url, SERVER)
+            example = doctest.Example(content, shown)
+            assert checker.check_output(shown, printed, _FLAGS), checker.output_difference(example, printed, _FLAGS)
+
+
+SERVER = "http://127.0.0.1:8000"
+"""Server in the documentation that stands for one that the test starts."""
+
+
+@contextlib.contextmanager
+def _catalogue(folder: Path) -> Iterator[str]:
+    """Serve the demo archive in a folder, with items of its products in ``items.json``, and yield the address."""
+    from provider_layouts import Copy, items, product_files  # noqa: PLC0415  # one page needs them
+    from troubled_server import TroubledServer  # noqa: PLC0415
+
+    library = folder / "demo-archive" / "sen2chain_data"
+    products = sorted(ProductId.parse(path.name) for path in library.glob("data/L2A/*/*.SAFE"))
+    files = [(product, product_files(library, product)) for product in products]
+    copies = [Copy(product, {band: where[band] for band in where if band != "CLDPRB"}) for product, where in files]
+    found = items(copies, "cdse", lambda path: path.relative_to(folder).as_posix(), says_subtracted=False)
+    collection = {"type": "FeatureCollection", "features": found}
+    (folder / "items.json").write_text(json.dumps(collection), encoding="utf-8")
+    with TroubledServer(folder=folder) as server:
+        yield server.url
 
 
 @contextlib.contextmanager
@@ -272,6 +297,20 @@ def _defaults(kind: Any, name: str) -> str:
     names = ("probability", "iterations", "cld_shad", "cld_med_prob", "cld_hi_prob", "thin_cir")
     parameters = inspect.signature(kind).parameters
     return resolve_masks(name, {key: parameters[key].default for key in names})[0].name
+
+
+def test_table_of_providers() -> None:
+    rows = table("stac.md", "provider")
+    assert list(rows) == [one.name for one in PROVIDERS]
+    for one in PROVIDERS:
+        row = rows[one.name]
+        assert row["catalogue"] == (", ".join(f"`{host}`" for host in one.catalogues) or "any other")
+        assert row["collections"] == (", ".join(f"`{name}`" for name in one.collections) or "any")
+        assert (row["files"], row["offset"]) == (one.files or "any", one.offset)
+        has = ("yes" if one.catalogues else "if items have it") if "CLDPRB" in one.assets else "no"
+        assert row["cloud probability"] == has
+        assert (row["keys"], row["tried on its server"]) == (one.keys or "none", one.tried or "nothing yet")
+        assert (one.documentation in (DOCS / "stac.md").read_text(encoding="utf-8")) if one.documentation else True
 
 
 def test_table_of_kernels() -> None:

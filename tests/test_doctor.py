@@ -186,6 +186,20 @@ def test_without_openjpeg_the_reason_is_a_remark(no_probes: dict[str, dict[str, 
     assert "there; passed over: old.so (pillow) is version 2.4.0" in run()[1]
 
 
+def test_extras_are_told_with_what_is_missing(
+    no_probes: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["numpy>=2", 'click>=8; extra == "shown"', "pystac-nonsense>=1; extra == 'stac'", "click; extra == 'stac'"]
+    monkeypatch.setattr(diagnosis, "_requirement_lines", lambda: lines)
+    assert no_probes
+    code, out, _ = run()
+    assert code == 0
+    found = importlib.metadata.version("click")
+    assert f"  shown  click {found}" in out.splitlines()
+    assert '  stac   not complete, pystac-nonsense missing: pip install "sen2chain[stac]"' in out.splitlines()
+    assert json.loads(run("--json")[1])["extras"]["stac"] == {"pystac-nonsense": "", "click": found}
+
+
 def test_missing_grids_are_a_remark(no_probes: dict[str, dict[str, Any]]) -> None:
     no_probes["pyproj"]["grids"] = 0
     assert "! PROJ has no grids" in run()[1]

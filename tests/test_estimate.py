@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from sen2chain import TimeSeries, demo
 from sen2chain.cli import main
-from sen2chain.progress import sized
+from sen2chain.progress import lasting, sized
 from sen2chain.rasters import Raster, counting, environment
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ def test_the_command_tells_and_writes_nothing(small: demo.DemoArchive, tmp_path:
 
 
 def test_times_and_sizes_are_told_in_words() -> None:
-    from sen2chain.timeseries import estimate as module  # noqa: PLC0415  # its private functions
-
-    assert [module._time(s) for s in (0, 9, 42, 300, 7300)] == [
+    assert [lasting(s) for s in (0, 9, 42, 300, 7300)] == [
         "a few seconds", "a few seconds", "about 42 seconds", "about 5 minutes", "about 2.0 hours",
     ]  # fmt: skip
     assert [sized(n) for n in (0, 999, 1_500, 2_000_000, 3_210_000_000)] == [

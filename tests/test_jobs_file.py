@@ -20,6 +20,7 @@ from sen2chain.jobs.job_file import (
     cell_number,
     items,
     percentage,
+    read_settings,
     read_text,
     switch,
     template,
@@ -69,7 +70,9 @@ def test_the_template_is_a_file_without_problems_and_explains_every_column_and_s
         assert f"\n# {column} " in text
     for name in DEFAULTS:
         assert f"{name} = " in text
-    assert set(file.settings) == set(DEFAULTS) - {"on_failure", "on_success"}
+    assert set(file.settings) == set(DEFAULTS) - {
+        "on_failure", "on_success", "library", "collection", "stac_asset", "stac_allow",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -302,3 +305,31 @@ def test_only_its_user_reads_a_new_file_and_a_rewrite_keeps_the_mode(tmp_path: P
             assert stat.S_IMODE(path.stat().st_mode) == mode
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("head", "wrong"),
+    [
+        ("library = /data/archive", "it does not name a catalogue; write stac:https://..."),
+        ("library = stac:", "it does not name a catalogue"),
+        ("library = stac:items.parquet\nsafe = products", "products come from one place; remove library or safe"),
+        ("collection = sentinel-2-l2a", "it belongs to library = stac:...; add that, or remove it"),
+        ("library = stac:items.parquet\nstac_asset = B04", "'B04' does not name a band and its asset"),
+        ("library = https://me:hidden@host/v1?sig=hidden", "it does not name a catalogue"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_is_told_without_its_address(head: str, wrong: str) -> None:
+    settings, problems = read_settings(JobFile.parse(f"{head}\n{HEADER}\n"))
+    assert settings is None
+    (problem,) = problems
+    assert wrong in str(problem)
+    assert "hidden" not in str(problem)
+
+
+def test_a_catalogue_and_its_settings() -> None:
+    text = "library = stac:https://host/v1\ncollection = c\nstac_asset = b04=red/B8A=nir\nstac_allow = a.org s3://b\n"
+    settings, problems = read_settings(JobFile.parse(f"{text}{HEADER}\n"))
+    assert not problems
+    assert settings is not None
+    assert (settings.library, settings.collection) == ("https://host/v1", "c")
+    assert (settings.stac_asset, settings.stac_allow) == ({"B04": "red", "B8A": "nir"}, ("a.org", "s3://b"))

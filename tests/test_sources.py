@@ -166,6 +166,27 @@ def test_a_source_and_a_folder_of_products_contradict_each_other(in_memory: Memo
         open_library(in_memory, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ({"library": "archive", "stac": "items.json"}, "a library and a STAC catalogue were given; pass one of them"),
+        ({"safe": "products", "stac": "items.json"}, "a folder of SAFE products and a STAC catalogue were given"),
+        ({"library": "a", "safe": "b", "stac": "c"}, "a library, a folder of SAFE products and a STAC catalogue were"),
+        (
+            {"collection": "sentinel-2-l2a"},
+            "'sentinel-2-l2a' is one of a STAC catalogue, but none was given; pass stac=",
+        ),
+        ({"stac": MemorySource(())}, "stac is a MemorySource; pass an address, a file or a StacCatalogue"),
+    ],
+)
+def test_products_come_from_one_place(asked: dict[str, Any], part: str, polygons: Any) -> None:
+    with pytest.raises(RequestError, match=part):
+        open_library(**asked)
+    for kind in (TimeSeries, TimeSeriesCompil):
+        with pytest.raises(RequestError, match=part):
+            kind(polygons, ["NDVI"], **asked)
+
+
 # ------------------------------------------------------------------------------------------------------------ identity
 
 

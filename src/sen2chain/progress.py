@@ -176,6 +176,20 @@ def sized(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
+_FEW, _SECONDS_UP_TO, _MINUTES_UP_TO = 10, 90, 5400  # seconds up to which a time is "a few seconds", seconds, minutes
+
+
+def lasting(seconds: float) -> str:
+    """Return an approximate time in words, as ``about 5 minutes``."""
+    if seconds < _FEW:
+        return "a few seconds"
+    if seconds < _SECONDS_UP_TO:
+        return f"about {seconds:.0f} seconds"
+    if seconds < _MINUTES_UP_TO:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.1f} hours"
+
+
 def printable(text: str) -> str:
     """Return a text with all characters escaped that do something to a terminal; its lines stay."""
     return "\n".join(map(escaped, text.split("\n")))

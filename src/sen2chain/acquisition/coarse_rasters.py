@@ -96,6 +96,11 @@ class CoarseRasters:
                 left += self._touched(raster).pixels()
         return left
 
+    def ranges(self, location: str) -> list[tuple[int, int]]:
+        """Return (offset, length) of what decoding an announced raster fetches; empty for a file on disk."""
+        raster = self.raster(location)
+        return raster.ranges(self._touched(raster), (0, raster.grid.shape[0]))
+
     def decode(self, locations: Iterable[str]) -> None:
         """Decode announced rasters at once, where they are needed; those that cannot be decoded are marked."""
         pieces: dict[str, tuple[list[Piece], int]] = {}

@@ -237,6 +237,11 @@ class ValueRasters:
         usable = [where for where in self._fine if where in wanted and not self._rasters.error(where)]
         return sum(touched.pixels() for _, touched in map(self._touched, usable))
 
+    def ranges(self, location: str) -> list[tuple[int, int]]:
+        """Return (offset, length) of what decoding a raster on the finest grid fetches; empty for a file on disk."""
+        raster, touched = self._touched(location)
+        return raster.ranges(touched, (0, raster.grid.shape[0]))
+
     def _touched(self, location: str) -> tuple[Raster, TouchedBlocks]:
         """Return a raster on the finest grid, and its blocks that are needed."""
         raster = self._rasters.open(location)

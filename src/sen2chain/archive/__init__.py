@@ -9,7 +9,7 @@ pixels whether an offset is in digital numbers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from sen2chain import settings
 from sen2chain.archive.cloud_cover import Covers
@@ -17,7 +17,7 @@ from sen2chain.archive.library import Library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.stac import PROVIDERS, Provider, StacCatalogue, save_items
-from sen2chain.errors import LibraryError, RequestError
+from sen2chain.errors import LibraryError, RequestError, quoted
 from sen2chain.files import is_folder
 from sen2chain.products import Source
 
@@ -31,13 +31,73 @@ __all__ = [
     "Provider",
     "SafeFolder",
     "StacCatalogue",
+    "chosen_source",
+    "is_catalogue",
     "open_library",
     "reads_at_once",
     "save_items",
 ]
 
 
-def open_library(library: str | Path | Source | None = None, safe: str | Path | None = None) -> Source:
+def chosen_source(
+    library: str | Path | Source | None = None,
+    safe: str | Path | None = None,
+    stac: str | Path | Source | None = None,
+    collection: str | None = None,
+) -> str | Path | Source | None:
+    """Check where products are to come from, and return what `open_library` takes as `library`.
+
+    No file is opened and no request is made.
+
+    Parameters
+    ----------
+    library, safe, stac, collection
+        As for `open_library`.
+
+    Returns
+    -------
+    str, Path, Source or None
+        A catalogue for `stac`, otherwise `library`.
+
+    Raises
+    ------
+    RequestError
+        If more than one place is named, or a collection without a catalogue.
+    """
+    named = [
+        what
+        for what, value in (("a library", library), ("a folder of SAFE products", safe), ("a STAC catalogue", stac))
+        if value is not None
+    ]
+    if len(named) > 1:
+        raise RequestError(f"Products can come from one place, but {_joined(named)} were given; pass one of them.")
+    if stac is None:
+        if collection is not None:
+            raise RequestError(
+                f"The collection {quoted(collection)} is one of a STAC catalogue, but none was given; pass stac= "
+                "(--stac) too."
+            )
+        return library
+    if is_catalogue(stac):
+        if collection is not None:
+            raise RequestError(
+                f"The collection {quoted(collection)} was given beside a StacCatalogue, which has its own; pass it to "
+                "StacCatalogue(...)."
+            )
+        return stac
+    if isinstance(stac, Source):
+        raise RequestError(f"stac is a {type(stac).__name__}; pass an address, a file or a StacCatalogue.")
+    return StacCatalogue(stac, collection)
+
+
+def open_library(
+    library: str | Path | Source | None = None,
+    safe: str | Path | None = None,
+    *,
+    stac: str | Path | Source | None = None,
+    collection: str | None = None,
+    cover: tuple[float, float] = (0, 100),
+) -> Source:
     """Open the source that a run reads from.
 
     Parameters
@@ -47,28 +107,38 @@ def open_library(library: str | Path | Source | None = None, safe: str | Path | 
         it is. By default the library in the user's home.
     safe
         A folder of SAFE products (or one product), instead of a library.
+    stac
+        A STAC catalogue instead: the address of an API or of a file, a file, or a `StacCatalogue`.
+    collection
+        The collection of `stac`.
+    cover
+        Limits of the cloud cover in percent that a catalogue is asked for; other sources list all products.
 
     Raises
     ------
     RequestError
-        If both are given.
+        If more than one place is named, or a collection without a catalogue.
     LibraryError
         If there is no archive at that place.
     """
+    found = chosen_source(library, safe, stac, collection)
     if safe is not None:
-        if library is not None:
-            raise RequestError("Both a library and a folder of SAFE products were given; pass one of them.")
         return SafeFolder(safe, Covers(settings.cache_dir() / "covers"))
-    if isinstance(library, Source):
-        return library
-    paths = settings.paths(library)
+    if isinstance(found, Source):
+        return found.again(cover) if is_catalogue(found) else found
+    paths = settings.paths(found)
     folders = (paths.l2a, paths.indices, paths.cloudmasks)
     if not any(map(is_folder, folders)):
         raise LibraryError(
             f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
-            f"a folder of SAFE products, or set {settings.HOME_VARIABLE}.",
+            f"a folder of SAFE products, a STAC catalogue, or set {settings.HOME_VARIABLE}.",
         )
     return Library(paths, Covers(settings.cache_dir() / "covers"))
+
+
+def is_catalogue(source: object) -> TypeGuard[StacCatalogue]:
+    """Tell whether a source is a STAC catalogue."""
+    return isinstance(source, StacCatalogue)
 
 
 def reads_at_once(library: str | Path | Source | None) -> int | None:
@@ -80,3 +150,7 @@ def reads_at_once(library: str | Path | Source | None) -> int | None:
         As for `open_library`.
     """
     return library.reading.at_once if isinstance(library, Source) else None
+
+
+def _joined(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

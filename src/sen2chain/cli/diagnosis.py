@@ -28,6 +28,8 @@ _CREDENTIALS = re.compile(r"://[^/\s]*@|://\S*[?&]|[;,=]\s*(?:Bearer|Basic)\b", 
 _PROJ = ("PROJ_LIB", "PROJ_DATA")
 """Variables that name the folder of PROJ's database."""
 HIDDEN = "(set, not shown)"
+_EXTRA = re.compile(r"""extra == ["']([\w.-]+)["']""")
+_NAME_END = re.compile(r"[^\w.-]")
 
 Facts = dict[str, Any]
 
@@ -48,6 +50,7 @@ def diagnose(library: str | None = None) -> Facts:
     """
     facts: Facts = {"sen2chain": _program(), "libraries": probe(_requirements()), "openjpeg": {}}
     facts["openjpeg"] = probe([OPENJPEG])[OPENJPEG]
+    facts["extras"] = extras()
     facts["machine"] = _machine()
     facts["folders"], wrong = _folders(library)
     facts["environment"] = environment()
@@ -70,13 +73,31 @@ def _program() -> Facts:
     }
 
 
+def _requirement_lines() -> list[str]:
+    """Return the requirements of the package and its extras, as its metadata has them."""
+    try:
+        return importlib.metadata.requires("sen2chain") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return []
+
+
+def extras() -> dict[str, dict[str, str]]:
+    """Return the versions of the distributions of each extra; an empty text for one that is not installed."""
+    found: dict[str, dict[str, str]] = {}
+    for line in _requirement_lines():
+        if match := _EXTRA.search(line):
+            name = _NAME_END.split(line, maxsplit=1)[0]
+            try:
+                version = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                version = ""
+            found.setdefault(match[1], {})[name] = version
+    return found
+
+
 def _requirements() -> list[str]:
     """Return the distributions that the package needs, from its metadata; the most important ones where it has none."""
-    try:
-        lines = importlib.metadata.requires("sen2chain") or []
-    except importlib.metadata.PackageNotFoundError:  # run from its sources
-        lines = []
-    needed = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
+    needed = [_NAME_END.split(line, maxsplit=1)[0] for line in _requirement_lines() if "extra ==" not in line]
     first = ["numpy", "numba", "rasterio", "pyogrio", "pyproj"]
     return first + [name for name in needed if name not in first]
 

@@ -65,6 +65,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     )
     libraries = {name: _library(found) for name, found in facts["libraries"].items()}
     yield from _section("libraries", libraries | {"OpenJPEG": _openjpeg(facts["openjpeg"])})
+    if facts["extras"]:
+        yield from _section("extras", {name: _extra(name, found) for name, found in sorted(facts["extras"].items())})
     yield from _section("folders", {name: _folder(found) for name, found in facts["folders"].items()})
     yield from _section("environment", facts["environment"] or {"-": ""})
     if facts["remarks"]:
@@ -87,6 +89,14 @@ def _library(found: dict[str, Any]) -> str:
         network = "on" if found["network"] else "off"
         parts.append(f"{found['grids']} grids, network {network}, data in {found['data']}")
     return ", ".join(parts) + (f"  CANNOT BE USED: {found['error']}" if "error" in found else "")
+
+
+def _extra(name: str, found: dict[str, str]) -> str:
+    """Return the versions of an extra's libraries, or what is missing and how to install it."""
+    missing = [library for library, version in found.items() if not version]
+    if missing:
+        return f'not complete, {", ".join(missing)} missing: pip install "sen2chain[{name}]"'
+    return ", ".join(f"{library} {version}" for library, version in found.items())
 
 
 def _openjpeg(found: dict[str, Any]) -> str:

@@ -26,6 +26,8 @@ Examples:
   sen2chain extract parcels.gpkg --index NDVI --from 2022-06-01 --to 2022-06-30 --mask CM004 --out out
   sen2chain extract parcels.shp --safe ~/downloads --index NDVI --mask SCL-3-8-9-10-11-ITER1 --pixels weighted --out out
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
+  sen2chain extract parcels.gpkg --stac https://earth-search.aws.element84.com/v1 -i NDVI --from 2024-06-01 --out out
+  sen2chain extract parcels.gpkg --stac items.parquet --index NDVI --mask CM004 --out out
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --dry-run
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --html
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sen2chain.cli.catalogues import stac
 from sen2chain.cli.click_command import fail
 from sen2chain.cli.codes import EXIT_INTERRUPTED, INTERRUPTED
 from sen2chain.cli.compile import compile_
@@ -68,6 +69,7 @@ def main() -> None:
     \b
     Try it:   sen2chain demo demo-archive
     Use it:   sen2chain extract parcels.gpkg --index NDVI --mask CM004 --out out
+    No data?  sen2chain extract parcels.gpkg --stac https://earth-search.aws.element84.com/v1 --index NDVI --out out
     Keep it:  sen2chain update parcels.gpkg --index NDVI
               sen2chain compile parcels.gpkg --index NDVI --monthly
               sen2chain show
@@ -78,5 +80,5 @@ def main() -> None:
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, page, show_folder, job, indices, demo, doctor):
+for _command in (extract, update, compile_, page, show_folder, stac, job, indices, demo, doctor):
     main.add_command(_command)

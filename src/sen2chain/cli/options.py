@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain.cli.click_command import REAL, RENAMED, WHOLE
-from sen2chain.errors import OutputError
+from sen2chain.errors import OutputError, RequestError, quoted
 from sen2chain.files import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from sen2chain.archive import StacCatalogue
     from sen2chain.masks import Mask
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -115,10 +116,67 @@ library = click.option(
     "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
 )
 
+stac = together(
+    click.option(
+        "--stac", metavar="URL|FILE",
+        help="STAC catalogue instead of a library: address of an API, or file of items (.json, .parquet).",
+    ),
+    click.option(
+        "--collection", metavar="NAME", help="Collection of --stac. Default: the one that the catalogue is known for."
+    ),
+    click.option(
+        "--stac-asset", "assets", multiple=True, metavar="BAND=ASSET",
+        help="Name of the asset of --stac that holds a band, as B04=red. Default: the names of known catalogues.",
+    ),
+    click.option(
+        "--stac-allow", "allow", multiple=True, metavar="HOST",
+        help="Host or bucket (s3://NAME) that items of --stac may refer to, besides the known ones of the catalogue.",
+    ),
+)  # fmt: skip
+
 archive = together(
     library,
     click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library."),
+    stac,
 )
+
+
+def catalogue_of(options: Mapping[str, Any]) -> str | StacCatalogue | None:
+    """Return the catalogue that the options of `stac` name, as the classes take it; None where they name none.
+
+    Raises
+    ------
+    RequestError
+        If options of a catalogue are given without one, or cannot be used.
+    """
+    named, assets, allow = options["stac"], options["assets"], options["allow"]
+    if named is None:
+        if assets or allow:
+            raise RequestError(f"{'--stac-asset' if assets else '--stac-allow'} belongs to --stac; add --stac URL.")
+        return None
+    if not (assets or allow):
+        return str(named)
+    from sen2chain.archive import StacCatalogue
+
+    return StacCatalogue(named, options["collection"], assets=assets_of(assets), allow=allow)
+
+
+def assets_of(texts: Iterable[str]) -> dict[str, str]:
+    """Read names of assets by band from texts as ``B04=red``.
+
+    Raises
+    ------
+    RequestError
+        If a text has another form.
+    """
+    found = {}
+    for text in texts:
+        band, is_there, asset = (part.strip() for part in text.partition("="))
+        if not (band and is_there and asset):
+            raise RequestError(f"--stac-asset {quoted(text)} does not name a band and its asset; write B04=red.")
+        found[band.upper()] = asset
+    return found
+
 
 layer_name = together(
     click.option("--layer", metavar="NAME", help="Layer of a file that has several."),
@@ -227,8 +285,12 @@ _OF_SERIES = (
 
 def of_series(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are keywords of the time series; those that were not given several times are None."""
+    catalogue = catalogue_of(options)
     return {
         "masks": masks_of(options),
+        "stac": catalogue,
+        # A catalogue that was made of its options has its collection.
+        "collection": options["collection"] if catalogue is None or isinstance(catalogue, str) else None,
         **{
             RENAMED.get(name, name): None if options[name] == () else options[name]
             for name in _OF_SERIES

@@ -25,6 +25,8 @@ Examples:
   sen2chain update parcels.gpkg --index NDVI
   sen2chain update parcels.gpkg --index NDVI --index NBR --from 2022-01-01 --dry-run
   sen2chain update parcels.shp --safe ~/downloads --extraction ~/series --index NDVI --pixels weighted
+  sen2chain update parcels.gpkg --stac https://earth-search.aws.element84.com/v1 --index NDVI --from 2024-01-01
+  sen2chain update parcels.gpkg --stac items.parquet --index NDVI
   sen2chain update parcels.gpkg --index NDVI --quiet --wait 3600      every night, from cron
 
 \b
@@ -104,7 +106,7 @@ def update(layer_file: str, **options: Any) -> None:
             show.summary(series.report, verbose=options["verbose"])
         click.echo(printable(str(series.folder)))
     # A month without products is not a failure; an archive without any product is: the disk may not be mounted.
-    if not series.has_rows or not series.plan.tiles:
+    if not (series.has_rows and series.has_products):
         why = series.why_nothing() or next(reversed(done.notes), "")
         fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
     if done.lost or done.changed or kept or (partly and series.rows):

@@ -2,7 +2,7 @@
 
 `execution` runs tasks with one of the `executors` (`cluster` is that of Dask), `extraction` extracts one acquisition,
 `removed_features` finds the features that need no pixel of it, `coverages` shares pixel plans between threads,
-`batches` makes rows and reasons, `workload` tells the work of a task beforehand.
+`batches` makes rows and reasons, `workload` tells the work of tasks beforehand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from sen2chain.extract.batches import RowRules, failed_batch
 from sen2chain.extract.coverages import Coverages
 from sen2chain.extract.execution import execute, resolve_executor
 from sen2chain.extract.executors import Executor
-from sen2chain.extract.workload import Workload, workload
+from sen2chain.extract.workload import workload_of
 
-__all__ = ["Coverages", "Executor", "RowRules", "Workload", "execute", "failed_batch", "resolve_executor", "workload"]
+__all__ = [
+    "Coverages",
+    "Executor",
+    "RowRules",
+    "Workload",
+    "execute",
+    "failed_batch",
+    "resolve_executor",
+    "workload_of",
+]

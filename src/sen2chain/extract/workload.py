@@ -1,35 +1,100 @@
-"""The work that a task will be: its pixels to decode and its features, found without decoding any."""
+"""The work that tasks will be: pixels to decode, features, requests to servers; found without decoding any pixel."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid
 from sen2chain.errors import RasterError
 from sen2chain.parallel import apart
+from sen2chain.progress import lasting, progress, sized
 from sen2chain.rasters import environment
+from sen2chain.remote import requests_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sen2chain.extract.coverages import Coverages
     from sen2chain.plan import Task
 
 _NANOSECONDS = {True: 130.0, False: 15.0}
 """Time of one processor for one pixel, from the benchmark: of JPEG 2000, of other formats."""
+_BEGINNING = 1 << 15
+"""Bytes of a file's beginning, which is fetched with its header."""
+_BANDWIDTH = 10e6
+"""Bytes per second that times of transfers are told for; connections differ, and the sentence says so."""
+_LATENCY = 0.1
+"""Seconds from a request to its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The work of a task: at most, for features under clouds need less."""
+    """The work of tasks: at most, for features under clouds need less."""
 
     features: int = 0
-    """Features that have a pixel on the tile."""
+    """Features that have a pixel on the tile, for each output of each task."""
     pixels: int = 0
     """Pixels of all rasters to decode."""
     seconds: float = 0.0
     """Time of one processor that decoding takes."""
+    requests: int = 0
+    """Requests to servers."""
+    fetched: int = 0
+    """Bytes that come from servers."""
+
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    def times(self, count: int) -> Self:
+        """Return the work of so many tasks that are each like this one."""
+        return type(self)(*(getattr(self, name) * count for name in self.__dataclass_fields__))
+
+    def transfer_seconds(self, at_once: int) -> float:
+        """Return the time that fetching takes at 10 MB per second, with so many requests in flight."""
+        return self.requests * _LATENCY / max(at_once, 1) + self.fetched / _BANDWIDTH
+
+    def transfer(self, at_once: int) -> str:
+        """Return a sentence on requests, bytes and time; empty where nothing is fetched."""
+        if not self.requests:
+            return ""
+        seconds = self.transfer_seconds(at_once)
+        return (
+            f"{self.requests:,} requests to servers for {sized(self.fetched)}, {lasting(seconds)} at "
+            f"{sized(_BANDWIDTH)} per second."
+        )
+
+
+def workload_of(tasks: Iterable[Task], coverages: Coverages, *, quiet: bool = False) -> Workload:
+    """Return the work of tasks; the rasters of one task of each tile and kind of sources are opened.
+
+    Parameters
+    ----------
+    tasks
+        The tasks.
+    coverages
+        The layer's pixels.
+    quiet
+        Whether to show no progress.
+    """
+    kinds: dict[object, list[Task]] = {}
+    for task in tasks:
+        kinds.setdefault(_kind(task), []).append(task)
+    whole = Workload()
+    with progress("looking at rasters", len(kinds), quiet=quiet) as step:
+        for alike in kinds.values():
+            # A newer product is more likely to be like those that come.
+            whole += workload(alike[-1], coverages).times(len(alike))
+            step()
+    return whole
+
+
+def _kind(task: Task) -> object:
+    """Return what tasks have in common whose work is the same: the tile and the kinds of their sources."""
+    sources = tuple((o.value and o.value.kind, o.clouds and o.clouds.kind, o.reason) for o in task.outputs)
+    return task.product.tile, sources, task.cldprb is None
 
 
 def workload(task: Task, coverages: Coverages) -> Workload:
@@ -59,15 +124,21 @@ def _workload(task: Task, coverages: Coverages) -> Workload:
         reader = AcquisitionReader(rasters, grid, coverage.plan, coverages.layouts, sources, None)
         if task.cldprb is not None:
             reader.coarse.want(task.cldprb, 0)
-        values = sources.values()
-        pixels, seconds = 0, 0.0
-        for location in dict.fromkeys([*reader.coarse.announced, *values]):
+        whole = Workload(int((coverage.plan.total > 0).sum()) * len(outputs))
+        for location in dict.fromkeys([*reader.coarse.announced, *sources.values()]):
             try:
-                is_jpeg2000 = rasters.open(location).is_jpeg2000
+                whole += _of_raster(reader, rasters, location)
             except RasterError:
                 continue
-            coarse = location in reader.coarse.announced
-            own = reader.coarse.pixels([location]) if coarse else reader.value_rasters.pixels([location])
-            pixels += own
-            seconds += own * _NANOSECONDS[is_jpeg2000] / 1e9
-        return Workload(int((coverage.plan.total > 0).sum()), pixels, seconds)
+        return whole
+
+
+def _of_raster(reader: AcquisitionReader, rasters: OpenRasters, location: str) -> Workload:
+    raster = rasters.open(location)
+    part = reader.coarse if location in reader.coarse.announced else reader.value_rasters
+    pixels = part.pixels([location])
+    seconds = pixels * _NANOSECONDS[raster.is_jpeg2000] / 1e9
+    if not raster.is_remote:
+        return Workload(0, pixels, seconds)
+    requests = requests_for(part.ranges(location))
+    return Workload(0, pixels, seconds, 1 + len(requests), _BEGINNING + sum(stop - start for start, stop in requests))

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.errors import LibraryError
+from sen2chain.errors import LibraryError, Sen2ChainError
 from sen2chain.jobs.delivery import ready
 from sen2chain.jobs.delivery_registry import place_of
 from sen2chain.jobs.job_file import COLUMNS, DESTINATION, first, mask_notes, read_settings, read_task
@@ -112,6 +112,12 @@ def dry_run(file: JobFile, context: RunContext) -> DryRun:
     home = context.location.home
     settings, problems = read_settings(file)
     found.of_file, found.of_commands = first(problems), list(_commands(settings, home))
+    if settings is not None:
+        try:
+            if (catalogue := settings.catalogue(home)) is not None:
+                found.notes.append(f"Products come from the {catalogue.describe()}.")
+        except Sen2ChainError as error:
+            found.of_file.append(f"library: {error}")
     places: dict[str, Path] = {}
     for row in file.rows:
         line = LineDryRun(row.line, row.shown(COLUMNS[0]), row.skipped)

@@ -251,7 +251,9 @@ class JobExtraction(EditableJob):
 
 
 def _setting(name: str, text: str) -> str:
-    """Return a setting as it can be shown: a command without its arguments, which may hold a login."""
+    """Return a setting as it can be shown: a command without its arguments, an address without its query."""
+    if name == "library":
+        return f"{safe(text.partition('?')[0])}?..." if "?" in text else safe(text)
     if not name.startswith("on_"):
         return safe(text)
     program, *arguments = text.split(maxsplit=1) or [""]

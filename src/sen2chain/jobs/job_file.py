@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from sen2chain.archive import StacCatalogue
     from sen2chain.jobs.delivery import Destination
 
 COLUMNS = (
@@ -59,14 +60,18 @@ KNOWN = (*COLUMNS, *OPTIONAL)
 """All columns."""
 DEFAULTS = {
     "logs": "False", "timing": "0 0 * * *", "nb_proc": "8", "process_by_line": "0", "on_failure": "",
-    "on_success": "", "delivery_timeout": "3600", "keep_runs": "400", "safe": "", "verify": "never",
-    "page": "False",
+    "on_success": "", "delivery_timeout": "3600", "keep_runs": "400", "safe": "", "library": "",
+    "collection": "", "stac_asset": "", "stac_allow": "", "verify": "never", "page": "False",
 }  # fmt: skip
 """Settings, and their texts where a file lacks them."""
 DESTINATION = COLUMNS[-1]
 """The column that may hold a password."""
+_NOT_REPEATED = (DESTINATION, "library")
+"""Column and setting that may hold a password, and whose errors do not repeat it."""
 OLDER = {"cloudmask": "cloudmasks"}
 """Names of columns that older files have."""
+OF_CATALOGUE = "stac:"
+"""Beginning of the setting ``library`` that names a STAC catalogue."""
 _SKIP = "!"
 _LARGEST = 4 << 20  # bytes; a job of ten thousand lines has a quarter of it
 _SETTING = re.compile(r"\s*(\w+)\s*=(.*)")
@@ -620,6 +625,15 @@ class Settings:
     """Number of runs whose logs and records are kept; 0 is all."""
     safe: str
     """Folder of SAFE products to read in place of the library's archive, as written; empty reads the archive."""
+    library: str
+    """Address or file of a STAC catalogue to read in place of the library's archive, as written behind ``stac:``; empty
+    reads the archive."""
+    collection: str | None
+    """Collection of the catalogue; None is the one that it is known for."""
+    stac_asset: Mapping[str, str]
+    """Band -> name of the asset that holds it, beside the names that are known."""
+    stac_allow: tuple[str, ...]
+    """Hosts and buckets that items of the catalogue may refer to, beside the known ones."""
     verify: Verify
     """Whether the files of products are compared with their checksums before they are first extracted."""
     page: bool
@@ -628,6 +642,21 @@ class Settings:
     def folder_of_products(self, home: Path) -> Path | None:
         """Return the folder of SAFE products, or None; a relative path starts in the home."""
         return absolute(self.safe, home) if self.safe else None
+
+    def catalogue(self, home: Path) -> StacCatalogue | None:
+        """Return the STAC catalogue, or None; a relative path starts in the home. No request is made.
+
+        Raises
+        ------
+        RequestError
+            If it cannot be one.
+        """
+        if not self.library:
+            return None
+        from sen2chain.archive import StacCatalogue  # noqa: PLC0415  # only jobs with a catalogue load it
+
+        place = self.library if "://" in self.library else absolute(self.library, home)
+        return StacCatalogue(place, self.collection, assets=self.stac_asset, allow=self.stac_allow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -728,7 +757,7 @@ def _read_all(readers: Mapping[str, Callable[[str], Any]], texts: Mapping[str, s
             yield name, read(text), ""
         except Sen2ChainError as error:
             # A destination in the wrong column is not repeated: it may hold a password.
-            harmless = name == DESTINATION or safe(text, path=name == COLUMNS[0]) == text
+            harmless = name in _NOT_REPEATED or safe(text, path=name == COLUMNS[0]) == text
             yield name, None, str(error) if harmless else _MISPLACED
 
 
@@ -756,7 +785,19 @@ def read_settings(file: JobFile) -> tuple[Settings | None, list[Problem]]:
         values[name] = value
         if trouble:
             problems.append(Problem(trouble, texts[name][0], name))
+    if not problems:
+        problems += _contradictions(values, {name: line for name, (line, _) in texts.items()})
     return (None if problems else Settings(**values)), sorted(problems, key=lambda problem: problem.line)
+
+
+def _contradictions(values: Mapping[str, Any], lines: Mapping[str, int]) -> Iterator[Problem]:
+    """Yield problems of settings on where products come from that do not go together."""
+    if values["safe"] and values["library"]:
+        yield Problem("products come from one place; remove library or safe.", lines["library"], "library")
+    if not values["library"]:
+        for name in ("collection", "stac_asset", "stac_allow"):
+            if values[name]:
+                yield Problem(f"it belongs to library = {OF_CATALOGUE}...; add that, or remove it.", lines[name], name)
 
 
 def read_task(row: Row, home: Path, today: dt.date) -> tuple[JobTask | None, list[Problem]]:
@@ -905,6 +946,30 @@ def _aggregates(text: str) -> tuple[str, ...]:
     return periods.Aggregation.of(names).names if names else ()
 
 
+def _catalogue(text: str) -> str:
+    """Read the setting ``library``; the message of an error does not repeat the address, which may hold a key."""
+    if is_off(text):
+        return ""
+    kind, place = text[: len(OF_CATALOGUE)], text[len(OF_CATALOGUE) :].strip()
+    if kind.lower() != OF_CATALOGUE or not place:
+        raise RequestError(
+            f"it does not name a catalogue; write {OF_CATALOGUE}https://... or {OF_CATALOGUE}items.parquet, or remove "
+            "it to read the archive of sen2chain_data."
+        )
+    return place
+
+
+def _assets(text: str) -> dict[str, str]:
+    """Read names of assets by band, as ``B04=red/B08=nir``."""
+    found = {}
+    for item in items(text):
+        band, is_there, asset = (part.strip() for part in item.partition("="))
+        if not (band and is_there and asset):
+            raise RequestError(f"{quoted(item)} does not name a band and its asset; write B04=red/B08=nir.")
+        found[band.upper()] = asset
+    return found
+
+
 def _verify(text: str) -> Verify:
     for choice in get_args(Verify):
         if text.lower() == choice:
@@ -957,6 +1022,10 @@ _SETTING_READERS: dict[str, Callable[[str], Any]] = {
     "delivery_timeout": _seconds,
     "keep_runs": _number_or_off(MOST_LINES),
     "safe": lambda text: _text_or_off(text) or "",
+    "library": _catalogue,
+    "collection": _text_or_off,
+    "stac_asset": _assets,
+    "stac_allow": lambda text: () if is_off(text) else tuple(text.split()),
     "verify": _verify,
     "page": switch,
 }
@@ -1209,6 +1278,14 @@ class EditableJob:
     """Number of runs whose logs and records are kept; 0 is all."""
     safe = _Attribute(str)
     """Folder of SAFE products to read in place of the library's archive; empty reads the archive."""
+    library = _Attribute(str)
+    """STAC catalogue to read in place of the library's archive, as ``stac:https://...`` or ``stac:items.parquet``."""
+    collection = _Attribute(str)
+    """Collection of the catalogue; empty is the one that it is known for."""
+    stac_asset = _Attribute(str)
+    """Names of assets by band, as ``B04=red/B08=nir``; empty are those that are known."""
+    stac_allow = _Attribute(str)
+    """Hosts and buckets that items of the catalogue may refer to, with blanks between."""
     verify = _Attribute(str)
     """Whether the files of products are compared with their checksums: ``first`` or ``never``."""
     page = _Attribute(switch, truth)

@@ -144,6 +144,8 @@ class RunRecord:
     """Errors of the run as a whole."""
     notes: list[str] = field(default_factory=list)
     """Remarks on the run as a whole that are not errors."""
+    archive: str = ""
+    """The STAC catalogue that products come from, in words; empty where the job reads an archive."""
     log: str = ""
     """The log file, where one is written."""
     path: Path | None = None
@@ -189,6 +191,7 @@ class RunRecord:
             "rows": self.rows,
             "files_written": sum(len(line.compiled.get("written", ())) for line in self.lines),
             "files_delivered": self.delivered,
+            "archive": self.archive or None,
             "errors": self.errors,
             "notes": self.notes,
             "reported": self.reported,
@@ -438,7 +441,8 @@ class RunContext:
 def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
     """Return the compiled time series of a line."""
     first, last = task.dates(context.today)
-    location, safe = context.location, context.settings.folder_of_products(context.location.home)
+    location = context.location
+    safe, stac = context.settings.folder_of_products(location.home), context.settings.catalogue(location.home)
     return TimeSeriesCompil(
         task.shapefile.path,
         indices=task.indices,
@@ -447,11 +451,12 @@ def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
         cover_max=task.max_clouds,
         masks=task.cloudmasks,
         multiproc=context.settings.nb_proc,
-        library=None if safe else location.library,
+        library=None if safe or stac else location.library,
         extraction=location.paths.extraction,
         layer=task.shapefile.layer,
         quiet=context.quiet,
         safe=safe,
+        stac=stac,
         verify=context.settings.verify,
         pixels=task.pixels,
         buffer=task.buffer,
@@ -692,7 +697,7 @@ def nothing_there(series: TimeSeriesCompil, done: Extracted) -> str:
 
     An archive with products, but none in the dates of the line, is not an error.
     """
-    if series.plan.tiles:
+    if series.has_products:
         return ""
     return done.notes[-1] if done.notes else "The archive has no product; check the library."
 
@@ -829,6 +834,9 @@ class JobRun:
             if settings is None:
                 record.errors = first(problems)
                 raise JobError(f"The job file {self._location.file} cannot be used: {'; '.join(record.errors)}")  # noqa: TRY301
+            if (catalogue := settings.catalogue(self._location.home)) is not None:
+                record.archive = catalogue.describe()
+                log.say(f"Products come from the {record.archive}.")
             self._lines(settings, record, log, started.date())
             record.end()
         except KeyboardInterrupt:

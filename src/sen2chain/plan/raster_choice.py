@@ -18,7 +18,7 @@ from sen2chain.products import LOCAL
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sen2chain.indices import Index
     from sen2chain.products import Acquisition, Details, ProductId, Reading
@@ -244,7 +244,7 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
 
 def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
     missing = [name for name in mask.inputs if name not in acquisition.bands]
-    would = f"Masks that would work: {', '.join(_masks_that_work(acquisition))}."
+    would = f"Masks that would work: {', '.join(masks_that_work([acquisition]))}."
     if not mask.inputs:
         return f"No {mask.name} raster is stored, and it cannot be computed here. {would}"
     what = " and ".join(missing) or _metadata(acquisition)
@@ -252,15 +252,16 @@ def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
     return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}. {would}"
 
 
-def _masks_that_work(acquisition: Acquisition) -> list[str]:
-    """Return the names of masks that can be had, the one that masks nothing last."""
+def masks_that_work(acquisitions: Iterable[Acquisition]) -> list[str]:
+    """Return the names of masks that any of some acquisitions has, the one that masks nothing last."""
     found: dict[Mask, str] = {}
-    sensor = acquisition.id.sensor
-    for name in (*short_names(sensor), *acquisition.masks):
-        try:
-            mask = Mask.parse(name, sensor)
-        except RequestError:
-            continue  # a file that nobody can use
-        if mask.family != NO_MASK and _mask_source(acquisition, mask):
-            found.setdefault(mask, name)
+    for acquisition in acquisitions:
+        sensor = acquisition.id.sensor
+        for name in (*short_names(sensor), *acquisition.masks):
+            try:
+                mask = Mask.parse(name, sensor)
+            except RequestError:
+                continue  # a file that cannot be used as a mask
+            if mask.family != NO_MASK and mask not in found and _mask_source(acquisition, mask):
+                found[mask] = name
     return [*found.values(), NO_MASK]

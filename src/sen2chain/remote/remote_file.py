@@ -325,6 +325,15 @@ def cut(group: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(start, min(start + LARGEST_PIECE, end)) for start in range(first, end, LARGEST_PIECE)]
 
 
+def requests_for(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the bytes, as (start, stop), that each request for some ranges (offset, length) asks for.
+
+    It is what `RemoteFile.fetch` does with them at once, for estimates.
+    """
+    wanted = merged((offset, offset + length) for offset, length in ranges)
+    return [piece for group in grouped(wanted) for piece in cut(group)]
+
+
 def open_remote(location: str, access: Access, beginning: int = 1 << 15) -> RemoteFile:
     """Open a file on a server; its first bytes are fetched in the background. Errors of its server come from `read`.
 

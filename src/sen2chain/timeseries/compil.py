@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
+from sen2chain.archive import is_catalogue
 from sen2chain.errors import choice, truth
 from sen2chain.files import absolute
 from sen2chain.products import Source
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
 
+    from sen2chain.archive import StacCatalogue
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
     from sen2chain.plan import ExtractionPlan
@@ -60,13 +62,13 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         on it.
     cm_version, probability, iterations, cld_shad, cld_med_prob, cld_hi_prob, thin_cir
         The cloud mask, see `sen2chain.Mask.from_keywords`.
-    masks, library, safe, layer, name, id_field, encoding, crs, buffer, pixels, stats, min_valid, prefer, verify,
-    executor, scheduler, quiet
+    masks, library, safe, stac, collection, layer, name, id_field, encoding, crs, buffer, pixels, stats, min_valid,
+    prefer, verify, executor, scheduler, quiet
         As for `TimeSeries`. Other `buffer`, `pixels`, `stats` and `min_valid` have a folder of their own, whose name
         says so.
     extraction
-        Folder of all layers' folders; by default that of the library, or of the user's home (also for a source that is
-        an object).
+        Folder of all layers' folders; by default that of the library, or of the user's home (also for a catalogue and
+        for a source that is an object).
     raw_format
         Of new files of rows: ``parquet``, or ``csv`` for the documented one. Both are read.
     wait
@@ -111,6 +113,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         masks: Iterable[str | Mask] | str | Mask | None = None,
         library: str | Path | Source | None = None,
         safe: str | Path | None = None,
+        stac: str | Path | StacCatalogue | None = None,
+        collection: str | None = None,
         extraction: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
@@ -153,6 +157,19 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         """
         return self._engine.plan
 
+    @property
+    def has_products(self) -> bool:
+        """Whether the archive has any product near the layer; False where its disk is not mounted, for example.
+
+        A catalogue that has none in these dates has answered, which is no fault of it: this is True then.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        """
+        return bool(self.plan.tiles) or is_catalogue(self._engine.source)
+
     @suggest_keywords
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
         """Extract what is new: images that the folder does not have, failed ones, and those whose files have changed.
@@ -176,7 +193,9 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         OutputError
             If the folder cannot be written.
         LibraryError
-            If there is no archive.
+            If there is no archive, or the catalogue cannot be read.
+        RequestError
+            If no product of a catalogue has what a cloud mask is computed from; the message names masks that work.
         StoreError
             If another run holds the folder for longer than `wait`, or its ledger is damaged.
         ExecutorError

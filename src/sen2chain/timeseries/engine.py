@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sen2chain import settings
-from sen2chain.archive import open_library
-from sen2chain.errors import LibraryError
+from sen2chain.archive import is_catalogue, open_library
+from sen2chain.errors import LibraryError, RequestError
 from sen2chain.export import column_definitions
-from sen2chain.extract import Coverages, RowRules, execute, failed_batch
+from sen2chain.extract import Coverages, RowRules, execute, failed_batch, workload_of
 from sen2chain.index_series import LayerFeatures
-from sen2chain.plan import make_plan, why_outside
-from sen2chain.progress import Shares, activity, counted, progress, shows_progress
+from sen2chain.plan import area_of, make_plan, masks_that_work, why_outside
+from sen2chain.progress import Shares, activity, counted, is_watched, progress, say, shows_progress
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.rows import Clipped
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from sen2chain.plan import ExtractionPlan, Request, Task
     from sen2chain.products import IdentityToken, Source
     from sen2chain.vectors import Layer
+
+_MANY_BYTES, _LONG = 1e9, 60.0
+"""Bytes and seconds of transfer from servers beyond which a run says so before it begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +66,8 @@ class Engine:
 
     @cached_property
     def source(self) -> Source:
-        """The source of products."""
-        return open_library(self.library, self.safe)
+        """The source of products; a catalogue is asked anew, for the cloud cover of the request alone."""
+        return open_library(self.library, self.safe, cover=(self.request.cover_min, self.request.cover_max))
 
     @property
     def archive(self) -> str:
@@ -81,7 +84,33 @@ class Engine:
         with activity("looking for products", quiet=self.quiet):
             found = make_plan(self.request, source, self.layer)
         source.save()
+        if is_catalogue(source):
+            self._check_masks(source, found)
         return found
+
+    def _check_masks(self, source: Source, plan: ExtractionPlan) -> None:
+        """Make sure that each mask can be had of some product of a catalogue, before any pixel is asked for.
+
+        An archive may get the missing rasters later; a provider that has no cloud probability never does.
+
+        Raises
+        ------
+        RequestError
+            If not; the message names masks that work.
+        """
+        request = self.request
+        for mask in request.masks:
+            reasons = {o.reason for task in plan.tasks for o in task.outputs if o.mask == mask}
+            if None in reasons or Reason.MASK_INPUTS_MISSING not in reasons:
+                continue
+            area = area_of(self.layer, request.buffer)
+            products = [p for tile in plan.tiles for p in source.acquisitions(tile, request.first, request.last, area)]
+            lacking = [name for name in mask.inputs if not any(name in product.bands for product in products)]
+            needs = " and ".join(lacking or mask.inputs) or "a stored raster"
+            raise RequestError(
+                f"{mask.name} needs {needs}, which no product of the {source.describe()} has; masks that work: "
+                f"{', '.join(masks_that_work(products))}."
+            )
 
     def forget_archive(self) -> None:
         """Open the archive again when it is next needed."""
@@ -134,6 +163,7 @@ class Engine:
         inputs
             Keeps the identities of the files that rows come from; None where they are not needed later.
         """
+        self._tell_transfer(tasks)
         files = inputs or Inputs(self.source)
         with progress(title, len(tasks), quiet=self.quiet) as step:
             shares = Shares(step, len(tasks))
@@ -148,6 +178,20 @@ class Engine:
                     changed = files.changed(result.task, digest=inputs is not None)
                     yield self._without_mixed_rows(result, changed) if changed else result
                     shares.end(result.task.product)
+
+    @property
+    def requests_at_once(self) -> int:
+        """Requests to servers that are in flight at once."""
+        access = self.source.reading.access
+        return access.at_once if access is not None else 1
+
+    def _tell_transfer(self, tasks: Sequence[Task]) -> None:
+        """Say on a terminal, before a long run begins, how much comes from servers; headers of a few files are read."""
+        if self.source.reading.access is None or not is_watched(quiet=self.quiet):
+            return
+        work = workload_of(tasks, self.coverages(), quiet=self.quiet)
+        if work.fetched > _MANY_BYTES or work.transfer_seconds(self.requests_at_once) > _LONG:
+            say(work.transfer(self.requests_at_once), quiet=self.quiet)
 
     def _without_mixed_rows(self, result: TaskResult, changed: Mapping[str, IdentityToken]) -> TaskResult:
         """Drop the rows of outputs that were read from files while those changed."""
@@ -257,21 +301,30 @@ class Engine:
         """Return the most likely cause why there is no row, and how to mend it; empty where there are rows."""
         if report.rows:
             return ""
+        plan = self.plan
+        if not plan.tiles and not plan.far_tiles:
+            return self._why_no_tile(report)
+        if not plan.tiles:
+            return why_outside(self.layer, plan.far_tiles, self.request.sensor)
+        return report.main_cause() if plan.tasks else self._why_no_task(report)
+
+    def _why_no_tile(self, report: Report) -> str:
+        """Return why the source has no product at all."""
+        found, where = report.skipped_cause(), self.source.describe()
+        if is_catalogue(self.source):
+            return f"The {where} has no item for this layer, these dates and this cloud cover. {found}".rstrip()
+        return f"The archive ({where}) holds no usable product. {found or 'Check --library, --safe or --stac.'}"
+
+    def _why_no_task(self, report: Report) -> str:
+        """Return why no product of the tiles is within the limits of the request."""
         request, plan = self.request, self.plan
         first, last = request.first or "the beginning", request.last or "today"
         tiles = ", ".join(plan.tiles[:8]) + (", ..." if len(plan.tiles) > 8 else "")
-        if not plan.tiles and not plan.far_tiles:
-            found = report.skipped_cause() or "Check --library or --safe."
-            return f"The archive ({self.source.describe()}) holds no usable product. {found}"
-        if not plan.tiles:
-            return why_outside(self.layer, plan.far_tiles, self.request.sensor)
-        if not plan.tasks:
-            if plan.outside_cover:
-                return (
-                    f"All {plan.outside_cover} products of {tiles} are outside the cloud cover "
-                    f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
-                )
-            sentence = f"The archive has no product of {tiles} from {first} to {last}"
-            skipped = report.skipped_cause()
-            return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."
-        return report.main_cause()
+        if plan.outside_cover:
+            return (
+                f"All {plan.outside_cover} products of {tiles} are outside the cloud cover "
+                f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
+            )
+        sentence = f"The archive has no product of {tiles} from {first} to {last}"
+        skipped = report.skipped_cause()
+        return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sen2chain.export import csv_lines
-from sen2chain.extract import workload
-from sen2chain.progress import counted, progress, sized
+from sen2chain.extract import workload_of
+from sen2chain.parallel import workers
+from sen2chain.progress import counted, lasting, sized
 
 if TYPE_CHECKING:
-    from sen2chain.plan import Task
     from sen2chain.timeseries.engine import Engine
 
 _ROW_BYTES = 190  # of the documented columns in a CSV: names of product, index and mask are over half of it
 _NUMBER_BYTES = 17  # of each further statistic
 _SAMPLE = 1000  # features whose attributes are measured
-_FIRST, _SECOND, _MINUTE = 10, 90, 5400  # seconds up to which a time is told as "a few seconds", seconds, minutes
 
 
 @dataclass(slots=True)
@@ -55,9 +54,15 @@ class Estimate:
     pixels: int = 0
     """Pixels to decode."""
     seconds: float = 0.0
-    """Time that decoding takes, with all threads of the run."""
+    """Time that decoding takes, with all threads of the run; or fetching, where that takes longer."""
     threads: int = 1
     """Threads of the run."""
+    requests: int = 0
+    """Requests to servers."""
+    fetched: int = 0
+    """Bytes that come from servers."""
+    transfer: str = ""
+    """A sentence on requests, bytes and their time; empty where all files are on disk."""
     rows: int = 0
     """Most rows that there can be."""
     csv_bytes: int = 0
@@ -77,9 +82,9 @@ class Estimate:
         )
         return (
             f"{what}: "
-            f"{_time(self.seconds)} with {counted(self.threads, 'thread')} ({self.pixels / 1e6:,.1f} million pixels to "
-            f"decode), at most {self.rows:,} rows, {sized(self.csv_bytes)} as CSV."
-        )
+            f"{lasting(self.seconds)} with {counted(self.threads, 'thread')} ({self.pixels / 1e6:,.1f} million pixels "
+            f"to decode), at most {self.rows:,} rows, {sized(self.csv_bytes)} as CSV. {self.transfer}"
+        ).rstrip()
 
 
 def estimate(engine: Engine, threads: int) -> Estimate:
@@ -97,7 +102,6 @@ def estimate(engine: Engine, threads: int) -> Estimate:
     """
     plan, coverages = engine.plan, engine.coverages()
     made = Estimate(len(engine.layer), threads=threads, notes=engine.first_report().notes)
-    kinds: dict[object, list[Task]] = {}
     for task in plan.tasks:
         for output in task.outputs:
             served = made.served.setdefault((output.index.name, output.mask.name), Served())
@@ -107,16 +111,11 @@ def estimate(engine: Engine, threads: int) -> Estimate:
             served.acquisitions += 1
             kind = f"{output.value.kind}, {output.clouds.kind}" if output.clouds else str(output.value.kind)
             served.sources[kind] += 1
-        kinds.setdefault(_kind(task), []).append(task)
-    with progress("looking at rasters", len(kinds), quiet=engine.quiet) as step:
-        for tasks in kinds.values():
-            # A newer product is more likely to be like those that come.
-            work = workload(tasks[-1], coverages)
-            outputs = sum(output.reason is None for output in tasks[-1].outputs)
-            made.pixels += work.pixels * len(tasks)
-            made.seconds += work.seconds * len(tasks) / max(threads, 1)
-            made.rows += work.features * len(tasks) * outputs
-            step()
+    work = workload_of(plan.tasks, coverages, quiet=engine.quiet)
+    made.pixels, made.rows, made.requests, made.fetched = work.pixels, work.features, work.requests, work.fetched
+    made.seconds = work.seconds / max(min(threads, workers()), 1)
+    made.transfer = work.transfer(engine.requests_at_once)
+    made.seconds = max(made.seconds, work.transfer_seconds(engine.requests_at_once))
     if plan.tasks:
         days = [task.product.sensing.date() for task in plan.tasks]
         made.first, made.last = str(min(days)), str(max(days))
@@ -129,12 +128,6 @@ def estimate(engine: Engine, threads: int) -> Estimate:
     return made
 
 
-def _kind(task: Task) -> object:
-    """Return what tasks have in common whose work is the same: the tile and the kinds of their sources."""
-    sources = tuple((o.value and o.value.kind, o.clouds and o.clouds.kind, o.reason) for o in task.outputs)
-    return task.product.tile, sources, task.cldprb is None
-
-
 def _bytes_per_row(engine: Engine) -> int:
     layout = engine.row_format()
     sample = layout.attributes.slice(0, _SAMPLE)
@@ -143,13 +136,3 @@ def _bytes_per_row(engine: Engine) -> int:
         lines = csv_lines(pa.Table.from_batches(sample.combine_chunks().to_batches()).to_batches()[0])
         attributes = sum(len(line) for line in lines.to_pylist()) / sample.num_rows
     return int(_ROW_BYTES + _NUMBER_BYTES * len(engine.request.statistics.extra) + attributes)
-
-
-def _time(seconds: float) -> str:
-    if seconds < _FIRST:
-        return "a few seconds"
-    if seconds < _SECOND:
-        return f"about {seconds:.0f} seconds"
-    if seconds < _MINUTE:
-        return f"about {seconds / 60:.0f} minutes"
-    return f"about {seconds / 3600:.1f} hours"

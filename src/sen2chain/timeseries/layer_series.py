@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sen2chain import settings
-from sen2chain.archive import reads_at_once
+from sen2chain.archive import chosen_source, reads_at_once
 from sen2chain.errors import (
     EmptyResultError,
     LayerError,
@@ -75,9 +75,9 @@ class LayerSeries(ABC):
         )
         self._all_indices = keywords["indices"] is None
         self.field_names = keywords["field_names"]
+        library = chosen_source(*(keywords[name] for name in ("library", "safe", "stac", "collection")))
         executor = resolve_executor(
-            *(keywords[name] for name in ("executor", "multiproc", "scheduler")),
-            at_once=reads_at_once(keywords["library"]),
+            *(keywords[name] for name in ("executor", "multiproc", "scheduler")), at_once=reads_at_once(library)
         )
         self._quiet = truth("quiet", keywords["quiet"])
         with activity("reading the layer", quiet=self._quiet):
@@ -90,7 +90,7 @@ class LayerSeries(ABC):
         keys = () if isinstance(own, str) and not own else _fields_of(layer, "id_field", own)
         self.id_field = keys[0] if keys else None
         self._engine = Engine(
-            self.request, layer, executor, keywords["library"], keywords["safe"], self._quiet,
+            self.request, layer, executor, library, keywords["safe"], self._quiet,
             self.id_field, _fields_of(layer, "field_names", self.field_names),
         )  # fmt: skip
         self._report: Report | None = None

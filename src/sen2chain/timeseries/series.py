@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import xarray as xr
 
+    from sen2chain.archive import StacCatalogue
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
@@ -94,6 +95,12 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
         object with the methods of `sen2chain.products.Source`, as `sen2chain.archive.MemorySource`.
     safe
         A folder of SAFE products, also zipped, instead of a library.
+    stac
+        A STAC catalogue, instead of a library: the address of an API or of a static catalogue, or a file of items
+        (``.json``, ``.parquet``). Or a `sen2chain.archive.StacCatalogue`, which also takes asset names and hosts. Needs
+        the extra ``sen2chain[stac]``.
+    collection
+        Name of the collection of `stac`; by default the one that the catalogue is known for.
     layer
         Name of the layer where the file has several.
     name
@@ -134,11 +141,12 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
     Raises
     ------
     RequestError
-        If a parameter cannot be used; the message lists what is allowed.
+        If a parameter cannot be used; the message lists what is allowed. With `stac`, also if no product of the
+        catalogue has what a cloud mask is computed from; the message names masks that work.
     LayerError
         If the layer cannot be used.
     LibraryError
-        If there is no archive.
+        If there is no archive, or the catalogue cannot be read.
 
     Examples
     --------
@@ -170,6 +178,8 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
         masks: Iterable[str | Mask] | str | Mask | None = None,
         library: str | Path | Source | None = None,
         safe: str | Path | None = None,
+        stac: str | Path | StacCatalogue | None = None,
+        collection: str | None = None,
         layer: str | None = None,
         name: str | None = None,
         id_field: str | None = None,

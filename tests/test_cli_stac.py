@@ -1,0 +1,267 @@
+"""`--stac` of the commands, `sen2chain stac`, and jobs on a catalogue: a demonstration archive behind a file server."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from provider_layouts import Copy, items, overpass, product_files
+from sen2chain import JobExtraction, TimeSeries, TimeSeriesCompil, demo
+from sen2chain.archive import PROVIDERS, StacCatalogue
+from sen2chain.cli import main
+from sen2chain.errors import RequestError
+from sen2chain.jobs.job_file import COLUMNS
+from troubled_server import TroubledServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCENE = demo.Scene(
+    size=90,
+    parcels=6,
+    bands=("B04", "B08", "SCL", "CLDPRB"),
+    overpasses=(overpass("2021-10-20", 214), overpass("2021-11-20", 301, cloud=0.2), overpass("2021-12-30", 301)),
+)
+CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
+
+
+class Served:
+    """An archive, and the same products as a catalogue on a server."""
+
+    def __init__(self, archive: demo.DemoArchive, server: TroubledServer, folder: Path) -> None:
+        self.archive, self.server, self.folder = archive, server, folder
+        self.layer = str(archive.layer)
+        self.items = f"{server.url}/items.json"
+        self.write("items.json", list(archive.products))
+
+    def write(self, name: str, products: list[Any], **told: Any) -> Path:
+        copies = []
+        for product in products:
+            files = product_files(self.archive.library, product)
+            copies.append(Copy(product, {band: path for band, path in files.items() if band != "CLDPRB"}))
+        found = items(
+            copies, "cdse", lambda path: path.relative_to(self.folder).as_posix(), says_subtracted=False, **told
+        )
+        path = self.folder / name
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": found}), encoding="utf-8")
+        return path
+
+    def _href(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    archive = demo.build(folder / "archive", SCENE)
+    with TroubledServer(folder=folder) as server:
+        yield Served(archive, server, folder)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "home"))
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def table(path: Path) -> pd.DataFrame:
+    """Rows of a CSV without what a catalogue has otherwise."""
+    return pd.read_csv(path).drop(columns="cldprb")
+
+
+# -------------------------------------------------------------------------------------------------------- the commands
+
+
+def test_extract_gives_the_rows_of_the_archive(served: Served, tmp_path: Path) -> None:
+    asked = ["extract", served.layer, "--index", "NDVI", "--mask", "CM004", "--quiet", "--out"]
+    ours = run(*asked, tmp_path / "a", "--library", served.archive.library)
+    theirs = run(*asked, tmp_path / "b", "--stac", served.items)
+    assert (ours.exit_code, theirs.exit_code) == (0, 0), theirs.output
+    (expected,), (found,) = (list((tmp_path / name).rglob("*.csv")) for name in ("a", "b"))
+    assert expected.name == found.name
+    pd.testing.assert_frame_equal(table(found), table(expected))
+    told = json.loads(found.with_suffix(".json").read_text(encoding="utf-8"))
+    assert told["archive"] == f"STAC catalogue {served.items}"
+
+
+def test_the_dry_run_tells_requests_and_megabytes(served: Served) -> None:
+    asked = ["extract", served.layer, "--stac", served.items, "-i", "NDVI", "-m", "CM004"]
+    result = run(*asked, "--dry-run")
+    assert result.exit_code == 0, result.output
+    told = re.search(r"([\d,]+) requests to servers for ([\d.]+) [kM]B, a few seconds", result.output)
+    assert told is not None, result.output
+    before = len(served.server.log)
+    TimeSeries(served.layer, ["NDVI"], masks=["CM004"], stac=served.items, quiet=True).run()
+    asked_for = [entry for entry in served.server.log[before:] if not entry.path.endswith(".json")]
+    assert 0.5 * len(asked_for) <= int(told[1].replace(",", "")) <= 2 * len(asked_for)
+    assert float(told[2]) > 0
+
+
+def test_update_compile_and_page_work_on_a_catalogue(served: Served, tmp_path: Path) -> None:
+    place = ["--extraction", tmp_path / "series", "-i", "NDVI"]
+    first = run("update", served.layer, "--stac", served.items, *place)
+    assert first.exit_code == 0, first.output
+    assert "6 images extracted from 6 acquisitions" in first.output
+    again = run("update", served.layer, "--stac", served.items, *place)
+    assert again.exit_code == 0
+    assert "Nothing new: 6 images are there already." in again.output
+    assert run("compile", served.layer, "--stac", served.items, *place, "--all", "--quiet").exit_code == 0
+    assert run("page", served.layer, "--stac", served.items, *place, "--quiet").exit_code == 0
+    # A month without an item is not an error, as in an archive.
+    empty = run("update", served.layer, "--stac", served.items, *place, "--from", "2030-01-01")
+    assert empty.exit_code == 0, empty.output
+    assert "has no item for this layer, these dates and this cloud cover" in empty.output
+
+
+def test_a_mask_that_no_product_has_is_one_sentence_before_any_pixel(served: Served, tmp_path: Path) -> None:
+    before = len(served.server.log)
+    for word in ("CM001", "CM003"):
+        result = run("extract", served.layer, "--stac", served.items, "-i", "NDVI", "-m", word, "--out", tmp_path)
+        assert result.exit_code == 2
+        assert f"needs CLDPRB, which no product of the STAC catalogue {served.items} has; " in result.output
+        assert "masks that work: CM004, none." in result.output
+    with pytest.raises(RequestError, match=r"^CM001 needs CLDPRB, .* masks that work: CM004, none\.$"):
+        TimeSeries(served.layer, ["NDVI"], stac=served.items, quiet=True)
+    compiled = TimeSeriesCompil(served.layer, ["NDVI"], cm_version="CM003", stac=served.items, quiet=True)
+    with pytest.raises(RequestError, match="masks that work: CM004, none"):
+        compiled.extract_data()
+    assert not compiled.folder.exists()
+    assert {entry.path for entry in served.server.log[before:]} == {"/items.json"}
+
+
+def test_options_of_a_catalogue_need_one(served: Served, tmp_path: Path) -> None:
+    for words, part in (
+        (["--collection", "c"], "is one of a STAC catalogue, but none was given"),
+        (["--stac-asset", "B04=red"], "--stac-asset belongs to --stac; add --stac URL"),
+        (["--stac-allow", "a.org"], "--stac-allow belongs to --stac"),
+        (["--stac", served.items, "--stac-asset", "red"], "does not name a band and its asset; write B04=red"),
+        (["--stac", served.items, "--safe", "x"], "pass one of them"),
+    ):
+        result = run("extract", served.layer, *words, "-i", "NDVI", "--out", tmp_path)
+        assert (result.exit_code, part in result.output) == (2, True), result.output
+
+
+def test_no_item_is_told_with_what_was_asked_for(served: Served, tmp_path: Path) -> None:
+    words = ["--stac", served.items, "-i", "NDVI", "--from", "2030-01-01", "--out", tmp_path]
+    result = run("extract", served.layer, *words)
+    assert result.exit_code == 3
+    assert f"The STAC catalogue {served.items} has no item for this layer, these dates" in result.output
+
+
+def test_own_names_of_assets_and_hosts_reach_the_catalogue(served: Served, tmp_path: Path) -> None:
+    content = json.loads((served.folder / "items.json").read_text(encoding="utf-8"))
+    for item in content["features"]:
+        item["assets"]["deep-red"] = item["assets"].pop("B04_10m")
+        for asset in item["assets"].values():
+            asset["href"] = f"http://localhost:{served.server.url.rpartition(':')[2]}/{asset['href']}"
+    (served.folder / "odd.json").write_text(json.dumps(content), encoding="utf-8")
+    url = f"{served.server.url}/odd.json"
+    asked = ["extract", served.layer, "--stac", url, "-i", "NDVI", "-m", "CM004", "--quiet", "--out", tmp_path]
+    refused = run(*asked, "--stac-asset", "B04=deep-red")
+    assert refused.exit_code != 0
+    assert "--stac-allow localhost" in refused.output
+    result = run(*asked, "--stac-asset", "B04=deep-red", "--stac-allow", "localhost")
+    assert result.exit_code == 0, result.output
+
+
+# ------------------------------------------------------------------------------------------------------ sen2chain stac
+
+
+def test_search_says_what_there_is_and_saves_it(served: Served, tmp_path: Path) -> None:
+    saved = tmp_path / "items.parquet"
+    asked = ["stac", "search", served.layer, "--stac", served.items, "--from", "2021-11-01", "--save", saved]
+    result = run(*asked)
+    assert result.exit_code == 0, result.output
+    for part in ("31TGJ", "32TLP", "2021-11-20", "2021-12-30", "4 items of 2 tiles", "Masks that work: CM004, none."):
+        assert part in result.output
+    assert f"{saved}: 4 items, 4 new, 0 updated." in result.output
+    assert "2021-10-20" not in result.output
+    again = run(*asked)
+    assert f"{saved}: 4 items, 0 new, 0 updated." in again.output
+    out = tmp_path / "out"
+    words = ["--stac", saved, "-i", "NDVI", "-m", "CM004", "--stac-allow", "127.0.0.1", "--quiet", "--out", out]
+    done = run("extract", served.layer, *words)
+    assert done.exit_code == 0, done.output
+    (file,) = out.rglob("*.csv")
+    assert set(pd.read_csv(file)["date"].str[:10]) == {"2021-11-20", "2021-12-30"}
+
+
+def test_a_search_that_finds_nothing_and_one_without_a_catalogue(served: Served, tmp_path: Path) -> None:
+    result = run("stac", "search", served.layer, "--stac", served.items, "--from", "2030-01-01")
+    assert result.exit_code == 3
+    assert "Nothing was found." in result.output
+    assert run("stac", "search", served.layer).exit_code == 2
+    wrong = run("stac", "search", served.layer, "--stac", served.items, "--save", tmp_path / "items.json")
+    assert (wrong.exit_code, "name the file items.parquet" in wrong.output) == (2, True)
+
+
+def test_providers_are_listed() -> None:
+    result = run("stac", "providers")
+    assert result.exit_code == 0
+    for one in PROVIDERS:
+        assert one.name in result.output
+    assert "nothing yet" in result.output
+
+
+# ---------------------------------------------------------------------------------------------------------------- jobs
+
+
+def test_a_job_reads_a_catalogue_and_shows_no_key(served: Served, tmp_path: Path) -> None:
+    home = tmp_path / "home" / "sen2chain_data"
+    job = JobExtraction("lakes")
+    job.path.parent.mkdir(parents=True)
+    cells = {"shapefile": served.layer, "cloudmasks": CM004, "indices": "NDVI", "compiled_data": "all_data"}
+    head = f"logs = True\nlibrary = stac:{served.items}?sig=hidden\n"
+    line = ";".join(cells.get(column, "") for column in COLUMNS)
+    job.path.write_text(f"{head}{';'.join(COLUMNS)}\n{line}\n", encoding="utf-8")
+    job = JobExtraction("lakes")
+    look = job.check()
+    assert look.is_good, look
+    assert f"Products come from the STAC catalogue {served.items}." in str(look)
+    assert "6 new images of 6 acquisitions" in str(look)
+    said: list[str] = []
+    record = job.run(quiet=True, echo=said.append)
+    assert record.status == "done", record.as_dict()
+    told = record.as_dict()
+    assert told["archive"] == f"STAC catalogue {served.items}"
+    assert list((home / "data" / "EXTRACTION").rglob("*.csv"))
+    assert record.path is not None
+    written = record.path.read_text(encoding="utf-8") + record.path.with_suffix(".log").read_text(encoding="utf-8")
+    for text in (*said, str(look), repr(job), job._repr_html_(), written):
+        assert "hidden" not in text
+
+
+def test_a_job_finds_its_items_beside_sen2chain_data(served: Served, tmp_path: Path) -> None:
+    home = tmp_path / "home" / "sen2chain_data"
+    home.mkdir(parents=True)
+    done = run("stac", "search", served.layer, "--stac", served.items, "--save", home / "items.parquet", "--quiet")
+    assert (done.exit_code, done.output) == (0, "")
+    job = JobExtraction("saved")
+    job.save()
+    job.library, job.stac_allow = "stac:items.parquet", "127.0.0.1"
+    job.task_edit(0, shapefile=served.layer, cloudmasks="CM001", indices="NDVI", date_min="", date_max="2021-11-30")
+    job.save()
+    look = job.check()
+    assert f"STAC catalogue {home / 'items.parquet'}" in str(look)
+    assert "masks that work: CM004, none" in str(look)
+    job.task_edit(0, cloudmasks=CM004)
+    job.save()
+    assert "4 new images of 4 acquisitions" in str(job.check())
+
+
+def test_a_catalogue_object_serves_all_classes(served: Served) -> None:
+    catalogue = StacCatalogue(served.items)
+    by_stac = TimeSeries(served.layer, ["NDVI"], masks=["CM004"], stac=catalogue, quiet=True)
+    by_library = TimeSeries(served.layer, ["NDVI"], masks=["CM004"], library=catalogue, quiet=True)
+    assert by_stac.rows == by_library.rows > 0
+    with pytest.raises(RequestError, match="has its own; pass it to StacCatalogue"):
+        TimeSeries(served.layer, ["NDVI"], masks=["CM004"], stac=catalogue, collection="other", quiet=True)
