@@ -25,8 +25,8 @@ import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
+from affine import Affine
 from rasterio.shutil import copy
-from rasterio.transform import from_origin
 from rasterio.windows import from_bounds
 
 from sen2chain import TimeSeries, remote
@@ -62,7 +62,7 @@ def make_files(folder: Path, acquisitions: int) -> None:
         plain = folder / f"plain_{band}.tif"
         profile = {
             "driver": "GTiff", "dtype": pixels.dtype, "count": 1, "height": len(pixels), "width": len(pixels),
-            "crs": f"EPSG:{EPSG}", "transform": from_origin(LEFT, TOP, size, size), "nodata": 0,
+            "crs": f"EPSG:{EPSG}", "transform": Affine(size, 0, LEFT, 0, -size, TOP), "nodata": 0,
         }  # fmt: skip
         with rasterio.open(plain, "w", **profile) as dataset:
             dataset.write(pixels, 1)

@@ -31,6 +31,8 @@ _OF_CODING = {258, 259, 262, 266, _SAMPLES, _PLANES, 317, 338, 339, 347, 42113, 
 """Tags that decoding needs: bits, compression, photometric interpretation, fill order, samples, planes, predictor,
 extra samples, sample format, JPEG tables, GDAL's no-data value (of blocks that are not in the file), parameters of
 LERC."""
+_PER_SAMPLE = {258, 339}
+_EXTRA_SAMPLES = 338
 _PIXEL_SIZE, _PLACE = 33550, 33922
 _ELSEWHERE = {330, 34665, 34853}
 """Tags that point to further directories."""
@@ -140,6 +142,11 @@ class Directory:
             Bytes of each as they are in the file; empty for one that is not in the file.
         """
         tags = {number: self.tags[number] for number in _OF_CODING & self.tags.keys()}
+        if self._has_planes():
+            # Blocks of the first band alone.
+            tags = {name: self._first(tag) if name in _PER_SAMPLE else tag for name, tag in tags.items()}
+            tags.pop(_EXTRA_SAMPLES, None)
+            tags[_SAMPLES] = self._short(1)
         height = sum(map(self.rows_of, rows))
         tags |= {_WIDTH: self._long(self.block_shape[1]), _HEIGHT: self._long(height), _PLANES: self._short(1)}
         if self.is_tiled:
@@ -155,6 +162,15 @@ class Directory:
         _, begin = _written(self.order, tags, ())
         offsets = np.where(lengths > 0, begin + np.cumsum(lengths) - lengths, 0)
         return _written(self.order, tags | {where: self._longs(offsets)}, blocks)[0]
+
+    def _has_planes(self) -> bool:
+        """Whether bands are stored one after the other, and not pixel by pixel."""
+        planes = self.tags.get(_PLANES)
+        return planes is not None and planes.data == struct.pack(f"{self.order}H", 2)
+
+    @staticmethod
+    def _first(tag: Tag) -> Tag:
+        return Tag(tag.kind, 1, tag.data[: _SIZES[tag.kind]])
 
     def _long(self, value: int) -> Tag:
         return self._longs(np.array([value]))

@@ -92,7 +92,9 @@ class RemoteTiff:
         high, wide = self.picture(level).block_shape
         at_once = max(_PIECE // (high * wide), 1)
         for i in range(area.top // high, -(-area.bottom // high)):
-            columns = np.flatnonzero(touched[i]).tolist()
+            columns = [
+                j for j in np.flatnonzero(touched[i]).tolist() if j * wide < area.right and (j + 1) * wide > area.left
+            ]
             for first in range(0, len(columns), at_once):
                 own = columns[first : first + at_once]
                 top, bottom = max(i * high, area.top), min((i + 1) * high, area.bottom)
