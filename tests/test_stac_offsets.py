@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import multiprocessing
 import pickle
 import re
+import subprocess
+import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from affine import Affine
 from rasterio.enums import Resampling
 
 from dark_scenes import simulate, stored
+from provider_layouts import write_copy
 from sen2chain import TimeSeries, demo
 from sen2chain.archive import MemorySource, open_library
 from sen2chain.archive.offset_check import Verdict
@@ -28,8 +30,9 @@ from sen2chain.archive.stac.offset_pixels import show
 from sen2chain.archive.stac.offsets import StacDetails, Told
 from sen2chain.errors import UnreadableError
 from sen2chain.parallel import apart
-from sen2chain.products import ProductId
+from sen2chain.products import LOCAL, ProductId, Reading
 from sen2chain.rasters import counting, environment
+from sen2chain.remote import Access
 from sen2chain.report import remarks
 from sen2chain.rows import Overruled
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from stac_servers import FileServer
 
     Array = npt.NDArray[Any]
 
@@ -213,12 +218,25 @@ def _decide(folder: Path, numbers: range) -> int:
     return looks
 
 
+_PROCESS = """
+import sys
+from pathlib import Path
+from sen2chain.archive.stac.kept_verdicts import Verdict, once
+looks = []
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
+    once(Path(sys.argv[1]), f"item {number}", lambda: looks.append(number) or Verdict.SUBTRACTED)
+print(len(looks))
+"""
+
+
 def test_processes_share_what_they_find(tmp_path: Path) -> None:
     own = details(told=replace(KEPT, offsets={"B04": -1000.0}))
     assert pickle.loads(pickle.dumps(own)) == own  # noqa: S301  # made here
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        ranges = [range(900), range(600, 1500)]
-        assert sum(pool.map(partial(_decide, tmp_path), ranges)) in range(1500, 1801)
+    spans = (("0", "900"), ("600", "1500"))
+    commands = [[sys.executable, "-c", _PROCESS, str(tmp_path), *span] for span in spans]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]  # noqa: S603  # own
+    looks = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert sum(looks) in range(1500, 1801)
     assert _decide(tmp_path, range(1500)) == 0
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 1800 * 60
 
@@ -237,11 +255,11 @@ def test_damaged_lines_do_not_count(tmp_path: Path) -> None:
 
 
 def test_a_file_keeps_its_newest_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_verdicts, "_LARGEST", 500)
-    _decide(tmp_path, range(4_000))
-    assert max(file.stat().st_size for file in tmp_path.iterdir()) <= 500
+    monkeypatch.setattr(kept_verdicts, "_LARGEST", 300)
+    _decide(tmp_path, range(1_500))
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) <= 300
     kept_verdicts._known.clear()
-    assert _decide(tmp_path, range(3_990, 4_000)) == 0
+    assert _decide(tmp_path, range(1_490, 1_500)) == 0
     assert _decide(tmp_path, range(10)) > 0
 
 
@@ -298,9 +316,9 @@ def enlarged(times: int, *, included: bool, scene: str = "crops") -> dict[str, A
     return {name: values.repeat(times, 0).repeat(times, 1) for name, values in bands.items()}
 
 
-def shown(rasters: Mapping[str, str]) -> Verdict:
+def shown(rasters: Mapping[str, str], reading: Reading = LOCAL) -> Verdict:
     def look() -> Verdict:
-        with environment():
+        with environment(reading):
             return show(rasters)
 
     return apart(look)
@@ -333,6 +351,35 @@ def test_classes_without_a_picture_are_read_at_the_same_blocks(tmp_path: Path) -
     rasters = write(tmp_path, bands, Resampling.average, block=128)
     rasters |= write(tmp_path, {"SCL": bands["SCL"]}, block=128)
     assert shown(rasters) is INCLUDED
+
+
+def test_strips_are_read_at_a_few_rows(tmp_path: Path) -> None:
+    rasters = write(tmp_path, enlarged(16, included=True), tiled=False, blockxsize=None, blockysize=8)
+    with counting() as counts:
+        assert shown(rasters) is INCLUDED
+    read = {row for where, row, _ in counts.blocks if where == rasters["B04"]}
+    assert len(read) == 3 * 128 / 8  # of 192
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("cog", "tif"), ("jp2-tlm", "jp2")])
+def test_few_requests_decide_on_remote_files(file_server: FileServer, form: str, suffix: str) -> None:
+    reading = Reading(access=Access(catalogue=file_server.href("")))
+    for included in (True, False):
+        hrefs = {}
+        for name, values in enlarged(16, included=included).items():
+            metres = 20 if name == "SCL" else 10
+            own = values[:: metres // 10, :: metres // 10]
+            place: dict[str, Any] = {"width": own.shape[1], "height": own.shape[0], "count": 1, "dtype": own.dtype}
+            place |= {"crs": "EPSG:32633", "transform": Affine(metres, 0, 6e5, 0, -metres, 5e6)}
+            file = f"{form}-{included}-{name}.{suffix}"
+            write_copy(file_server.place / file, own, place, form)
+            hrefs[name] = file_server.href(file)
+        with file_server.watched() as requests:
+            assert shown(hrefs, reading) is (INCLUDED if included else SUBTRACTED)
+        asked = Counter(request.path for request in requests)
+        assert len(asked) == (3 if included else 1)
+        # The header, and the picture; or the lengths of 144 tiles, and nine tiles.
+        assert max(asked.values()) <= (2 if form == "cog" else 11)
 
 
 def test_rasters_that_are_small_are_read_whole(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _ENOUGH = 600_000  # pixels of a picture; that of a tile that is sixteen times smaller has 687 x 687
 _MOST = 2_000_000  # pixels of a picture; of larger ones, and of files without pictures, a few blocks are read
 _ALONG = 3  # blocks along each edge that are read
-_LEAST_EDGE, _MOST_BLOCKS = 128, 4_000_000  # pixels along a block's edge at least, and of all blocks together
+_EDGES = 128, 1024  # pixels along a block's edge, at least and at most
+_MOST_IN_BLOCKS = 4_000_000  # pixels in all blocks together; of larger blocks fewer are read
 
 
 def show(rasters: Mapping[str, str]) -> Verdict:
@@ -75,6 +76,8 @@ def show(rasters: Mapping[str, str]) -> Verdict:
 def _level(raster: Raster) -> int:
     """Return how many times smaller the picture is that is read; 0 where the file has none that is small enough."""
     rows, columns = raster.grid.shape
+    if raster.is_remote and raster.is_jpeg2000 and rows * columns > _ENOUGH:
+        return 0  # smaller pictures of JPEG 2000 are spread over the whole file, so all of it would be fetched
     wanted = 1
     while rows * columns > _ENOUGH * wanted**2:
         wanted *= 2
@@ -114,13 +117,14 @@ def _enlarged(values: Array, times: int) -> Array:
 def _read_blocks(raster: Raster, red: Raster, times: int = 1) -> Array:
     """Read a raster at a few blocks of the red one, (blocks x rows, columns), on the red one's pixels."""
     shape = red.grid.shape
-    high, wide = (
-        min(max(edge, _LEAST_EDGE), whole) // 2 * 2 for edge, whole in zip(red.block_shape, shape, strict=True)
-    )
-    along = _ALONG if high * wide * _ALONG**2 <= _MOST_BLOCKS else 2
+    blocks = (red.strip_height,) * 2 if red.is_jpeg2000 else red.block_shape  # tiles of JPEG 2000 are square
+    least, most = _EDGES
+    high, wide = (min(max(edge, least), most, whole) // 2 * 2 for edge, whole in zip(blocks, shape, strict=True))
+    along = _ALONG if high * wide * _ALONG**2 <= _MOST_IN_BLOCKS else 2
     rows, columns = (
-        dict.fromkeys(min(int((k + 0.5) * whole / along) // edge * edge, whole - edge) for k in range(along))
-        for whole, edge in ((shape[0], high), (shape[1], wide))
+        # Of blocks that are larger than what is read of them, more would be fetched than there is in a picture.
+        _starts(whole, edge, along if block <= most else 1)
+        for whole, edge, block in zip(shape, (high, wide), blocks, strict=True)
     )
     parts = [
         raster.read((top // times, (top + high) // times), (left // times, (left + wide) // times))
@@ -128,3 +132,8 @@ def _read_blocks(raster: Raster, red: Raster, times: int = 1) -> Array:
         for left in columns
     ]
     return _enlarged(np.concatenate(parts), times)
+
+
+def _starts(whole: int, edge: int, count: int) -> list[int]:
+    """Return where spans of `edge` pixels begin that are spread evenly over an axis, each once."""
+    return list(dict.fromkeys(min(int((k + 0.5) * whole / count) // edge * edge, whole - edge) for k in range(count)))
