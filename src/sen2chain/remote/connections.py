@@ -31,12 +31,16 @@ from sen2chain.remote import traffic
 from sen2chain.remote.access import host_of, is_private, split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 CONNECT_SECONDS = 15.0
 """Longest wait for a connection."""
 SILENT_SECONDS = 30.0
 """Longest wait for the next bytes of an answer."""
+LONGEST_SECONDS = 60.0
+"""Longest wait for the headers of an answer, and for its contents; a second is added for each `_SLOWEST` bytes."""
+_SLOWEST = 2000
+_UNKNOWN_LENGTH = 64 << 20  # bytes that are assumed where the server does not say
 _IDLE_SECONDS = 50.0  # servers and their load balancers close connections after 60 s, some earlier
 _MOST_IDLE = 64
 _MOST_DRAINED = 1 << 16  # bytes of an unwanted answer that are read so that its connection can be kept
@@ -98,9 +102,13 @@ def target(url: str, query: str = "", *, may_be_private: bool = False) -> Target
 class Exchange:
     """An answer whose contents have not been read yet. Call `finish` or `abandon` in any case."""
 
-    def __init__(self, connection: _Connection, answer: http.client.HTTPResponse) -> None:
-        self._connection, self._answer = connection, answer
+    def __init__(self, connection: _Connection, answer: http.client.HTTPResponse, watched: _Watched) -> None:
+        self._connection, self._answer, self._watched = connection, answer, watched
         self.status = answer.status
+        self.host = connection.place[1:3]
+        """Host and port."""
+        length = _UNKNOWN_LENGTH if answer.length is None else answer.length
+        watched.until = time.monotonic() + LONGEST_SECONDS + length / _SLOWEST
 
     def header(self, name: str) -> str:
         """Return a header of the answer; empty where it has none."""
@@ -119,32 +127,48 @@ class Exchange:
         OSError, http.client.HTTPException
             If the connection breaks; what came before may have been written.
         """
-        count = self._answer.readinto(room)
+        with self._in_time():
+            count = self._answer.readinto(room)
         traffic.count(arrived=count)
         return count
 
     def read(self, most: int) -> bytes:
         """Read up to so many bytes, fewer only at the end; errors as of `read_into`."""
-        data = self._answer.read(most)
+        with self._in_time():
+            data = self._answer.read(most)
         traffic.count(arrived=len(data))
         return data
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Say why the watch has cut a connection; it looks like any other cut."""
+        try:
+            yield
+        except TROUBLES:
+            if not self._watched.cut:
+                raise
+        if self._watched.cut:
+            raise TimeoutError
 
     def finish(self) -> None:
         """Keep the connection for the next request, if the answer has been read to its end or little is left."""
         try:
+            # What is left may come too late as well, so that the watch goes on until here.
             left = _MOST_DRAINED
             while not self._answer.isclosed() and left > 0 and (self.length or 0) <= left:
                 left -= len(self.read(left)) or left  # nothing comes at the end, which closes the answer
         except TROUBLES:
             self.abandon()
             return
-        if self._answer.isclosed() and self._connection.http.sock is not None:
+        if self._answer.isclosed() and self._connection.http.sock is not None and not self._watched.cut:
+            _watch.end(self._watched)
             _keep(self._connection)
         else:
             self.abandon()
 
     def abandon(self) -> None:
         """Close the connection."""
+        _watch.end(self._watched)
         self._answer.close()
         self._connection.http.close()
 
@@ -155,8 +179,59 @@ class _Connection:
     place: tuple[str, str, int, bool]
     absolute: str = ""  # what precedes the path, where a proxy is asked
     proxy_login: str = ""
-    used: bool = False
     since: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A request that is under way."""
+
+    sock: socket.socket
+    until: float
+    cut: bool = False
+
+
+class _Watch:
+    """A thread that cuts the connections of requests that take too long: waits for single bytes do not end them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: set[_Watched] = set()
+        self._runs = False
+        self.seconds = 5.0
+        """How often it looks."""
+
+    def begin(self, sock: socket.socket) -> _Watched:
+        """Watch a request that begins now."""
+        watched = _Watched(sock, time.monotonic() + LONGEST_SECONDS)
+        with self._lock:
+            self._watched.add(watched)
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._run, name="sen2chain-watch", daemon=True).start()
+        return watched
+
+    def end(self, watched: _Watched) -> None:
+        """Watch a request no more."""
+        with self._lock:
+            self._watched.discard(watched)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self.seconds)
+            now = time.monotonic()
+            with self._lock:  # while it is held, no connection is closed whose number another one might get
+                for watched in [watched for watched in self._watched if watched.until < now]:
+                    self._watched.remove(watched)
+                    watched.cut = True
+                    with contextlib.suppress(OSError):
+                        socket.socket.shutdown(watched.sock, socket.SHUT_RDWR)  # below TLS, which another thread reads
+                if not self._watched:
+                    self._runs = False
+                    return
+
+
+_watch = _Watch()
 
 
 class _Idle:
@@ -193,15 +268,18 @@ def _send(connection: _Connection, wanted: Target, headers: Mapping[str, str]) -
     own = {"Host": wanted.authority, "User-Agent": user_agent(), "Accept-Encoding": "identity"}
     if connection.proxy_login:
         own["Proxy-Authorization"] = connection.proxy_login
+    watched = _watch.begin(connection.http.sock)
     try:
         connection.http.request("GET", connection.absolute + wanted.path, headers={**own, **headers})
         traffic.count(requests=1)
         answer = connection.http.getresponse()
     except BaseException:
+        _watch.end(watched)
         connection.http.close()
+        if watched.cut:
+            raise TimeoutError from None
         raise
-    connection.used = True
-    return Exchange(connection, answer)
+    return Exchange(connection, answer, watched)
 
 
 def _place(wanted: Target) -> tuple[str, str, int, bool]:
@@ -373,7 +451,8 @@ def user_agent() -> str:
 
 def _forget() -> None:
     """Forget, in a forked process, the connections that its parent goes on using."""
-    global _idle  # noqa: PLW0603  # one per process
+    global _idle, _watch  # noqa: PLW0603  # one per process
+    _watch = _Watch()
     for connections in _idle.places.values():
         for connection in connections:
             # Closes the descriptor of this process alone; unlike close() of TLS it sends nothing.

@@ -8,6 +8,7 @@ import random
 import re
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -15,14 +16,12 @@ from urllib.parse import urljoin, urlsplit
 
 from sen2chain.errors import RequestError, UnreadableError
 from sen2chain.remote import connections, traffic
-from sen2chain.remote.access import check_href, host_of, is_named, is_remote, shown_location, split
+from sen2chain.remote.access import Access, check_href, host_of, is_named, is_remote, shown_location, split
 from sen2chain.remote.signatures import signer
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
-    from sen2chain.remote.access import Access
     from sen2chain.remote.connections import Exchange
     from sen2chain.remote.signatures import Signed
 
@@ -41,6 +40,8 @@ class Patience:
 
 patience = Patience()
 """The pauses of this process."""
+_rests: dict[tuple[str, int], float] = {}
+"""Host and port of servers that have asked to wait -> time until which they are not asked."""
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -49,7 +50,6 @@ _MOST_REDIRECTS = 5
 _SMALL = 1 << 20  # bytes of a whole file that are taken from a server that does not answer ranges
 _STEP = 1 << 16  # bytes that are read at once
 _PROGRESS = 1 << 16  # bytes that must have come for a broken connection not to count as a failure
-_SLOWEST = 2000  # bytes per second; an answer that is slower, and takes more than a minute, is broken off
 _RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _TIMES = ("", "", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times")
@@ -71,12 +71,10 @@ class _TroubleError(Exception):
     ----------
     what
         The failure, as the end of a sentence.
-    pause
-        Seconds that the server asks to wait.
     """
 
-    def __init__(self, what: str, pause: float = 0.0) -> None:
-        self.what, self.pause = what, pause
+    def __init__(self, what: str) -> None:
+        self.what = what
         super().__init__(what)
 
 
@@ -95,7 +93,7 @@ class FileRequests:
 
     def __init__(self, location: str, access: Access, query: str = "") -> None:
         self._location, self._access = location, access
-        self._signer = signer(location, access, query)
+        self._signer = signer(location, access, query, _document)
         self._moved = ""  # where a redirect led; it may hold a signature
 
     def part(self, start: int, stop: int, stopped: threading.Event) -> Part:
@@ -122,7 +120,7 @@ class FileRequests:
 
         def attempt() -> Part:
             position = start + state.filled
-            exchange = self._ask({"Range": f"bytes={position}-{stop - 1}"}, {200, 206, 416})
+            exchange = self._ask({"Range": f"bytes={position}-{stop - 1}"}, {200, 206, 416}, stopped)
             try:
                 part = state.take(exchange, stopped)
             except BaseException:
@@ -133,11 +131,11 @@ class FileRequests:
 
         return self._persist(attempt, stopped, lambda: state.filled)
 
-    def whole(self, limit: int, stopped: threading.Event) -> bytes:
+    def whole(self, limit: int, stopped: threading.Event, headers: Mapping[str, str] | None = None) -> bytes:
         """Fetch the whole file, of at most `limit` bytes; errors as of `part`."""
 
         def attempt() -> bytes:
-            exchange = self._ask({"Accept-Encoding": "gzip"}, {200})
+            exchange = self._ask({"Accept-Encoding": "gzip", **(headers or {})}, {200}, stopped)
             try:
                 data = self._read_whole(exchange, limit)
             except BaseException:
@@ -159,12 +157,10 @@ class FileRequests:
         if encoding not in {"", "identity", "gzip"}:
             raise UnreadableError(f"{self._location} cannot be read: it came encoded as {encoding[:40]!r}.")
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
-        deadline = _Deadline()
         data, came = bytearray(), 0
         try:
             while chunk := exchange.read(_STEP):
                 came += len(chunk)
-                deadline.check(came)
                 data += inflater.decompress(chunk, limit + 1 - len(data)) if inflater else chunk
                 if len(data) > limit or came > limit:
                     raise self._too_large(limit)
@@ -190,9 +186,9 @@ class FileRequests:
             try:
                 return attempt()
             except _TroubleError as error:
-                what, asked = error.what, error.pause
+                what = error.what
             except connections.TROUBLES as error:
-                what, asked = _failure(error), 0.0
+                what = _failure(error)
                 if isinstance(error, ssl.SSLCertVerificationError):
                     raise UnreadableError(f"{self._location} cannot be read: {what}.") from None
                 if isinstance(error, socket.gaierror | ConnectionRefusedError):
@@ -204,18 +200,27 @@ class FileRequests:
             failed += 1
             if failed >= most:
                 raise UnreadableError(f"{self._location} cannot be read: {what}{_times(failed)}.")
-            pause = pauses[failed - 1] * random.uniform(1, 1.25)  # noqa: S311  # no secret
-            if stopped.wait(max(pause, min(asked, patience.longest))):
-                raise UnreadableError(f"{self._location} cannot be read: it has been closed.")
+            self._wait(pauses[failed - 1], stopped)
             traffic.count(retries=1)
 
-    def _ask(self, more: dict[str, str], wanted: Collection[int]) -> Exchange:
+    def _wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Wait, a little longer at random so that threads do not come back at once.
+
+        Raises
+        ------
+        UnreadableError
+            If the bytes are not needed any more.
+        """
+        if stopped.wait(seconds * random.uniform(1, 1.25)):  # noqa: S311  # no secret
+            raise UnreadableError(f"{self._location} cannot be read: it has been closed.")
+
+    def _ask(self, more: dict[str, str], wanted: Collection[int], stopped: threading.Event) -> Exchange:
         """Send one request, follow redirects, and sign anew once where the signature is refused."""
         renewed = False
         for _ in range(_MOST_REDIRECTS + 1):
             moved = self._moved
             signed = None if moved else self._signer.sign(self._location)
-            exchange = self._send(moved, signed, more)
+            exchange = self._send(moved, signed, more, stopped)
             if exchange.status in wanted:
                 return exchange
             if exchange.status in _REDIRECTS and (there := exchange.header("Location")):
@@ -236,15 +241,19 @@ class FileRequests:
     def _renew(self, signed: Signed, exchange: Exchange) -> bool:
         return self._signer.renew(signed, exchange.header("x-amz-bucket-region"))
 
-    def _send(self, moved: str, signed: Signed | None, more: dict[str, str]) -> Exchange:
+    def _send(self, moved: str, signed: Signed | None, more: dict[str, str], stopped: threading.Event) -> Exchange:
         if signed is None:
             to = connections.target(moved, may_be_private=self._may_be_private(moved))
-            return connections.send(to, more)
-        trusted = signed.trusted or not is_remote(self._access.catalogue)
-        to = connections.target(
-            signed.url, signed.query, may_be_private=trusted or is_named(host_of(split(signed.url)), self._access)
-        )
-        return connections.send(to, {**self._signer.headers(signed, to.path, to.authority), **more})
+            signature: Mapping[str, str] = {}
+        else:
+            trusted = signed.trusted or not is_remote(self._access.catalogue)
+            to = connections.target(
+                signed.url, signed.query, may_be_private=trusted or is_named(host_of(split(signed.url)), self._access)
+            )
+            signature = self._signer.headers(signed, to.path, to.authority)
+        while (left := _rests.get((to.host, to.port), 0.0) - time.monotonic()) > 0:
+            self._wait(left, stopped)
+        return connections.send(to, {**signature, **more})
 
     def _may_be_private(self, moved: str) -> bool:
         """Whether a redirect may lead to a private address: to a host that is named, or within the file's own host."""
@@ -290,8 +299,16 @@ class FileRequests:
             code = match.group(1).decode("ascii")
         what = f"its server answered {status}" + (f" ({code})" if re.fullmatch(r"[A-Za-z]{1,60}", code) else "")
         if status in _RETRIED:
-            return _TroubleError(what, _pause_asked(exchange.header("Retry-After")))
+            pause = min(_pause_asked(exchange.header("Retry-After")), patience.longest)
+            if pause:  # the other requests to this server wait, too
+                _rests[exchange.host] = time.monotonic() + pause
+            return _TroubleError(what)
         return UnreadableError(f"{self._location} cannot be read: {what}.")
+
+
+def _document(url: str, headers: Mapping[str, str]) -> bytes:
+    """Fetch a small document from a service that the user's settings name; it may not redirect to another host."""
+    return FileRequests(url, Access(catalogue=url)).whole(1 << 16, threading.Event(), headers)
 
 
 class _Range:
@@ -357,28 +374,14 @@ class _Range:
         return Part(data, size, version)
 
     def _fill(self, exchange: Exchange, data: bytearray, stopped: threading.Event) -> None:
-        deadline = _Deadline()
-        begun = self.filled
         with memoryview(data) as room:
             while self.filled < len(data):
                 count = exchange.read_into(room[self.filled : self.filled + _STEP])
                 if not count:
                     raise _TroubleError("its connection was cut")
                 self.filled += count
-                deadline.check(self.filled - begun)
                 if stopped.is_set():
                     raise UnreadableError(f"{self._location} cannot be read: it has been closed.")
-
-
-class _Deadline:
-    """Breaks off answers that trickle."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def check(self, came: int) -> None:
-        if time.monotonic() - self._begun > 60 + came / _SLOWEST:  # see `_SLOWEST`
-            raise _TroubleError("its server answered too slowly")
 
 
 def _failure(error: BaseException) -> str:
