@@ -280,7 +280,7 @@ def test_no_module_configures_logging_or_prints() -> None:
                 assert called != "print", name
 
 
-OPENERS = ("files", "archive", "rasters", "jpeg2000", "demo", "jobs")
+OPENERS = ("files", "remote", "archive", "rasters", "jpeg2000", "demo", "jobs")
 """The sources and the readers of rasters, which alone touch paths of products, and what they open files with; the demo,
 which writes them; and jobs, where a location is that of a job."""
 OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "location", "locations"}

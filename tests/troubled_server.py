@@ -123,6 +123,8 @@ class TroubledServer:
         """Largest number of requests that were answered at a time."""
         self.connections = 0
         """Number of connections that were made."""
+        self.begins_plain = False
+        """Whether connections are encrypted only after ``CONNECT``, as those through a proxy are."""
         self.answers: dict[str, Callable[[Request], Trouble | None]] = {}
         """Path, or ``"*"`` -> function that answers its requests; None: with the file."""
         self._folder, self._tls = folder, tls
@@ -195,7 +197,7 @@ class TroubledServer:
         plain = sock
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls:
+            if self._tls and not self.begins_plain:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             self._converse(sock, number)
         except (OSError, ValueError):
@@ -222,6 +224,8 @@ class TroubledServer:
             if method == "CONNECT":  # as a proxy that leads to this very server
                 sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 self.log.append(Request(target, status=200, headers=headers, connection=number))
+                if self._tls:
+                    sock = self._tls.wrap_socket(sock, server_side=True)
                 continue
             while len(buffer) < int(headers.get("content-length", "0")):
                 buffer += sock.recv(1 << 16)

@@ -11,6 +11,7 @@ with that of ``certifi`` where the system has none, and with those in ``REQUESTS
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.client
@@ -42,7 +43,7 @@ LONGEST_SECONDS = 60.0
 _SLOWEST = 2000
 _UNKNOWN_LENGTH = 64 << 20  # bytes that are assumed where the server does not say
 _IDLE_SECONDS = 50.0  # servers and their load balancers close connections after 60 s, some earlier
-_MOST_IDLE = 64
+_MOST_IDLE = 128
 _MOST_DRAINED = 1 << 16  # bytes of an unwanted answer that are read so that its connection can be kept
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SAFE = "/%:=&?~+!$,;'@()*-._"  # characters of a path or a query that are sent as they are
@@ -192,14 +193,19 @@ class _Watched:
 
 
 class _Watch:
-    """A thread that cuts the connections of requests that take too long: waits for single bytes do not end them."""
+    """A thread that cuts the connections of requests that take too long: waits for single bytes do not end them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    seconds
+        How often it looks.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._watched: set[_Watched] = set()
         self._runs = False
-        self.seconds = 5.0
-        """How often it looks."""
 
     def begin(self, sock: socket.socket) -> _Watched:
         """Watch a request that begins now."""
@@ -218,7 +224,7 @@ class _Watch:
 
     def _run(self) -> None:
         while True:
-            time.sleep(self.seconds)
+            time.sleep(self._seconds)
             now = time.monotonic()
             with self._lock:  # while it is held, no connection is closed whose number another one might get
                 for watched in [watched for watched in self._watched if watched.until < now]:
@@ -241,6 +247,7 @@ class _Idle:
         self.lock = threading.Lock()
         self.places: dict[tuple[str, str, int, bool], list[_Connection]] = {}
         self.count = 0
+        self.most = _MOST_IDLE
 
 
 _idle = _Idle()
@@ -296,6 +303,8 @@ def _take(wanted: Target) -> _Connection | None:
                 return None
             connection = kept.pop()
             _idle.count -= 1
+            if not kept:
+                del _idle.places[place]
         if time.monotonic() - connection.since < _IDLE_SECONDS and not _is_readable(connection.http.sock):
             return connection
         connection.http.close()
@@ -314,13 +323,19 @@ def _is_readable(sock: socket.socket) -> bool:
 
 
 def _keep(connection: _Connection) -> None:
+    """Keep a connection; the one that has waited longest is closed where there are too many."""
     connection.since = time.monotonic()
     with _idle.lock:
-        if _idle.count < _MOST_IDLE:
-            _idle.places.setdefault(connection.place, []).append(connection)
-            _idle.count += 1
+        _idle.places.setdefault(connection.place, []).append(connection)
+        _idle.count += 1
+        if _idle.count <= _idle.most:
             return
-    connection.http.close()
+        oldest = min(_idle.places, key=lambda place: _idle.places[place][0].since)
+        closed = _idle.places[oldest].pop(0)
+        _idle.count -= 1
+        if not _idle.places[oldest]:
+            del _idle.places[oldest]
+    closed.http.close()
 
 
 def close_idle() -> None:
@@ -461,5 +476,12 @@ def _forget() -> None:
     _idle = _Idle()
 
 
+def _end() -> None:
+    """Close the kept connections at the end of the process, and keep no more."""
+    _idle.most = 0
+    close_idle()
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
