@@ -1,0 +1,202 @@
+"""Requests and bytes of a run over remote files: counted by a server, judged by numpy and GDAL's own tags."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from rasterio.shutil import copy
+
+from sen2chain import TimeSeries
+from sen2chain.archive import MemorySource
+from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry, Reading
+from sen2chain.remote import Access
+from sen2chain.sensor import SENTINEL2
+from troubled_server import Trouble, TroubledServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Array = np.ndarray[Any, Any]
+
+EDGE, BLOCK = 1536, 256
+LEFT, TOP, EPSG = 600_000, 5_100_000, 32632
+BANDS = {"B04": 10, "B08": 10, "B11": 20, "SCL": 20}
+HEADER = 1 << 14
+"""Bytes that are asked for at first of each file."""
+CLOUDY = slice(0, 384)
+"""Rows of SCL that are cloud: those of the upper half."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Files of one acquisition in three forms, and parcels on them."""
+
+    folder: Path
+    parcels: gpd.GeoDataFrame
+
+    def path(self, form: str, band: str) -> Path:
+        return self.folder / f"{form}_{band}.{'tif' if form == 'cog' else 'jp2'}"
+
+    def touched(self, band: str, parcels: gpd.GeoDataFrame | None = None) -> Array:
+        """Return (block rows, block columns) of bool: where the centre of a pixel of 10 m lies in a parcel."""
+        shapes = (self.parcels if parcels is None else parcels).geometry
+        burnt = rasterize(shapes, (EDGE, EDGE), transform=Affine(10, 0, LEFT, 0, -10, TOP), default_value=1)
+        size = BLOCK * BANDS[band] // 10
+        return np.asarray(burnt.reshape(EDGE // size, size, EDGE // size, size).any(axis=(1, 3)))
+
+    def block_bytes(self, band: str, touched: Array) -> int:
+        """Return the bytes of blocks of a GeoTIFF, as GDAL tells them."""
+        with rasterio.open(self.path("cog", band)) as dataset:
+            return sum(
+                int(dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", bidx=1)) for i, j in np.argwhere(touched)
+            )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("files")
+    generator = np.random.default_rng(1)
+    for band, size in BANDS.items():
+        edge = EDGE * 10 // size
+        pixels = generator.integers(1100, 5000, (edge, edge)).astype(np.uint16)
+        if band == "SCL":
+            pixels = np.full((edge, edge), 4, np.uint8)
+            pixels[CLOUDY] = 9
+        profile = {"count": 1, "height": edge, "width": edge, "dtype": pixels.dtype, "crs": f"EPSG:{EPSG}"}
+        profile |= {"transform": Affine(size, 0, LEFT, 0, -size, TOP)}
+        plain = folder / "plain.tif"
+        with rasterio.open(plain, "w", driver="GTiff", **profile) as dataset:
+            dataset.write(pixels, 1)
+        copy(plain, folder / f"cog_{band}.tif", driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=BLOCK)
+        jpeg = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES", "BLOCKXSIZE": BLOCK, "BLOCKYSIZE": BLOCK}
+        copy(plain, folder / f"tlm_{band}.jp2", TLM="YES", **jpeg)
+        copy(plain, folder / f"walk_{band}.jp2", **jpeg)
+    x, y = generator.uniform(100, 10 * EDGE - 100, (2, 18))
+    x[:4], y[:4] = 10 * EDGE + 500, 300  # east of the raster, on the same tile
+    parcels = shapely.box(LEFT + x - 60, TOP - y - 60, LEFT + x + 60, TOP - y + 60)
+    return Made(folder, gpd.GeoDataFrame({"n": range(len(x))}, geometry=parcels, crs=EPSG))
+
+
+@pytest.fixture
+def server(made: Made) -> Iterator[TroubledServer]:
+    with TroubledServer(folder=made.folder) as found:
+        yield found
+
+
+def run(made: Made, form: str, root: str, **options: Any) -> TimeSeries:
+    """Extract NDVI and NDWIGAO of one acquisition."""
+    where = {band: f"{root}/{made.path(form, band).name}" for band in BANDS}
+    radiometry = Radiometry(10_000.0, dict.fromkeys((band.name for band in SENTINEL2.bands), -1000.0))
+    product = ProductId("S2A", dt.datetime(2023, 5, 1, 10, 20, 30), 509, 22, "32TPS", "20230501T120000")  # noqa: DTZ001  # sensing times are UTC without a zone
+    reading = Reading(access=Access(), at_once=4) if "://" in root else Reading()
+    source = MemorySource([Acquisition(product, KnownDetails(radiometry), where)], reading=reading)
+    wanted = {"masks": ["none"], "quiet": True, "name": "parcels"} | options
+    return TimeSeries(made.parcels, ["NDVI", "NDWIGAO"], library=source, **wanted).run()
+
+
+def rows(series: TimeSeries) -> str:
+    return "\n".join(frame.to_csv() for _, frame in sorted(series.data.items()))
+
+
+def asked(server: TroubledServer, made: Made, form: str, band: str) -> list[tuple[int, int]]:
+    return server.ranges(f"/{made.path(form, band).name}")
+
+
+def test_a_geotiff_is_asked_for_its_header_and_for_touched_blocks(made: Made, server: TroubledServer) -> None:
+    found = run(made, "cog", server.url)
+    assert rows(found) == rows(run(made, "cog", str(made.folder)))
+    assert found.data["NDVI"]["fid"].nunique() == 14
+    for band in ("B04", "B08"):
+        ranges, touched = asked(server, made, "cog", band), made.touched(band)
+        assert 0 < touched.sum() < 0.75 * touched.size
+        assert len(ranges) <= touched.sum() + 2
+        fetched = sum(min(length, made.path("cog", band).stat().st_size) for _, length in ranges)
+        assert fetched <= 1.1 * made.block_bytes(band, touched) + HEADER
+    # Bilinear interpolation of 20 m needs neighbours, which may lie in a further block.
+    assert len(asked(server, made, "cog", "B11")) <= 9 + 2
+    assert asked(server, made, "cog", "SCL") == []
+
+
+def test_what_only_masked_features_touch_is_not_asked_for(made: Made, server: TroubledServer) -> None:
+    found = run(made, "cog", server.url, masks=["CM004"])
+    assert rows(found) == rows(run(made, "cog", str(made.folder), masks=["CM004"]))
+    clear = made.parcels[made.parcels.geometry.bounds["miny"] < TOP - 10 * EDGE / 2 + 100]
+    for band in ("B04", "B08"):
+        ranges, touched = asked(server, made, "cog", band), made.touched(band, clear)
+        assert len(ranges) <= touched.sum() + 2 < made.touched(band).sum()
+        fetched = sum(min(length, made.path("cog", band).stat().st_size) for _, length in ranges)
+        assert fetched <= 1.1 * made.block_bytes(band, touched) + HEADER
+
+
+def test_a_jpeg_2000_with_lengths_is_asked_for_touched_tiles(made: Made, server: TroubledServer) -> None:
+    found = run(made, "tlm", server.url)
+    assert rows(found) == rows(run(made, "tlm", str(made.folder))) == rows(run(made, "cog", str(made.folder)))
+    for band in ("B04", "B08"):
+        ranges, touched = asked(server, made, "tlm", band), made.touched(band)
+        assert len(ranges) <= touched.sum() + 3
+        of_tile = made.path("tlm", band).stat().st_size / touched.size
+        assert sum(length for _, length in ranges) <= 1.1 * of_tile * touched.sum()
+
+
+def test_a_jpeg_2000_without_lengths_is_walked_over_once(
+    made: Made, server: TroubledServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path))
+    expected = rows(run(made, "cog", str(made.folder)))
+    tiles = (EDGE // BLOCK) ** 2
+    assert rows(run(made, "walk", server.url)) == expected
+    of_tile = made.path("walk", "B04").stat().st_size / tiles
+    touched = int(made.touched("B04").sum())
+    ranges = asked(server, made, "walk", "B04")
+    walked = [length for _, length in ranges if length < 100]
+    assert 0 < len(walked) <= tiles
+    assert len(ranges) - len(walked) <= touched + 3
+    assert sum(length for _, length in ranges) <= 1.1 * of_tile * touched
+    server.log.clear()
+    assert rows(run(made, "walk", server.url)) == expected
+    again = asked(server, made, "walk", "B04")
+    assert [length for _, length in again if length < 100] == []
+    assert len(again) <= touched + 3
+
+
+def test_all_assets_are_asked_for_at_the_same_time(made: Made) -> None:
+    with TroubledServer(folder=made.folder, latency=0.05) as server:
+        run(made, "cog", server.url, masks=["CM004"])
+        assert server.most_at_once >= 4
+
+
+@pytest.mark.parametrize("form", ["cog", "tlm"])
+def test_a_raster_that_fails_for_good_is_a_reason_of_its_outputs_alone(
+    made: Made, server: TroubledServer, form: str
+) -> None:
+    name = made.path(form, "B11").name
+    server.answers[f"/{name}"] = lambda request: Trouble(404) if (request.first or 0) >= HEADER else None
+    found = run(made, form, server.url)
+    report = found.report
+    broken = report[report["index"] == "NDWIGAO"]
+    assert broken["rows"].sum() == 0
+    assert broken["unreadable"].sum() > 0
+    assert name in broken["error"].iloc[0]
+    assert report[report["index"] == "NDVI"]["rows"].sum() == 14
+
+
+def test_a_file_in_a_form_for_gdal_alone_is_fetched_as_a_whole(
+    made: Made, server: TroubledServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_OPENJPEG", "off")
+    assert rows(run(made, "tlm", server.url)) == rows(run(made, "cog", str(made.folder)))
+    size = made.path("tlm", "B04").stat().st_size
+    ranges = asked(server, made, "tlm", "B04")
+    assert sum(min(length, size - first) for first, length in ranges) == size
+    assert len(ranges) <= 1 + math.ceil(size / (8 << 20))
