@@ -101,7 +101,7 @@ def run(made: Made, form: str, root: str, **options: Any) -> TimeSeries:
     product = ProductId("S2A", dt.datetime(2023, 5, 1, 10, 20, 30), 509, 22, "32TPS", "20230501T120000")  # noqa: DTZ001  # sensing times are UTC without a zone
     reading = Reading(access=Access(), at_once=4) if "://" in root else Reading()
     source = MemorySource([Acquisition(product, KnownDetails(radiometry), where)], reading=reading)
-    wanted = {"masks": ["none"], "quiet": True, "name": "parcels"} | options
+    wanted: dict[str, Any] = {"masks": ["none"], "quiet": True, "name": "parcels"} | options
     return TimeSeries(made.parcels, ["NDVI", "NDWIGAO"], library=source, **wanted).run()
 
 
