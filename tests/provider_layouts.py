@@ -58,8 +58,8 @@ SCENE = demo.Scene(
     overpasses=(
         overpass("2021-11-20", 214),
         overpass("2021-12-30", 301, cloud=0.3, cirrus=0.1),
-        overpass("2022-02-08", 400, cloud=0.1, cirrus=0.2),
-        overpass("2022-03-20", 509, cloud=0.5, edge=0.6),
+        overpass("2022-04-24", 400, cloud=0.1, cirrus=0.2),
+        overpass("2022-05-19", 509, cloud=0.5, edge=0.6),
     ),
 )
 """Four baselines, two of them with an offset; clear and cloudy skies, and the edge of a swath. Each valid digital

@@ -22,6 +22,7 @@ import hashlib
 import http.server
 import itertools
 import json
+import math
 import os
 import pwd
 import re
@@ -207,8 +208,8 @@ class FileServer(Server):
         return f"http://{HOST}:{self.port}/{place}/{path}"
 
     def sign(self, seconds: float) -> str:
-        """Return a query string that opens ``signed/`` until so many seconds from now."""
-        end = int(time.time() + seconds)
+        """Return a query string that opens ``signed/`` for so many seconds from now, and up to one more."""
+        end = math.ceil(time.time() + seconds)
         digest = hashlib.md5(f"{end} {self.secret}".encode(), usedforsecurity=False).digest()
         stamp = dt.datetime.fromtimestamp(end, dt.UTC).isoformat()
         signature = base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -241,22 +242,26 @@ http {{
 {places}
   log_format requests escape=json '{json.dumps(fields)}';
   access_log access.log requests;
-  limit_req_zone $server_name zone=slow:1m rate=20r/s;
+  limit_req_zone $server_addr zone=slow:1m rate=20r/s;
   server {{
     listen {HOST}:{self.port};
     location = /generation {{ return 200 {self._generation}; }}
     {self._trouble}
     location /open/ {{ alias {self.place}/; }}
     location /signed/ {{
-      secure_link $arg_sig,$arg_end;
-      secure_link_md5 "$secure_link_expires {self.secret}";
-      if ($secure_link != 1) {{ return 403; }}
+      {self.signed_location()}
       alias {self.place}/;
     }}
   }}
 }}
 """
         (self.folder / "nginx.conf").write_text(text, encoding="utf-8")
+
+    def signed_location(self) -> str:
+        """Return the lines of the configuration that make a location ask for a token of `sign`."""
+        return f"""secure_link $arg_sig,$arg_end;
+      secure_link_md5 "$secure_link_expires {self.secret}";
+      if ($secure_link != 1) {{ return 403; }}"""
 
     @contextlib.contextmanager
     def troubled(self, configuration: str) -> Iterator[None]:
@@ -327,10 +332,13 @@ class TokenServer:
         The file server.
     seconds
         How long a token is valid.
+    told
+        How long the service says that it is; None for the truth.
     """
 
-    def __init__(self, files: FileServer, seconds: float = 3600) -> None:
+    def __init__(self, files: FileServer, seconds: float = 3600, told: float | None = None) -> None:
         self.files, self.seconds = files, seconds
+        self.told = seconds if told is None else told
         self.asked: list[str] = []
         """Paths of the requests."""
         self.given: list[str] = []
@@ -344,8 +352,8 @@ class TokenServer:
                 token = outer.files.sign(outer.seconds)
                 outer.asked.append(self.path)
                 outer.given.append(token)
-                end = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=outer.seconds)
-                document = {"msft:expiry": f"{end:%Y-%m-%dT%H:%M:%SZ}", "token": token}
+                end = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=outer.told)
+                document = {"msft:expiry": end.isoformat(), "token": token}
                 body = json.dumps(document).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
