@@ -97,7 +97,7 @@ def source(root: str, acquisitions: int, at_once: int) -> MemorySource:
         )
         for number in range(acquisitions)
     ]
-    return MemorySource(found, reading=Reading(access=access, at_once=max(at_once // 2, 1) if is_remote else None))
+    return MemorySource(found, reading=Reading(access=access, at_once=at_once if is_remote else None))
 
 
 @dataclass(frozen=True)

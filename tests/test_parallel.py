@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -235,3 +236,22 @@ def test_a_helper_that_cannot_enter_the_context_leaves_the_pieces_to_the_others(
         return done
 
     assert list(crew.results(task, range(1))) == [list(range(9))]
+
+
+def test_an_allowance_is_never_exceeded_but_by_one_alone() -> None:
+    allowance = module.Allowance(100)
+    held, most, lock = [0], [0], threading.Lock()
+
+    def work(amount: int) -> None:
+        with allowance.hold(amount):
+            with lock:
+                held[0] += amount
+                most[0] = max(most[0], held[0])
+                assert held[0] <= 100 or held[0] == amount
+            time.sleep(0.001)
+            with lock:
+                held[0] -= amount
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [30, 40, 50, 60, 0, 250, 10, 90] * 5))
+    assert most[0] == 250

@@ -109,6 +109,33 @@ class Memo:
             return made
 
 
+class Allowance:
+    """Bytes that threads may hold together; a thread that wants more waits until others have given back theirs.
+
+    Parameters
+    ----------
+    whole
+        Number of bytes. A thread may hold more if it is the only one.
+    """
+
+    def __init__(self, whole: int) -> None:
+        self._whole, self._held = whole, 0
+        self._change = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Hold some bytes while the context lasts."""
+        with self._change:
+            self._change.wait_for(lambda: not amount or not self._held or self._held + amount <= self._whole)
+            self._held += amount
+        try:
+            yield
+        finally:
+            with self._change:
+                self._held -= amount
+                self._change.notify_all()
+
+
 def ahead(submitted: Iterable[T], count: Callable[[], int]) -> Iterator[T]:
     """Yield futures in submission order, keeping at most `count` of them in flight beside the one that is yielded.
 

@@ -6,6 +6,7 @@ the plan are collected, side by side per feature. Values, reflectance and masks 
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from sen2chain.acquisition.mask_bits import MaskBits
 from sen2chain.acquisition.needed_blocks import NeededBlocks
 from sen2chain.acquisition.values import Buffer, IndexPixels, StripReading, ValueRasters
 from sen2chain.errors import RasterError
+from sen2chain.parallel import Allowance, memory
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 AT_ONCE = 1 << 20
 """Pixels whose values are held at once, unless one feature has more."""
 
+_LEAST, _MOST = 512 << 20, 4 << 30
+"""Bytes that strips of remote rasters may take together: a quarter of the memory, within these limits."""
 FETCHED_AHEAD = 32 << 20
 """Bytes of remote rasters that an acquisition may hold before they are decoded, unless one strip needs more."""
 
@@ -274,9 +278,15 @@ class AcquisitionReader:
 
     def _decoded(self, strips: Sequence[int], height: int) -> Generator[dict[str, Array]]:
         """Yield the images of strips of `height` rows. While one is used, idle threads decode the next."""
+        tops = [strip * height for strip in strips] if self.value_rasters.are_remote else []
+        ahead = _FetchAhead(self.value_rasters, tops, height)
+        # Many more acquisitions are read at once of remote files than there are processors.
+        with _remote_strips().hold(self.value_rasters.bytes_of_strip(tops, height)):
+            yield from self._decoded_strips(strips, height, ahead)
+
+    def _decoded_strips(self, strips: Sequence[int], height: int, ahead: _FetchAhead) -> Generator[dict[str, Array]]:
+        """Yield the images of strips, and have what comes next fetched and decoded meanwhile."""
         coming, buffer = None, 0
-        remote = strips if self.value_rasters.are_remote else ()
-        ahead = _FetchAhead(self.value_rasters, [strip * height for strip in remote], height)
         try:
             for k, strip in enumerate(strips):
                 ahead.reach(k, self.sources.values())
@@ -325,6 +335,12 @@ class AcquisitionReader:
     def quality_image(self, name: str) -> tuple[Grid, Array]:
         """Return grid and values of a decoded quality raster; values far from the plan's pixels are 0."""
         return self.coarse.raster(self.sources.quality[name]).grid, self._quality[name][0]
+
+
+@functools.cache
+def _remote_strips() -> Allowance:
+    """Return the memory that strips of remote rasters may take in this process."""
+    return Allowance(min(max((memory() or 0) // 4, _LEAST), _MOST))
 
 
 class _FetchAhead:

@@ -208,6 +208,26 @@ class ValueRasters:
         usable = (where for where in self._fine if not self._rasters.error(where))
         return any(self._rasters.open(where).is_remote for where in usable)
 
+    def bytes_of_strip(self, tops: Iterable[int], height: int) -> int:
+        """Return about how many bytes the largest strip takes: two images of it, and what is fetched for the next one.
+
+        Parameters
+        ----------
+        tops, height
+            First rows of the strips, and the rows of a strip.
+        """
+        usable = [where for where in self._fine if not self._rasters.error(where)]
+        largest = 0
+        touched = [(raster, own.blocks) for raster, own in map(self._touched, usable)]
+        for top in tops:
+            found = 0
+            for raster, blocks in touched:
+                high, wide = raster.block_shape
+                count = int(blocks[top // high : -(-(top + height) // high)].sum())
+                found += count * high * wide * raster.dtype.itemsize
+            largest = max(largest, found)
+        return 3 * largest
+
     def fetch_strip(self, row0: int, height: int, wanted: Iterable[str]) -> int:
         """Begin to fetch what a strip needs of remote rasters.
 
