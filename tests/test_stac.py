@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import hashlib
 import http.server
 import json
 import math
@@ -38,7 +39,8 @@ from sen2chain.archive.stac.stac_items import Found, ItemReader, best_of, box_of
 from sen2chain.errors import LibraryError, MissingExtraError, OutputError, RequestError, UnknownNameError
 from sen2chain.products import Area, ProductId, Skipped, Source
 from sen2chain.reasons import Reason
-from sen2chain.remote import Access
+from sen2chain.remote import Access, transfer
+from troubled_server import TroubledServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -457,7 +459,9 @@ def test_a_mutated_item_is_skipped_or_an_acquisition(data: st.DataObject) -> Non
 def test_documents_that_are_not_json_or_nested_too_deeply(text: str, tmp_path: Path) -> None:
     path = tmp_path / "items.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(LibraryError, match=r"cannot be read: .*items\.json"):
+    with pytest.raises(
+        LibraryError, match=r"The STAC catalogue .*items\.json (cannot be understood as JSON: it is |is not a doc)"
+    ):
         StacCatalogue(path).tiles()
 
 
@@ -874,6 +878,88 @@ def test_a_catalogue_that_is_too_deep_or_too_large_is_an_error(tmp_path: Path, m
         StacCatalogue(tmp_path / "0.json").tiles()
 
 
+# ---------------------------------------------------------------------------------------------------- files on a server
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    taken: list[float] = []
+    monkeypatch.setattr("sen2chain.archive.stac.api_pages.time.sleep", taken.append)
+    monkeypatch.setattr(transfer, "patience", transfer.Patience(pauses=(0.001,) * 4, longest=0.05))
+    return taken
+
+
+@pytest.fixture
+def server() -> Iterator[TroubledServer]:
+    with TroubledServer() as started:
+        yield started
+
+
+def at_home(server: TroubledServer, days: int = 3) -> list[dict[str, Any]]:
+    """Items whose files lie beside them."""
+    items = [earth_search(name_of(1 + day % 28, month=1 + day // 28)) for day in range(days)]
+    for item in items:
+        for key, asset in item["assets"].items():
+            asset["href"] = f"{server.url}/{item['id']}/{key}.tif"
+    return items
+
+
+def test_files_of_items_on_a_server(server: TroubledServer, tmp_path: Path) -> None:
+    items = at_home(server)
+    server.files["/items.json"] = collection_file(tmp_path / "items.json", *items).read_bytes()
+    save_items(items, tmp_path / "items.parquet")
+    server.files["/items.parquet"] = (tmp_path / "items.parquet").read_bytes()
+    wheres = [StacCatalogue(f"{server.url}/{name}").acquisitions("32TPS") for name in ("items.json", "items.parquet")]
+    local = StacCatalogue(tmp_path / "items.json").acquisitions("32TPS")
+    assert [one.bands for one in wheres[0]] == [one.bands for one in wheres[1]] == [one.bands for one in local]
+    access = wheres[1][0].reading.access
+    assert access is not None
+    assert access.catalogue == f"{server.url}/items.parquet"
+
+
+def test_of_a_large_table_on_a_server_only_a_part_is_fetched(server: TroubledServer, tmp_path: Path) -> None:
+    items = at_home(server, 300)
+    for n, item in enumerate(items):
+        item["properties"]["note"] = hashlib.sha512(str(n).encode()).hexdigest() * 40
+    save_items(items, tmp_path / "items.parquet")
+    pq.write_table(pq.read_table(tmp_path / "items.parquet"), tmp_path / "items.parquet", row_group_size=20)
+    server.files["/items.parquet"] = content = (tmp_path / "items.parquet").read_bytes()
+    assert len(StacCatalogue(f"{server.url}/items.parquet").acquisitions("32TPS", dt.date(2023, 3, 1))) > 20
+    server.log.clear()
+    day = dt.date(2023, 3, 10)
+    assert len(StacCatalogue(f"{server.url}/items.parquet").acquisitions("32TPS", day, day)) == 1
+    assert sum(length for _, length in server.ranges("/items.parquet")) < len(content) / 2
+
+
+def test_a_static_catalogue_on_a_server(server: TroubledServer, tmp_path: Path) -> None:
+    items = at_home(server)
+    items[1]["assets"] = {"red": {"href": "files/B04.tif"}}
+    items[2]["assets"]["red"]["href"] = "/etc/passwd"
+    root = static_catalogue(tmp_path / "c", items, children=["https://example.org/x.json", "file:///etc/x.json"]).parent
+    for path in root.iterdir():
+        server.files[f"/c/{path.name}"] = path.read_bytes()
+    source = StacCatalogue(f"{server.url}/c/catalog.json")
+    assert source.tiles(BOLZANO) == ["32TPS"]
+    bands = [one.bands["B04"] for one in source.acquisitions("32TPS", area=BOLZANO)]
+    assert bands[1:] == [f"{server.url}/c/files/B04.tif", f"{server.url}/etc/passwd"]
+    assert len(source.skipped()) == 2
+    del server.files["/c/1.json"]
+    source = StacCatalogue(f"{server.url}/c/catalog.json")
+    assert len(source.acquisitions("32TPS", area=BOLZANO)) == 2
+    assert any("1.json" in one.detail and one.reason is Reason.UNREADABLE for one in source.skipped())
+    del server.files["/c/collection.json"]
+    with pytest.raises(LibraryError, match=r"collection\.json"):
+        StacCatalogue(f"{server.url}/c/catalog.json").tiles(BOLZANO)
+
+
+@pytest.mark.parametrize("name", ["v1", "items.parquet", "catalog.json"])
+def test_a_server_that_is_not_there_is_one_sentence(name: str, pauses: list[float]) -> None:
+    with pytest.raises(LibraryError, match=f"The STAC catalogue http://127.0.0.1:9/{name} .*refused") as error:
+        StacCatalogue(f"http://127.0.0.1:9/{name}?sig=hunter2").tiles(BOLZANO)
+    assert "hunter2" not in str(error.value)
+    assert not pauses
+
+
 # ----------------------------------------------------------------------------------------------- an API that misbehaves
 
 
@@ -944,13 +1030,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    taken: list[float] = []
-    monkeypatch.setattr("sen2chain.archive.stac.api_pages.time.sleep", taken.append)
-    return taken
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime as dt
 import itertools
 import json
 import logging
@@ -179,6 +180,43 @@ def test_the_file_server_logs_ranges_and_checks_signatures(file_server: FileServ
     with file_server.troubled("location /open/digits { return 503; }"):
         assert get(file_server.href("digits")).status == 503
     assert get(file_server.href("digits")).status == 200
+
+
+def test_a_search_of_the_api_is_paged_filtered_and_complete(stac_api: Api) -> None:
+    pytest.importorskip("pystac_client")
+    first, loaded = dt.datetime.fromisoformat("2021-01-01T10:20:21"), []
+    for n in range(230):
+        time = first + dt.timedelta(days=n)
+        name = f"S2A_MSIL2A_{time:%Y%m%dT%H%M%S}_N0509_R022_T32TPS_{time:%Y%m%dT%H%M%S}"
+        west = 11.2 if n % 2 else 55.2
+        outline = [[west, 46], [west + 1, 46], [west + 1, 47], [west, 47], [west, 46]]
+        item = {
+            "id": name,
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "geometry": {"type": "Polygon", "coordinates": [outline]},
+            "bbox": [west, 46, west + 1, 47],
+            "properties": {"datetime": f"{time.isoformat()}Z", "eo:cloud_cover": n % 100},
+            "links": [],
+            "assets": {"red": {"href": f"{stac_api.href}/{name}/B04.tif"}},
+        }
+        loaded.append(item)
+    stac_api.load("paged", loaded)
+    both = ((11.3, 46.1, 11.4, 46.2), (55.3, 46.1, 55.4, 46.2))
+    area = Area((11.3, 46.1, 55.4, 46.2), "EPSG:4326", parts=both)
+    source = StacCatalogue(stac_api.href, "paged")
+    before = len(stac_api.requests())
+    assert source.tiles(area) == ["32TPS"]
+    assert len(source.acquisitions("32TPS", area=area)) == 230
+    asked = stac_api.requests()[before:]
+    assert [one.partition("?")[0] for one in asked] == ["GET /", *["POST /search"] * 4]  # two pages on each side
+    days = first.date() + dt.timedelta(days=10), first.date() + dt.timedelta(days=19)
+    assert len(source.acquisitions("32TPS", *days, area)) == 10
+    assert len(StacCatalogue(f"{stac_api.href}/collections/paged").acquisitions("32TPS", *days, area)) == 10
+    few = source.again(cover=(0, 9)).search(area)
+    assert len(few) == 30
+    with pytest.raises(LibraryError, match=r"has no collection pages; it has .*paged"):
+        StacCatalogue(stac_api.href, "pages").tiles(area)
 
 
 def test_the_object_store_asks_for_signatures(object_store: ObjectStore, tmp_path: Path) -> None:

@@ -361,7 +361,7 @@ class StacCatalogue(FileIdentity):
                 if not isinstance(item, dict) or self._meets(item, boxes, span):
                     yield base, item
         except UnreadableError as error:
-            raise LibraryError(f"The STAC catalogue cannot be read: {error}") from None
+            raise LibraryError(f"The STAC catalogue {error}") from None
 
     def _meets(self, item: Item, boxes: Sequence[Box] | None, span: Span) -> bool:
         """Tell whether an item may meet what is asked for; what it does not say counts as meeting."""
