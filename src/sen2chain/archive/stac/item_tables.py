@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _TOP = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "links", "assets")
 _BATCH = 1000  # items decoded at once
+_DEEPEST = 20  # levels of a column; deeper values are written as JSON
 _KEY = b"sen2chain"  # of the file's metadata: what was searched for
 _TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created", "updated", "published", "expires"})
 
@@ -322,10 +323,11 @@ def _geometry(value: Any) -> Any:
         return _parsed(value)
     if not isinstance(value, bytes):
         return value if isinstance(value, dict) else None
-    shape = shapely.from_wkb(value, on_invalid="ignore")
-    if shape is None or shape.is_empty:
-        return None
-    found: dict[str, Any] = json.loads(shapely.to_geojson(shape))
+    with np.errstate(all="ignore"):
+        shape = shapely.from_wkb(value, on_invalid="ignore")
+        if shape is None or shape.is_empty:
+            return None
+        found: dict[str, Any] = json.loads(shapely.to_geojson(shape))
     return found
 
 
@@ -388,6 +390,8 @@ def _table(items: Sequence[Item]) -> pa.Table:
     for name in sorted({name for one in properties for name in one} - set(_TOP)):
         values = [one.get(name) for one in properties]
         columns[name] = _times(values) if name in _TIMES else _values(values)
+    if pa.types.is_null(columns["assets"].type):
+        columns["assets"] = columns["assets"].cast(pa.string())
     return pa.table({name: column for name, column in columns.items() if not pa.types.is_null(column.type)})
 
 
@@ -407,9 +411,17 @@ def _values(values: Sequence[Any]) -> pa.Array:
     """Return JSON values as a column: by their type, or as texts of JSON where they are of several types."""
     bare = [_without_empty(value) for value in values]
     try:
-        return pa.array(bare)
+        if all(_depth(value) <= _DEEPEST for value in bare):
+            return pa.array(bare)
     except (pa.ArrowException, OverflowError, TypeError):
-        return pa.array([None if value is None else json.dumps(value) for value in bare], pa.string())
+        pass
+    return pa.array([None if value is None else json.dumps(value) for value in bare], pa.string())
+
+
+def _depth(value: Any) -> int:
+    """Return how many objects and lists lie in each other."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _without_empty(value: Any) -> Any:
@@ -426,7 +438,8 @@ def _wkb(item: Item) -> bytes | None:
     if not isinstance(geometry, dict):
         return None
     try:
-        shape = shapely.from_geojson(json.dumps(geometry), on_invalid="ignore")
+        with np.errstate(all="ignore"):  # numbers that are too large
+            shape = shapely.from_geojson(json.dumps(geometry), on_invalid="ignore")
     except (ValueError, RecursionError, TypeError):
         return None
     found: bytes | None = None if shape is None else shapely.to_wkb(shape)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from sen2chain.products import Acquisition, Area, Skipped, Source
 
     Span = tuple[dt.datetime | None, dt.datetime | None]
+
+logger = logging.getLogger(__name__)
 
 MARGIN = dt.timedelta(days=30)
 """How far a search for what is new goes back before the newest item that is known: items come late."""
@@ -481,7 +485,8 @@ def _home_of(record: Mapping[str, Any], where: str) -> str:
 def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = False) -> Saved:
     """Write items to a stac-geoparquet file; items that it already has stay, and of two versions the newer one.
 
-    Addresses are written without logins and query strings, which may hold keys.
+    Addresses are written without logins and query strings, which may hold keys. Items without an id, or with texts that
+    are not Unicode, are left out with a warning in the log.
 
     Parameters
     ----------
@@ -507,11 +512,12 @@ def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = Fal
         _check_same(before, record, target)
         kept = {key_of(item): item for item in old}
         record = _joined(before, record)
-    new = updated = 0
+    new = updated = odd = 0
     for item in items:
-        clean = without_secrets(item)
-        key = key_of(clean)
-        if not key[1]:
+        key = key_of(item)
+        clean = _writable(item) if key[1] else None
+        if clean is None:
+            odd += 1
             continue
         if key not in kept:
             new += 1
@@ -520,8 +526,20 @@ def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = Fal
         else:
             continue
         kept[key] = clean
+    if odd:
+        logger.warning("%s: %d items have no id or cannot be written, and are left out", target, odd)
     write_items(list(kept.values()), target, record)
     return Saved(new, updated, len(kept))
+
+
+def _writable(item: Item) -> Item | None:
+    """Return an item as it may be written, without secrets; None where it cannot be written."""
+    try:
+        clean: Item = without_secrets(item)
+        json.dumps(clean, ensure_ascii=False).encode()
+    except (RecursionError, UnicodeError, ValueError, TypeError):
+        return None
+    return clean
 
 
 def _updated(item: Item) -> str:

@@ -96,7 +96,8 @@ class ItemReader:
         if queries:
             access = replace(access, queries=queries)
         bands = {band: location for band, (location, _) in places.items()}
-        version, updated = _version(properties, product), _public_text(properties.get("updated"))
+        version, time = _version(properties, product), time_from(text_of(properties.get("updated")))
+        updated = "" if time is None else time.isoformat(timespec="microseconds")
         collection = _public_text(item.get("collection"))
         details = StacDetails(
             product,
