@@ -32,7 +32,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # of two letters or more, s
 _READ = ("http", "https", "s3", "file")
 # What a query string may keep when an address is written: the version of an object. Anything else may be a key.
 _HARMLESS = frozenset({"versionid", "version", "generation"})
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s\"'<>]+")
 _SECRET_NAME = re.compile(r"token|secret|signature|password|passwd|credential|api[_-]?key|\bsas\b", re.IGNORECASE)
 
 
