@@ -183,7 +183,6 @@ def test_the_file_server_logs_ranges_and_checks_signatures(file_server: FileServ
 
 
 def test_a_search_of_the_api_is_paged_filtered_and_complete(stac_api: Api) -> None:
-    pytest.importorskip("pystac_client")
     first, loaded = dt.datetime.fromisoformat("2021-01-01T10:20:21"), []
     for n in range(230):
         time = first + dt.timedelta(days=n)
