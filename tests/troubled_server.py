@@ -25,7 +25,7 @@ import threading
 import time
 import zlib
 from collections import defaultdict, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -90,6 +90,8 @@ class Request:
     """Headers of the request, with names in lower case."""
     connection: int = 0
     """Number of the connection, from 1."""
+    target: str = ""
+    """Path and query as they were sent."""
 
 
 class TroubledServer:
@@ -225,7 +227,9 @@ class TroubledServer:
                 sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 self.log.append(Request(target, status=200, headers=headers, connection=number))
                 if self._tls:
-                    sock = self._tls.wrap_socket(sock, server_side=True)
+                    with self._tls.wrap_socket(sock, server_side=True) as inner:
+                        self._converse(inner, number)
+                    return
                 continue
             while len(buffer) < int(headers.get("content-length", "0")):
                 buffer += sock.recv(1 << 16)
@@ -234,7 +238,7 @@ class TroubledServer:
             first = last = None
             if match := _RANGE.fullmatch(headers.get("range", "")):
                 first, last = int(match[1]), int(match[2] or 1 << 62)
-            asked = Request(unquote(parts.path), first, last, 0, 0, parts.query, headers, number)
+            asked = Request(unquote(parts.path), first, last, 0, 0, parts.query, headers, number, target)
             with self._lock:
                 self._busy += 1
                 self.most_at_once = max(self.most_at_once, self._busy)
@@ -278,11 +282,7 @@ class TroubledServer:
         cut = trouble.cut_after is not None
         body = body[: trouble.cut_after]
         with self._lock:  # before it is sent: a client may look into the log as soon as it has its answer
-            self.log.append(
-                Request(
-                    asked.path, asked.first, asked.last, status, len(body), asked.query, asked.headers, asked.connection
-                )
-            )
+            self.log.append(replace(asked, status=status, sent=len(body)))
         if trouble.trickle:
             sock.sendall(head.encode("latin-1"))
             for at in range(len(body)):

@@ -224,6 +224,10 @@ class _Keys:
     session: str = field(repr=False)
 
 
+class _NotSentError(Exception):
+    """A request of botocore's was prepared and not sent."""
+
+
 class S3Requests:
     """Addresses and signatures of files in the buckets of one S3 service; see the docstring of the module.
 
@@ -325,9 +329,17 @@ class S3Requests:
         import botocore.config  # noqa: PLC0415  # as above
         import botocore.exceptions  # noqa: PLC0415  # as above
 
+        found: list[str] = []
+
+        def keep(request: Any, **_: object) -> None:
+            found.append(request.url)
+            raise _NotSentError
+
+        url = ""
         try:
             with _botocore():
-                # Keys that are none: only the address is taken from the result.
+                # With keys that are none: only the address is taken, and nothing sent. An address that botocore signs
+                # in its query would not do, since it names no region.
                 client = self._session.create_client(
                     "s3",
                     region_name=region or "us-east-1",
@@ -336,13 +348,16 @@ class S3Requests:
                     aws_secret_access_key="none",  # noqa: S106  # see above
                     config=botocore.config.Config(signature_version="s3v4"),
                 )
-                url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+                client.meta.events.register("before-send.s3.GetObject", keep)
+                with contextlib.suppress(_NotSentError):
+                    client.get_object(Bucket=bucket, Key="k")
                 client.close()
+                url = found[0]
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise UnreadableError(
                 f"s3://{bucket} cannot be read: botocore finds no address for it ({type(error).__name__})."
             ) from None
-        return url.partition("?")[0].removesuffix("k"), region or "us-east-1"
+        return url.partition("?")[0].removesuffix("k"), client.meta.region_name
 
     def _current_keys(self) -> _Keys | None:
         """Return the keys; those that are lent for a while are asked for again."""
