@@ -67,6 +67,12 @@ LAYERS = (
     "{T}/%n[b]*.gpkg", "{T}/link.gpkg", "{T}/other.vrt",
 )  # fmt: skip
 
+CATALOGUES = (
+    "{T}/pipe", "/dev/zero", "{T}/secret", "file:///etc/passwd", "file://host/x", "javascript:x", "{T}", "$(id)",
+    "~root", "../" * 60 + "etc/passwd", "/vsicurl/http://127.0.0.1:1/x", "https://", "http://[",
+    "https://x\\y@127.0.0.1:1/\u202e", "{L}", "x" * 5000, "s3://", "%n[b]*", "{T}/loop",
+)  # fmt: skip
+
 SETTINGS = {
     "timing": (
         "@reboot", "@REBOOT", "@every 1s", "% * * * *", "0 0 * * * touch {T}/pwned", "0 0 * * *;id", "0 0 * * $(id)",
@@ -127,6 +133,8 @@ def corpus() -> dict[str, str | bytes]:
             if name in {"timing", "on_failure", "on_success"} or number < 2:
                 found[f"{name} {number}"] = job(line(shapefile="nowhere.shp"), head=f"{name} = {value}\n")
         found[f"{name} many times"] = job(line(), head="".join(f"{name} = {value}\n" for value in values))
+    for number, value in enumerate(CATALOGUES):
+        found[f"catalogue {number}"] = job(line(date_max="2016-01-01"), head=f"library = stac:{value}\n")
     for code in (0x00, 0x07, 0x08, 0x0B, 0x0C, 0x0D, 0x1B, 0x1C, 0x7F, 0x85, 0x9B, 0x2028, 0x2029, 0x202E, 0x2066):
         char = chr(code)
         found[f"character {code:04x} in a cell"] = job(line(copy_server=f"host:a{char}b"), line(date_min=f"{char}x"))

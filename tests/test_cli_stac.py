@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from sen2chain.archive import PROVIDERS, StacCatalogue
 from sen2chain.cli import main
 from sen2chain.errors import RequestError
 from sen2chain.jobs.job_file import COLUMNS
+from sen2chain.remote import transfer
 from troubled_server import TroubledServer
 
 if TYPE_CHECKING:
@@ -112,12 +114,111 @@ def test_update_compile_and_page_work_on_a_catalogue(served: Served, tmp_path: P
     again = run("update", served.layer, "--stac", served.items, *place)
     assert again.exit_code == 0
     assert "Nothing new: 6 images are there already." in again.output
+    before = len(served.server.log)
     assert run("compile", served.layer, "--stac", served.items, *place, "--all", "--quiet").exit_code == 0
     assert run("page", served.layer, "--stac", served.items, *place, "--quiet").exit_code == 0
+    assert len(served.server.log) == before, "what is in the folder is shown without a network"
     # A month without an item is not an error, as in an archive.
     empty = run("update", served.layer, "--stac", served.items, *place, "--from", "2030-01-01")
     assert empty.exit_code == 0, empty.output
     assert "has no item for this layer, these dates and this cloud cover" in empty.output
+
+
+def test_an_item_of_a_newer_version_is_extracted_again(served: Served, tmp_path: Path) -> None:
+    place = ["--extraction", tmp_path / "series", "-i", "NDVI"]
+    url = f"{served.server.url}/nightly.json"
+    served.write("nightly.json", list(served.archive.products)[:4])
+    assert "4 images extracted from 4 acquisitions" in run("update", served.layer, "--stac", url, *place).output
+    served.write("nightly.json", list(served.archive.products)[:4], updated="2024-06-01T12:00:00Z")
+    told = run("update", served.layer, "--stac", url, *place, "--dry-run")
+    assert "4 images of 4 acquisitions to be extracted" in told.output, told.output
+    assert "4 images extracted from 4 acquisitions" in run("update", served.layer, "--stac", url, *place).output
+    assert "Nothing new: 4 images" in run("update", served.layer, "--stac", url, *place).output
+
+
+def test_the_cloud_cover_is_asked_of_the_catalogue(served: Served, tmp_path: Path) -> None:
+    cover = {
+        item["properties"]["eo:cloud_cover"]
+        for item in json.loads(served.folder.joinpath("items.json").read_text(encoding="utf-8"))["features"]
+    }
+    limit = sorted(cover)[-2]
+    asked = ["stac", "search", served.layer, "--stac", served.items]
+    assert "6 items" in run(*asked).output
+    assert "5 items" in run(*asked, "--cover-max", str(limit + 0.01)).output
+    series = TimeSeries(served.layer, ["NDVI"], masks=["CM004"], cover_max=limit + 0.01, stac=served.items, quiet=True)
+    assert (len(series.plan.tasks), series.plan.outside_cover) == (5, 0)
+    assert tmp_path.is_dir()
+
+
+def test_no_key_of_the_address_is_written_anywhere(served: Served, tmp_path: Path) -> None:
+    url, report = f"{served.items}?sig=s3cr3t", tmp_path / "report.csv"
+    asked = ["extract", served.layer, "-i", "NDVI", "-m", "CM004", "--verbose"]
+    result = run(*asked, "--stac", url, "--out", tmp_path / "out", "--html", "--report", report)
+    assert result.exit_code == 0, result.output
+    wrong = run(*asked, "--stac", f"{served.server.url}/absent.json?sig=s3cr3t", "--out", tmp_path / "out")
+    assert wrong.exit_code == 1
+    assert "absent.json cannot be read" in wrong.output
+    assert "s3cr3t" not in result.output + wrong.output
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"s3cr3t" not in path.read_bytes(), path
+    assert any("sig=s3cr3t" in entry.query for entry in served.server.log), "the server was asked with it"
+
+
+def test_pictures_are_read_from_a_catalogue(served: Served, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    asked = ["extract", served.layer, "--stac", served.items, "-i", "NDVI", "-m", "CM004", "--quiet", "--out", tmp_path]
+    result = run(*asked, "--quicklooks", "--feature", "1")
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.rglob("*_MOZ-QL_*"))
+
+
+def test_a_long_run_says_before_it_begins_how_much_it_fetches(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sen2chain.timeseries import engine  # noqa: PLC0415  # its private limit
+
+    said: list[str] = []
+    monkeypatch.setattr(engine, "say", lambda sentence, **_: said.append(sentence))
+    monkeypatch.setattr(engine, "is_watched", lambda *, quiet: not quiet)
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["CM004"], "stac": served.items}
+    TimeSeries(served.layer, **asked, quiet=False).run()
+    assert not said, "a short run says nothing"
+    monkeypatch.setattr(engine, "_MANY_BYTES", 1000)
+    TimeSeries(served.layer, **asked, quiet=False).run()
+    assert re.fullmatch(r"\d+ requests to servers for [\d.]+ kB, a few seconds at 10.0 MB per second\.", said[0])
+    said.clear()
+    TimeSeries(served.layer, **asked, quiet=True).run()
+    assert not said
+
+
+def test_without_the_extra_an_api_is_one_sentence(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pystac_client"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pystac_client", None)
+    root = {"type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "An API.", "links": [
+        {"rel": "search", "href": f"{served.server.url}/search", "type": "application/geo+json"}],
+        "conformsTo": [f"https://api.stacspec.org/v1.0.0/{name}" for name in ("core", "item-search")]}  # fmt: skip
+    (served.folder / "v1").write_text(json.dumps(root), encoding="utf-8")
+    words = ["extract", served.layer, "--stac", f"{served.server.url}/v1", "-i", "NDVI", "--out", tmp_path]
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert "pystac-client, which is not installed" in result.output
+    assert "sen2chain[stac]" in result.output
+
+
+def test_a_catalogue_that_does_not_answer_is_one_sentence(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "patience", transfer.Patience(pauses=(0.0,)))
+    words = ["extract", served.layer, "--stac", "http://127.0.0.1:1/items.json", "-i", "NDVI", "--out", tmp_path]
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert (
+        "The STAC catalogue http://127.0.0.1:1/items.json cannot be read: its server cannot be reached" in result.output
+    )
+    assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_a_mask_that_no_product_has_is_one_sentence_before_any_pixel(served: Served, tmp_path: Path) -> None:
@@ -185,6 +286,10 @@ def test_search_says_what_there_is_and_saves_it(served: Served, tmp_path: Path) 
     assert "2021-10-20" not in result.output
     again = run(*asked)
     assert f"{saved}: 4 items, 0 new, 0 updated." in again.output
+    other = run(*asked, "--cover-max", "99")
+    assert (other.exit_code, "another search" in other.output) == (1, True), other.output
+    assert run(*asked, "--cover-max", "99", "--overwrite").exit_code == 0
+    assert run(*asked, "--overwrite").exit_code == 0
     out = tmp_path / "out"
     words = ["--stac", saved, "-i", "NDVI", "-m", "CM004", "--stac-allow", "127.0.0.1", "--quiet", "--out", out]
     done = run("extract", served.layer, *words)
@@ -218,7 +323,7 @@ def test_a_job_reads_a_catalogue_and_shows_no_key(served: Served, tmp_path: Path
     job = JobExtraction("lakes")
     job.path.parent.mkdir(parents=True)
     cells = {"shapefile": served.layer, "cloudmasks": CM004, "indices": "NDVI", "compiled_data": "all_data"}
-    head = f"logs = True\nlibrary = stac:{served.items}?sig=hidden\n"
+    head = f"logs = True\nlibrary = stac:{served.items}?sig=s3cr3t\n"
     line = ";".join(cells.get(column, "") for column in COLUMNS)
     job.path.write_text(f"{head}{';'.join(COLUMNS)}\n{line}\n", encoding="utf-8")
     job = JobExtraction("lakes")
@@ -235,7 +340,7 @@ def test_a_job_reads_a_catalogue_and_shows_no_key(served: Served, tmp_path: Path
     assert record.path is not None
     written = record.path.read_text(encoding="utf-8") + record.path.with_suffix(".log").read_text(encoding="utf-8")
     for text in (*said, str(look), repr(job), job._repr_html_(), written):
-        assert "hidden" not in text
+        assert "s3cr3t" not in text
 
 
 def test_a_job_finds_its_items_beside_sen2chain_data(served: Served, tmp_path: Path) -> None:

@@ -60,14 +60,15 @@ def stac() -> None:
     "--save", metavar="FILE",
     help="Write the items to this file (.parquet), which --stac takes; one that is there is continued.",
 )  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a file of --save that holds the items of another search.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def search(layer_file: str, **options: Any) -> None:
     """Search a catalogue for the products of LAYER, and say by tile what there is.
 
     No pixel is read. With --save the items are kept, so that an extraction can be repeated with exactly these; where
-    the file exists, the catalogue is asked only for what is new or has changed. LAYER is a file of polygons as for
-    `sen2chain extract`.
+    the file exists, the catalogue is asked for items from a month before its newest one on, and those that are new or
+    of a newer version are added. LAYER is a file of polygons as for `sen2chain extract`.
     """
     from sen2chain.timeseries.catalogue_search import search_catalogue
 
@@ -83,6 +84,7 @@ def search(layer_file: str, **options: Any) -> None:
         cover=(options["cover_min"], options["cover_max"]),
         buffer=options["buffer"],
         save=options["save"],
+        overwrite=options["overwrite"],
         quiet=options["quiet"],
         layer=options["layer"],
         crs=options["crs"],

@@ -72,6 +72,7 @@ def search_catalogue(
     cover: tuple[float, float] = (0, 100),
     buffer: float | None = None,
     save: str | Path | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     **of_layer: Any,
 ) -> FoundProducts:
@@ -90,8 +91,10 @@ def search_catalogue(
     buffer
         Metres by which the features grow.
     save
-        The file (``.parquet``) that the items are written to. Where it exists, the catalogue is asked only for what is
-        new or has changed.
+        The file (``.parquet``) that the items are written to. Where it exists, only items from a month before its
+        newest one on are asked for, and added.
+    overwrite
+        Whether a file that holds the items of another search is replaced.
     quiet
         Whether to show no progress.
     **of_layer
@@ -106,7 +109,7 @@ def search_catalogue(
     LibraryError
         If the catalogue cannot be read.
     OutputError
-        If the file cannot be written.
+        If the file cannot be written, or holds the items of another search.
     """
     catalogue: Any = open_library(chosen_source(None, None, stac, collection), cover=_limits(cover))
     first, last = parse_date("date_min", date_min), parse_date("date_max", date_max)
@@ -119,7 +122,7 @@ def search_catalogue(
     if area is None:
         raise LayerError(f"The layer {layer.name} has no feature with a place, so nothing can be searched for.")
     with activity("searching the catalogue", quiet=quiet):
-        items = catalogue.search(area, first, last, known=path)
+        items = catalogue.search(area, first, last, known=None if overwrite else path)
     acquisitions = catalogue.acquisitions_of(items)
     tiles: dict[str, FoundTile] = {}
     for acquisition in acquisitions:
@@ -135,7 +138,7 @@ def search_catalogue(
         [skipped.detail for skipped in catalogue.skipped()],
     )
     if path is not None:
-        done = save_items(items, path)
+        done = save_items(items, path, replacing=overwrite)
         found.saved, found.total, found.new, found.updated = path, done.total, done.new, done.updated
     return found
 

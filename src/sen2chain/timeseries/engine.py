@@ -241,15 +241,33 @@ class Engine:
         """Long name and unit of each column of numbers."""
         return column_definitions(self.request.statistics, in_index_units=self.request.units == "index")
 
-    def first_report(self) -> Report:
-        """Return the report before any raster is read: notes on the layer, unusable products and far tiles."""
-        report = Report()
-        layer, plan = self.layer, self.plan
+    def known_report(self) -> Report:
+        """Return `first_report`, but of a catalogue that was not asked yet only what is known without asking it.
+
+        So what was extracted is shown and compiled without a network.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        """
+        is_asked = "plan" in self.__dict__ or not is_catalogue(self.source)
+        return self.first_report() if is_asked else self._report_on_layer()
+
+    def _report_on_layer(self) -> Report:
+        """Return a report with notes on the layer alone."""
+        report, layer = Report(), self.layer
         report.notes += layer.notes
         for what, fids in (("repaired", layer.repaired), ("without geometry", layer.null), ("empty", layer.empty)):
             if fids:
                 report.notes.append(of_features(fids, len(layer), f"are {what}"))
         report.notes += filter(None, [datum_note(layer), self._note_on_keys()])
+        return report
+
+    def first_report(self) -> Report:
+        """Return the report before any raster is read: notes on the layer, unusable products and far tiles."""
+        layer, plan = self.layer, self.plan
+        report = self._report_on_layer()
         if plan.outside_cover:
             report.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
         report.add_skipped(self.source.skipped(), len(layer))

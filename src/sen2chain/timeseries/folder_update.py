@@ -223,7 +223,7 @@ def folder_report(engine: Engine, folder: ExtractionFolder, ledger: ImageLedger)
     Images whose products are not in the archive any more are included.
     """
     try:
-        report = engine.first_report()
+        report = engine.known_report()
     except LibraryError:
         report = Report()
     report.notes += ledger.notes
