@@ -16,7 +16,7 @@ from affine import Affine
 from rasterio.features import rasterize
 from rasterio.shutil import copy
 
-from sen2chain import TimeSeries
+from sen2chain import TimeSeries, remote
 from sen2chain.archive import MemorySource
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry, Reading
 from sen2chain.remote import Access
@@ -200,3 +200,22 @@ def test_a_file_in_a_form_for_gdal_alone_is_fetched_as_a_whole(
     ranges = asked(server, made, "tlm", "B04")
     assert sum(min(length, size - first) for first, length in ranges) == size
     assert len(ranges) <= 1 + math.ceil(size / (8 << 20))
+
+
+def test_what_was_decoded_is_not_held(made: Made, server: TroubledServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[remote.RemoteFile] = []
+    begun = remote.RemoteFile.__init__
+
+    def noted(self: remote.RemoteFile, *arguments: Any) -> None:
+        begun(self, *arguments)
+        files.append(self)
+
+    monkeypatch.setattr(remote.RemoteFile, "__init__", noted)
+    monkeypatch.setattr(remote.RemoteFile, "close", lambda _: None)
+    for form in ("cog", "tlm"):
+        files.clear()
+        run(made, form, server.url, masks=["CM004"])
+        held = sum(len(piece.data or b"") for file in files for piece in file._pieces)
+        assert len(files) == 4
+        # The beginnings of files are kept; this file of noise has more bytes in any block.
+        assert held <= 4 * HEADER

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from sen2chain.errors import RequestError, UnreadableError
@@ -33,8 +32,8 @@ class _Piece:
 
     def __init__(self, start: int, stop: int) -> None:
         self.start, self.stop = start, stop
-        self.asked: Counter[tuple[int, int]] = Counter()
-        """Ranges (offset, length) that `RemoteFile.fetch` was asked for and that have bytes here -> how often."""
+        self.asked: set[tuple[int, int]] = set()
+        """Ranges (offset, length) that `RemoteFile.fetch` was asked for, that have bytes here, and are not released."""
         self.dropped = False
         self.readers = 0
         """Threads that wait for it."""
@@ -150,14 +149,14 @@ class RemoteFile:
             made = self._begin([(max(offset, 0), offset + length) for offset, length in asked])
             for offset, length in asked:
                 for piece in self._overlapping(offset, offset + length):
-                    piece.asked[offset, length] += 1
+                    piece.asked.add((offset, length))
         self._submit(made)
 
     def release(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Forget ranges that are held or on their way; the beginning of the file is kept.
 
-        Bytes that came by one request are forgotten once each range of them that `fetch` was asked for is released as
-        often as it was asked for; those that only `read` asked for, when they lie in a range that is released.
+        Bytes that came by one request are forgotten once each range of them that `fetch` was asked for, however often,
+        is released; those that only `read` asked for, when they lie in a range that is released.
 
         Parameters
         ----------
@@ -167,11 +166,8 @@ class RemoteFile:
         with self._change:
             for offset, length in ranges:
                 for piece in self._overlapping(offset, offset + length):
-                    was_asked = piece.asked[offset, length] > 0
-                    if piece.asked[offset, length] <= 1:
-                        del piece.asked[offset, length]
-                    else:
-                        piece.asked[offset, length] -= 1
+                    was_asked = (offset, length) in piece.asked
+                    piece.asked.discard((offset, length))
                     covered = offset <= piece.start and piece.stop <= offset + length
                     if piece is not self._first and not piece.asked and (was_asked or covered):
                         piece.dropped = True
