@@ -204,6 +204,7 @@ class _Watch:
     def __init__(self, seconds: float = 5.0) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
+        self._never = threading.Event()
         self._watched: set[_Watched] = set()
         self._runs = False
 
@@ -224,7 +225,7 @@ class _Watch:
 
     def _run(self) -> None:
         while True:
-            time.sleep(self._seconds)
+            self._never.wait(self._seconds)
             now = time.monotonic()
             with self._lock:  # while it is held, no connection is closed whose number another one might get
                 for watched in [watched for watched in self._watched if watched.until < now]:
