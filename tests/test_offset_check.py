@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 
 from dark_scenes import SCENES, SKIES, simulate, stored
 from sen2chain.archive.offset_check import CLASSES, Verdict, look
@@ -68,6 +71,30 @@ def test_a_real_product_shows_its_offset_in_pictures_of_any_size(
     lost = look(smaller(subtracted(ireland), times, resampling))
     assert lost.verdict is SUBTRACTED
     assert all(0.38 < share < 0.43 for share in lost.dark_share.values())
+
+
+@pytest.mark.parametrize("resampling", [Resampling.cubic, Resampling.lanczos, Resampling.bilinear])
+def test_pictures_with_values_beyond_those_of_their_pixels_give_no_wrong_verdict(
+    ireland: dict[str, Array], resampling: Resampling
+) -> None:
+    """Dark pixels beside clouds are too dark in such pictures: with eight times larger pixels of 60 m, up to 0.05 %."""
+
+    def picture(values: Array, how: Resampling) -> Array:
+        place: dict[str, Any] = {"height": values.shape[0], "width": values.shape[1], "count": 1, "dtype": values.dtype}
+        place |= {"crs": "EPSG:32629", "transform": Affine(60, 0, 0, 0, -60, 0)}
+        with MemoryFile() as memory:
+            with memory.open(driver="GTiff", **place) as sink:
+                sink.write(values, 1)
+                sink.build_overviews([8], how)
+            with memory.open(overview_level=0) as opened:
+                smaller: Array = opened.read(1)
+        return smaller
+
+    names = ("B04", "B8A", "SCL")
+    for bands, verdict in ((ireland, INCLUDED), (subtracted(ireland), SUBTRACTED)):
+        small = {b: picture(bands[b], Resampling.nearest if b == "SCL" else resampling) for b in names}
+        assert small["B04"].shape == (229, 229)
+        assert look(small).verdict in ({verdict, UNDECIDED} if resampling is Resampling.lanczos else {verdict})
 
 
 def test_clear_and_clouded_dates_of_a_real_place(bolzano: Path) -> None:

@@ -181,6 +181,18 @@ def test_what_an_item_says_of_its_offset() -> None:
     assert (told.rule, told.settled, told.baseline, told.flag) == (Verdict.INCLUDED, True, 5.09, None)
     assert set(told.offsets.values()) == {-1000.0}
     assert "SCL" not in told.offsets
+    assert told.quantification == 10000.0
+
+
+@pytest.mark.parametrize("name", ["raster:scale", "scale"])
+def test_another_scale_of_one_band_is_told(name: str) -> None:
+    item = cdse()
+    asset = item["assets"]["B08_10m"]
+    for key in ("raster:scale", "raster:bands", "bands"):
+        asset.pop(key, None)
+    asset |= {"raster:scale": 0.0002} if name == "raster:scale" else {"raster:bands": [{"scale": 0.0002}]}
+    told = details_of(found(item, CDSE_URL)).told
+    assert told.quantification == 5000.0
 
 
 def test_the_provider_with_cloud_probability() -> None:

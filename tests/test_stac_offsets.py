@@ -172,6 +172,13 @@ def test_offsets_of_single_bands_are_those_that_the_item_says() -> None:
     assert (offsets["B04"], offsets["B12"], offsets["B08"]) == (-1000.0, -900.0, -1000.0)
 
 
+def test_another_scale_is_an_error() -> None:
+    with pytest.raises(
+        UnreadableError, match=f"^{ITEM} has 5000 digital numbers [^.]*another collection or catalogue\\.$"
+    ):
+        details(told=replace(KEPT, quantification=5000.0)).radiometry()
+
+
 # --------------------------------------------------------------------------------------------------- kept and only once
 
 
@@ -239,6 +246,12 @@ def test_processes_share_what_they_find(tmp_path: Path) -> None:
     assert sum(looks) in range(1500, 1801)
     assert _decide(tmp_path, range(1500)) == 0
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 1800 * 60
+
+
+def test_new_limits_forget_old_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _decide(tmp_path, range(3)) == 3
+    monkeypatch.setattr(kept_verdicts, "_CALIBRATION", "next")
+    assert _decide(tmp_path, range(3)) == 3
 
 
 def test_damaged_lines_do_not_count(tmp_path: Path) -> None:
@@ -394,6 +407,17 @@ def test_what_lies_elsewhere_does_not_decide(tmp_path: Path) -> None:
     assert shown(rasters) is UNDECIDED
     assert shown({"B02": rasters["B04"]}) is UNDECIDED
     assert shown({"B04": rasters["B04"], "SCL": rasters["SCL"]}) is UNDECIDED
+
+
+def test_tiles_of_a_real_product_decide(shared_data: Path) -> None:
+    folders = (shared_data / "ireland" / "L2A" / "29UNU").glob("*.SAFE/GRANULE/*/IMG_DATA/R60m")
+    (folder,) = folders
+    rasters = {band: str(next(folder.glob(f"*_{band}_60m.jp2"))) for band in ("B03", "B04", "B8A", "SCL")}
+    with counting() as counts:
+        assert shown(rasters) is INCLUDED
+    assert len(counts.opens) == 3
+    assert len(counts.blocks) == 3 * 9 * 4  # of a tile's four parts
+    assert shown({name: rasters[name] for name in ("B04", "B8A")}) is UNDECIDED
 
 
 def test_a_raster_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:

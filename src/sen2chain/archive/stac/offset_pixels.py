@@ -76,8 +76,10 @@ def show(rasters: Mapping[str, str]) -> Verdict:
 def _level(raster: Raster) -> int:
     """Return how many times smaller the picture is that is read; 0 where the file has none that is small enough."""
     rows, columns = raster.grid.shape
-    if raster.is_remote and raster.is_jpeg2000 and rows * columns > _ENOUGH:
-        return 0  # smaller pictures of JPEG 2000 are spread over the whole file, so all of it would be fetched
+    if raster.is_jpeg2000 and rows * columns > _ENOUGH:
+        # Smaller pictures of JPEG 2000 are spread over the whole file, so all of it would be fetched. In them dark
+        # pixels beside clouds are too dark, and classes beside others are mixed.
+        return 0
     wanted = 1
     while rows * columns > _ENOUGH * wanted**2:
         wanted *= 2

@@ -40,6 +40,8 @@ class Told:
     """Whether the item says that the offset has been subtracted; None where it says nothing."""
     offsets: Mapping[str, float] = field(default_factory=dict)
     """Band -> offset in DN that the item's assets say (-1000.0, or 0.0); bands that say nothing are absent."""
+    quantification: float = QUANTIFICATION
+    """DN per unit of reflectance that the item's assets say, of several the one that is not `QUANTIFICATION`."""
 
     @property
     def item(self) -> Verdict:
@@ -94,8 +96,13 @@ class StacDetails:
         Raises
         ------
         UnreadableError
-            If it cannot be decided, or the pixels that decide cannot be read.
+            If it cannot be decided, or the pixels that decide cannot be read, or the scale is another than ESA's.
         """
+        if self.told.quantification != QUANTIFICATION:
+            raise UnreadableError(
+                f"{self.item} has {self.told.quantification:g} digital numbers per unit of reflectance as the item "
+                f"says, and ESA's products have {QUANTIFICATION:g}; take the date from another collection or catalogue."
+            )
         state, note = self._decide()
         sensor, told = self.product.sensor, self.told.offsets
         included = state is Verdict.INCLUDED

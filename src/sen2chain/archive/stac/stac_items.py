@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from sen2chain.archive.offset_check import QUANTIFICATION
 from sen2chain.archive.stac.documents import place_of, public, resolve, scheme_of, without_secrets
 from sen2chain.archive.stac.offsets import StacDetails, Told
 from sen2chain.archive.stac.providers import COMMON_BANDS, GENERIC, Provider, provider_of
@@ -345,17 +346,17 @@ def _raster_parts(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return parts
 
 
-def _offset(asset: Mapping[str, Any]) -> float | None:
-    """Return the offset in digital numbers that an asset lists; None where it lists none."""
+def _scale_and_offset(asset: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return how many digital numbers a unit of reflectance has, and their offset; None for what is not listed."""
     scale = offset = None
     for part in _raster_parts(asset):
         for prefix in ("raster:", ""):
             scale = number_of(part.get(f"{prefix}scale")) if scale is None else scale
             offset = number_of(part.get(f"{prefix}offset")) if offset is None else offset
-    if offset is None or not scale:
-        return None
-    found = round(offset / scale, 3)
-    return found if math.isfinite(found) else None
+    if not scale or not math.isfinite(1 / scale):
+        return None, None
+    found = None if offset is None else round(offset / scale, 3)
+    return round(1 / scale, 3), found if found is not None and math.isfinite(found) else None
 
 
 def _told(properties: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]], provider: Provider) -> Told:
@@ -374,12 +375,16 @@ def _told(properties: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
         if isinstance(value, bool):
             flag = value
             break
-    offsets = {
-        band: offset
-        for band, asset in chosen.items()
-        if provider.lists_offsets and SENTINEL2.band(band) is not None and (offset := _offset(asset)) is not None
-    }
-    return Told(provider.rule, provider.settled, baseline, flag, offsets)
+    offsets, quantification = {}, QUANTIFICATION
+    for band, asset in chosen.items():
+        if not provider.lists_offsets or SENTINEL2.band(band) is None:
+            continue
+        units, offset = _scale_and_offset(asset)
+        if offset is not None:
+            offsets[band] = offset
+        if units not in {None, QUANTIFICATION}:
+            quantification = units or QUANTIFICATION
+    return Told(provider.rule, provider.settled, baseline, flag, offsets, quantification)
 
 
 def _footprint(geometry: object) -> Footprint | None:
