@@ -779,6 +779,43 @@ def test_the_file_of_another_search_is_not_replaced(tmp_path: Path) -> None:
     assert save_items(elsewhere, path, replacing=True) == Saved(1, 0, 1)
 
 
+def test_a_saved_search_is_not_taken_for_more_than_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    items = collection_file(tmp_path / "items.json", earth_search())
+    first, last = dt.date(2023, 6, 1), dt.date(2023, 7, 31)
+    save_items(StacCatalogue(items, cover=(0, 60)).search(BOLZANO, first, last), path)
+    saved = StacCatalogue(path, cover=(0, 40))
+    inside = Area((11.25, 46.45, 11.3, 46.5), "EPSG:4326")
+    assert saved.tiles(inside, first, last) == saved.tiles(BOLZANO) == ["32TPS"]
+    with pytest.raises(LibraryError, match="a search for another area, so some"):
+        saved.tiles(Area((11.2, 46.4, 12.9, 46.6), "EPSG:4326"))
+    with pytest.raises(LibraryError, match="the dates 2023-06-01 to 2023-07-31, so some"):
+        saved.tiles(BOLZANO, dt.date(2023, 5, 31))
+    with pytest.raises(LibraryError, match="a cloud cover of 0 to 60 percent, so some"):
+        StacCatalogue(path, cover=(0, 80)).tiles(BOLZANO)
+    assert StacCatalogue(path).tiles(BOLZANO) == ["32TPS"]
+
+
+@pytest.mark.parametrize("record", ["[1]", "{", '{"boxes": [[1], 7, "x"], "cover": "x", "first": 3}', "\xff"])
+def test_a_record_that_was_tampered_with_does_no_harm(record: str, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    save_items([earth_search()], path)
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, b"sen2chain": record.encode("latin-1")}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    assert StacCatalogue(path).tiles(BOLZANO, dt.date(2023, 1, 1)) == ["32TPS"]
+
+
+def test_a_page_of_a_search_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "page.json"
+    page = {"type": "FeatureCollection", "features": [earth_search()]}
+    path.write_text(json.dumps({**page, "links": [{"rel": "next", "href": "https://host/search?page=2"}]}), "utf-8")
+    with pytest.raises(LibraryError, match="one page of a search"):
+        StacCatalogue(path).tiles()
+    path.write_text(json.dumps({**page, "links": [{"rel": "self", "href": "https://host/search"}]}), "utf-8")
+    assert StacCatalogue(path).tiles() == ["32TPS"]
+
+
 def test_no_signature_is_written(tmp_path: Path) -> None:
     item = planetary_computer()
     item["assets"]["B04"]["href"] = SIGNED

@@ -47,6 +47,11 @@ def is_api(document: Mapping[str, Any]) -> bool:
     return "conformsTo" in document or _link(document, "search") is not None
 
 
+def has_next_page(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a page of items that another one follows."""
+    return _link(document, "next") is not None
+
+
 @dataclass
 class ApiSearch:
     """Searches one API; it is made new for each search of a user."""

@@ -43,6 +43,17 @@ def search_boxes(area: Area) -> tuple[Box, ...]:
     RequestError
         If the area has no place on the globe.
     """
+    return tuple(sorted({_rounded(box) for box in _joined(boxes_of(area))}))
+
+
+def boxes_of(area: Area) -> list[Box]:
+    """Return the parts of an area as boxes in degrees, grown by its margin, none of which crosses 180 degrees.
+
+    Raises
+    ------
+    RequestError
+        If the area has no place on the globe.
+    """
     to_degrees = pyproj.Transformer.from_crs(area.crs, "EPSG:4326", always_xy=True)
     boxes = []
     for part in area.parts or (area.bounds,):
@@ -52,7 +63,7 @@ def search_boxes(area: Area) -> tuple[Box, ...]:
                 f"The area {part} ({area.crs[:40]}) has no longitude and latitude; check the layer's CRS."
             )
         boxes += _on_globe(left, bottom, right if right >= left else right + 360, top, area.margin)
-    return tuple(sorted({_rounded(box) for box in _joined(boxes)}))
+    return boxes
 
 
 def meets(box: Box | None, boxes: Iterable[Box] | None) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_search import in_order, sensed_within
-from sen2chain.archive.stac.api_pages import ApiSearch, is_api
+from sen2chain.archive.stac.api_pages import ApiSearch, has_next_page, is_api
 from sen2chain.archive.stac.documents import (
     location_of,
     place_of,
@@ -20,7 +20,7 @@ from sen2chain.archive.stac.documents import (
     without_secrets,
 )
 from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, GENERIC, Provider, provider_of
-from sen2chain.archive.stac.search_boxes import meets, search_boxes
+from sen2chain.archive.stac.search_boxes import boxes_of, meets, search_boxes
 from sen2chain.archive.stac.stac_items import (
     Found,
     ItemReader,
@@ -29,6 +29,7 @@ from sen2chain.archive.stac.stac_items import (
     cover_of,
     key_of,
     mapping_of,
+    number_of,
     text_of,
     time_from,
     time_of,
@@ -67,6 +68,7 @@ logger = logging.getLogger(__name__)
 MARGIN = dt.timedelta(days=30)
 """How far a search for what is new goes back before the newest item that is known: items come late."""
 _DAY = dt.timedelta(days=1)
+_NEAR = 0.1  # degrees by which a feature may lie outside of what was searched
 
 
 class Items(list["Item"]):
@@ -95,6 +97,16 @@ class Saved:
     """Items whose newer version replaced the one in the file."""
     total: int
     """Items in the file now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a search is for."""
+
+    parts: Sequence[Box] | None
+    cover: tuple[float, float]
+    first: dt.date | None
+    last: dt.date | None
 
 
 @dataclass
@@ -156,6 +168,7 @@ class StacCatalogue(FileIdentity):
         self._searches: dict[tuple[Area | None, dt.date | None, dt.date | None], _Search] = {}
         self._tokens: dict[str, IdentityToken] = {}
         self._seen_provider: Provider | None = None
+        self._home = ""  # location of the catalogue that a table of items was saved from
 
     def again(self, cover: tuple[float, float] | None = None) -> Self:
         """Return the same catalogue without anything kept of earlier searches, with other limits of cloud cover."""
@@ -185,7 +198,7 @@ class StacCatalogue(FileIdentity):
     @property
     def reading(self) -> Reading:
         """How its rasters are read."""
-        access = self._reader(self._location).access_of(self.provider)
+        access = self._reader().access_of(self.provider)
         return Reading(at_once=access.at_once, access=access)
 
     def tiles(
@@ -264,12 +277,11 @@ class StacCatalogue(FileIdentity):
         LibraryError, MissingExtraError
             As `tiles`.
         """
-        boxes = None if area is None else search_boxes(area)
-        record = self._record(boxes, first, last)
+        record = self._record(None if area is None else search_boxes(area), first, last)
         begin = first
         if known is not None and is_file(absolute(known)):
             begin = _ask_from(absolute(known), record)
-        found = self._items(boxes, begin, last)
+        found = self._items(area, begin, last)
         items = [without_secrets(with_absolute_hrefs(item, base)) for base, item in found if isinstance(item, dict)]
         return Items(items, record)
 
@@ -282,12 +294,12 @@ class StacCatalogue(FileIdentity):
         return [one for one in self._read_all(items) if not isinstance(one, Found)]
 
     def _read_all(self, items: Iterable[Item]) -> Iterator[Found | Skipped]:
-        reader = self._reader(self._home or self._location)
+        reader = self._reader()
         return (reader.read(item, self._location) for item in items)
 
     def provider_of(self, items: Iterable[Item]) -> Provider:
         """Return the provider of most of the items; what the address tells where there are none."""
-        reader = self._reader(self._home or self._location)
+        reader = self._reader()
         counts: dict[str, tuple[int, Provider]] = {}
         for item in items:
             provider = reader.provider_of(item)
@@ -300,8 +312,9 @@ class StacCatalogue(FileIdentity):
     def _may_be_api(self) -> bool:
         return is_remote(self._location) and not self._location.lower().endswith((".json", ".geojson", ".parquet"))
 
-    def _reader(self, catalogue: str) -> ItemReader:
-        return ItemReader(catalogue, self._provider, self._assets, self._allow)
+    def _reader(self) -> ItemReader:
+        # The hosts that items may point to are those of the server that they came from.
+        return ItemReader(self._home or self._location, self._provider, self._assets, self._allow)
 
     def _record(self, boxes: Sequence[Box] | None, first: dt.date | None, last: dt.date | None) -> dict[str, Any]:
         return {
@@ -321,13 +334,11 @@ class StacCatalogue(FileIdentity):
         return self._searches[key]
 
     def _read(self, area: Area | None, first: dt.date | None, last: dt.date | None) -> _Search:
-        boxes = None if area is None else search_boxes(area)
         search = _Search()
         found: list[Found] = []
-        readers: dict[str, ItemReader] = {}
-        for base, item in self._items(boxes, first, last, search.skipped):
-            home = self._home or self._location
-            reader = readers.setdefault(home, self._reader(home))
+        reader: ItemReader | None = None
+        for base, item in self._items(area, first, last, search.skipped):
+            reader = reader or self._reader()  # once the home of a table is known
             one = reader.read(item, base)
             if not isinstance(one, Found):
                 search.skipped.add(one)
@@ -342,26 +353,20 @@ class StacCatalogue(FileIdentity):
             self._seen_provider = self._seen_provider or one.provider
         return search
 
-    _home = ""
-    """Location of the catalogue that a table of items was saved from."""
-
     def _items(
-        self,
-        boxes: Sequence[Box] | None,
-        first: dt.date | None,
-        last: dt.date | None,
-        skipped: set[Skipped] | None = None,
+        self, area: Area | None, first: dt.date | None, last: dt.date | None, skipped: set[Skipped] | None = None
     ) -> Iterator[tuple[str, object]]:
-        """Yield items that may meet boxes and dates, each with the location of its document.
+        """Yield items that may meet an area and dates, each with the location of its document.
 
         Raises
         ------
         LibraryError
             If the catalogue cannot be read as a whole.
         """
-        span = _span(first, last)
+        boxes, span = None if area is None else search_boxes(area), _span(first, last)
+        asked = _Asked(None if area is None else boxes_of(area), self._cover, first, last)
         try:
-            for base, item in self._all(boxes, span, skipped if skipped is not None else set()):
+            for base, item in self._all(boxes, span, skipped if skipped is not None else set(), asked):
                 if not isinstance(item, dict) or self._meets(item, boxes, span):
                     yield base, item
         except UnreadableError as error:
@@ -377,10 +382,12 @@ class StacCatalogue(FileIdentity):
             return False
         return (cover is None or self._cover[0] <= cover <= self._cover[1]) and meets(box_of(item), boxes)
 
-    def _all(self, boxes: Sequence[Box] | None, span: Span, skipped: set[Skipped]) -> Iterator[tuple[str, object]]:
+    def _all(
+        self, boxes: Sequence[Box] | None, span: Span, skipped: set[Skipped], asked: _Asked
+    ) -> Iterator[tuple[str, object]]:
         """Yield the items of the catalogue, of whatever kind it is."""
         where = self._location
-        access = self._reader(where).access_of(self.provider)
+        access = replace(self._reader().access_of(self.provider), catalogue=where)
         if self._query:
             access = replace(access, queries={where: self._query})
         if where.lower().endswith((".parquet", ".geoparquet")):
@@ -388,12 +395,18 @@ class StacCatalogue(FileIdentity):
 
             with ItemTable(where, access) as table:
                 self._home = _home_of(table.record, where)
+                _check_covers(table.record, asked, where)
                 for item in table.items(boxes, span, self._collection):
                     yield where, item
             return
         document = read_json(where, access)
         kind = text_of(document.get("type"))
         if isinstance(document.get("features"), list):
+            if has_next_page(document):
+                raise LibraryError(
+                    f"{where} is one page of a search, and others follow it; pass the address of the API, or a file "
+                    "with all items."
+                )
             for item in document["features"]:
                 yield where, item
         elif kind == "Feature":
@@ -477,6 +490,43 @@ def _home_of(record: Mapping[str, Any], where: str) -> str:
     """Return the catalogue that a table was saved from, whose rules on hosts stay in force; else the table itself."""
     catalogue = text_of(record.get("catalogue"))
     return public(catalogue) if is_remote(catalogue) and not is_remote(where) else ""
+
+
+def _check_covers(record: Mapping[str, Any], asked: _Asked, where: str) -> None:
+    """Check that the search whose items a file holds covers what is asked for; else items would be missing unnoticed.
+
+    Raises
+    ------
+    LibraryError
+        If it does not.
+    """
+    missing = []
+    searched = [edges for edges in _numbers(record.get("boxes")) if len(edges) == 4]
+    if searched and asked.parts is not None:
+        grown = [(west - _NEAR, south - _NEAR, east + _NEAR, north + _NEAR) for west, south, east, north in searched]
+        corners = {(x, y) for west, south, east, north in asked.parts for x in (west, east) for y in (south, north)}
+        if any(not meets((x, y, x, y), grown) for x, y in corners):
+            missing.append("another area")
+    first, last = text_of(record.get("first")), text_of(record.get("last"))
+    early = bool(first and asked.first and asked.first.isoformat() < first)
+    if early or (last and asked.last and asked.last.isoformat() > last):
+        missing.append(f"the dates {first or 'of the beginning'} to {last or 'today'}")
+    (cover,) = _numbers([record.get("cover")]) or [[]]
+    limited = asked.cover != (0.0, 100.0)  # else the file decides, as where no dates are asked for
+    if len(cover) == 2 and limited and not (cover[0] <= asked.cover[0] and asked.cover[1] <= cover[1]):
+        missing.append(f"a cloud cover of {cover[0]:g} to {cover[1]:g} percent")
+    if missing:
+        raise LibraryError(
+            f"The items in {where} are those of a search for {' and '.join(missing)}, so some that are asked for now "
+            "may be missing; search again and save them under another name."
+        )
+
+
+def _numbers(value: object) -> list[list[float]]:
+    """Return the lists of numbers in a list of JSON; without those that hold anything else."""
+    lists = [one for one in value if isinstance(one, list)] if isinstance(value, list) else []
+    known = [[number for edge in one if (number := number_of(edge)) is not None] for one in lists]
+    return [numbers for numbers, one in zip(known, lists, strict=True) if len(numbers) == len(one)]
 
 
 # ------------------------------------------------------------------------------------------------------- items.parquet
