@@ -962,7 +962,7 @@ def test_a_catalogue_that_is_too_deep_or_too_large_is_an_error(tmp_path: Path, m
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr("sen2chain.archive.stac.api_pages.time.sleep", taken.append)
+    monkeypatch.setattr("sen2chain.archive.stac.api_pages.sleep", taken.append)
     monkeypatch.setattr(transfer, "patience", transfer.Patience(pauses=(0.001,) * 4, longest=0.05))
     return taken
 

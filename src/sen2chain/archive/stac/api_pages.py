@@ -10,9 +10,9 @@ import contextlib
 import datetime as dt
 import json
 import logging
-import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from time import sleep
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -267,7 +267,7 @@ class ApiSearch:
                     cause = ": ".join(filter(None, (cause, _complaint(parse_json(content, "")))))
                 raise LibraryError(f"The STAC API {self.location} refuses the search ({cause}); check the request.")
             if attempt < _TRIES - 1:
-                time.sleep(max(pause, _PAUSES[attempt]))
+                sleep(max(pause, _PAUSES[attempt]))
         raise LibraryError(
             f"The STAC API {self.location} cannot be read ({cause}, {_TRIES} times); check the address and the "
             "network, and try again."
