@@ -286,6 +286,8 @@ def test_search_says_what_there_is_and_saves_it(served: Served, tmp_path: Path) 
     assert "2021-10-20" not in result.output
     again = run(*asked)
     assert f"{saved}: 4 items, 0 new, 0 updated." in again.output
+    later = run(*asked[:-2], "--from", "2021-12-01", "--save", saved)
+    assert "2021-11-20" in later.output, "the table shows what is in the file"
     other = run(*asked, "--cover-max", "99")
     assert (other.exit_code, "another search" in other.output) == (1, True), other.output
     assert run(*asked, "--cover-max", "99", "--overwrite").exit_code == 0

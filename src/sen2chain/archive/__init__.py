@@ -16,7 +16,7 @@ from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.library import Library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
-from sen2chain.archive.stac import PROVIDERS, Provider, StacCatalogue, save_items
+from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, save_items
 from sen2chain.errors import LibraryError, RequestError, quoted
 from sen2chain.files import is_folder
 from sen2chain.products import Source
@@ -30,6 +30,7 @@ __all__ = [
     "MemorySource",
     "Provider",
     "SafeFolder",
+    "Saved",
     "StacCatalogue",
     "chosen_source",
     "is_catalogue",

@@ -91,7 +91,7 @@ def search(layer_file: str, **options: Any) -> None:
     )
     if not options["quiet"]:
         _tell(found)
-    if not (found.items or found.total):
+    if not found.items:
         fail(
             f"Nothing was found. {found.catalogue} has no item for this layer, these dates and this cloud cover.",
             EXIT_NOTHING,
@@ -110,9 +110,9 @@ def _tell(found: FoundProducts) -> None:
     if len(found.notes) > _NOTES:
         click.echo(f"... and {len(found.notes) - _NOTES} more items that cannot be used.")
     if found.saved is not None:
-        click.echo(
-            printable(f"{found.saved}: {counted(found.total, 'item')}, {found.new} new, {found.updated} updated.")
-        )
+        done = found.saved
+        total = counted(done.total, "item")
+        click.echo(printable(f"{found.file}: {total}, {done.new} new, {done.updated} updated."))
 
 
 @stac.command(cls=Command, epilog=_PROVIDERS_EXAMPLES)

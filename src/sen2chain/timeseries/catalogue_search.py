@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import settings
-from sen2chain.archive import chosen_source, open_library, save_items
+from sen2chain.archive import StacCatalogue, chosen_source, open_library, save_items
 from sen2chain.errors import LayerError, RequestError, real_number
 from sen2chain.files import absolute
 from sen2chain.plan import area_of, masks_that_work, parse_date
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from pathlib import Path
 
-    from sen2chain.archive import StacCatalogue
+    from sen2chain.archive import Saved
 
 _SUFFIX = ".parquet"
 
@@ -45,21 +45,17 @@ class FoundProducts:
     provider: str
     """Name of the provider whose rules are used."""
     items: int = 0
-    """Number of items."""
+    """Number of items; of those in the file, where they were saved."""
     tiles: list[FoundTile] = field(default_factory=list)
     """Their tiles, by name."""
     masks: list[str] = field(default_factory=list)
     """Short names of cloud masks whose inputs the items have."""
     notes: list[str] = field(default_factory=list)
     """Sentences on items that cannot be used."""
-    saved: Path | None = None
-    """The file that the items were written to."""
-    total: int = 0
-    """Items in that file."""
-    new: int = 0
-    """Those of them that it did not have before."""
-    updated: int = 0
-    """Those of them of which it had an older version."""
+    file: Path | None = None
+    """The file that has the items."""
+    saved: Saved | None = None
+    """What was done to that file."""
 
 
 def search_catalogue(
@@ -123,24 +119,25 @@ def search_catalogue(
         raise LayerError(f"The layer {layer.name} has no feature with a place, so nothing can be searched for.")
     with activity("searching the catalogue", quiet=quiet):
         items = catalogue.search(area, first, last, known=None if overwrite else path)
+    done = None if path is None else save_items(items, path, replacing=overwrite)
+    if path is not None:
+        items = StacCatalogue(path).search(None)  # those that were there, too
     acquisitions = catalogue.acquisitions_of(items)
     tiles: dict[str, FoundTile] = {}
     for acquisition in acquisitions:
         time, tile = acquisition.id.sensing, acquisition.id.tile
         one = tiles.setdefault(tile, FoundTile(tile, time, time))
         one.first, one.last, one.products = min(one.first, time), max(one.last, time), one.products + 1
-    found = FoundProducts(
+    return FoundProducts(
         catalogue.describe(),
         catalogue.provider_of(items).name,
         len(items),
         [tiles[name] for name in sorted(tiles)],
         masks_that_work(acquisitions),
-        [skipped.detail for skipped in catalogue.skipped()],
+        [skipped.detail for skipped in catalogue.skipped_of(items)],
+        path,
+        done,
     )
-    if path is not None:
-        done = save_items(items, path, replacing=overwrite)
-        found.saved, found.total, found.new, found.updated = path, done.total, done.new, done.updated
-    return found
 
 
 def _limits(cover: tuple[float, float]) -> tuple[float, float]:
