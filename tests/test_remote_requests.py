@@ -128,6 +128,18 @@ def test_a_geotiff_is_asked_for_its_header_and_for_touched_blocks(made: Made, se
     assert asked(server, made, "cog", "SCL") == []
 
 
+@pytest.mark.parametrize("form", ["cog", "tlm"])
+def test_the_estimate_is_what_is_asked_for(made: Made, server: TroubledServer, form: str) -> None:
+    found = run(made, form, server.url)
+    entries = [entry for entry in server.log if entry.first is not None]
+    requests, fetched = len(entries), sum(entry.sent for entry in entries)
+    estimate = found.estimate()
+    assert 0.85 * requests <= estimate.requests <= 1.2 * requests
+    assert 0.9 * fetched <= estimate.fetched <= 1.1 * fetched
+    assert f"{estimate.requests} requests to servers for" in str(estimate)
+    assert run(made, form, str(made.folder)).estimate().requests == 0
+
+
 def test_what_only_masked_features_touch_is_not_asked_for(made: Made, server: TroubledServer) -> None:
     found = run(made, "cog", server.url, masks=["CM004"])
     assert rows(found) == rows(run(made, "cog", str(made.folder), masks=["CM004"]))

@@ -12,6 +12,7 @@ from sen2chain.errors import RasterError
 from sen2chain.parallel import apart
 from sen2chain.progress import lasting, progress, sized
 from sen2chain.rasters import environment
+from sen2chain.rasters.raster_file import BEGINNING
 from sen2chain.remote import requests_for
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _NANOSECONDS = {True: 130.0, False: 15.0}
 """Time of one processor for one pixel, from the benchmark: of JPEG 2000, of other formats."""
-_BEGINNING = 1 << 15
-"""Bytes of a file's beginning, which is fetched with its header."""
 _BANDWIDTH = 10e6
 """Bytes per second that times of transfers are told for; connections differ, and the sentence says so."""
 _LATENCY = 0.1
@@ -141,4 +140,4 @@ def _of_raster(reader: AcquisitionReader, rasters: OpenRasters, location: str) -
     if not raster.is_remote:
         return Workload(0, pixels, seconds)
     requests = requests_for(part.ranges(location))
-    return Workload(0, pixels, seconds, 1 + len(requests), _BEGINNING + sum(stop - start for start, stop in requests))
+    return Workload(0, pixels, seconds, 1 + len(requests), BEGINNING + sum(stop - start for start, stop in requests))
