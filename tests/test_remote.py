@@ -216,16 +216,24 @@ def test_a_range_that_is_released_before_it_is_begun_is_not_fetched(server: Trou
 
 
 def test_what_is_waited_for_comes_before_what_was_asked_for_in_advance(server: TroubledServer) -> None:
-    with opened(server, at_once=1) as file:
+    gate = threading.Event()
+
+    def waits(_: Request) -> None:
+        gate.wait(10)
+
+    with opened(server, at_once=1) as file, ThreadPoolExecutor(2) as pool:
         _ = file.size
-        server.script(PATH, Trouble(wait=0.05))
+        server.answers[PATH] = waits
         file.fetch([(at, 100) for at in range(10_000, 30_000, 5000)])
-        assert file.read(25_000, 100) == DATA[25_000:25_100]
-        assert file.read(99_000, 100) == DATA[99_000:99_100]
+        wait_for(lambda: server.most_at_once and len(file._fetchers._waiting) == 3)
+        reads = [pool.submit(file.read, at, 100) for at in (25_000, 99_000)]
+        wait_for(lambda: len(file._fetchers._waiting) == 5)
+        gate.set()
+        assert [read.result() for read in reads] == [DATA[25_000:25_100], DATA[99_000:99_100]]
+        file.read(15_000, 100)
+        file.read(20_000, 100)
     asked = [offset for offset, _ in server.ranges(PATH)]
-    assert asked.index(25_000) <= 2  # at most one was begun before
-    assert asked.index(99_000) <= 4
-    assert asked.count(25_000) == 1
+    assert (asked[:2], sorted(asked[2:4]), asked[4:]) == ([0, 10_000], [25_000, 99_000], [15_000, 20_000])
 
 
 def test_as_many_requests_are_in_flight_as_allowed(server: TroubledServer) -> None:
@@ -402,6 +410,18 @@ def test_a_server_without_ranges_is_read_where_the_file_is_small(server: Trouble
         with pytest.raises(UnreadableError, match="sends the whole file when it is asked for a range"):
             file.read(0, 10)
         assert traffic.bytes < 100_000
+
+
+def test_a_whole_file_that_is_cut_is_not_mixed_with_a_range(server: TroubledServer) -> None:
+    server.script(PATH, Trouble(cut_after=20_000), Trouble(whole=True, cut_after=150_000), None)
+    with opened(server, beginning=70_000) as file:
+        assert file.read(0, 70_000) == DATA[:70_000]
+    server.script(PATH, Trouble(cut_after=20_000), Trouble(whole=True, etag='"other"'))
+    with (
+        opened(server, beginning=70_000) as file,
+        pytest.raises(UnreadableError, match="changed while it was being read"),
+    ):
+        file.read(0, 10)
 
 
 def test_the_pause_that_a_server_asks_for_is_kept_by_all_requests_to_it(server: TroubledServer) -> None:
@@ -843,6 +863,17 @@ def test_an_encrypted_connection_through_a_proxy(encrypted: TroubledServer, monk
     assert [entry.path for entry in encrypted.log] == ["localhost:443", PATH]
     assert encrypted.log[0].headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
     assert "proxy-authorization" not in encrypted.log[1].headers
+
+
+def test_a_proxy_that_refuses(encrypted: TroubledServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{encrypted.port}")
+    encrypted.begins_plain = True
+    encrypted.script("*", *[Trouble(407)] * 5)
+    with (
+        open_remote(f"https://localhost{PATH}", Access()) as file,
+        pytest.raises(UnreadableError, match=r"cannot be read: its proxy answered 407 five times\.$"),
+    ):
+        file.read(0, 10)
 
 
 # Threads and processes.

@@ -331,6 +331,16 @@ def test_a_service_that_gives_no_token(tokens: Tokens, answer: Trouble) -> None:
     assert not any(entry.path == "/acc/box/a.tif" for entry in tokens.server.log)
 
 
+def test_a_container_that_redirects_is_followed_without_another_token(tokens: Tokens) -> None:
+    tokens.server.answers["/acc/box/old.tif"] = lambda _: Trouble(302, {"Location": "/other/a.tif"})
+    tokens.server.files["/other/a.tif"] = DATA
+    location = tokens.location.replace("a.tif", "old.tif")
+    with open_remote(location, Access(signing="planetary-computer", catalogue=tokens.server.url)) as file:
+        assert file.read(0, 10) == DATA[:10]
+    assert len(tokens.given) == 1
+    assert tokens.server.log[-1].query == ""
+
+
 def test_a_service_that_fails_is_not_asked_by_each_file(tokens: Tokens) -> None:
     tokens.server.answers["/sign/acc/box"] = lambda _: Trouble(503)
     for _ in range(3):
@@ -347,6 +357,7 @@ def test_a_service_that_fails_is_not_asked_by_each_file(tokens: Tokens) -> None:
         ("https://signing.example.org/acc/box/a.tif", ("acc", "box")),
         ("https://signing.example.org/acc/a.tif", None),
         ("https://blob.core.windows.net/box/a.tif", None),
+        ("http://acc.blob.core.windows.net/box/a.tif", None),
         ("https://acc.blob.core.windows.net.evil.com/box/a.tif", None),
         ("https://evil.com/acc.blob.core.windows.net/a.tif", None),
     ],

@@ -224,8 +224,12 @@ class TroubledServer:
             method, target, _ = line.split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in lines)}
             if method == "CONNECT":  # as a proxy that leads to this very server
-                sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                self.log.append(Request(target, status=200, headers=headers, connection=number))
+                asked = Request(target, headers=headers, connection=number)
+                status = self._trouble(asked).status or 200
+                self.log.append(replace(asked, status=status))
+                sock.sendall(b"HTTP/1.1 %d X\r\n\r\n" % status)
+                if status != 200:
+                    return
                 if self._tls:
                     with self._tls.wrap_socket(sock, server_side=True) as inner:
                         self._converse(inner, number)

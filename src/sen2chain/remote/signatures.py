@@ -152,6 +152,8 @@ class ContainerTokens:
         parts = split(location)
         host, names = host_of(parts), parts.path.split("/")
         if host.endswith(_BLOB_HOSTS):
+            if parts.scheme != "https":
+                return None  # a token is not sent where others can read it
             return host.removesuffix(_BLOB_HOSTS), names[1] if len(names) > 2 else "$root"
         if host == host_of(urlsplit(self._address)) and len(names) > 3:
             return names[1], names[2]

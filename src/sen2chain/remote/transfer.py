@@ -52,6 +52,7 @@ _STEP = 1 << 16  # bytes that are read at once
 _PROGRESS = 1 << 16  # bytes that must have come for a broken connection not to count as a failure
 _RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)")
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")  # http.client's error
 _TIMES = ("", "", "twice", "three times", "four times", "five times", "six times", "seven times", "eight times")
 
 
@@ -225,7 +226,9 @@ class FileRequests:
                 return exchange
             if exchange.status in _REDIRECTS and (there := exchange.header("Location")):
                 exchange.finish()
-                if signed is None or not self._renew(signed, exchange):
+                # S3 redirects to the region of a bucket, and the request has to be signed for that.
+                elsewhere = signed is not None and exchange.header("x-amz-bucket-region")
+                if signed is None or not elsewhere or not self._renew(signed, exchange):
                     self._moved = self._checked(urljoin(moved or (signed.url if signed else ""), there))
                 continue
             error = self._error(exchange)
@@ -347,12 +350,15 @@ class _Range:
                 f"{min(self._stop, size) - 1}."
             )
         if self._whole not in {None, (size, version)}:
-            raise UnreadableError(f"{self._location} cannot be read: it changed while it was being read.")
+            raise self._changed()
         self._whole = size, version
         if self._data is None:
             self._data = bytearray(last + 1 - self._start)
         self._fill(exchange, self._data, stopped)
         return Part(self._data, size, version)
+
+    def _changed(self) -> UnreadableError:
+        return UnreadableError(f"{self._location} cannot be read: it changed while it was being read.")
 
     def _told(self, exchange: Exchange) -> tuple[int, int, int]:
         """Return the first byte, the last byte and the size of the file that ``Content-Range`` tells."""
@@ -368,9 +374,14 @@ class _Range:
             raise UnreadableError(
                 f"{self._location} cannot be read: its server sends the whole file when it is asked for a range."
             )
-        data = bytearray(size)
-        self._data, self.filled = data, 0
-        self._fill(exchange, data, stopped)
+        if self._whole not in {None, (size, version)}:
+            raise self._changed()
+        data, self._data, self.filled = bytearray(size), None, 0
+        try:
+            self._fill(exchange, data, stopped)
+        except BaseException:
+            self.filled = 0  # the next answer may be the range
+            raise
         return Part(data, size, version)
 
     def _fill(self, exchange: Exchange, data: bytearray, stopped: threading.Event) -> None:
@@ -386,18 +397,22 @@ class _Range:
 
 def _failure(error: BaseException) -> str:
     """Return a broken connection as the end of a sentence; nothing that the error itself says is secret."""
+    found = f"its server cannot be reached ({getattr(error, 'strerror', None) or type(error).__name__})"
     if isinstance(error, TimeoutError):
-        return "its server did not answer in time"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate of its server is not valid ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return f"the encrypted connection failed ({error.reason or 'cut'})"
-    if isinstance(error, http.client.HTTPException):
-        cut = isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead)
-        return "its connection was cut" if cut else "its server does not answer as HTTP demands"
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "its connection was cut"
-    return f"its server cannot be reached ({getattr(error, 'strerror', None) or type(error).__name__})"
+        found = "its server did not answer in time"
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        found = f"the certificate of its server is not valid ({error.verify_message})"
+    elif isinstance(error, ssl.SSLError):
+        found = f"the encrypted connection failed ({error.reason or 'cut'})"
+    elif isinstance(
+        error, ConnectionResetError | BrokenPipeError | http.client.IncompleteRead
+    ):  # RemoteDisconnected too
+        found = "its connection was cut"
+    elif isinstance(error, http.client.HTTPException):
+        found = "its server does not answer as HTTP demands"
+    elif match := _TUNNEL.match(str(error)):
+        found = f"its proxy answered {match[1]}"
+    return found
 
 
 def _times(count: int) -> str:
