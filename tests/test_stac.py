@@ -1170,6 +1170,18 @@ def test_items_on_two_sides_are_asked_for_apart_and_counted_once(api: Api) -> No
     assert len({tuple(body["bbox"]) for body in api.asked}) == 2
 
 
+def test_trouble_in_one_of_many_boxes_is_an_error(api: Api) -> None:
+    parts = tuple((float(x), 46.4, x + 0.1, 46.5) for x in range(-100, 100, 10))
+    area = Area((-100, 46.4, 90.1, 46.5), "EPSG:4326", parts=parts)
+    for item in api.items:
+        item["bbox"] = [-180, -90, 180, 90]
+    assert days_of(StacCatalogue(api.url), area) == [1, 2, 3, 4, 5, 6, 7]
+    assert len({tuple(body["bbox"]) for body in api.asked}) == 20
+    api.fault = lambda _, page: (400, {}) if api.asked[-1]["bbox"][0] > 50 else page
+    with pytest.raises(LibraryError, match="it answered 400"):
+        StacCatalogue(api.url).tiles(area)
+
+
 def test_a_page_that_comes_twice_is_counted_once(api: Api) -> None:
     pages: list[dict[str, Any]] = []
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import json
 import logging
-from dataclasses import dataclass, field
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,7 @@ PAGE = 100
 """Items of a page that are asked for: some servers cannot send more than 6 MB at once."""
 MOST_PAGES = 10_000
 """Largest number of pages of one search."""
+_AT_ONCE = 4  # boxes that are asked for at a time
 _TRIES = 5
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries
 _LONGEST_PAUSE = 60.0  # seconds that a server may ask for
@@ -66,13 +70,13 @@ class ApiSearch:
     """Smallest and largest cloud cover in percent; items without one are left out by the server where it is limited."""
     _io: Any = field(default=None, repr=False)
 
-    def items(self, boxes: Sequence[Box], span: Span) -> Iterator[dict[str, Any]]:
+    def items(self, boxes: Sequence[Box], span: Span) -> Iterator[Any]:
         """Yield the items that meet any of the boxes, each once.
 
         Parameters
         ----------
         boxes
-            Boxes in degrees; each is asked for in turn.
+            Boxes in degrees; several are asked for at a time.
         span
             First and last time, None for open.
 
@@ -83,12 +87,26 @@ class ApiSearch:
         MissingExtraError
             If pystac-client is not installed.
         """
+        if len(boxes) == 1:  # page by page, so that not all of them are held
+            yield from self._of_box(boxes[0], span)
+            return
+        _library()
         seen: set[tuple[str, str]] = set()
-        try:
-            for box in boxes:
-                yield from self._pages(box, span, seen)
-        finally:
-            self.close()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            waiting: deque[Future[list[Any]]] = deque()
+            left = iter(boxes)
+            try:
+                for box in itertools.islice(left, _AT_ONCE):
+                    waiting.append(pool.submit(self._all_of_box, box, span))
+                while waiting:
+                    for item in waiting.popleft().result():
+                        if _key(item) not in seen:
+                            seen.add(_key(item))
+                            yield item
+                    for box in itertools.islice(left, 1):
+                        waiting.append(pool.submit(self._all_of_box, box, span))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def check_collection(self) -> None:
         """Check that the API has the collection, for a search that found nothing.
@@ -120,10 +138,21 @@ class ApiSearch:
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
-    def _pages(self, box: Box, span: Span, seen: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    def _all_of_box(self, box: Box, span: Span) -> list[Any]:
+        """Return the items of a box, over connections of its own."""
+        return list(replace(self, _io=None).items([box], span))
+
+    def _of_box(self, box: Box, span: Span) -> Iterator[Any]:
+        """Yield the items of a box, and close the connections then."""
+        try:
+            yield from self._pages(box, span)
+        finally:
+            self.close()
+
+    def _pages(self, box: Box, span: Span) -> Iterator[Any]:
         url, method, body = self._first(box, span)
         asked: set[str] = set()
-        own: set[tuple[str, str]] = set()  # of this box: what other boxes found does not make a page stale
+        own: set[tuple[str, str]] = set()
         stale, repeated, matched = 0, False, None
         for _ in range(MOST_PAGES):
             asked.add(_fingerprint(url, method, body))
@@ -137,11 +166,10 @@ class ApiSearch:
             matched = _matched(page, matched)
             fresh = False
             for item in features:
-                key = key_of(item) if isinstance(item, dict) else ("", shown(item))
-                fresh |= key not in own
-                own.add(key)
-                if key not in seen:
-                    seen.add(key)
+                key = _key(item)
+                if key not in own:
+                    fresh = True
+                    own.add(key)
                     yield item
             stale = 0 if fresh or not features else stale + 1
             repeated |= bool(features) and not fresh
@@ -325,6 +353,11 @@ def _link(document: Mapping[str, Any], rel: str) -> Mapping[str, Any] | None:
         if isinstance(link, dict) and link.get("rel") == rel and text_of(link.get("href")):
             return link
     return None
+
+
+def _key(item: object) -> tuple[str, str]:
+    """Return what tells an item of a page from others, whatever it is."""
+    return key_of(item) if isinstance(item, dict) else ("", shown(item))
 
 
 def _written(time: dt.datetime | None) -> str:
