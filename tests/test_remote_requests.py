@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from rasterio.shutil import copy
 
 from sen2chain import TimeSeries, remote
 from sen2chain.archive import MemorySource
+from sen2chain.errors import UnreadableError
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry, Reading
 from sen2chain.remote import Access
 from sen2chain.sensor import SENTINEL2
@@ -34,6 +34,7 @@ LEFT, TOP, EPSG = 600_000, 5_100_000, 32632
 BANDS = {"B04": 10, "B08": 10, "B11": 20, "SCL": 20}
 HEADER = 1 << 14
 """Bytes that are asked for at first of each file."""
+PRODUCT = ProductId.parse("S2A_MSIL2A_20230501T102030_N0509_R022_T32TPS_20230501T120000")
 CLOUDY = slice(0, 384)
 """Rows of SCL that are cloud: those of the upper half."""
 
@@ -98,9 +99,8 @@ def run(made: Made, form: str, root: str, **options: Any) -> TimeSeries:
     """Extract NDVI and NDWIGAO of one acquisition."""
     where = {band: f"{root}/{made.path(form, band).name}" for band in BANDS}
     radiometry = Radiometry(10_000.0, dict.fromkeys((band.name for band in SENTINEL2.bands), -1000.0))
-    product = ProductId("S2A", dt.datetime(2023, 5, 1, 10, 20, 30), 509, 22, "32TPS", "20230501T120000")  # noqa: DTZ001  # sensing times are UTC without a zone
     reading = Reading(access=Access(), at_once=4) if "://" in root else Reading()
-    source = MemorySource([Acquisition(product, KnownDetails(radiometry), where)], reading=reading)
+    source = MemorySource([Acquisition(PRODUCT, KnownDetails(radiometry), where)], reading=reading)
     wanted: dict[str, Any] = {"masks": ["none"], "quiet": True, "name": "parcels"} | options
     return TimeSeries(made.parcels, ["NDVI", "NDWIGAO"], library=source, **wanted).run()
 
@@ -231,3 +231,30 @@ def test_what_was_decoded_is_not_held(made: Made, server: TroubledServer, monkey
         assert len(files) == 4
         # The beginnings of files are kept; this file of noise has more bytes in any block.
         assert held <= 4 * HEADER
+
+
+@dataclass(frozen=True)
+class UndecidedDetails(KnownDetails):
+    """Details of a product whose offset cannot be told."""
+
+    @property
+    def has_radiometry(self) -> bool:
+        return True
+
+    def radiometry(self) -> Radiometry:
+        raise UnreadableError("The offset of this product cannot be told.")
+
+
+def test_offsets_are_not_asked_for_where_masks_remove_every_feature(made: Made) -> None:
+    boxes = made.parcels.geometry.bounds
+    north = made.parcels[(boxes["miny"] > TOP - 10 * EDGE / 2 + 100) & (boxes["maxx"] < LEFT + 10 * EDGE)]
+    where = {band: str(made.path("cog", band)) for band in BANDS}
+    source = MemorySource([Acquisition(PRODUCT, UndecidedDetails(), where)])
+    clouded = TimeSeries(north, ["NDVI"], masks=["CM004"], library=source, quiet=True).run().report
+    assert (clouded["cloud"].sum(), clouded["unreadable"].sum()) == (len(north), 0)
+    some = TimeSeries(made.parcels, ["NDVI"], masks=["CM004"], library=source, quiet=True).run().report
+    assert some["unreadable"].sum() == len(made.parcels)
+    assert "cannot be told" in some["error"].iloc[0]
+    for options in ({"masks": ["none"]}, {"masks": ["CM004"], "keep_empty": True}):
+        report = TimeSeries(north, ["NDVI"], library=source, quiet=True, **options).run().report
+        assert report["unreadable"].sum() == len(north)

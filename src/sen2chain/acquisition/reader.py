@@ -152,6 +152,11 @@ class AcquisitionReader:
         for location in sources.quality.values():
             self.coarse.want(location, 0)
 
+    def set_radiometry(self, radiometry: Radiometry | None) -> None:
+        """Set scale and offsets, where they are known only after the masks; before `decode_values`."""
+        self._radiometry = radiometry
+        self.value_rasters.set_radiometry(radiometry)
+
     def decode(self) -> None:
         """Decode the coarser rasters and compute the masks."""
         self.decode_masks()

@@ -129,6 +129,10 @@ class ValueRasters:
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._strips: dict[tuple[str, int], Array] = {}
 
+    def set_radiometry(self, radiometry: Radiometry | None) -> None:
+        """Set scale and offsets."""
+        self._radiometry = radiometry
+
     def announce(self, sources: LayerSources) -> None:
         """Sort rasters into those on the finest grid and coarser ones; rasters that cannot be used are marked."""
         for location, value in sources.values().items():

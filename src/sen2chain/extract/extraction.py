@@ -127,13 +127,12 @@ class _Extraction:
         if task.cldprb is not None:
             self.rasters.expect((task.cldprb,))
         self.rasters.expect(LayerSources.of_outputs(task.outputs, task.product.sensor).locations())
-        radiometry = self._read_radiometry()
         grid = finest_grid(self.rasters, LayerSources.of_outputs(task.outputs, task.product.sensor))
         coverage = None
         if grid is not None:
             coverage = self.coverages.get(grid, task.product.tile)
             if len(coverage.plan.row) and self._alive():
-                self._extract(grid, coverage, radiometry)
+                self._extract(grid, coverage)
         self._alive()  # rasters may have failed in the last strip
         batches = tuple(
             self._failed(i)
@@ -152,13 +151,12 @@ class _Extraction:
         )
         return TaskResult(task, grid, batches)
 
-    def _read_radiometry(self) -> Radiometry | None:
-        """Read scale and offsets if anything is computed from bands."""
+    def _read_radiometry(self, outputs: list[tuple[int, Output]]) -> Radiometry | None:
+        """Read scale and offsets if anything of some outputs is computed from bands."""
         needing = [
             i
-            for i, o in enumerate(self.task.outputs)
-            if (o.value is not None and o.value.kind is ValueKind.BANDS)
-            or (o.clouds is not None and o.clouds.kind is MaskKind.COMPUTED and o.mask.bands)
+            for i, output in outputs
+            if (output.value is not None and output.value.kind is ValueKind.BANDS) or _masks_by_bands(output)
         ]
         if not needing:
             return None
@@ -194,9 +192,12 @@ class _Extraction:
             detail = str(error)
         return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 
-    def _extract(self, grid: Grid, coverage: Coverage, radiometry: Radiometry | None) -> None:
+    def _extract(self, grid: Grid, coverage: Coverage) -> None:
         self.coverage = coverage
         layouts = self.coverages.layouts
+        # Where masks remove every feature, the offsets are not needed, and of a catalogue they may cost a request.
+        early = any(_masks_by_bands(output) for _, output in self._alive())
+        radiometry = self._read_radiometry(self._alive()) if early else None
         self.reader = AcquisitionReader(self.rasters, grid, coverage.plan, layouts, self._needed(), radiometry)
         cldprb_coverage = self._announce_cldprb()
         self.reader.decode_masks()
@@ -208,6 +209,8 @@ class _Extraction:
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
             self._restrict(cldprb_coverage)
+        if not early:
+            self.reader.set_radiometry(self._read_radiometry(self._wanted()))
         self.reader.sources = self._needed()
         self.reader.decode_values()
         self.cldprb = self._average_cldprb(cldprb_coverage)
@@ -373,6 +376,11 @@ class _Extraction:
             return {name: np.full(n_features, np.nan) for name in names}
         whole = counts.sum(axis=1)
         return {name: counts[:, c] / whole for c, name in enumerate(names)}
+
+
+def _masks_by_bands(output: Output) -> bool:
+    """Tell whether the mask of an output is computed from reflectance."""
+    return output.clouds is not None and output.clouds.kind is MaskKind.COMPUTED and bool(output.mask.bands)
 
 
 def _per_feature(positions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> Floats:
