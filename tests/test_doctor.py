@@ -237,10 +237,11 @@ def test_no_password_and_no_token_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
         assert code == 0
         assert "hush" not in out
         assert "GDAL_HTTP_USERPWD" in out
-        assert "AWS" not in out
+        assert "HUSH" not in out
         assert "\x1b" not in out
     assert diagnosis.environment()["GDAL_CACHEMAX"] == r"200\x1b[2J"
     assert diagnosis.environment()["GDAL_OTHER"] == diagnosis.HIDDEN
+    assert diagnosis.environment()["AWS_SECRET_ACCESS_KEY"] == diagnosis.HIDDEN
 
 
 # --- folders

@@ -19,7 +19,7 @@ from sen2chain.errors import Sen2ChainError, escaped
 from sen2chain.files import absolute, is_folder
 
 _PACKAGE = Path(__file__).parents[1]
-_VARIABLES = re.compile(r"(?:SEN2CHAIN|GDAL|PROJ|NUMBA|CPL|OPJ)_\w+|TMPDIR|XDG_CACHE_HOME", re.IGNORECASE)
+_VARIABLES = re.compile(r"(?:SEN2CHAIN|GDAL|PROJ|NUMBA|CPL|OPJ|AWS)_\w+|TMPDIR|XDG_CACHE_HOME", re.IGNORECASE)
 """Variables that change what the program does."""
 _SECRET = re.compile(r"PASS|PWD|TOKEN|SECRET|KEY|AUTH|HEADER|COOKIE|CREDENTIAL|BEARER|USER|PROXY", re.IGNORECASE)
 """Parts of names of variables whose values are not shown."""

@@ -227,7 +227,7 @@ executor = together(
         type=WHOLE,
         default=0,
         show_default=True,
-        help="Threads, or Dask's processes; 0 uses all processors.",
+        help="Threads, or Dask's processes; 0 uses all processors, or as many as suit a catalogue.",
     ),
     click.option(
         "--executor", type=click.Choice(["serial", "threads", "dask"]), help="Who does the work. Default: threads."
