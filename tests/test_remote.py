@@ -782,6 +782,11 @@ def test_the_query_that_an_href_came_with_is_sent(server: TroubledServer) -> Non
     access = pickle.loads(pickle.dumps(Access(queries={location: query})))  # noqa: S301  # our own
     with open_remote(location, access) as file:
         file.read(0, 1)
+        server.script(PATH, Trouble(403))
+        with pytest.raises(
+            UnreadableError, match=r"answered 403; the signature of its href may have expired, search the"
+        ):
+            file.read(50_000, 10)
     fetch_document(f"{location}?{query}", Access())
     assert {entry.query for entry in server.log} == {"sig=a%2Fb+c&x=%C3%BC"}
     assert access == Access()

@@ -94,6 +94,9 @@ class Signer(Protocol):
             Region that the answer of an S3 server named; empty: none.
         """
 
+    def advice(self) -> str:
+        """Return what a refusal may come from, as a part of a sentence; empty where nothing is known."""
+
 
 class Plain:
     """No signature but the query that an href came with.
@@ -118,6 +121,10 @@ class Plain:
     def renew(self, signed: Signed, region: str) -> bool:  # noqa: ARG002  # as above
         """Return False: a query that came with an href cannot be renewed."""
         return False
+
+    def advice(self) -> str:
+        """Return what a refusal may come from."""
+        return "the signature of its href may have expired, search the catalogue again" if self._query else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,10 @@ class ContainerTokens:
             if kept is not None and kept.text == signed.query:
                 del self._tokens[container]
         return True
+
+    def advice(self) -> str:
+        """Return nothing: the token is new."""
+        return ""
 
     def _token(self, container: tuple[str, str]) -> _Token:
         with self._memo.lock:
@@ -311,6 +322,12 @@ class S3Requests:
                 self._credentials = self._session.get_credentials()
             self._keys = (-_NOT_AGAIN, None)
         return self._current_keys() != before
+
+    def advice(self) -> str:
+        """Return what a refusal may come from."""
+        if self._credentials is not None:
+            return ""
+        return "no keys were found for s3://, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
     def _place(self, bucket: str) -> tuple[str, str]:
         """Return the address of the files of a bucket, and its region."""

@@ -306,7 +306,8 @@ class FileRequests:
             if pause:  # the other requests to this server wait, too
                 _rests[exchange.host] = time.monotonic() + pause
             return _TroubleError(what)
-        return UnreadableError(f"{self._location} cannot be read: {what}.")
+        advice = self._signer.advice() if status in {401, 403} else ""
+        return UnreadableError(f"{self._location} cannot be read: {what}{'; ' * bool(advice)}{advice}.")
 
 
 def _document(url: str, headers: Mapping[str, str]) -> bytes:
