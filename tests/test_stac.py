@@ -761,6 +761,21 @@ def test_a_nightly_search_asks_only_for_what_is_new(tmp_path: Path) -> None:
     assert len(source.search(BOLZANO, dt.date(2022, 1, 1), known=path)) == 3
 
 
+def test_no_days_are_left_out_between_two_searches(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    items = collection_file(tmp_path / "items.json", *(earth_search(name_of(1, month=month)) for month in range(1, 13)))
+    source = StacCatalogue(items)
+    save_items(source.search(BOLZANO, dt.date(2023, 3, 1), dt.date(2023, 4, 30)), path)
+    for first, last in (("2023-07-01", "2023-08-30"), ("2023-01-01", "2023-01-31")):
+        days = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+        with pytest.raises(OutputError, match="would lack the days from"):
+            save_items(source.search(BOLZANO, *days), path)
+    later = source.search(BOLZANO, dt.date(2023, 7, 1), dt.date(2023, 8, 30), known=path)
+    assert save_items(later, path) == Saved(4, 0, 6)  # from May on
+    assert len(source.search(BOLZANO, dt.date(2023, 3, 1), dt.date(2023, 5, 30), known=path)) == 1
+    assert len(StacCatalogue(path).acquisitions("32TPS", dt.date(2023, 3, 1), dt.date(2023, 8, 30), BOLZANO)) == 6
+
+
 def test_the_file_of_another_search_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     items = collection_file(tmp_path / "items.json", earth_search())

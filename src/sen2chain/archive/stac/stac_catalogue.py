@@ -281,8 +281,15 @@ class StacCatalogue(FileIdentity):
         begin = first
         if known is not None and is_file(absolute(known)):
             begin = _ask_from(absolute(known), record)
-        found = self._items(area, begin, last)
-        items = [without_secrets(with_absolute_hrefs(item, base)) for base, item in found if isinstance(item, dict)]
+            record["from"] = begin and begin.isoformat()
+        items: list[Item] = []
+        reader: ItemReader | None = None
+        for base, item in self._items(area, begin, last):
+            reader = reader or self._reader()
+            if isinstance(item, dict):
+                product = reader.product_of(item)
+                if product is None or sensed_within(product, begin, last):
+                    items.append(without_secrets(with_absolute_hrefs(item, base)))
         return Items(items, record)
 
     def acquisitions_of(self, items: Iterable[Item]) -> list[Acquisition]:
@@ -324,6 +331,7 @@ class StacCatalogue(FileIdentity):
             "cover": list(self._cover),
             "first": first and first.isoformat(),
             "last": last and last.isoformat(),
+            "reached": min(last or _today(), _today()).isoformat(),
         }
 
     def _found(self, area: Area | None, first: dt.date | None, last: dt.date | None) -> _Search:
@@ -561,7 +569,8 @@ def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = Fal
         before, old = _read_saved(target)
         _check_same(before, record, target)
         kept = {key_of(item): item for item in old}
-        record = _joined(before, record)
+        record = _joined(before, record, target)
+    record.pop("from", None)
     new = updated = odd = 0
     for item in items:
         key = key_of(item)
@@ -632,9 +641,23 @@ def _check_same(before: Mapping[str, Any], record: Mapping[str, Any], path: Path
         )
 
 
-def _joined(before: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of two searches that differ only in their dates, None being open."""
-    for name, better in (("first", min), ("last", max)):
+def _joined(before: Mapping[str, Any], record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the record of two searches that differ only in their dates, None being open.
+
+    Raises
+    ------
+    OutputError
+        If days lie between them that were not searched.
+    """
+    start = text_of(record.get("from")) or text_of(record.get("first"))
+    for end, begin in ((before, start), (record, text_of(before.get("first")))):
+        reached = text_of(end.get("reached"))
+        if reached and begin and dt.date.fromisoformat(begin) > dt.date.fromisoformat(reached) + _DAY:
+            raise OutputError(
+                f"{path} would lack the days from {reached} to {begin}, which no search was for; search with known= "
+                "(as sen2chain stac search --save does), or choose another name."
+            )
+    for name, better in (("first", min), ("last", max), ("reached", max)):
         both = text_of(before.get(name)), text_of(record.get(name))
         record[name] = better(both) if all(both) else None
     return record
@@ -652,13 +675,18 @@ def _ask_from(path: Path, record: Mapping[str, Any]) -> dt.date | None:
     _check_same(before, record, path)
     first, known_first = text_of(record.get("first")), text_of(before.get("first"))
     begin = dt.date.fromisoformat(first) if first else None
-    if known_first and first < known_first:
-        return begin  # it goes farther back than the file
     newest = max((time for item in items if (time := time_of(item)) is not None), default=None)
-    if newest is None:
-        return begin
-    since = (newest - MARGIN).date()
-    return since if begin is None else max(begin, since)
+    if newest is None or (known_first and first < known_first):
+        return begin  # it goes farther back than the file
+    since = newest.date() - MARGIN
+    if last := text_of(record.get("last")):
+        since = min(since, dt.date.fromisoformat(last) - MARGIN)
+    # From there on without a gap, even where the new search begins later.
+    return max(since, dt.date.fromisoformat(known_first)) if known_first else since
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
 
 
 if TYPE_CHECKING:

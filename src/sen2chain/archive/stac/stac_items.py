@@ -132,6 +132,11 @@ class ItemReader:
                     break
         return provider_of(place_of(self.catalogue), text_of(item.get("collection")), files)
 
+    def product_of(self, item: Item) -> ProductId | None:
+        """Return the product of an item; None where it does not name one."""
+        product = _product(item, mapping_of(item.get("properties")), self.provider_of(item))
+        return product if isinstance(product, ProductId) else None
+
     def _choose(self, assets: Mapping[str, Any], provider: Provider) -> dict[str, dict[str, Any]]:
         """Return the asset of each band that an item has."""
         usable = {key: asset for key, asset in assets.items() if isinstance(asset, dict) and _is_raster(asset)}
