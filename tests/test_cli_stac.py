@@ -18,7 +18,7 @@ from sen2chain.cli import main
 from sen2chain.errors import RequestError
 from sen2chain.jobs.job_file import COLUMNS
 from sen2chain.remote import transfer
-from troubled_server import TroubledServer
+from troubled_server import Trouble, TroubledServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,6 +343,30 @@ def test_a_job_reads_a_catalogue_and_shows_no_key(served: Served, tmp_path: Path
     written = record.path.read_text(encoding="utf-8") + record.path.with_suffix(".log").read_text(encoding="utf-8")
     for text in (*said, str(look), repr(job), job._repr_html_(), written):
         assert "s3cr3t" not in text
+
+
+def test_a_night_without_the_catalogue_keeps_what_there_is(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "patience", transfer.Patience(pauses=(0.0,)))
+    served.write("night.json", list(served.archive.products))
+    job = JobExtraction("night")
+    job.save()
+    job.library = f"stac:{served.server.url}/night.json"
+    job.task_edit(
+        0, shapefile=served.layer, cloudmasks=CM004, indices="NDVI", date_min="", date_max="", compiled_data="all_data"
+    )
+    job.save()
+    assert job.run(quiet=True).status == "done"
+    served.server.answers["/night.json"] = lambda _: Trouble(503)
+    record = job.run(quiet=True)
+    (line,) = record.lines
+    assert (record.status, line.status) == ("partly", "partly")
+    (error,) = line.errors
+    assert error["step"] == "extract"
+    assert "night.json cannot be read: its server answered 503" in error["message"]
+    assert line.compiled == {"written": [], "unchanged": 1}
+    del served.server.answers["/night.json"]
+    again = job.run(quiet=True)
+    assert (again.status, again.rows) == ("done", 0)
 
 
 def test_a_job_finds_its_items_beside_sen2chain_data(served: Served, tmp_path: Path) -> None:
