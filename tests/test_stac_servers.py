@@ -795,6 +795,34 @@ def test_files_in_an_object_store_are_read_with_the_keys_of_the_environment(
 # Other forms of a catalogue
 
 
+def test_catalogues_in_an_object_store(
+    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.href)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = "S2A_MSIL2A_20230701T101031_N0509_R022_T32TPS_20230701T200058"
+    item = {
+        "type": "Feature",
+        "id": name,
+        "properties": {"datetime": "2023-07-01T10:10:31Z"},
+        "assets": {"red": {"href": "files/B04.tif"}, "nir": {"href": "s3://other/B08.tif"}},
+    }
+    collection = {"type": "FeatureCollection", "features": [item]}
+    catalog = {"type": "Catalog", "links": [{"rel": "item", "href": "item.json"}]}
+    for file, document in (("items", collection), ("item", item), ("catalog", catalog)):
+        (tmp_path / f"{file}.json").write_text(json.dumps(document), encoding="utf-8")
+    save_items([item], tmp_path / "items.parquet")
+    object_store.upload("listed", tmp_path)
+    for file in ("items.json", "items.parquet", "catalog.json", "item.json"):
+        closed = StacCatalogue(f"s3://listed/{file}")
+        assert closed.tiles() == []
+        assert "points to another bucket" in closed.skipped()[0].detail
+        (one,) = StacCatalogue(f"s3://listed/{file}", allow="s3://other").acquisitions("32TPS")
+        assert one.bands == {"B04": "s3://listed/files/B04.tif", "B08": "s3://other/B08.tif"}
+
+
 def test_saved_items_give_the_same_rows_without_a_search(
     site: Site, archived: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -169,7 +169,8 @@ CDSE = Provider(
     marks=("s3://eodata",),
     # Not every item may have CLD_20m, ESA's MSK_CLDPRB_20m; masks that need it say so then.
     assets={**{band: (key,) for band, key in _NATIVE.items()}, "CLDPRB": ("CLD_20m", "MSK_CLDPRB_20m")},
-    # Its quotas allow four connections at a time: https://documentation.dataspace.copernicus.eu/Quotas.html
+    # Its quotas allow four connections at a time, and 50,000 requests a month:
+    # https://documentation.dataspace.copernicus.eu/Quotas.html
     access=Access(
         signing="s3",
         at_once=4,
