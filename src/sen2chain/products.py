@@ -86,6 +86,8 @@ class Reading:
     none."""
     access: Access | None = None
     """How remote files (``https://``, ``s3://``) are fetched; None where none may be read."""
+    kind: str = "archive"
+    """What sentences call the source."""
 
 
 LOCAL = Reading()

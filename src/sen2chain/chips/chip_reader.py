@@ -217,7 +217,7 @@ def _layers(
     if wanted.colour and sensor.true_colour:
         if missing or not acquisition.details.has_radiometry:
             what = f"bands {', '.join(missing)}" if missing else f"the metadata {sensor.metadata}"
-            lacking.append(("true colour", f"{acquisition.id}: the archive lacks {what}"))
+            lacking.append(("true colour", f"{acquisition.id}: the {acquisition.reading.kind} lacks {what}"))
         else:
             layers += [Reflectance(band) for band in sensor.true_colour]
     source = acquisition

@@ -251,7 +251,11 @@ class _Extraction:
         """Announce the cloud probability with the plan of its own pixels."""
         if self.task.cldprb is None:
             raster = self.sensor.quality_raster(self.sensor.cloud_probability)
-            why = f"the archive lacks {raster.title or raster.name}" if raster else f"{self.sensor.name} has none"
+            why = (
+                f"the {self.task.reading.kind} lacks {raster.title or raster.name}"
+                if raster
+                else f"{self.sensor.name} has none"
+            )
             self.notes.append(f"cldprb is empty: {why}.")
             return None
         try:
@@ -286,7 +290,7 @@ class _Extraction:
             return False
         name = self.sensor.classification or ""
         if self.task.scl is None:
-            self.notes.append(f"{name} shares are empty: the archive lacks {name}.")
+            self.notes.append(f"{name} shares are empty: the {self.task.reading.kind} lacks {name}.")
             return False
         if (error := self.reader.quality_errors.get(name)) is not None:
             self.notes.append(f"{name} shares are empty: {error}")

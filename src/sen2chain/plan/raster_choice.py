@@ -239,7 +239,7 @@ def _why_no_value(acquisition: Acquisition, index: Index) -> str:
     entry = catalogue().get(index.name)
     twin = entry.same_as if entry is not None and entry.formula == index.formula else ""
     instead = f" {twin} is the same index, and rasters of it are stored." if twin in acquisition.indices else ""
-    return f"{index.name} needs {what}, which the archive lacks{stored}{because}.{instead}"
+    return f"{index.name} needs {what}, which the {acquisition.reading.kind} lacks{stored}{because}.{instead}"
 
 
 def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
@@ -249,7 +249,8 @@ def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
         return f"No {mask.name} raster is stored, and it cannot be computed here. {would}"
     what = " and ".join(missing) or _metadata(acquisition)
     because = f": {acquisition.remark}" if acquisition.remark else ""
-    return f"{mask.name} needs {what}, which the archive lacks, and no raster of it is stored{because}. {would}"
+    source = f"the {acquisition.reading.kind}"
+    return f"{mask.name} needs {what}, which {source} lacks, and no raster of it is stored{because}. {would}"
 
 
 def masks_that_work(acquisitions: Iterable[Acquisition]) -> list[str]:

@@ -199,7 +199,7 @@ class StacCatalogue(FileIdentity):
     def reading(self) -> Reading:
         """How its rasters are read."""
         access = self._reader().access_of(self.provider)
-        return Reading(at_once=access.at_once, access=access)
+        return Reading(at_once=access.at_once, access=access, kind="catalogue")
 
     def tiles(
         self, area: Area | None = None, first: dt.date | None = None, last: dt.date | None = None

@@ -112,7 +112,11 @@ class ItemReader:
         missing = [band.name for band in SENTINEL2.served if band.name not in bands]
         remark = f"the item {name} has no asset of {', '.join(missing)}" if missing else ""
         acquisition = Acquisition(
-            product, details, bands, remark=remark, reading=Reading(at_once=access.at_once, access=access)
+            product,
+            details,
+            bands,
+            remark=remark,
+            reading=Reading(at_once=access.at_once, access=access, kind="catalogue"),
         )
         tokens = {
             location: _token(location, chosen[band], version) for band, location in bands.items() if is_remote(location)
