@@ -237,6 +237,7 @@ daemon off;
 {user}
 worker_processes 1;
 pid nginx.pid;
+worker_shutdown_timeout 1s;
 events {{ worker_connections 512; }}
 http {{
 {places}

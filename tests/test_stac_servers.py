@@ -13,6 +13,9 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -616,6 +619,29 @@ def test_a_server_that_limits_requests_is_waited_for(
     with site.server.troubled(limit), site.server.watched() as requests:
         assert tables(series_of(site.files, catalogue, masks="CM004"), tmp_path / "limited") == whole
     assert {request.status for request in requests} == {206, 429}
+
+
+@pytest.mark.parametrize("executor", ["threads", "serial"])
+def test_an_interrupted_run_does_not_wait_for_a_slow_server(
+    site: Site, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    copies = site.own_copies(Form("cog"))[:3]
+    catalogue = site.catalogue(copies, "cdse", known("cdse"))
+    own = copies[0].files["SCL"].relative_to(site.server.place).parts[0]
+    part, begun = transfer.FileRequests.part, list[float]()
+
+    def then(requests: Any, start: int, *more: Any) -> Any:
+        if start > 0 and not begun:
+            begun.append(time.monotonic())
+            threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        return part(requests, start, *more)
+
+    monkeypatch.setattr(transfer.FileRequests, "part", then)
+    slow = f"location /open/{own}/ {{ limit_rate_after 16k; limit_rate 2k; alias {site.server.place / own}/; }}"
+    with site.server.troubled(slow):
+        with pytest.raises(KeyboardInterrupt):
+            series_of(site.files, catalogue, masks="none", executor=executor).run()
+        assert time.monotonic() - begun[0] < 4
 
 
 @pytest.mark.usefixtures("impatient")

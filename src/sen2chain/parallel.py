@@ -175,11 +175,22 @@ class Crew:
         self._busy = 0  # threads that have work, and tasks that wait for one
         self._lock = threading.Lock()
 
-    def results(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    def results(
+        self, work: Callable[[T], R], items: Iterable[T], ending: Callable[[], None] | None = None
+    ) -> Generator[R, None, None]:
         """Apply a function to many items, each as a task, and yield the results in order; a crew does so once.
 
         Only as many results wait as there are threads, so that memory does not grow with the number of items. When not
         all results are taken, `closed` ends the threads and waits for them.
+
+        Parameters
+        ----------
+        work
+            The function.
+        items
+            The items.
+        ending
+            Called before the threads are waited for, so that those that wait for something else can be told to end.
         """
         wait = True
         # pandas changes the filters of warnings for the whole process, and threads undo each other's setting back.
@@ -193,6 +204,9 @@ class Crew:
                 wait = getattr(_own, "closes", False)
                 raise
             finally:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                if ending is not None:
+                    ending()
                 self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def begin(self, pieces: Iterable[Piece], within: Within) -> Pieces:
@@ -323,10 +337,22 @@ def closed(results: G) -> Iterator[G]:
             _own.closes = before
 
 
-def apart(work: Callable[[], R]) -> R:
-    """Run a function in a new thread and wait for it, so that thread settings it changes do not reach the caller."""
+def apart(work: Callable[[], R], ending: Callable[[], None] | None = None) -> R:
+    """Run a function in a new thread and wait for it, so that thread settings it changes do not reach the caller.
+
+    Parameters
+    ----------
+    work
+        The function.
+    ending
+        Called when the caller is interrupted, before the thread is waited for.
+    """
     with ThreadPoolExecutor(1, thread_name_prefix=_NAME) as pool:
-        return pool.submit(work).result()
+        try:
+            return pool.submit(work).result()
+        finally:
+            if ending is not None:
+                ending()
 
 
 @contextlib.contextmanager

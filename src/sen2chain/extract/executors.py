@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.jit import CompilationError
 from sen2chain.parallel import Crew, apart
 from sen2chain.reasons import Reason
+from sen2chain.remote import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -85,8 +86,9 @@ class Serial:
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
         for task in announced(tasks, sent):
+            stop = Stop()
             # In a thread of its own for GDAL's options, see `rasters.environment`.
-            yield apart(partial(_attempt, task, coverages, rules, None, advanced))
+            yield apart(partial(_attempt, task, coverages, rules, None, advanced, stop), stop.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +107,34 @@ class Threads:
         advanced: Advanced | None = None,
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
-        crew = Crew(self.count)
-        yield from crew.results(lambda task: _attempt(task, coverages, rules, crew, advanced), announced(tasks, sent))
+        crew, stop = Crew(self.count), Stop()
+        yield from crew.results(
+            lambda task: _attempt(task, coverages, rules, crew, advanced, stop), announced(tasks, sent), stop.end
+        )
 
 
 def _attempt(
-    task: Task, coverages: Coverages, rules: RowRules, crew: Crew | None, advanced: Advanced | None
+    task: Task, coverages: Coverages, rules: RowRules, crew: Crew | None, advanced: Advanced | None, stop: Stop
 ) -> TaskResult:
     """Run a task, and again after an unforeseen error; one odd product should not end a run over ten years."""
+    ended_by = _ended_by(task, stop)
     for attempt in range(ATTEMPTS):
         try:
-            return extract(task, coverages, rules, crew, None if advanced is None else partial(advanced, task))
+            result = extract(ended_by, coverages, rules, crew, None if advanced is None else partial(advanced, task))
+            return replace(result, task=task)
         except FATAL as error:
             raise fatal(task, error) from error
         except Exception as error:  # foreseen errors become reasons within the task
             logger.warning("%s failed, attempt %d of %d", task.product, attempt + 1, ATTEMPTS, exc_info=True)
             last = error
     return failed_result(task, coverages, rules, last)
+
+
+def _ended_by(task: Task, stop: Stop) -> Task:
+    """Return a task whose remote files are closed when its run ends."""
+    if task.reading.access is None:
+        return task
+    return replace(task, reading=replace(task.reading, access=replace(task.reading.access, stop=stop)))
 
 
 def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: BaseException) -> TaskResult:

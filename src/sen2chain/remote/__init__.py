@@ -6,13 +6,14 @@ requests, retries, pauses, signatures, allowed hosts and secrets are decided in 
 
 from __future__ import annotations
 
-from sen2chain.remote.access import Access, check_href, is_remote, split_query
+from sen2chain.remote.access import Access, Stop, check_href, is_remote, split_query
 from sen2chain.remote.remote_file import RemoteFile, fetch_document, open_remote, requests_for
 from sen2chain.remote.traffic import Traffic, counting
 
 __all__ = [
     "Access",
     "RemoteFile",
+    "Stop",
     "Traffic",
     "check_href",
     "counting",

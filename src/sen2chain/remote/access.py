@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import re
+import threading
+import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from sen2chain.errors import RequestError, escaped
@@ -18,6 +20,38 @@ _REMOTE = re.compile(r"(?:https?|s3)://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")  # of two characters at least: "C:" is a drive
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _ALLOW = "allow it with --stac-allow"
+
+
+class Closable(Protocol):
+    """An object that can be closed from any thread."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Stop:
+    """Closes the files of one run when it is interrupted, so that no thread waits for what is on its way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: weakref.WeakSet[Closable] = weakref.WeakSet()
+        self._ended = False
+
+    def add(self, file: Closable) -> None:
+        """Close a file when the run ends; at once, if it has ended."""
+        with self._lock:
+            if not self._ended:
+                self._files.add(file)
+                return
+        file.close()
+
+    def end(self) -> None:
+        """Close all files, and those that are opened later."""
+        with self._lock:
+            self._ended = True
+            files = list(self._files)
+        for file in files:
+            file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +76,8 @@ class Access:
     buckets (``"s3://eodata"``), and ``"file"`` for local files."""
     queries: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Location -> the query string that its href came with, a signature for example; never shown."""
+    stop: Stop | None = field(default=None, compare=False, repr=False)
+    """Ends what the files of one run in this process fetch; None where nothing ends it."""
 
 
 def is_remote(location: str) -> bool:

@@ -67,6 +67,8 @@ class RemoteFile:
         self._first = _Piece(0, max(beginning, 1))
         self._pieces = [self._first]  # by offset; they do not overlap
         self._submit([self._first])
+        if access.stop is not None:
+            access.stop.add(self)
 
     @property
     def size(self) -> int:
