@@ -512,6 +512,22 @@ def test_negative_reflectance_is_lost_where_the_offset_was_subtracted(
     assert (whole["mean"] == whole["mean_lost"]).all()
 
 
+def test_what_is_wholly_masked_needs_no_pixels(tmp_path: Path, pixels: Callable[[Verdict], list[str]]) -> None:
+    """Clouded dates are undecided, so they would be unreadable instead of clouded."""
+    clouded = demo.Scene(
+        ("31TGJ",), 140, demo.season(10, dt.date(2022, 1, 30), 20)[9:], bands=("B04", "B08", "SCL"), parcels=8
+    )
+    whole = demo.build(tmp_path / "clouded", clouded)
+    looks = pixels(UNDECIDED)
+    source = items(whole, tmp_path, replace(EARTH_SEARCH, flag=False), included=False)
+    got = series(whole, source, masks="CM004")
+    assert got.report["cloud"].tolist() == [8]
+    assert not looks
+    kept = series(whole, source, masks="CM004", keep_empty=True)
+    assert kept.report["unreadable"].tolist() == [8]
+    assert looks
+
+
 def test_undecided_items_have_a_reason(archive: demo.DemoArchive, tmp_path: Path) -> None:
     source = items(archive, tmp_path, replace(EARTH_SEARCH, flag=False), included=False, negative=-5000)
     got = series(archive, source)
