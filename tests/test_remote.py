@@ -267,7 +267,7 @@ def test_an_empty_and_a_short_file(server: TroubledServer) -> None:
 def test_requests_bytes_and_retries_are_counted(server: TroubledServer) -> None:
     server.script(PATH, Trouble(503), Trouble(cut_after=600))
     with counting() as outer:
-        with opened(server) as file, counting() as inner:
+        with counting() as inner, opened(server) as file:
             file.read(0, 10)
             wait_for(lambda: inner.bytes >= 1000)
         with opened(server) as file:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from stac_servers import ObjectStore
+
 DATA = random.Random(6).randbytes(100_000)
 PATH = "/eodata/Sentinel-2/a b+c/ü(1)'.jp2"
 LOCATION = "s3:/" + PATH
@@ -94,6 +96,32 @@ def test_requests_to_s3_are_signed_as_botocore_signs_them(server: TroubledServer
         assert file.read(500, 20_000) == DATA[500:20_500]
     assert fetch_document(LOCATION, Access(endpoint=server.url)) == DATA
     assert {entry.query for entry in server.log} == {""}  # signed in the headers
+
+
+def test_files_of_an_object_store(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a b+c(1).jp2").write_bytes(DATA)
+    object_store.upload("remote-files", tmp_path / "files", "Sentinel-2/ü/")
+    location = "s3://remote-files/Sentinel-2/ü/a b+c(1).jp2"
+    with counting() as traffic, open_remote(location, Access(endpoint=object_store.href), 1000) as file:
+        assert (file.size, len(file.version) > 2) == (len(DATA), True)
+        file.fetch([(50_000, 1000), (51_500, 1000), (99_990, 100)])
+        assert file.read(50_000, 2500) == DATA[50_000:52_500]
+        assert file.read(99_990, 100) == DATA[99_990:]
+    assert (traffic.requests, traffic.retries) == (3, 0)
+    missing = Access(endpoint=object_store.href)
+    with open_remote(f"{location}.aux", missing) as file, pytest.raises(UnreadableError, match=r"404 \(NoSuchKey\)\.$"):
+        file.read(0, 1)
+    without_keys(monkeypatch)
+    signatures._services.cache_clear()
+    with (
+        open_remote(location, Access(endpoint=object_store.href)) as file,
+        pytest.raises(UnreadableError, match="no keys"),
+    ):
+        file.read(0, 1)
+    asked = [line for line in object_store.log().splitlines() if "GET /remote-files/" in line]
+    assert len(asked) >= 5
+    assert not any("X-Amz" in line or "SECRET" in line for line in asked)
 
 
 def test_region_session_and_payment_are_signed_too(server: TroubledServer, monkeypatch: pytest.MonkeyPatch) -> None:
