@@ -40,6 +40,7 @@ class Patience:
 
 patience = Patience()
 """The pauses of this process."""
+_own_random = random.Random()  # noqa: S311  # no secret; the generator of the whole process is the user's
 _rests: dict[tuple[str, int], float] = {}
 """Host and port of servers that have asked to wait -> time until which they are not asked."""
 
@@ -212,7 +213,7 @@ class FileRequests:
         UnreadableError
             If the bytes are not needed any more.
         """
-        if stopped.wait(seconds * random.uniform(1, 1.25)):  # noqa: S311  # no secret
+        if stopped.wait(seconds * _own_random.uniform(1, 1.25)):
             raise UnreadableError(f"{self._location} cannot be read: it has been closed.")
 
     def _ask(self, more: dict[str, str], wanted: Collection[int], stopped: threading.Event) -> Exchange:
