@@ -5,6 +5,7 @@ Locations never hold a query string or a login: both are taken off (`sen2chain.r
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import posixpath
@@ -179,13 +180,19 @@ def without_secrets(value: Any) -> Any:
         return {
             key: without_secrets(inner)
             for key, inner in value.items()
-            if not (isinstance(key, str) and isinstance(inner, str) and _SECRET_NAME.search(key))
+            if not (isinstance(key, str) and isinstance(inner, str) and _is_secret(key))
         }
     if isinstance(value, list):
         return [without_secrets(inner) for inner in value]
-    if isinstance(value, str) and "://" in value:
+    if isinstance(value, str) and "://" in value and ("?" in value or "@" in value):
         return _ADDRESS.sub(lambda match: public(match[0]), value)
     return value
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    """Whether the name of a member says that it holds a key; items share their names."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def public(href: str) -> str:
