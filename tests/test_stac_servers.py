@@ -265,7 +265,7 @@ def cases() -> Iterator[Any]:
     turns = {layout: itertools.cycle(forms[layout]) for layout in LAYOUTS}
     ways = itertools.cycle(itertools.product(MASKS, ("center", "weighted")))
     for layout, subtracted, says in itertools.product(LAYOUTS, (False, True), (False, True)):
-        for _ in range(2):
+        for _ in range(min(len(forms[layout]), 2)):
             form, (mask, pixels) = Form(next(turns[layout]), subtracted=subtracted), next(ways)
             name = f"{layout}-{form}-says-{'subtracted' if says else 'included'}-{mask[:5]}-{pixels}"
             yield pytest.param(layout, form, says, mask, pixels, id=name)
