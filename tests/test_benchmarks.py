@@ -12,7 +12,7 @@ import rasterio.features
 import scipy.ndimage
 
 from benchmarks import __main__ as whole
-from benchmarks import archive, compiled, jp2_rows, smoothing
+from benchmarks import archive, compiled, jp2_rows, remote, smoothing
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
@@ -122,3 +122,10 @@ def test_smoothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     said = capsys.readouterr().out
     assert len(re.findall(r"^\| (?:one|two) orbit", said, re.MULTILINE)) == len(smoothing.CASES) * len(smoothing.ways())
     assert "| 20 dates in 1 year |" in said
+
+
+def test_a_tenth_of_the_remote_files(capsys: pytest.CaptureFixture[str]) -> None:
+    found = remote.measure(acquisitions=10, parcels=50, latency=0.05)  # it compares the rows with those of local files
+    assert 4 * 10 < found["requests"] < 4 * 10 * 51
+    assert found["most at once"] <= remote.AT_ONCE
+    assert "times faster" in capsys.readouterr().out
