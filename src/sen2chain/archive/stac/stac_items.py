@@ -445,7 +445,7 @@ def _no_assets(name: str, assets: Mapping[str, Any]) -> str:
     red = SENTINEL2.true_colour[0]
     return (
         f"The item {name} has no asset whose name is known; it has {listed}. Say which is which, "
-        f"as stac_assets={{{red!r}: {keys[0]!r}}} (--stac-asset {red}={keys[0]})."
+        f"as StacCatalogue(..., assets={{{red!r}: {keys[0]!r}}}) (--stac-asset {red}={keys[0]})."
     )
 
 
