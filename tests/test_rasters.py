@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import socket
+import struct
 import sys
 import threading
 import warnings
@@ -343,3 +344,26 @@ def test_a_remote_raster_may_be_closed_in_another_thread(tiles: Path) -> None:
             for read in [pool.submit(in_environment, partial(raster.read, *whole)) for _ in range(2)]:
                 np.testing.assert_array_equal(read.result(), DATA)
             in_environment(raster.close)
+
+
+def test_a_remote_jpeg_2000_may_begin_with_much_else(tmp_path: Path) -> None:
+    profile = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES", "height": 64, "width": 64, "count": 1}
+    with rasterio.open(tmp_path / "a.jp2", "w", dtype="uint16", crs="EPSG:32632", transform=ORIGIN, **profile) as file:
+        file.write(DATA[:64, :64].astype(np.uint16), 1)
+    data = (tmp_path / "a.jp2").read_bytes()
+    at = data.index(b"jp2c") - 4
+    for size in (50_000, 300_000):
+        box = struct.pack(">I4s", size + 8, b"xml ") + b"<a>".ljust(size - 4) + b"</a>"
+        with TroubledServer({"/a.jp2": data[:at] + box + data[at:]}) as server, ThreadPoolExecutor(1) as pool:
+
+            def read(url: str) -> Any:
+                with environment(Reading(access=Access())), Raster(url) as raster:
+                    return raster.read((0, 64), (0, 64))
+
+            np.testing.assert_array_equal(pool.submit(read, f"{server.url}/a.jp2").result(), DATA[:64, :64])
+    with (
+        TroubledServer({"/a.jp2": data[: at + 20]}) as server,
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(UnreadableError, match=r"a\.jp2 cannot be opened"),
+    ):
+        pool.submit(read, f"{server.url}/a.jp2").result()

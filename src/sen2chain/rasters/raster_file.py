@@ -38,6 +38,9 @@ BEGINNING = 1 << 14
 """Bytes that are fetched of a remote file at first: headers seldom have more."""
 
 
+_BEGINNINGS = (BEGINNING, 1 << 17, 1 << 20)
+
+
 class RasterFile(Protocol):
     """The file of one raster."""
 
@@ -131,9 +134,19 @@ class RemotePart:
         if driver is None:
             raise UnreadableError(f"{self.location} cannot be opened: it {_what(start)}.")
         if driver == JPEG_2000:
-            return self._in_memory(self._remote.read(0, BEGINNING), driver, options)
+            return self._open_jpeg_2000(options)
         self.directories = read_directories(self._remote)
         return self._in_memory(self.directories[0].header(), driver, options)
+
+    def _open_jpeg_2000(self, options: dict[str, int]) -> rasterio.DatasetReader:
+        """Open the beginning of a JPEG 2000 file: more of it where other things, as metadata, come before the code."""
+        for length in _BEGINNINGS:
+            try:
+                return self._in_memory(self._remote.read(0, length), JPEG_2000, options)
+            except UnreadableError:
+                if length == _BEGINNINGS[-1] or length >= self._remote.size:
+                    raise
+        raise AssertionError  # the last one returns or raises
 
     def open_whole(self) -> rasterio.DatasetReader:
         """Open a dataset of the whole file, which is fetched; needed where GDAL decodes JPEG 2000.
