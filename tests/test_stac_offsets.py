@@ -123,11 +123,13 @@ def test_what_agrees_is_used_without_pixels(
         (NEW, Told(offsets={"B04": 0.0}), None, SUBTRACTED),
         (NEW, replace(KEPT, flag=True), None, SUBTRACTED),
         (NEW, replace(KEPT, offsets={"B04": 0.0}), None, SUBTRACTED),
+        (NEW, Told(baseline=1.2), None, SUBTRACTED),  # a version of the provider's own program, say
+        (NEW, Told(flag=True, baseline=1.2), SUBTRACTED, SUBTRACTED),
         (HOMEMADE, Told(), None, None),
         (HOMEMADE, Told(flag=True), None, SUBTRACTED),
         # Name and item do not agree on whether there may be an offset: pixels first, then the item.
         (OLD, replace(KEPT, baseline=5.0, flag=False), INCLUDED, INCLUDED),
-        (NEW, replace(KEPT, baseline=2.14), SUBTRACTED, SUBTRACTED),
+        (NEW, replace(KEPT, baseline=2.14), None, SUBTRACTED),
     ],
 )
 def test_pixels_decide_what_is_not_settled(
@@ -179,6 +181,13 @@ def test_another_scale_is_an_error() -> None:
         details(told=replace(KEPT, quantification=5000.0)).radiometry()
 
 
+@pytest.mark.parametrize("offset", [1000.0, 0.5])
+def test_an_offset_to_be_added_is_an_error(offset: float) -> None:
+    told = replace(KEPT, offsets={"B04": -1000.0, "B08": offset})
+    with pytest.raises(UnreadableError, match=f"^{ITEM} has an offset of \\+{offset:g} [^.]*or catalogue\\.$"):
+        details(told=told).radiometry()
+
+
 # --------------------------------------------------------------------------------------------------- kept and only once
 
 
@@ -192,6 +201,20 @@ def test_a_later_run_asks_no_pixels(pixels: Callable[[Verdict], list[str]]) -> N
     assert len(looks) == 1
     state(details(told=asked, identity="2"))  # another version of the item
     assert len(looks) == 2
+
+
+def test_other_files_of_the_same_item_are_looked_at(pixels: Callable[[Verdict], list[str]], tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "B04.tif", tmp_path / "b" / "B04.tif"
+    for path in (one, other):
+        path.parent.mkdir()
+        path.write_bytes(b"1")
+    asked = [replace(details(told=EARTH_SEARCH), pixels={"B04": str(path)}) for path in (one, other)]
+    pixels(SUBTRACTED)
+    assert state(asked[0]) is SUBTRACTED
+    pixels(INCLUDED)
+    assert [state(own) for own in asked] == [SUBTRACTED, INCLUDED]
+    one.write_bytes(b"23")  # written anew
+    assert state(asked[0]) is INCLUDED
 
 
 def test_many_threads_look_once(pixels: Callable[[Verdict], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ often have pixels from which it was (https://github.com/Element84/earth-search/i
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,10 +17,11 @@ from sen2chain.archive.stac import kept_verdicts
 from sen2chain.archive.stac.offset_pixels import show
 from sen2chain.errors import UnreadableError
 from sen2chain.products import Radiometry
+from sen2chain.remote import is_remote
 from sen2chain.rows import Overruled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sen2chain.products import Details, Footprint, ProductId
 
@@ -63,7 +66,8 @@ class StacDetails:
     item: str
     """Name of the item in sentences, as ``S2B_33UXP_20250302_0_L2A``."""
     identity: str
-    """Text that changes with catalogue, collection, item and its version; what the pixels show is kept under it."""
+    """Text that changes with catalogue, collection, item and its version; what the pixels show is kept under it and the
+    locations of `pixels`."""
     told: Told = field(default_factory=Told)
     """What the catalogue says of the offset."""
     pixels: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -106,6 +110,11 @@ class StacDetails:
         state, note = self._decide()
         sensor, told = self.product.sensor, self.told.offsets
         included = state is Verdict.INCLUDED
+        if included and told and max(told.values()) > 0:
+            raise UnreadableError(
+                f"{self.item} has an offset of {max(told.values()):+g} digital numbers as the item says, and ESA's "
+                f"products have {OFFSET:+g}; take the date from another collection or catalogue."
+            )
         offsets = {band.name: (told.get(band.name) or OFFSET) if included else 0.0 for band in sensor.bands}
         return Radiometry(QUANTIFICATION, offsets, note)
 
@@ -131,11 +140,14 @@ class StacDetails:
         settled = told.settled or baseline < baselines.start
         if settled and consistent and expected is not Verdict.UNDECIDED and item in {expected, Verdict.UNDECIDED}:
             return expected, ""
-        shown = kept_verdicts.once(settings.cache_dir() / _FOLDER, self.identity, lambda: show(self.pixels))
+        # Files count, too: two catalogues on one host or disk may have other copies of the same item.
+        identity = "\n".join((self.identity, *_files(self.pixels)))
+        shown = kept_verdicts.once(settings.cache_dir() / _FOLDER, identity, lambda: show(self.pixels))
         said = expected if item is Verdict.UNDECIDED else item
         if shown is not Verdict.UNDECIDED:
             return shown, "" if said in {shown, Verdict.UNDECIDED} else Overruled(said, shown).sentence()
-        if expected is item and item is not Verdict.UNDECIDED:
+        # Where name and item disagree on whether there may be an offset, the baseline alone proves nothing.
+        if expected is item and item is not Verdict.UNDECIDED and (consistent or told.item is item):
             return item, ""
         raise UnreadableError(
             f"It is unclear whether the digital numbers of {self.item} contain the offset of 1000: the catalogue "
@@ -154,6 +166,16 @@ class StacDetails:
     def verifier(self) -> None:
         """Return None: there are no checksums."""
         return
+
+
+def _files(pixels: Mapping[str, str]) -> Iterator[str]:
+    """Yield what identifies the files that show the offset: locations, and size and time of files on disk."""
+    for location in sorted(pixels.values()):
+        yield location
+        if not is_remote(location):
+            with contextlib.suppress(OSError, ValueError):  # reading it says what is wrong
+                status = os.stat(location)  # noqa: PTH116  # a text
+                yield f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _says(rule: Verdict, item: Verdict) -> str:
