@@ -1225,6 +1225,34 @@ def test_a_repeated_page_that_loses_nothing_is_fine(api: Api) -> None:
     assert days_of(StacCatalogue(api.url)) == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_of_an_item_that_is_updated_between_pages_the_new_version_is_used(api: Api) -> None:
+    newer = json.loads(json.dumps(api.items[0]))
+    newer["properties"]["updated"] = "2023-09-01T00:00:00Z"
+    newer["assets"]["red"]["href"] = f"{api.url}/new.tif"
+    api.items.append(newer)
+    source = StacCatalogue(api.url, "sentinel-2-l2a")
+    assert days_of(source) == [1, 2, 3, 4, 5, 6, 7]
+    assert source.acquisitions("32TPS", area=BOLZANO)[0].bands["B04"].endswith("/new.tif")
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_a_last_page_that_is_not_the_last_one_is_an_error(api: Api, size: int) -> None:
+    api.matched, api.size = True, size
+    api.fault = lambda _, page: {**page, "links": [], "numberMatched": 8}
+    with pytest.raises(LibraryError, match=rf"sent {size} of 8 items and no address of a next page; [^.]*\.$"):
+        days_of(StacCatalogue(api.url, "sentinel-2-l2a"))
+
+
+def test_the_number_of_items_may_be_an_estimate(api: Api) -> None:
+    api.fault = lambda _, page: {**page, "numberMatched": 1000}
+    assert days_of(StacCatalogue(api.url, "sentinel-2-l2a")) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_items_of_collections_that_were_not_asked_for_are_left_out(api: Api) -> None:
+    api.items.append({**earth_search(name_of(8)), "collection": "sentinel-2-l1c"})
+    assert days_of(StacCatalogue(api.url)) == [1, 2, 3, 4, 5, 6, 7]
+
+
 @pytest.mark.parametrize("tokens", ["same", "new"])
 def test_pages_that_never_end_are_an_error(api: Api, tokens: str) -> None:
     def endless(number: int, page: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class ApiSearch:
     _io: Any = field(default=None, repr=False)
 
     def items(self, boxes: Sequence[Box], span: Span) -> Iterator[Any]:
-        """Yield the items that meet any of the boxes, each once.
+        """Yield the items that meet any of the boxes, each version of each once.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class ApiSearch:
             yield from self._of_box(boxes[0], span)
             return
         _library()
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, ...]] = set()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             waiting: deque[Future[list[Any]]] = deque()
             left = iter(boxes)
@@ -152,8 +152,9 @@ class ApiSearch:
     def _pages(self, box: Box, span: Span) -> Iterator[Any]:
         url, method, body = self._first(box, span)
         asked: set[str] = set()
-        own: set[tuple[str, str]] = set()
-        stale, repeated, matched = 0, False, None
+        own: set[tuple[str, ...]] = set()
+        ids: set[tuple[str, ...]] = set()
+        stale, repeated, matched, most = 0, False, None, 0
         for _ in range(MOST_PAGES):
             asked.add(_fingerprint(url, method, body))
             page = self._ask(url, method, body)
@@ -164,9 +165,10 @@ class ApiSearch:
                     f"({_complaint(page) or 'it has no features'}); check the address and the collection."
                 )
             matched = _matched(page, matched)
-            fresh = False
+            fresh, most = False, max(most, len(features))
             for item in features:
                 key = _key(item)
+                ids.add(key[:2])
                 if key not in own:
                     fresh = True
                     own.add(key)
@@ -175,13 +177,19 @@ class ApiSearch:
             repeated |= bool(features) and not fresh
             following = _link(page, "next")
             if following is None:
+                # The last page is full, so that more may lie behind it. (A number of its own may be an estimate.)
+                if matched is not None and len(ids) < matched and len(features) == most and not repeated:
+                    raise LibraryError(
+                        f"The STAC API {self.location} sent {len(ids)} of {matched} items and no address of a next "
+                        "page; ask for fewer dates, or a smaller area."
+                    )
                 break
             url, method, body = self._next(following, body)
             if _fingerprint(url, method, body) in asked or stale >= _STALE:
                 repeated = True
-                if matched is None or len(own) < matched:
+                if matched is None or len(ids) < matched:
                     raise LibraryError(
-                        f"The STAC API {self.location} sends the same page of items again and again (after {len(own)} "
+                        f"The STAC API {self.location} sends the same page of items again and again (after {len(ids)} "
                         "items), so some may be missing; try again later, or ask for fewer dates."
                     )
                 break
@@ -189,9 +197,9 @@ class ApiSearch:
             raise LibraryError(
                 f"The STAC API {self.location} did not come to an end within {MOST_PAGES} pages; ask for fewer dates."
             )
-        if repeated and matched is not None and len(own) < matched:
+        if repeated and matched is not None and len(ids) < matched:
             raise LibraryError(
-                f"The STAC API {self.location} sent a page twice, and only {len(own)} of {matched} items; try again."
+                f"The STAC API {self.location} sent a page twice, and only {len(ids)} of {matched} items; try again."
             )
 
     def _first(self, box: Box, span: Span) -> tuple[str, str, dict[str, Any] | None]:
@@ -355,9 +363,12 @@ def _link(document: Mapping[str, Any], rel: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _key(item: object) -> tuple[str, str]:
-    """Return what tells an item of a page from others, whatever it is."""
-    return key_of(item) if isinstance(item, dict) else ("", shown(item))
+def _key(item: object) -> tuple[str, ...]:
+    """Return what tells an item of a page from others, whatever it is: collection and id, then its version."""
+    if not isinstance(item, dict):
+        return "", shown(item)
+    # An item that is updated while pages are sent may come twice; which version is used is decided later.
+    return *key_of(item), text_of(mapping_of(item.get("properties")).get("updated"))
 
 
 def _written(time: dt.datetime | None) -> str:

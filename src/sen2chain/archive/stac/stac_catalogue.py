@@ -442,6 +442,8 @@ class StacCatalogue(FileIdentity):
             raise RequestError(f"The STAC API {where} is asked for an area; pass a layer whose features have a place.")
         search, some = ApiSearch(where, landing, collection, self._cover), False
         for item in search.items(boxes, span):
+            if isinstance(item, dict) and key_of(item)[0] not in {"", collection}:
+                continue  # of an API that does not look at the collection it is asked for
             some = True
             yield where, item
         if not some:
