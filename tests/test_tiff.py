@@ -226,6 +226,30 @@ def test_damaged_headers_are_told_by_name() -> None:
         assert text in str(error.value)
 
 
+def test_a_header_is_not_larger_in_memory_than_it_may_be() -> None:
+    """Many tags may name the same bytes of a small file."""
+    size = 1 << 22
+    entries = [struct.pack("<HHII", 40000 + k, 7, size, 8) for k in range(20)]
+    data = (
+        struct.pack("<2sHI", b"II", 42, 8 + size) + bytes(size) + struct.pack("<H", 20) + b"".join(entries) + bytes(4)
+    )
+    file = Held(data)
+    with pytest.raises(UnreadableError, match="its header has more than 67,108,864 bytes"):
+        read_directories(file)
+    assert sum(length for _, length in file.reads) < 1 << 20
+
+
+@pytest.mark.parametrize("edge", [1 << 15, 1 << 20, 1 << 30])
+def test_blocks_of_an_impossible_size_are_not_decoded(edge: int) -> None:
+    data = bytearray(made(noise(16, 16), blockxsize=16, blockysize=16, compress="deflate"))
+    (at,) = struct.unpack_from("<I", data, 4)
+    for place in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", data, at)[0], 12):
+        if (name := struct.unpack_from("<H", data, place)[0]) in {322, 323}:
+            struct.pack_into("<HHII", data, place, name, 4, 1, edge)
+    with pytest.raises(UnreadableError, match=f"its blocks have {edge} x {edge} pixels"):
+        decoded(Held(bytes(data)))
+
+
 def test_directories_that_point_to_each_other_end() -> None:
     data = bytearray(made(noise(64, 64), blockxsize=32, blockysize=32))
     at = struct.unpack_from("<I", data, 4)[0]

@@ -49,6 +49,8 @@ _MOST_DIRECTORIES = 64
 _MOST_TAGS = 512
 _MOST_BLOCKS = 1 << 20  # of a raster; a tile in blocks of 256 x 256 pixels has 1849
 _LARGEST_VALUE = 1 << 24  # bytes of one tag
+_LARGEST_HEADER = 1 << 26  # bytes of all tags of all directories
+_LARGEST_BLOCK = 1 << 28  # pixels; a tile in one strip has 10980 x 10980
 _AHEAD = 1 << 15
 """Bytes that are read at once where a header goes on."""
 
@@ -204,21 +206,24 @@ def read_directories(file: Ranges) -> list[Directory]:
     at: int = struct.unpack_from(f"{order}Q" if is_big else f"{order}I", start, 8 if is_big else 4)[0]
     found: list[Directory] = []
     seen: set[int] = set()
+    left = _LARGEST_HEADER
     while at:
         if at in seen or len(seen) == _MOST_DIRECTORIES:
             raise _damaged(file, "its directories do not end")
         seen.add(at)
-        tags, at = _read_tags(file, at, order, is_big=is_big)
+        tags, at = _read_tags(file, at, order, left, is_big=is_big)
+        left -= sum(len(tag.data) for tag in tags.values())
         found.append(_directory(file, tags, order))
     if not found:
         raise _damaged(file, "it has no directory")
     return found
 
 
-def _read_tags(file: Ranges, at: int, order: str, *, is_big: bool) -> tuple[dict[int, Tag], int]:
+def _read_tags(file: Ranges, at: int, order: str, most: int, *, is_big: bool) -> tuple[dict[int, Tag], int]:
     """Read the tags of the directory at an offset; return them and the offset of the next one, 0 where it is the last.
 
-    Values in other places are read when all entries are known, in the order of the file.
+    Together they may have at most `most` bytes: several may be the same bytes of a small file. Values in other places
+    are read when all entries are known, in the order of the file.
     """
     entry = struct.Struct(f"{order}HHQ8s" if is_big else f"{order}HHI4s")
     number, link = (
@@ -243,6 +248,8 @@ def _read_tags(file: Ranges, at: int, order: str, *, is_big: bool) -> tuple[dict
         else:
             elsewhere.append((link.unpack(data)[0], length, name, kind))
             tags[name] = Tag(kind, values, b"")
+    if sum(length for _, length, _, _ in elsewhere) > most:
+        raise _damaged(file, f"its header has more than {_LARGEST_HEADER:,} bytes")
     for where, length, name, kind in sorted(elsewhere):
         tags[name] = Tag(kind, tags[name].length, _exactly(file, where, length))
     return tags, link.unpack_from(body, count * entry.size)[0]
@@ -268,6 +275,8 @@ def _directory(file: Ranges, tags: Mapping[int, Tag], order: str) -> Directory:
         high, wide = min(int(values(_ROWS_PER_STRIP, height)[0]), height), width
     if not (0 < height < 1 << 31 and 0 < width < 1 << 31 and 0 < high < 1 << 31 and 0 < wide < 1 << 31):
         raise _damaged(file, "the size of a picture or of its blocks is wrong")
+    if high * wide > _LARGEST_BLOCK:
+        raise _damaged(file, f"its blocks have {wide} x {high} pixels")
     count = -(-height // high) * -(-width // wide)
     if count > _MOST_BLOCKS:
         raise _damaged(file, f"a picture has {count} blocks")

@@ -34,7 +34,15 @@ _READ = ("http", "https", "s3", "file")
 # What a query string may keep when an address is written: the version of an object. Anything else may be a key.
 _HARMLESS = frozenset({"versionid", "version", "generation"})
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s\"'<>]+")
-_SECRET_NAME = re.compile(r"token|secret|signature|password|passwd|credential|api[_-]?key|\bsas\b", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"token|secret|signature|password|passwd|credential|authorization|bearer|cookie|\bsas\b|^sig$|^key$"
+    r"|(?:api|access|account|shared|subscription)[ _-]?key",
+    re.IGNORECASE,
+)
+_RELATIVE_QUERY = re.compile(r"\?[^/?]*=")  # of an address without host; a path on disk seldom looks so
+_ASSIGNED = re.compile(
+    r"\b(sig|signature|token|password|secret|api[_-]?key|accountkey)(=|%3D)[^\s&;\"'<>]+", re.IGNORECASE
+)
 
 
 def location_of(href: str | Path) -> tuple[str, str]:
@@ -178,14 +186,17 @@ def without_secrets(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {
-            key: without_secrets(inner)
+            without_secrets(key): _without_query(inner) if key == "href" else without_secrets(inner)
             for key, inner in value.items()
-            if not (isinstance(key, str) and isinstance(inner, str) and _is_secret(key))
+            if not (isinstance(key, str) and isinstance(inner, str | list) and _is_secret(key))
         }
     if isinstance(value, list):
         return [without_secrets(inner) for inner in value]
-    if isinstance(value, str) and "://" in value and ("?" in value or "@" in value):
-        return _ADDRESS.sub(lambda match: public(match[0]), value)
+    if isinstance(value, str):
+        if "://" in value and ("?" in value or "@" in value):
+            value = _ADDRESS.sub(lambda match: public(match[0]), value)
+        if "=" in value or "%3" in value:
+            value = _ASSIGNED.sub(r"\1\2...", value)
     return value
 
 
@@ -193,6 +204,13 @@ def without_secrets(value: Any) -> Any:
 def _is_secret(name: str) -> bool:
     """Whether the name of a member says that it holds a key; items share their names."""
     return _SECRET_NAME.search(name) is not None
+
+
+def _without_query(href: Any) -> Any:
+    """Return the href of a link or an asset without secrets, be it relative or not."""
+    if isinstance(href, str) and "?" in href and "://" not in href and (match := _RELATIVE_QUERY.search(href)):
+        return href[: match.start()]
+    return without_secrets(href)
 
 
 def public(href: str) -> str:
