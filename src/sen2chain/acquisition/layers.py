@@ -101,6 +101,17 @@ class LayerSources:
             found[location] = ValueRaster(is_band=True, may_be_coarse=not self.sensor.is_finest(band))
         return found
 
+    def roles(self) -> dict[str, str]:
+        """Return location -> band or quality raster, of the rasters that a product consists of."""
+        found = {where: name for name, where in (*self.bands.items(), *self.quality.items())}
+        for _, value in self.indices.values():
+            if value.kind is ValueKind.BANDS:
+                found |= {where: band for band, where in value.rasters.items()}
+        for _, clouds in self.masks.values():
+            if clouds.kind is MaskKind.COMPUTED:
+                found |= {where: name for name, where in clouds.rasters.items()}
+        return found
+
     def locations(self) -> set[str]:
         """Return the locations of all rasters."""
         of_masks = (where for _, source in self.masks.values() for where in source.rasters.values())

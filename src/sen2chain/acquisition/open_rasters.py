@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from sen2chain.grid import Grid
     from sen2chain.parallel import Piece, Within
     from sen2chain.rasters import RemotePart
+    from sen2chain.sensor import Sensor
 
 LEGACY_NODATA = 16383
 """No-data value of the original program's index rasters; it is declared in a side file that is often lost."""
+
+_TOLERANCE = 0.5  # metres by which pixels may be larger or smaller than they are to be
 
 
 class OpenRasters:
@@ -65,11 +68,22 @@ class OpenRasters:
         self._open: dict[str, Raster] = {}
         self._broken: dict[str, RasterError] = {}
         self._begun: dict[str, RemotePart] = {}
+        self._roles: dict[str, tuple[Sensor, str]] = {}
         stack.callback(self._drop)
 
     def expect(self, locations: Iterable[str]) -> None:
         """Begin to fetch the headers of remote rasters, all at once; call it in the context that reads them."""
         self._begun |= begin_remote(set(locations) - self._begun.keys() - self._open.keys() - self._broken.keys())
+
+    def assign(self, sensor: Sensor, roles: Mapping[str, str]) -> None:
+        """Say which rasters are which bands or quality raster, given as location -> name: `open` checks them."""
+        for location, name in roles.items():
+            self._roles[location] = sensor, name
+            if location in self._open and location not in self._broken:
+                try:
+                    check_role(self._open[location], sensor, name)
+                except RasterError as error:
+                    self.fail(location, error)
 
     def _drop(self) -> None:
         """Drop remote files that were not opened."""
@@ -90,6 +104,8 @@ class OpenRasters:
             try:
                 self.verify(location)
                 self._open[location] = self._stack.enter_context(Raster(location, self._begun.pop(location, None)))
+                if location in self._roles:
+                    check_role(self._open[location], *self._roles[location])
             except RasterError as error:
                 self._broken[location] = error
                 raise
@@ -207,6 +223,7 @@ def finest_grid(rasters: OpenRasters, sources: LayerSources) -> Grid | None:
     Grid or None
         None where no value raster can be opened.
     """
+    rasters.assign(sources.sensor, sources.roles())
     rasters.expect(sources.locations())
     finest = float(sources.sensor.finest)
     grids: dict[str, Grid] = {}
@@ -226,6 +243,45 @@ def finest_grid(rasters: OpenRasters, sources: LayerSources) -> Grid | None:
         if rasters.open(location).grid == grid and grid != common:
             rasters.fail(location, GridMismatchError(f"{location} has another grid than the other rasters: {grid}."))
     return common
+
+
+def check_role(raster: Raster, sensor: Sensor, name: str) -> None:
+    """Check that a raster may be a band or a quality raster of a product, as far as its header tells.
+
+    In an archive the names of files tell it. A catalogue's asset may be another picture: of other pixels, of several
+    bands, or with other numbers.
+
+    Parameters
+    ----------
+    raster, sensor, name
+        The raster, and what it is to be.
+
+    Raises
+    ------
+    GridMismatchError
+        If its pixels have another size.
+    UnreadableError
+        If it has several bands, or numbers that mean something else.
+    """
+    described = sensor.band(name) or sensor.quality_raster(name)
+    if described is None:
+        return
+    wide, high = raster.grid.pixel_xy
+    if abs(wide - described.resolution) > _TOLERANCE or abs(high - described.resolution) > _TOLERANCE:
+        raise GridMismatchError(
+            f"{raster.location} has pixels of {wide:g} x {high:g} m, and {name} has {described.resolution} m."
+        )
+    if raster.count != 1:
+        raise UnreadableError(f"{raster.location} has {raster.count} bands, and a file of {name} alone is needed.")
+    if sensor.band(name) is None:
+        return
+    if raster.nodata not in {None, sensor.nodata, sensor.saturated}:
+        raise UnreadableError(
+            f"{raster.location} marks pixels without data by {raster.nodata:g}, but {sensor.nodata} is expected."
+        )
+    factor, _ = raster.scale
+    if factor != 1 and not math.isclose(factor, 1 / SCALE):
+        raise UnreadableError(f"{raster.location} is scaled by {factor:g}, but {1 / SCALE:g} is expected.")
 
 
 def check_scale(raster: Raster) -> None:

@@ -124,6 +124,8 @@ class _Extraction:
 
     def run(self) -> TaskResult:
         task = self.task
+        quality = {task.cldprb: self.sensor.cloud_probability, task.scl: self.sensor.classification}
+        self.rasters.assign(self.sensor, {where: name for where, name in quality.items() if where and name})
         if task.cldprb is not None:
             self.rasters.expect((task.cldprb,))
         self.rasters.expect(LayerSources.of_outputs(task.outputs, task.product.sensor).locations())

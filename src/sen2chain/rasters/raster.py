@@ -90,6 +90,8 @@ class Raster:
         JPEG 2000."""
         self.strip_height = block[0] if self._windows is None else self._windows.tile_shape[0]
         """Rows that are best decoded together: strips of so many rows, or of a multiple, decode nothing twice."""
+        self.count = int(self._dataset.count)
+        """Number of its bands, of which the first is read."""
         self.nodata: float | None = self._dataset.nodata
         self.scale: tuple[float, float] = (self._dataset.scales[0], self._dataset.offsets[0])
         """Declared factor and summand from stored to physical values; (1, 0) where none are declared."""
