@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -386,8 +387,8 @@ def test_a_service_that_fails_is_not_asked_by_each_file(tokens: Tokens) -> None:
     [
         ("https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/32/T/a.tif", ("sentinel2l2a01", "sentinel2-l2")),
         ("https://Acc.Blob.Core.Windows.net/a.tif", ("acc", "$root")),
-        ("https://signing.example.org/acc/box/a.tif", ("acc", "box")),
-        ("https://signing.example.org/acc/a.tif", None),
+        ("https://signing.example.org/acc/box/a.tif", None),
+        ("https://signing.example.org/api/stac/v1", None),
         ("https://blob.core.windows.net/box/a.tif", None),
         ("http://acc.blob.core.windows.net/box/a.tif", None),
         ("https://acc.blob.core.windows.net.evil.com/box/a.tif", None),
@@ -405,6 +406,43 @@ def test_only_files_in_containers_get_a_token(location: str, container: tuple[st
     assert own.container(location) == container
     assert own.sign(location).query == ("t" if container else "")
     assert asked == ([f"https://signing.example.org/api/token/{container[0]}/{container[1]}"] if container else [])
+
+
+@pytest.mark.parametrize(
+    ("location", "container"),
+    [
+        ("http://127.0.0.1:99/acc/box/a.tif", ("acc", "box")),
+        ("http://127.0.0.1/acc/a.tif", None),
+        ("https://other.example.org/acc/box/a.tif", None),
+    ],
+)
+def test_an_emulator_has_its_files_on_this_machine(location: str, container: tuple[str, str] | None) -> None:
+    own = signatures.ContainerTokens("http://127.0.0.1:98/api/sas/v1/token", lambda _, __: b"")
+    assert own.container(location) == container
+
+
+@pytest.mark.parametrize("variable", [True, False])
+def test_documents_of_the_catalogue_on_the_host_of_the_service_need_no_token(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, *, variable: bool
+) -> None:
+    if not variable:
+        monkeypatch.delenv("PC_SDK_SAS_URL")
+        monkeypatch.setattr(signatures, "_SAS_ADDRESS", f"{tokens.server.url}/sign/")
+    tokens.server.files |= {"/api/stac/v1/": b"{}", "/api/stac/v1/collections/a.json": b"{}"}
+    root = f"{tokens.server.url}/api/stac/v1/"
+    access = replace(ACCESS, catalogue=root)
+    assert fetch_document(root, access) == b"{}"
+    assert fetch_document(f"{root}collections/a.json", access) == b"{}"
+    with open_remote(root, access) as file:  # a table of items
+        assert file.read(0, 2) == b"{}"
+    assert not tokens.given
+
+
+@pytest.mark.parametrize("path", ["", "/search", "/collections/sentinel-2-l2a/items"])
+def test_the_catalogue_of_planetary_computer_is_asked_without_a_token(path: str) -> None:
+    catalogue = "https://planetarycomputer.microsoft.com/api/stac/v1"
+    access = replace(ACCESS, catalogue=catalogue)
+    assert isinstance(signatures.signer(catalogue + path, access, "", lambda _, __: b""), signatures.Plain)
 
 
 # Secrets.

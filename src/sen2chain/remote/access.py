@@ -248,6 +248,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.IPv4Address("127.0.0.1") if host == "localhost" or host.endswith(".localhost") else None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its address, or by the name ``localhost``."""
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses behind a NAT64 gateway
 
 

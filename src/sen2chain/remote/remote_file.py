@@ -359,7 +359,7 @@ def open_remote(location: str, access: Access, beginning: int = 1 << 15) -> Remo
 
 
 def fetch_document(url: str, access: Access, limit: int = 64 << 20) -> bytes:
-    """Fetch a small file whole.
+    """Fetch a document of a catalogue whole.
 
     Parameters
     ----------
@@ -381,4 +381,4 @@ def fetch_document(url: str, access: Access, limit: int = 64 << 20) -> bytes:
     location, query = split_query(url)
     if not is_remote(location):
         raise RequestError(f"{shown_location(url)} is not on a server.")
-    return FileRequests(location, access, query).whole(limit, threading.Event())
+    return FileRequests(location, access, query, document=True).whole(limit, threading.Event())

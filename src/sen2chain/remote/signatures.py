@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from sen2chain.errors import MissingExtraError, UnreadableError
 from sen2chain.parallel import Memo
-from sen2chain.remote.access import host_of, split
+from sen2chain.remote.access import host_of, is_loopback, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -146,6 +146,8 @@ class ContainerTokens:
 
     def __init__(self, address: str, ask: Ask) -> None:
         self._address, self._ask = address.rstrip("/"), ask
+        host = host_of(urlsplit(self._address))
+        self._emulator = host if is_loopback(host) else None  # of any other service, its host has the catalogue, too
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._memo = Memo(self._tokens)
         self._failed: dict[tuple[str, str], tuple[float, str]] = {}
@@ -153,8 +155,8 @@ class ContainerTokens:
     def container(self, location: str) -> tuple[str, str] | None:
         """Return account and container of a file; None where it is not in blob storage.
 
-        That is ``https://<account>.blob.core.windows.net/<container>/...``, or ``<account>/<container>/...`` on the
-        host of the service itself, as emulators have it.
+        That is ``https://<account>.blob.core.windows.net/<container>/...``. Emulators have the service and the files,
+        ``<account>/<container>/...``, on this machine: that counts where the address of the service is a loopback one.
         """
         parts = split(location)
         host, names = host_of(parts), parts.path.split("/")
@@ -162,7 +164,7 @@ class ContainerTokens:
             if parts.scheme != "https":
                 return None  # a token is not sent where others can read it
             return host.removesuffix(_BLOB_HOSTS), names[1] if len(names) > 2 else "$root"
-        if host == host_of(urlsplit(self._address)) and len(names) > 3:
+        if host == self._emulator and len(names) > 3:
             return names[1], names[2]
         return None
 
@@ -437,7 +439,7 @@ def _services() -> Memo:
     return Memo()
 
 
-def signer(location: str, access: Access, query: str, ask: Ask) -> Signer:
+def signer(location: str, access: Access, query: str, ask: Ask, *, document: bool = False) -> Signer:
     """Return what signs the requests for a file.
 
     Parameters
@@ -450,6 +452,8 @@ def signer(location: str, access: Access, query: str, ask: Ask) -> Signer:
         Query that its href came with; empty: as `access` has it.
     ask
         Fetches a document from a signing service: (address, headers) -> contents.
+    document
+        Whether the file is a document of a catalogue, which is in a container only on the hosts of blob storage.
 
     Raises
     ------
@@ -467,7 +471,8 @@ def signer(location: str, access: Access, query: str, ask: Ask) -> Signer:
     if access.signing == "planetary-computer":
         address = os.environ.get(SAS_VARIABLE) or _SAS_ADDRESS
         tokens: ContainerTokens = _services().once(address, lambda: ContainerTokens(address, ask))
-        if tokens.container(location) is not None:
+        document = document or location == access.catalogue
+        if tokens.container(location) is not None and (not document or host_of(split(location)).endswith(_BLOB_HOSTS)):
             return tokens
     return Plain(query or access.queries.get(location, ""))
 

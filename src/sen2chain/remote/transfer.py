@@ -91,11 +91,13 @@ class FileRequests:
         How it is reached.
     query
         Query that its href came with; empty: as `access` has it.
+    document
+        Whether it is a document of a catalogue.
     """
 
-    def __init__(self, location: str, access: Access, query: str = "") -> None:
+    def __init__(self, location: str, access: Access, query: str = "", *, document: bool = False) -> None:
         self._location, self._access = location, access
-        self._signer = signer(location, access, query, _document)
+        self._signer = signer(location, access, query, _document, document=document)
         self._moved = ""  # where a redirect led; it may hold a signature
 
     def part(self, start: int, stop: int, stopped: threading.Event) -> Part:
