@@ -619,6 +619,14 @@ def test_a_redirect_to_where_a_catalogue_may_not_point_is_refused(
     assert all(entry.path == "/old.tif" for entry in server.log)
 
 
+@pytest.mark.parametrize("there", ["http://[::1/a?sig=SECRET", "//[/a", "http://h:99999/a"])
+def test_a_redirect_to_what_is_not_an_address_is_one_sentence(server: TroubledServer, there: str) -> None:
+    server.answers["/old.tif"] = lambda _: Trouble(302, {"Location": there})
+    with pytest.raises(UnreadableError, match="its server redirects to ") as error:
+        fetch_document(f"{server.url}/old.tif", Access())
+    assert "SECRET" not in str(error.value)
+
+
 def test_a_redirect_to_a_host_that_is_allowed(server: TroubledServer) -> None:
     server.answers["/old.tif"] = lambda _: Trouble(302, {"Location": f"http://localhost:{server.port}{PATH}"})
     with opened(server, "/old.tif", catalogue=server.url, allowed=("localhost",)) as file:

@@ -333,6 +333,20 @@ def test_a_path_in_a_catalogue_on_a_server_is_a_path_of_the_server() -> None:
     assert resolve("/etc/passwd", "https://example.org/v1") == ("https://example.org/etc/passwd", "")
 
 
+@pytest.mark.parametrize("href", ["https://[::1", "s3://[b/x", "//[::1/x", "file://[x/y", "https://host:99999999/x"])
+@pytest.mark.parametrize("catalogue", ["", EARTH_SEARCH_URL])
+def test_an_address_that_is_not_one_costs_its_item_alone(href: str, catalogue: str, tmp_path: Path) -> None:
+    odd = earth_search(name_of(2))
+    odd["assets"] = {"red": {"href": href}}
+    assert isinstance(read(odd, catalogue), Skipped) or href.startswith("//")
+    source = StacCatalogue(collection_file(tmp_path / "items.json", odd, earth_search()))
+    assert source.tiles() == ["32TPS"]
+    items = source.search(None)
+    items.record["catalogue"] = href
+    save_items(items, tmp_path / "items.parquet")
+    StacCatalogue(tmp_path / "items.parquet").tiles()
+
+
 def test_an_allowed_host_is_read() -> None:
     item = earth_search()
     item["assets"]["red"]["href"] = "https://mirror.example.org/B04.tif"

@@ -232,7 +232,7 @@ class FileRequests:
                 # S3 redirects to the region of a bucket, and the request has to be signed for that.
                 elsewhere = signed is not None and exchange.header("x-amz-bucket-region")
                 if signed is None or not elsewhere or not self._renew(signed, exchange):
-                    self._moved = self._checked(urljoin(moved or (signed.url if signed else ""), there))
+                    self._moved = self._checked(moved or (signed.url if signed else ""), there)
                 continue
             error = self._error(exchange)
             if isinstance(error, _TroubleError) or renewed or exchange.status not in _REFUSED:
@@ -267,14 +267,18 @@ class FileRequests:
         own = urlsplit(self._location).hostname if self._location.startswith("http") else None
         return is_named(host, self._access) or (host == own and not is_remote(self._access.catalogue))
 
-    def _checked(self, url: str) -> str:
-        """Return where a redirect leads, if it may.
+    def _checked(self, base: str, there: str) -> str:
+        """Return where a redirect from an address leads, if it may.
 
         Raises
         ------
         UnreadableError
             If it leads where the catalogue may not point either.
         """
+        try:
+            url = urljoin(base, there)
+        except ValueError:
+            url = there  # it is not an address
         shown = shown_location(url)
         if not url.lower().startswith(("http://", "https://")):
             raise UnreadableError(f"{self._location} is not read, because its server redirects to {shown}.")

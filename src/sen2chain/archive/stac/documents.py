@@ -78,17 +78,29 @@ def scheme_of(href: str) -> str:
 
 
 def path_of_file(href: str) -> str:
-    """Return the path of a ``file://`` address."""
-    parts = urlsplit(href)
+    """Return the path of a ``file://`` address.
+
+    Raises
+    ------
+    RequestError
+        If it cannot be understood.
+    """
+    try:
+        parts = urlsplit(href)
+    except ValueError:
+        raise RequestError(f"{quoted(public(href))} is not an address or a path.") from None
     path = unquote(parts.path)
     return path if parts.netloc in {"", "localhost"} else f"//{parts.netloc}{path}"
 
 
 def place_of(location: str) -> str:
-    """Return the host of a location, or the bucket as ``s3://bucket``; empty for a path."""
+    """Return the host of a location, or the bucket as ``s3://bucket``; empty for a path and for what has no host."""
     if not is_remote(location):
         return ""
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
     return f"s3://{parts.netloc}" if parts.scheme == "s3" else parts.netloc.lower()
 
 
