@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -82,6 +83,38 @@ def test_why_there_is_nothing(small: demo.DemoArchive, asked: dict[str, Any], wh
     assert estimate.rows == 0
     assert why in estimate.why_nothing
     assert why in str(estimate)
+
+
+@pytest.mark.parametrize("masks", ["none", ["CM004"]])
+def test_rasters_that_cannot_be_opened_are_why_there_is_nothing(
+    small: demo.DemoArchive, tmp_path: Path, masks: Any
+) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(small.library, library)
+    bands = sorted(library.rglob("*_B0[48]_*.jp2"))
+    assert bands
+    for path in bands:
+        path.write_bytes(b"")
+    estimate = series(small, library=library, masks=masks).estimate()
+    assert "cannot be read: " in estimate.why_nothing
+    assert any(path.name in estimate.why_nothing for path in bands)
+    code, said = run(str(small.layer), "--library", str(library), "--index", "NDVI", "--mask", "none", "--dry-run")
+    assert code == 3
+    assert "cannot be read" in said
+    assert "No feature has a pixel" not in said
+
+
+def test_one_broken_product_leaves_the_estimate_of_the_others(small: demo.DemoArchive, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(small.library, library)
+    last = series(small).plan.tasks[-1].product
+    for path in library.rglob("*_B0[48]_*.jp2"):
+        if str(last) in str(path):
+            path.write_bytes(b"")
+    whole, estimate = series(small).estimate(), series(small, library=library).estimate()
+    assert not estimate.why_nothing
+    assert estimate.rows == whole.rows
+    assert any(f"{last} cannot be read" in note for note in estimate.notes)
 
 
 def run(*words: str) -> tuple[int, str]:

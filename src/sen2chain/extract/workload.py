@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +16,7 @@ from sen2chain.rasters.raster_file import BEGINNING
 from sen2chain.remote import requests_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sen2chain.extract.coverages import Coverages
     from sen2chain.plan import Task
@@ -43,13 +43,16 @@ class Workload:
     """Requests to servers."""
     fetched: int = 0
     """Bytes that come from servers."""
+    trouble: str = field(default="", kw_only=True)
+    """The error of the first raster that could not be opened, with its product; empty where all could."""
 
     def __add__(self, other: Workload) -> Workload:
-        return Workload(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        sums = (getattr(self, name) + getattr(other, name) for name in _NUMBERS)
+        return Workload(*sums, trouble=self.trouble or other.trouble)
 
     def times(self, count: int) -> Self:
         """Return the work of so many tasks that are each like this one."""
-        return type(self)(*(getattr(self, name) * count for name in self.__dataclass_fields__))
+        return type(self)(*(getattr(self, name) * count for name in _NUMBERS), trouble=self.trouble)
 
     def transfer_seconds(self, at_once: int) -> float:
         """Return the time that fetching takes at 10 MB per second, with so many requests in flight."""
@@ -64,6 +67,9 @@ class Workload:
             f"{self.requests:,} requests to servers for {sized(self.fetched)}, {lasting(seconds)} at "
             f"{sized(_BANDWIDTH)} per second."
         )
+
+
+_NUMBERS = ("features", "pixels", "seconds", "requests", "fetched")
 
 
 def workload_of(tasks: Iterable[Task], coverages: Coverages, *, quiet: bool = False) -> Workload:
@@ -85,7 +91,11 @@ def workload_of(tasks: Iterable[Task], coverages: Coverages, *, quiet: bool = Fa
     with progress("looking at rasters", len(kinds), quiet=quiet) as step:
         for alike in kinds.values():
             # A newer product is more likely to be like those that come.
-            whole += workload(alike[-1], coverages).times(len(alike))
+            work = workload(alike[-1], coverages)
+            if work.trouble and not work.features and len(alike) > 1:
+                # One product that cannot be read says nothing of the others.
+                work = replace(workload(alike[0], coverages), trouble=work.trouble)
+            whole += work.times(len(alike))
             step()
     return whole
 
@@ -102,7 +112,7 @@ def workload(task: Task, coverages: Coverages) -> Workload:
     Parameters
     ----------
     task
-        The task. Where no raster of it can be opened, it is no work.
+        The task. Outputs whose rasters cannot be opened are no work, and `Workload.trouble` says why.
     coverages
         The layer's pixels.
     """
@@ -117,19 +127,39 @@ def _workload(task: Task, coverages: Coverages) -> Workload:
     with environment(task.reading), ExitStack() as stack:
         rasters = OpenRasters(stack)
         grid = finest_grid(rasters, sources)
+        broken = {} if grid is not None else _errors(rasters, sources.values())
         if grid is None:
-            return Workload()
+            return Workload(trouble=_trouble(task, broken))
         coverage = coverages.get(grid, task.product.tile)
         reader = AcquisitionReader(rasters, grid, coverage.plan, coverages.layouts, sources, None)
         if task.cldprb is not None:
             reader.coarse.want(task.cldprb, 0)
-        whole = Workload(int((coverage.plan.total > 0).sum()) * len(outputs))
+        whole = Workload()
         for location in dict.fromkeys([*reader.coarse.announced, *sources.values()]):
             try:
                 whole += _of_raster(reader, rasters, location)
-            except RasterError:
-                continue
-        return whole
+            except RasterError as error:
+                broken[location] = error
+        usable = [o for o in outputs if not broken.keys() & LayerSources.of_outputs([o], sensor).locations()]
+        features = int((coverage.plan.total > 0).sum()) * len(usable)
+        return replace(whole, features=features, trouble=_trouble(task, broken))
+
+
+def _errors(rasters: OpenRasters, locations: Iterable[str]) -> dict[str, RasterError]:
+    """Return the errors of the rasters that cannot be opened."""
+    found = {}
+    for location in locations:
+        try:
+            rasters.open(location)
+        except RasterError as error:
+            found[location] = error
+    return found
+
+
+def _trouble(task: Task, broken: Mapping[str, RasterError]) -> str:
+    """Return the first error as a sentence; empty where there is none."""
+    error = next(iter(broken.values()), None)
+    return "" if error is None else f"{task.product} cannot be read: {error}"
 
 
 def _of_raster(reader: AcquisitionReader, rasters: OpenRasters, location: str) -> Workload:

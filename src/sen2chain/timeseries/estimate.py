@@ -122,10 +122,20 @@ def estimate(engine: Engine, threads: int) -> Estimate:
     made.acquisitions, made.tiles = len(plan.tasks), tuple(sorted({task.product.tile for task in plan.tasks}))
     made.csv_bytes = made.rows * _bytes_per_row(engine)
     if not made.rows:
-        lacking = next((served.detail for served in made.served.values() if served.detail), "")
-        nowhere = "No feature has a pixel on the tiles of the archive."
-        made.why_nothing = engine.why_nothing(engine.first_report()) or lacking or nowhere
+        made.why_nothing = _why_nothing(engine, made, work.trouble)
+    elif work.trouble:
+        made.notes.append(f"The estimate leaves out what cannot be read. {work.trouble}")
     return made
+
+
+def _why_nothing(engine: Engine, made: Estimate, trouble: str) -> str:
+    """Return why there would be no row; `trouble` is the error of a raster, or empty."""
+    report = engine.first_report()
+    if not engine.plan.tasks:
+        return engine.why_nothing(report)
+    lacking = next((served.detail for served in made.served.values() if served.detail), "")
+    nowhere = f"No feature has a pixel on the tiles of the {engine.source.reading.kind}."
+    return " ".join(filter(None, [trouble or lacking or nowhere, report.skipped_cause()]))
 
 
 def _bytes_per_row(engine: Engine) -> int:
