@@ -8,6 +8,8 @@ import json
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -697,6 +699,55 @@ def test_no_product_in_the_dates_says_so(season: demo.DemoArchive) -> None:
     series = extract(season, date_min="2019-01-01", date_max="2019-12-31")
     nothing(series, "31TGJ", "2019-01-01", "2019-12-31", "date_min")
     nothing(extract(season, cover_min=99.99, date_max="2021-10-31"), "cloud cover", "cover_min", "99.99")
+
+
+def test_an_empty_result_is_warned_of_once(
+    season: demo.DemoArchive, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = extract(season, date_min="2019-01-01", date_max="2019-12-31")
+    assert not caplog.records, "nothing was asked for yet"
+    assert series.data["NDVI"].empty
+    assert series.run().rows == 0
+    (told,) = caplog.records
+    assert (told.name, told.levelname) == ("sen2chain.results", "WARNING")
+    assert told.getMessage() == f"Nothing was extracted. {series.why_nothing()}"
+    caplog.clear()
+    day = str(dates(season)[9].date())  # under clouds
+    extract(season, date_min=day, date_max=day).run()
+    assert "cloud mask" in caplog.text
+    caplog.clear()
+    assert extract(season, date_max=str(dates(season)[0].date())).rows
+    assert not caplog.records
+    folder = TimeSeriesCompil(
+        season.layer, "NDVI", "2019-01-01", "2019-12-31", masks="none", library=season.library,
+        extraction=tmp_path / "folder", quiet=True,
+    )  # fmt: skip
+    folder.extract_data()
+    (told,) = caplog.records
+    assert "The archive has no product of 31TGJ" in told.getMessage()
+
+
+def test_python_shows_why_a_result_is_empty_and_the_command_says_it_once(
+    season: demo.DemoArchive, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from sen2chain import TimeSeries; "
+        "TimeSeries(sys.argv[1], 'NDVI', '2019-01-01', '2019-12-31', masks='none', library=sys.argv[2]).run()"
+    )
+    place = [str(season.layer), str(season.library)]
+    shown = subprocess.run(  # noqa: S603  # this very Python
+        [sys.executable, "-W", "error", "-c", code, *place], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == ""
+    assert shown.stderr.startswith("Nothing was extracted. The archive has no product of 31TGJ")
+    words = ["--index", "NDVI", "--mask", "none", "--to", "2019-12-31", "--out", str(tmp_path), "--library"]
+    said = subprocess.run(  # noqa: S603  # this very Python
+        [sys.executable, "-W", "error", "-m", "sen2chain.cli", "extract", place[0], *words, place[1]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 3
+    assert said.stderr.count("Nothing was extracted") == 1
+    assert (said.stdout + said.stderr).count("The archive has no product of 31TGJ") == 1
 
 
 def test_a_layer_outside_every_tile_says_so(season: demo.DemoArchive) -> None:

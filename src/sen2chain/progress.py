@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -145,6 +146,10 @@ def activity(title: str, *, quiet: bool = False) -> Iterator[None]:
     # As it is: the name of a layer may look like markup.
     with Console(stderr=True).status(Text(escaped(title))):
         yield
+
+
+empty_results = logging.getLogger("sen2chain.results")
+"""Its warnings tell why a result is empty; commands say that themselves, so they turn it off while they run."""
 
 
 def say(sentence: str, *, quiet: bool = False) -> None:

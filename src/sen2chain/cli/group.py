@@ -21,6 +21,7 @@ from sen2chain.cli.job import job
 from sen2chain.cli.page import page
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
+from sen2chain.progress import empty_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,9 @@ class Program(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; the streams are afterwards as they were."""
         with contextlib.ExitStack() as stack:
+            # Commands say themselves why there is nothing, with an exit code.
+            stack.callback(setattr, empty_results, "disabled", empty_results.disabled)
+            empty_results.disabled = True
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # A terminal that lacks a letter of a layer's name shows its number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
@@ -9,7 +10,7 @@ from sen2chain.archive import is_catalogue
 from sen2chain.errors import choice, truth
 from sen2chain.files import absolute
 from sen2chain.products import Source
-from sen2chain.progress import say
+from sen2chain.progress import empty_results, say
 from sen2chain.store import State
 from sen2chain.store.images import RawFormat
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
@@ -183,6 +184,9 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         redo_old
             Extract again what the original program wrote.
 
+        Where the archive has no product of these dates, or the folder no row, a warning of the logger
+        ``sen2chain.results`` says why.
+
         Returns
         -------
         Extracted
@@ -211,12 +215,17 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._folder.hint:
             result.notes.append(self._folder.hint)
+        said = [*result.notes, str(result)]
+        warns = empty_results.isEnabledFor(logging.WARNING)
         if not plan.tasks:
             result.notes.append(self._engine.why_nothing(self._engine.first_report()))
+            said = said if warns else [*result.notes, str(result)]
         self._report = self._frames = None
         self._spools.clear()
-        for sentence in (*result.notes, str(result)):
+        for sentence in said:
             say(sentence, quiet=self._quiet)
+        if not plan.tasks or (getstat and not (result.images or result.kept)):
+            self._engine.warn_of_nothing(self._engine.first_report() if not plan.tasks else self._reported())
         return result
 
     @suggest_keywords

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,17 @@ from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch, workload_of
 from sen2chain.index_series import LayerFeatures
 from sen2chain.plan import area_of, make_plan, masks_that_work, why_outside
-from sen2chain.progress import Shares, activity, counted, is_watched, progress, say, shows_progress
+from sen2chain.progress import (
+    Shares,
+    activity,
+    counted,
+    empty_results,
+    is_watched,
+    printable,
+    progress,
+    say,
+    shows_progress,
+)
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.rows import Clipped
@@ -325,6 +336,11 @@ class Engine:
         if not plan.tiles:
             return why_outside(self.layer, plan.far_tiles, self.request.sensor)
         return report.main_cause() if plan.tasks else self._why_no_task(report)
+
+    def warn_of_nothing(self, report: Report) -> None:
+        """Log why there is no row, where there is none; Python shows that where logging is not configured."""
+        if not report.rows and empty_results.isEnabledFor(logging.WARNING):
+            empty_results.warning("%s", printable(f"Nothing was extracted. {self.why_nothing(report)}".strip()))
 
     def _why_no_tile(self, report: Report) -> str:
         """Return why the source has no product at all."""

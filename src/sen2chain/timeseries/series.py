@@ -216,6 +216,8 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
     def run(self) -> TimeSeries:
         """Extract. A second call does nothing.
 
+        Where there is no row, a warning of the logger ``sen2chain.results`` says why.
+
         Raises
         ------
         OutputError
@@ -238,6 +240,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTab
                         spool.add(batch)
         report.notes += unsaved()
         self._report, self._spool = report, spool
+        engine.warn_of_nothing(report)
         return self
 
     def _row_format(self) -> RowFormat:
