@@ -758,6 +758,31 @@ def test_a_layer_outside_every_tile_says_so(season: demo.DemoArchive) -> None:
     assert series.report["tile"].tolist() == list(TILES)
 
 
+def test_features_near_no_tile_are_noted(season: demo.DemoArchive, tmp_path: Path) -> None:
+    parcels = gpd.read_file(season.layer).to_crs(4326).head(4)[["geometry"]]
+    far = parcels.set_geometry(parcels.translate(30, -20))
+    layer = gpd.GeoDataFrame(pd.concat([parcels, far], ignore_index=True))
+    asked: dict[str, Any] = {"date_max": "2021-10-31"}
+    note = "4 of 8 features lie near no tile of the archive (fid 4, 5, 6, 7)."
+    series = extract(season, vectors_file=layer, **asked)
+    assert series.estimate().notes.count(note) == 1
+    assert series.rows
+    assert series.notes.count(note) == 1
+    assert not any("near no tile" in text for text in extract(season, vectors_file=parcels, **asked).notes)
+    alone = gpd.GeoDataFrame(pd.concat([parcels.head(1), far.head(1)], ignore_index=True))
+    assert (
+        "1 of 2 features lies near no tile of the archive (fid 1)."
+        in extract(season, vectors_file=alone, **asked).notes
+    )
+    layer.to_file(tmp_path / "half.gpkg")
+    words = [str(tmp_path / "half.gpkg"), "--library", str(season.library), "-i", "NDVI", "-m", CM004]
+    words += ["--to", "2021-10-31", "--extraction", str(tmp_path / "series")]
+    for more in (["--dry-run"], []):
+        said = CliRunner().invoke(main, ["update", *words, *more])
+        assert said.exit_code == 0, said.output
+        assert said.output.count(note) == 1
+
+
 @pytest.mark.parametrize(
     ("shapes", "null", "empty"),
     [

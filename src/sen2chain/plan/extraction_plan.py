@@ -44,6 +44,8 @@ class ExtractionPlan:
     """Tiles of the archive that lie nowhere near the layer."""
     outside_cover: int = 0
     """Products left out because of their cloud cover."""
+    far_features: tuple[int, ...] = ()
+    """fid of features that have a place, but near none of `tiles`; empty where there are no such tiles."""
 
 
 def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
@@ -59,7 +61,7 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
         The layer, to know which tiles to look at.
     """
     area = area_of(layer, request.buffer)
-    tiles, far = _tiles_of(source, layer, area, request)
+    tiles, far, far_features = _tiles_of(source, layer, area, request)
     tasks, outside_cover = [], 0
     for tile in tiles:
         for acquisition in source.acquisitions(tile, request.first, request.last, area):
@@ -77,7 +79,7 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
                 )
             )
     tasks.sort(key=lambda task: (task.product.sensing, task.product.tile, str(task.product)))
-    return ExtractionPlan(tuple(tasks), tiles, far, outside_cover)
+    return ExtractionPlan(tuple(tasks), tiles, far, outside_cover, far_features)
 
 
 def area_of(layer: Layer, buffer: float | None = None) -> Area | None:
@@ -118,17 +120,23 @@ def _parts(boxes: npt.NDArray[np.float64], crs: str) -> tuple[tuple[float, float
 
 def _tiles_of(
     source: Source, layer: Layer, area: Area | None, request: Request
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tiles whose nominal square is near a feature, and the others.
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+    """Tiles whose nominal square is near a feature, the others, and the features near none of them.
 
     The square is only a hint: where it leaves no tile at all, a raster of each tile is opened to see where it lies.
     """
     tiles = tuple(source.tiles(area, request.first, request.last))
+    apart_from_all = np.isfinite(layer.bounds).all(axis=1)
 
-    def is_near(grid: Grid) -> bool:
-        return bool(near(layer.bounds, layer.crs, grid, request.buffer).any())
+    def is_near(grid: Grid | None) -> bool:
+        if grid is None:  # of a name that says nothing of where it lies
+            apart_from_all[:] = False
+            return True
+        found = near(layer.bounds, layer.crs, grid, request.buffer)
+        np.logical_and(apart_from_all, ~found, out=apart_from_all)
+        return bool(found.any())
 
-    close = [tile for tile in tiles if (grid := _nominal(tile, request.sensor)) is None or is_near(grid)]
+    close = [tile for tile in tiles if is_near(_nominal(tile, request.sensor))]
     if not close and not np.isnan(layer.bounds).all():
         close = [
             tile
@@ -136,7 +144,8 @@ def _tiles_of(
             if (grid := _real_grid(source.acquisitions(tile, request.first, request.last, area))) is not None
             and is_near(grid)
         ]
-    return tuple(close), tuple(tile for tile in tiles if tile not in close)
+    far_features = tuple(np.flatnonzero(apart_from_all).tolist()) if close else ()
+    return tuple(close), tuple(tile for tile in tiles if tile not in close), far_features
 
 
 def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) -> str:

@@ -215,6 +215,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
                 result = run.run(only_look=not getstat, force=force, redo_old=redo_old)
         if self._folder.hint:
             result.notes.append(self._folder.hint)
+        if not getstat:
+            result.notes += self._engine.notes_on_far_features()
         said = [*result.notes, str(result)]
         warns = empty_results.isEnabledFor(logging.WARNING)
         if not plan.tasks:

@@ -281,6 +281,7 @@ class Engine:
         report = self._report_on_layer()
         if plan.outside_cover:
             report.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
+        report.notes += self.notes_on_far_features()
         report.add_skipped(self.source.skipped(), len(layer))
         nowhere = {Reason.NULL_GEOMETRY: len(layer.null), Reason.EMPTY_GEOMETRY: len(layer.empty)}
         elsewhere = {Reason.OUTSIDE_TILE: len(layer) - sum(nowhere.values())}
@@ -288,6 +289,12 @@ class Engine:
             for index, mask in self.outputs:
                 report.add_far_tile(index, mask, tile, nowhere | elsewhere)
         return report
+
+    def notes_on_far_features(self) -> list[str]:
+        """Return a sentence on features that lie near none of the tiles; an empty list where there are none."""
+        far = self.plan.far_features
+        what = f"{'lies' if len(far) == 1 else 'lie'} near no tile of the {self.source.reading.kind}"
+        return [of_features(far, len(self.layer), what)] if far else []
 
     def _note_on_keys(self) -> str:
         """Return a sentence on values of the user's own key that several features have; empty where there are none."""
