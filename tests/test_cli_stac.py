@@ -282,12 +282,14 @@ def test_search_says_what_there_is_and_saves_it(served: Served, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     for part in ("31TGJ", "32TLP", "2021-11-20", "2021-12-30", "4 items of 2 tiles", "Masks that work: CM004, none."):
         assert part in result.output
-    assert f"{saved}: 4 items, 4 new, 0 updated." in result.output
+    assert f"{saved} holds 4 items (2 tiles, 2021-11-20 to 2021-12-30): 4 new, 0 updated." in result.output
     assert "2021-10-20" not in result.output
     again = run(*asked)
-    assert f"{saved}: 4 items, 0 new, 0 updated." in again.output
+    assert "4 items of 2 tiles in the STAC catalogue" in again.output
+    assert f"{saved} holds 4 items (2 tiles, 2021-11-20 to 2021-12-30): 0 new, 0 updated." in again.output
     later = run(*asked[:-2], "--from", "2021-12-01", "--save", saved)
-    assert "2021-11-20" in later.output, "the table shows what is in the file"
+    assert "2 items of 2 tiles in the STAC catalogue" in later.output, "what was asked for"
+    assert f"{saved} holds 4 items (2 tiles, 2021-11-20 to" in later.output, "and, apart, what is in the file"
     other = run(*asked, "--cover-max", "99")
     assert (other.exit_code, "another search" in other.output) == (1, True), other.output
     assert run(*asked, "--cover-max", "99", "--overwrite").exit_code == 0
@@ -304,9 +306,53 @@ def test_a_search_that_finds_nothing_and_one_without_a_catalogue(served: Served,
     result = run("stac", "search", served.layer, "--stac", served.items, "--from", "2030-01-01")
     assert result.exit_code == 3
     assert "Nothing was found." in result.output
-    assert run("stac", "search", served.layer).exit_code == 2
+    missing = run("stac", "search", served.layer)
+    assert (missing.exit_code, "Missing option '--stac'" in missing.output) == (2, True)
+    assert "[required]" in run("stac", "search", "--help").output
+    assert "[required]" not in run("extract", "--help").output.partition("--stac ")[2].partition("--collection")[0]
     wrong = run("stac", "search", served.layer, "--stac", served.items, "--save", tmp_path / "items.json")
     assert (wrong.exit_code, "name the file items.parquet" in wrong.output) == (2, True)
+
+
+def test_items_that_cannot_be_used_are_told_once_per_reason(served: Served, tmp_path: Path) -> None:
+    path = served.write("mixed.json", list(served.archive.products))
+    document = json.loads(path.read_text(encoding="utf-8"))
+    odd = []
+    for number, item in enumerate(document["features"]):
+        properties = {name: value for name, value in item["properties"].items() if not name.startswith("s2:")}
+        odd.append({**item, "id": f"LC08_L2SP_{number}", "properties": {**properties, "title": f"Landsat {number}"}})
+    document["features"] += odd
+    path.write_text(json.dumps(document), encoding="utf-8")
+    asked = ["stac", "search", served.layer, "--stac", f"{served.server.url}/mixed.json"]
+    result = run(*asked)
+    assert result.exit_code == 4, result.output
+    assert "6 items of 2 tiles" in result.output
+    assert result.output.count("LC08_L2SP_") == result.output.count("LC08_L2SP_0") >= 1
+    assert result.output.count("6 items, as LC08_L2SP_0: ") == 1
+    assert "6 items cannot be used." in result.output
+    quiet = run(*asked, "--quiet")
+    assert (quiet.exit_code, quiet.output.count("6 items, as LC08_L2SP_0: ")) == (4, 1)
+    path.write_text(json.dumps({**document, "features": odd}), encoding="utf-8")
+    saved = tmp_path / "none.parquet"
+    none = run(*asked, "--save", saved)
+    assert none.exit_code == 3, none.output
+    assert "Nothing was found. 6 items cannot be used. 6 items, as LC08_L2SP_0: " in none.output
+    assert none.output.count("6 items, as") == 1
+    assert "provider:" not in none.output
+    assert not saved.exists()
+
+
+def test_a_search_that_finds_nothing_leaves_files_as_they_were(served: Served, tmp_path: Path) -> None:
+    saved = tmp_path / "items.parquet"
+    asked = ["stac", "search", served.layer, "--stac", served.items, "--save", saved]
+    none = run(*asked, "--from", "2030-01-01")
+    assert none.exit_code == 3
+    assert f"{saved} is not written" in none.output
+    assert list(tmp_path.glob("items*")) == []
+    assert run(*asked).exit_code == 0
+    before = saved.read_bytes()
+    assert run(*asked, "--from", "2030-01-01", "--overwrite").exit_code == 3
+    assert saved.read_bytes() == before
 
 
 def test_providers_are_listed() -> None:
@@ -314,7 +360,11 @@ def test_providers_are_listed() -> None:
     assert result.exit_code == 0
     for one in PROVIDERS:
         assert one.name in result.output
-    assert "nothing yet" in result.output
+        assert one.title in result.output
+        for fact in (one.offset, one.keys, one.documentation):
+            assert fact.split(" ")[-1] in result.output
+    assert "None of them was tried on its own server" in result.output
+    assert max(len(line) for line in result.output.splitlines() if "http" not in line) <= 80
 
 
 # ---------------------------------------------------------------------------------------------------------------- jobs

@@ -210,3 +210,16 @@ def test_contradictions_about_offsets_are_counted_once_per_product() -> None:
         f"The catalogue says 'subtracted' {digits} {last}, the pixels show 'included', {count}",
     ]
     assert len(remarks(report.frame())) == 5
+
+
+def test_an_item_that_gives_nothing_at_all_counts_as_damage() -> None:
+    def with_skipped(reason: Reason) -> Report:
+        report = Report()
+        report.add_skipped([Skipped("item", "31TGJ", reason, "item has none of the bands.")], 5)
+        return report
+
+    lacking = with_skipped(Reason.INDEX_INPUTS_MISSING)
+    assert lacking.has_damage
+    assert lacking.why_partly([]) == "1 product could not be used: item has none of the bands."
+    # Folders of archives hold other files too.
+    assert not with_skipped(Reason.UNSUPPORTED_NAME).has_damage

@@ -121,7 +121,9 @@ class Report:
     @property
     def has_damage(self) -> bool:
         """Whether a product could not be used although the archive has it."""
-        return any(any(self.counts[reason.value]) for reason in BROKEN)
+        return any(any(self.counts[reason.value]) for reason in BROKEN) or any(
+            self._is_broken(line) for line, index in enumerate(self.texts["index"]) if not index
+        )
 
     def is_incomplete(self, outputs: Iterable[tuple[str, str]]) -> bool:
         """Tell whether a product could not be used, or one of these pairs of index and mask has no row at all."""
@@ -146,7 +148,9 @@ class Report:
         return pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
 
     def _is_broken(self, line: int) -> bool:
-        return any(self.counts[reason.value][line] for reason in BROKEN)
+        # A line without an index is of a product that gives nothing at all, as an item without the assets of bands.
+        reasons = BROKEN if self.texts["index"][line] else (*BROKEN, *LACKING)
+        return any(self.counts[reason.value][line] for reason in reasons)
 
     def skipped_cause(self) -> str:
         """Return the error of a product that cannot be used, damaged ones first; empty where all can be used."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +11,7 @@ import click
 from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.click_command import REAL, Command, fail
-from sen2chain.cli.codes import EXIT_NOTHING
+from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.progress import counted, printable
 from sen2chain.sensor import SENTINEL2
 
@@ -25,7 +27,8 @@ Examples:
   sen2chain extract parcels.gpkg --stac items.parquet --index NDVI --mask CM004 --out out
 
 \b
-Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 the catalogue has nothing for this layer.
+Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 the catalogue has nothing for this layer,
+4 some of its items cannot be used.
 """
 
 _PROVIDERS_EXAMPLES = """
@@ -34,6 +37,7 @@ Examples:
   sen2chain stac providers
 """
 _NOTES = 5
+_WIDTH = 60  # of the facts on a provider, beside their names
 
 
 @click.group()
@@ -72,9 +76,7 @@ def search(layer_file: str, **options: Any) -> None:
     """
     from sen2chain.timeseries.catalogue_search import search_catalogue
 
-    catalogue = shared.catalogue_of(options)
-    if catalogue is None:
-        raise click.UsageError("Missing option '--stac': the address of the catalogue, or a file of items.")
+    catalogue = shared.catalogue_of(options) or ""
     found = search_catalogue(
         layer_file,
         catalogue,
@@ -91,11 +93,20 @@ def search(layer_file: str, **options: Any) -> None:
     )
     if not options["quiet"]:
         _tell(found)
+    cannot = f"{counted(found.unusable, 'item')} cannot be used."
     if not found.items:
+        why = f"{found.catalogue} has no item for this layer, these dates and this cloud cover."
+        kept = f" {found.file} is not written." if found.file is not None and found.saved is None else ""
         fail(
-            f"Nothing was found. {found.catalogue} has no item for this layer, these dates and this cloud cover.",
-            EXIT_NOTHING,
+            f"Nothing was found. {' '.join([cannot, *found.notes[:1]]) if found.unusable else why}{kept}", EXIT_NOTHING
         )
+    if found.unusable:
+        fail(cannot if not options["quiet"] else f"{cannot} {found.notes[0]}", EXIT_PARTLY)
+
+
+for _option in search.params:
+    if _option.name == "stac":  # other commands have archives too
+        _option.required = True
 
 
 def _tell(found: FoundProducts) -> None:
@@ -106,13 +117,16 @@ def _tell(found: FoundProducts) -> None:
         count, tiles = counted(found.items, "item"), counted(len(found.tiles), "tile")
         click.echo(printable(f"{count} of {tiles} in the {found.catalogue}; provider: {found.provider}."))
         click.echo(f"Masks that work: {', '.join(found.masks)}.")
-    show.notes(found.notes[:_NOTES])
-    if len(found.notes) > _NOTES:
-        click.echo(f"... and {len(found.notes) - _NOTES} more items that cannot be used.")
+        show.notes(found.notes[:_NOTES])
+        if len(found.notes) > _NOTES:
+            click.echo(f"... and items that cannot be used for {len(found.notes) - _NOTES} more reasons.")
     if found.saved is not None:
         done = found.saved
         total = counted(done.total, "item")
-        click.echo(printable(f"{found.file}: {total}, {done.new} new, {done.updated} updated."))
+        if found.file_tiles:
+            first, last = min(one.first for one in found.file_tiles), max(one.last for one in found.file_tiles)
+            total += f" ({counted(len(found.file_tiles), 'tile')}, {first:%Y-%m-%d} to {last:%Y-%m-%d})"
+        click.echo(printable(f"The file {found.file} holds {total}: {done.new} new, {done.updated} updated."))
 
 
 @stac.command(cls=Command, epilog=_PROVIDERS_EXAMPLES)
@@ -124,26 +138,26 @@ def providers(**_: Any) -> None:
     """
     from sen2chain.archive import PROVIDERS
 
-    rows = [
-        [
-            one.name,
-            ", ".join(one.catalogues) or "any other",
-            ", ".join(one.collections) or "any",
-            one.files or "any",
-            one.offset,
-            _probability(one),
-            one.keys or "none",
-            one.tried or "nothing yet",
-        ]
-        for one in PROVIDERS
-    ]
-    header = [
-        "provider", "catalogue", "collections", "files", "offset", "cloud probability", "keys", "tried on its server",
-    ]  # fmt: skip
-    show.table("Providers", header, rows, numeric=())
     for one in PROVIDERS:
-        if one.documentation:
-            click.echo(printable(f"{one.name}: {one.documentation}"))
+        facts = {
+            "catalogue": ", ".join(one.catalogues) or "any other",
+            "collections": ", ".join(one.collections) or "any",
+            "files": {"COG": "Cloud-Optimized GeoTIFF", "JP2": "JPEG 2000"}.get(one.files, "any"),
+            "offset": one.offset,
+            "cloud probability": _probability(one),
+            "keys": one.keys or "none",
+            "documentation": one.documentation,
+            "tried": one.tried,
+        }
+        click.echo(printable(f"{one.name}: {one.title}"))
+        for name, fact in facts.items():
+            if fact:
+                lines = textwrap.wrap(printable(fact), _WIDTH, break_long_words=False, break_on_hyphens=False)
+                click.echo("\n".join(f"  {word:<18}{line}" for word, line in zip_longest([name], lines, fillvalue="")))
+        click.echo()
+    if not any(one.tried for one in PROVIDERS):
+        click.echo("None of them was tried on its own server.")
+        click.echo("All of this is from their documentation and from published items.")
 
 
 def _probability(provider: Provider) -> str:

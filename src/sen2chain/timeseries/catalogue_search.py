@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import settings
 from sen2chain.archive import StacCatalogue, chosen_source, open_library, save_items
 from sen2chain.errors import LayerError, RequestError, real_number
-from sen2chain.files import absolute
+from sen2chain.files import absolute, is_file
 from sen2chain.plan import area_of, masks_that_work, parse_date
 from sen2chain.progress import activity
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Iterable
     from pathlib import Path
 
     from sen2chain.archive import Saved
+    from sen2chain.products import Acquisition, Skipped
+    from sen2chain.reasons import Reason
 
 _SUFFIX = ".parquet"
+_WITH_DIGITS = re.compile(r"[^\s:/]*\d[^\s:/]*")
 
 
 @dataclass(slots=True)
@@ -45,17 +50,21 @@ class FoundProducts:
     provider: str
     """Name of the provider whose rules are used."""
     items: int = 0
-    """Number of items; of those in the file, where they were saved."""
+    """Number of items that can be used, of the area, the dates and the cloud cover asked for."""
     tiles: list[FoundTile] = field(default_factory=list)
     """Their tiles, by name."""
     masks: list[str] = field(default_factory=list)
     """Short names of cloud masks whose inputs the items have."""
+    unusable: int = 0
+    """Number of items that cannot be used."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on items that cannot be used."""
+    """Sentences on items that cannot be used, one for each reason."""
     file: Path | None = None
     """The file that has the items."""
     saved: Saved | None = None
-    """What was done to that file."""
+    """What was done to that file; None where it was left as it was, since nothing was found."""
+    file_tiles: list[FoundTile] = field(default_factory=list)
+    """Tiles of all items in the file that can be used, by name."""
 
 
 def search_catalogue(
@@ -119,25 +128,50 @@ def search_catalogue(
         raise LayerError(f"The layer {layer.name} has no feature with a place, so nothing can be searched for.")
     with activity("searching the catalogue", quiet=quiet):
         items = catalogue.search(area, first, last, known=None if overwrite else path)
-    done = None if path is None else save_items(items, path, replacing=overwrite)
-    if path is not None:
-        items = StacCatalogue(path).search(None)  # those that were there, too
-    acquisitions = catalogue.acquisitions_of(items)
+    done, in_file = None, []
+    # A search that found nothing leaves no new file, and replaces none.
+    if path is not None and (catalogue.acquisitions_of(items) or (is_file(path) and not overwrite)):
+        done = save_items(items, path, replacing=overwrite)
+        # Those that were there before belong to the answer too.
+        items = StacCatalogue(path, cover=_limits(cover)).search(area, first, last)
+        in_file = _by_tile(catalogue.acquisitions_of(StacCatalogue(path).search(None)))
+    acquisitions, skipped = catalogue.acquisitions_of(items), catalogue.skipped_of(items)
+    return FoundProducts(
+        catalogue.describe(),
+        catalogue.provider_of(items).name,
+        len(items) - len(skipped),
+        _by_tile(acquisitions),
+        masks_that_work(acquisitions),
+        len(skipped),
+        _why_skipped(skipped),
+        path,
+        done,
+        in_file,
+    )
+
+
+def _by_tile(acquisitions: Iterable[Acquisition]) -> list[FoundTile]:
+    """Count acquisitions by tile."""
     tiles: dict[str, FoundTile] = {}
     for acquisition in acquisitions:
         time, tile = acquisition.id.sensing, acquisition.id.tile
         one = tiles.setdefault(tile, FoundTile(tile, time, time))
         one.first, one.last, one.products = min(one.first, time), max(one.last, time), one.products + 1
-    return FoundProducts(
-        catalogue.describe(),
-        catalogue.provider_of(items).name,
-        len(items),
-        [tiles[name] for name in sorted(tiles)],
-        masks_that_work(acquisitions),
-        [skipped.detail for skipped in catalogue.skipped_of(items)],
-        path,
-        done,
-    )
+    return [tiles[name] for name in sorted(tiles)]
+
+
+def _why_skipped(skipped: Iterable[Skipped]) -> list[str]:
+    """Return a sentence for each reason, the most frequent one first, with the number of items and an example."""
+    reasons: dict[tuple[Reason, str], list[Skipped]] = {}
+    for item in skipped:
+        # Sentences differ in names and addresses, whose words have digits.
+        alike = _WITH_DIGITS.sub("", item.detail.replace(item.name, ""))
+        reasons.setdefault((item.reason, alike), []).append(item)
+    found = sorted(reasons.values(), key=len, reverse=True)
+    return [
+        items[0].detail if len(items) == 1 else f"{len(items)} items, as {items[0].name}: {items[0].detail}"
+        for items in found
+    ]
 
 
 def _limits(cover: tuple[float, float]) -> tuple[float, float]:
