@@ -395,6 +395,53 @@ def test_a_job_reads_a_catalogue_and_shows_no_key(served: Served, tmp_path: Path
         assert "s3cr3t" not in text
 
 
+def job_with(served: Served, home: Path, head: str, mask: str = CM004) -> JobExtraction:
+    job = JobExtraction("lakes")
+    job.path.parent.mkdir(parents=True)
+    cells = {"shapefile": served.layer, "cloudmasks": mask, "indices": "NDVI"}
+    line = ";".join(cells.get(column, "") for column in COLUMNS)
+    job.path.write_text(f"{head}\n{';'.join(COLUMNS)}\n{line}\n", encoding="utf-8")
+    assert job.path.is_relative_to(home)
+    return JobExtraction("lakes")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("stac:https://host.org/v1", "stac:https://host.org/v1"),
+        ("stac:https://me:s3cr3t@host.org/v1?sig=s3cr3t", "stac:https://host.org/v1?..."),
+        ("stac:s3://bucket/items.parquet", "stac:s3://bucket/items.parquet"),
+        ("stac:items.parquet", "stac:items.parquet"),
+    ],
+)
+def test_a_job_shows_its_catalogue_without_keys(served: Served, tmp_path: Path, written: str, shown: str) -> None:
+    job = job_with(served, tmp_path, f"library = {written}")
+    for text in (repr(job), run("job", "show", "lakes").output):
+        assert f"library = {shown}\n" in text
+        assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("head", ["library = https://host/v1", "collection = sentinel-2-l2a"])
+def test_a_job_without_a_usable_catalogue_says_that_alone(served: Served, tmp_path: Path, head: str) -> None:
+    found = job_with(served, tmp_path, head).check()
+    assert len(found.problems) == 1, found.problems
+    assert "was not looked at" in str(found)
+    assert "There is no archive" not in str(found)
+
+
+def test_a_mask_that_cannot_be_had_points_at_its_column(served: Served, tmp_path: Path) -> None:
+    (problem,) = job_with(served, tmp_path, f"library = stac:{served.items}", "CM001").check().problems
+    assert ", cloudmasks (character " in problem
+    assert "CM001 needs CLDPRB" in problem
+
+
+@pytest.mark.parametrize("place", ["stac:items.parquet", "https://me:s3cr3t@host.org/v1?sig=s3cr3t", "s3://b/i.json"])
+def test_an_address_is_not_a_library(served: Served, place: str) -> None:
+    with pytest.raises(RequestError, match=r"as stac= \(--stac\)") as caught:
+        TimeSeries(served.layer, ["NDVI"], library=place, quiet=True)
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_night_without_the_catalogue_keeps_what_there_is(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "patience", transfer.Patience(pauses=(0.0,)))
     served.write("night.json", list(served.archive.products))

@@ -142,9 +142,13 @@ def paths(library: str | Path | None = None) -> Paths:
     ------
     LibraryError
         If `library` is not one of these, or the configuration file cannot be read.
+    RequestError
+        If it is the address of a catalogue; the message does not repeat it, since it may hold a key.
     """
     if library is None:
         return _from_home(home())
+    if isinstance(library, str) and ("://" in library or library.lower().startswith("stac:")):
+        raise RequestError("A library is a folder; pass the address of a STAC catalogue as stac= (--stac).")
     folder = absolute(library)
     if not is_folder(folder):
         raise LibraryError(f"The library {folder} is not a folder; pass the folder that holds L2A or {_HOME_NAME}.")

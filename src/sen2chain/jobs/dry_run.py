@@ -9,10 +9,10 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.errors import LibraryError, Sen2ChainError
+from sen2chain.errors import LibraryError, RequestError, Sen2ChainError
 from sen2chain.jobs.delivery import ready
 from sen2chain.jobs.delivery_registry import place_of
-from sen2chain.jobs.job_file import COLUMNS, DESTINATION, first, mask_notes, read_settings, read_task
+from sen2chain.jobs.job_file import COLUMNS, DESTINATION, SOURCES, Problem, first, mask_notes, read_settings, read_task
 from sen2chain.jobs.job_run import as_sentence, in_words, nothing_there, series_of
 from sen2chain.jobs.schedule import search_path
 from sen2chain.progress import counted
@@ -47,6 +47,8 @@ class LineDryRun:
     """What is wrong, with its place in the file."""
     notes: list[str] = field(default_factory=list)
     """Remarks that are not errors."""
+    looked: bool = True
+    """Whether the layer and the archive were looked at; not where the file does not say which archive."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class DryRun:
             if line.skipped:
                 parts.append(f"line {line.line}: skipped ({line.layer})")
                 continue
-            parts += line.problems or [f"line {line.line}: {sentence(line)}"]
+            unseen = f"{line.layer} was not looked at, since it is not known where products come from."
+            parts += line.problems or [f"line {line.line}: {sentence(line) if line.looked else unseen}"]
             parts += [f"line {line.line}: {note}" for note in line.notes]
         return "\n".join([*parts, *self.notes]) or "The table has no line."
 
@@ -118,6 +121,8 @@ def dry_run(file: JobFile, context: RunContext) -> DryRun:
                 found.notes.append(f"Products come from the {catalogue.describe()}.")
         except Sen2ChainError as error:
             found.of_file.append(f"library: {error}")
+    is_known = settings is not None and not found.of_file
+    is_known |= settings is None and not any(isinstance(p, Problem) and p.column in SOURCES for p in problems)
     places: dict[str, Path] = {}
     for row in file.rows:
         line = LineDryRun(row.line, row.shown(COLUMNS[0]), row.skipped)
@@ -129,10 +134,16 @@ def dry_run(file: JobFile, context: RunContext) -> DryRun:
         if task is not None:
             line.asked = task.request(context.today)
             line.notes += mask_notes(row.text("cloudmasks"))
+            line.looked = is_known
+            if not is_known:  # the archive of sen2chain_data would be looked at, which was not meant
+                continue
             try:
                 _look(task, row, context, line, places)
             except LibraryError as error:  # the line itself may be right
                 line.problems.append(f"line {row.line}: {error}")
+            except RequestError as error:
+                column = "cloudmasks" if error.parameter == "masks" else COLUMNS[0]
+                line.problems.append(str(row.problem(column, str(error))))
             except Exception as error:  # noqa: BLE001  # as in a run, an unexpected error stops no other line
                 line.problems.append(str(row.problem(COLUMNS[0], as_sentence(error))))
     return found

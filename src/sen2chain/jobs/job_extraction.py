@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Literal
 
-from sen2chain.errors import JobError, ScheduleError
+from sen2chain.errors import JobError, RequestError, ScheduleError
 from sen2chain.files import is_folder
 from sen2chain.jobs.delivery import PAUSES
 from sen2chain.jobs.delivery_registry import DeliveryRegistry
@@ -18,6 +18,7 @@ from sen2chain.jobs.job_file import (
     DEFAULTS,
     DESTINATION,
     KNOWN,
+    OF_CATALOGUE,
     EditableJob,
     default_settings,
     first,
@@ -29,6 +30,7 @@ from sen2chain.jobs.job_run import JobRun, RunContext, RunLog, RunRecord, last_r
 from sen2chain.jobs.schedule import JobSchedule, ScheduleState, Timing
 from sen2chain.notebook import card
 from sen2chain.progress import say
+from sen2chain.remote import is_remote, split_query
 from sen2chain.store import is_locked
 
 if TYPE_CHECKING:
@@ -253,8 +255,20 @@ class JobExtraction(EditableJob):
 def _setting(name: str, text: str) -> str:
     """Return a setting as it can be shown: a command without its arguments, an address without its query."""
     if name == "library":
-        return f"{safe(text.partition('?')[0])}?..." if "?" in text else safe(text)
+        return _place(text)
     if not name.startswith("on_"):
         return safe(text)
     program, *arguments = text.split(maxsplit=1) or [""]
     return f"{safe(program)} ..." if arguments else safe(program)
+
+
+def _place(text: str) -> str:
+    """Return the setting ``library`` without logins and queries; ``...`` where it cannot be understood."""
+    kind, place = text[: len(OF_CATALOGUE)], text[len(OF_CATALOGUE) :].strip()
+    if kind.lower() != OF_CATALOGUE or not is_remote(place):
+        return f"{safe(text.partition('?')[0])}?..." if "?" in text else safe(text)
+    try:
+        location, query = split_query(place)
+    except RequestError:
+        return "..."
+    return f"{OF_CATALOGUE}{location}{'?...' if query else ''}"

@@ -72,6 +72,8 @@ OLDER = {"cloudmask": "cloudmasks"}
 """Names of columns that older files have."""
 OF_CATALOGUE = "stac:"
 """Beginning of the setting ``library`` that names a STAC catalogue."""
+SOURCES = ("library", "safe", "collection", "stac_asset", "stac_allow")
+"""Settings that say where products come from."""
 _SKIP = "!"
 _LARGEST = 4 << 20  # bytes; a job of ten thousand lines has a quarter of it
 _SETTING = re.compile(r"\s*(\w+)\s*=(.*)")

@@ -118,10 +118,12 @@ class Engine:
             products = [p for tile in plan.tiles for p in source.acquisitions(tile, request.first, request.last, area)]
             lacking = [name for name in mask.inputs if not any(name in product.bands for product in products)]
             needs = " and ".join(lacking or mask.inputs) or "a stored raster"
-            raise RequestError(
+            error = RequestError(
                 f"{mask.name} needs {needs}, which no product of the {source.describe()} has; masks that work: "
                 f"{', '.join(masks_that_work(products))}."
             )
+            error.parameter = "masks"
+            raise error
 
     def forget_archive(self) -> None:
         """Open the archive again when it is next needed."""
