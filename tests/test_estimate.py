@@ -83,6 +83,8 @@ def test_why_there_is_nothing(small: demo.DemoArchive, asked: dict[str, Any], wh
     assert estimate.rows == 0
     assert why in estimate.why_nothing
     assert why in str(estimate)
+    assert repr(estimate) == str(estimate)
+    assert why in estimate._repr_html_()
 
 
 @pytest.mark.parametrize("masks", ["none", ["CM004"]])

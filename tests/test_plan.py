@@ -460,3 +460,11 @@ def test_a_layer_with_swapped_axes_is_told_so(crs: str, box: tuple[float, ...], 
 @pytest.mark.parametrize("number", [np.float32(5), np.int64(5), Fraction(5)])
 def test_a_number_of_any_library_is_one_of_python(number: Any) -> None:
     assert json.dumps(request(buffer=number, cover_max=number).buffer) in {"5", "5.0"}
+
+
+def test_a_layer_outside_of_a_catalogue_is_not_told_of_an_archive() -> None:
+    far = Layer.of(np.array([shapely.box(-60, -3, -59.9, -2.9)], dtype=object), "EPSG:4326")
+    assert "every tile of the archive (31TGJ)" in why_outside(far, ["31TGJ"])
+    said = why_outside(far, ["31TGJ"], kind="catalogue")
+    assert "every tile of the catalogue (31TGJ)" in said
+    assert said.endswith("Check its CRS.")

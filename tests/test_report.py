@@ -140,7 +140,7 @@ def test_a_note_is_not_taken_for_a_cause() -> None:
     enter(report, 5, {Reason.MASK_INPUTS_MISSING: 4}, "No OCM raster is stored.", mask="OCM")
     assert report.why_partly([("NDVI", "CM001"), ("NDVI", "OCM")]) == (
         "2 products could not be used: b4.jp2 cannot be read. NDVI under OCM gave no row. "
-        "Most often, the archive has neither the mask nor the rasters to compute it (4 times). No OCM raster is stored."
+        "Most often, there is neither the mask nor the rasters to compute it (4 times). No OCM raster is stored."
     )
 
 

@@ -14,7 +14,7 @@ from sen2chain.errors import RasterError, RequestError
 from sen2chain.grid import Grid, nominal_grid
 from sen2chain.parallel import apart
 from sen2chain.plan.raster_choice import Task, plan_task
-from sen2chain.products import Area
+from sen2chain.products import LOCAL, Area
 from sen2chain.rasters import Raster, environment
 from sen2chain.sensor import SENTINEL2, Sensor
 
@@ -148,7 +148,7 @@ def _tiles_of(
     return tuple(close), tuple(tile for tile in tiles if tile not in close), far_features
 
 
-def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) -> str:
+def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2, kind: str = "archive") -> str:
     """Return a sentence on a layer far from all tiles: where both lie, and whether swapped axes are the cause.
 
     Parameters
@@ -159,6 +159,8 @@ def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) 
         The tiles, at least one.
     sensor
         The sensor whose tiles they are.
+    kind
+        What the source of products is called, see `sen2chain.products.Reading.kind`.
     """
     placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
     if not len(placed):
@@ -166,7 +168,7 @@ def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) 
             f"The layer {layer.name} has no feature with a place: of {len(layer)}, {len(layer.null)} are without "
             f"geometry and {len(layer.empty)} are empty or without area. Check its geometries."
         )
-    sentence = f"The layer {layer.name} lies outside of every tile of the archive ({', '.join(tiles[:8])})"
+    sentence = f"The layer {layer.name} lies outside of every tile of the {kind} ({', '.join(tiles[:8])})"
     degrees = pyproj.CRS(layer.crs).is_geographic
     low, high = placed.min(axis=0), placed.max(axis=0)
     sentence += f": it spans {_span((low[0], low[1], high[2], high[3]), degrees=degrees)}"
@@ -182,7 +184,8 @@ def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2) 
         if grid is not None and near(swapped, layer.crs, grid).any():
             what = "longitude and latitude" if degrees else "x and y"
             return f"{sentence}. With {what} swapped it would lie in tile {tile}; swap them in the layer."
-    return f"{sentence}. Check its CRS and the tiles you downloaded."
+    tiles_too = " and the tiles you downloaded" if kind == LOCAL.kind else ""
+    return f"{sentence}. Check its CRS{tiles_too}."
 
 
 def _span(box: tuple[float, float, float, float], *, degrees: bool) -> str:

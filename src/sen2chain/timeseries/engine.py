@@ -343,7 +343,7 @@ class Engine:
         if not plan.tiles and not plan.far_tiles:
             return self._why_no_tile(report)
         if not plan.tiles:
-            return why_outside(self.layer, plan.far_tiles, self.request.sensor)
+            return why_outside(self.layer, plan.far_tiles, self.request.sensor, self.source.reading.kind)
         return report.main_cause() if plan.tasks else self._why_no_task(report)
 
     def warn_of_nothing(self, report: Report) -> None:
@@ -368,6 +368,6 @@ class Engine:
                 f"All {plan.outside_cover} products of {tiles} are outside the cloud cover "
                 f"{request.cover_min} to {request.cover_max} %; widen cover_min and cover_max."
             )
-        sentence = f"The archive has no product of {tiles} from {first} to {last}"
+        sentence = f"The {self.source.reading.kind} has no product of {tiles} from {first} to {last}"
         skipped = report.skipped_cause()
         return f"{sentence} that can be used. {skipped}" if skipped else f"{sentence}; check date_min and date_max."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ class Served:
     """A sentence on one of them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Estimate:
     """What a run would be. Times and sizes are estimates; clouds make both smaller."""
 
@@ -85,6 +86,12 @@ class Estimate:
             f"{lasting(self.seconds)} with {counted(self.threads, 'thread')} ({self.pixels / 1e6:,.1f} million pixels "
             f"to decode), at most {self.rows:,} rows, {sized(self.csv_bytes)} as CSV. {self.transfer}"
         ).rstrip()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Show the sentence and the notes in a notebook."""
+        return "".join(f"<p>{html.escape(text)}</p>" for text in (str(self), *self.notes))
 
 
 def estimate(engine: Engine, threads: int) -> Estimate:
