@@ -22,7 +22,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen2chain.archive.offset_check import Verdict
-from sen2chain.archive.stac import PROVIDERS, Items, Saved, StacCatalogue, api_pages, save_items, static_walk
+from sen2chain.archive.stac import (
+    PROVIDERS,
+    Items,
+    Saved,
+    StacCatalogue,
+    api_pages,
+    by_reason,
+    save_items,
+    static_walk,
+)
 from sen2chain.archive.stac.documents import public, resolve, without_secrets
 from sen2chain.archive.stac.item_tables import ItemTable
 from sen2chain.archive.stac.offsets import StacDetails
@@ -259,7 +268,7 @@ def test_unknown_assets_are_named_with_the_option() -> None:
     assert isinstance(one, Skipped)
     assert one.reason is Reason.INDEX_INPUTS_MISSING
     assert "it has a, channel 4." in one.detail
-    assert "--stac-asset B04=a" in one.detail
+    assert "--stac-asset B04=NAME" in one.detail  # not one of the assets, which may be another band
 
 
 @pytest.mark.parametrize(
@@ -608,7 +617,7 @@ def test_products_are_found_by_tile_date_area_cover_and_collection(tmp_path: Pat
 
 def test_unknown_assets_of_all_items_are_an_error(tmp_path: Path) -> None:
     path = collection_file(tmp_path / "items.json", item_of(name_of(), {"r": {"href": "/x.tif"}}))
-    with pytest.raises(LibraryError, match="--stac-asset B04=r"):
+    with pytest.raises(LibraryError, match="--stac-asset B04=NAME"):
         StacCatalogue(path).tiles()
     assert StacCatalogue(path, assets={"B04": "r"}).tiles() == ["32TPS"]
 
@@ -668,6 +677,149 @@ def test_items_across_180_degrees_meet_both_sides() -> None:
     assert meets(box_of(item), [(179.5, -16.5, 179.6, -16.4)])
     assert meets(box_of(item), [(-179.5, -16.5, -179.4, -16.4)])
     assert not meets(box_of(item), [(0.0, -16.5, 1.0, -16.4)])
+
+
+# ----------------------------------------------------------------------------------------------- what users get wrong
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_a_named_asset_that_no_item_has_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"items.{suffix}"
+    items = collection_file(tmp_path / "items.json", earth_search(), earth_search(name_of(2)))
+    save_items(StacCatalogue(items).search(None), tmp_path / "items.parquet")
+    for asset in ("nirr", "thumbnail"):
+        source = StacCatalogue(path, assets={"B08": asset})
+        with pytest.raises(RequestError, match=f"No item has the asset {asset}.* for B08; they have blue.*B08=NAME"):
+            source.tiles()
+        with pytest.raises(RequestError, match=f"No item has the asset {asset}"):
+            source.search(None)
+    assert StacCatalogue(path, assets={"B08": "NIR"}).tiles() == ["32TPS"]
+    none = dt.date(2020, 1, 1)
+    assert StacCatalogue(path, assets={"B08": "nirr"}).tiles(None, none, none) == []  # no item to tell from
+
+
+def test_two_bands_of_one_file_are_refused(tmp_path: Path) -> None:
+    path = collection_file(tmp_path / "items.json", earth_search())
+    source = StacCatalogue(path, assets={"B04": "nir"})
+    with pytest.raises(RequestError, match=r"B04 and B08 .* are the same file .*another asset than nir for B04"):
+        source.tiles()
+    odd = earth_search()
+    odd["assets"]["nir"]["href"] = odd["assets"]["red"]["href"]
+    one = read(odd)
+    assert isinstance(one, Skipped)
+    assert "The bands B04 and B08" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("assets", "tells"),
+    [
+        ({"B04": "nir", "B08": "nir"}, "B04 and B08 are both the asset nir"),
+        ({"B04": "red,B08=nir"}, "repeat the option for each band"),
+        ({"red": "B04_10m"}, "the band comes first, as B04=red"),
+        ({"RED": "b04"}, "the band comes first, as B04=red"),
+    ],
+)
+def test_names_of_assets_that_cannot_be_meant(assets: dict[str, str], tells: str) -> None:
+    with pytest.raises(RequestError, match=tells):
+        StacCatalogue("items.json", assets=assets)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "collection"),
+    [
+        ("earth-search", EARTH_SEARCH_URL, "sentinel-2-l2a"),
+        ("Earth-Search-C1", EARTH_SEARCH_URL, "sentinel-2-c1-l2a"),
+        ("planetary-computer", PC_URL, "sentinel-2-l2a"),
+        ("cdse", CDSE_URL, "sentinel-2-l2a"),
+    ],
+)
+def test_the_name_of_a_provider_stands_for_its_address(name: str, address: str, collection: str) -> None:
+    source = StacCatalogue(name)
+    assert source.describe() == f"STAC catalogue {address}, collection {collection}"
+    assert source.provider.name == name.lower()
+    assert source.again().describe() == source.describe()
+    assert StacCatalogue(name, "other").describe() == f"STAC catalogue {address}, collection other"
+    assert repr(source) == f"StacCatalogue({address!r}, collection={collection!r})"
+
+
+def test_what_is_not_a_catalogue_says_what_is(tmp_path: Path) -> None:
+    names = "earth-search, earth-search-c1, planetary-computer, cdse"
+    with pytest.raises(RequestError, match=f"'earthsearch' .*{names}.*https://host/v1"):
+        StacCatalogue("earthsearch")
+    with pytest.raises(RequestError, match=r"write an address as https://earth-search.aws.element84.com/v1\."):
+        StacCatalogue("earth-search.aws.element84.com/v1")
+    for ending in ("gpkg", "csv", "py", "ndjson", "odd"):
+        path = tmp_path / f"x.{ending}"
+        path.write_bytes(b"x")
+        for href in (path, str(path), path.as_uri()):
+            with pytest.raises(RequestError, match=rf"x.{ending} is not a catalogue; pass a file .json.*address"):
+                StacCatalogue(href)
+    with pytest.raises(RequestError, match="pass the address of an API"):
+        StacCatalogue("https://host/items.csv?token=hunter2")
+    with pytest.raises(RequestError, match="is a folder"):
+        StacCatalogue(tmp_path)
+
+
+def test_dates_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
+    path = collection_file(tmp_path / "items.json", earth_search())
+    with pytest.raises(RequestError, match="2023-07-02 is after the last date 2023-07-01; swap them"):
+        StacCatalogue(path).search(None, dt.date(2023, 7, 2), dt.date(2023, 7, 1))
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_a_collection_that_a_file_has_not_is_refused(suffix: str, tmp_path: Path) -> None:
+    items, path = tmp_path / "items.json", tmp_path / f"items.{suffix}"
+    save_items(StacCatalogue(collection_file(items, earth_search())).search(None), tmp_path / "items.parquet")
+    with pytest.raises(LibraryError, match="no items of the collection sentinel-2; it has sentinel-2-l2a"):
+        StacCatalogue(path, "sentinel-2").tiles()
+    bare = earth_search()
+    del bare["collection"]
+    everything = StacCatalogue(collection_file(items, bare)).search(None)
+    save_items(everything, tmp_path / "items.parquet", replacing=True)
+    with pytest.raises(LibraryError, match="name no collection"):
+        StacCatalogue(path, "sentinel-2-l2a").tiles()
+    assert StacCatalogue(path).tiles() == ["32TPS"]
+
+
+def test_items_that_cannot_be_used_are_told_once_for_each_reason() -> None:
+    items: list[Any] = [earth_search() for _ in range(24)]
+    for number, item in enumerate(items):
+        item["id"], item["properties"] = f"LC08_L2SP_{number}", {}
+    items.append(7)
+    source = StacCatalogue("items.json")
+    first, second = by_reason(source.skipped_of(items))
+    assert (first.count, second.count) == (24, 1)
+    assert first.sentence.startswith("24 items, as LC08_L2SP_0: ")
+    assert second.sentence == "7 is not an item of a catalogue."
+
+
+def test_spellings_of_an_address_are_one_catalogue(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    for href in (EARTH_SEARCH_URL, f"{EARTH_SEARCH_URL}/", "https://Earth-Search.AWS.element84.com:443/v1"):
+        source = StacCatalogue(href)
+        assert source.provider is EARTH_SEARCH
+        record = source._record([(11.0, 46.0, 12.0, 47.0)], None, None)
+        assert save_items(Items([earth_search()], record), path).total == 1
+        assert isinstance(read(earth_search(), source._location), Found)
+    other = StacCatalogue(CDSE_URL)._record(None, None, None)
+    told = "in https://earth-search.*the beginning to today, 11 to 12 degrees east.*--overwrite"
+    with pytest.raises(OutputError, match=told):
+        save_items(Items([earth_search()], other), path)
+
+
+def test_a_table_of_another_program_is_not_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    save_items([earth_search()], path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    items = StacCatalogue(collection_file(tmp_path / "items.json", earth_search())).search(None)
+    with pytest.raises(OutputError, match="not known what was searched"):
+        save_items(items, path)
+
+
+def test_a_search_that_found_nothing_writes_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    assert save_items(Items([], {}), path) == Saved(0, 0, 0)
+    assert not path.exists()
 
 
 # ------------------------------------------------------------------------------------------------------ tables of items
@@ -913,6 +1065,9 @@ def test_mutated_items_are_written_and_read_back_as_far_as_they_can_be(
 ) -> None:
     path = tmp_path_factory.mktemp("mutated") / "items.parquet"
     saved = save_items(items, path)
+    assert path.exists() == (saved.total > 0)
+    if not saved.total:
+        return
     again = StacCatalogue(path).search(None)
     assert len(again) == saved.total <= len(items)
     before = {(item["id"].strip(), str(read(item).__class__)) for item in items if isinstance(item.get("id"), str)}

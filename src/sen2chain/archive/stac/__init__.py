@@ -7,7 +7,17 @@ boxes, `api_pages`, `static_walk` and `item_tables` list items, `stac_items` mak
 
 from __future__ import annotations
 
-from sen2chain.archive.stac.providers import PROVIDERS, Provider
-from sen2chain.archive.stac.stac_catalogue import Items, Saved, StacCatalogue, save_items
+from sen2chain.archive.stac.providers import PROVIDERS, Provider, provider_named
+from sen2chain.archive.stac.stac_catalogue import Items, Saved, SkippedItems, StacCatalogue, by_reason, save_items
 
-__all__ = ["PROVIDERS", "Items", "Provider", "Saved", "StacCatalogue", "save_items"]
+__all__ = [
+    "PROVIDERS",
+    "Items",
+    "Provider",
+    "Saved",
+    "SkippedItems",
+    "StacCatalogue",
+    "by_reason",
+    "provider_named",
+    "save_items",
+]

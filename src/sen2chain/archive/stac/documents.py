@@ -13,8 +13,9 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
-from sen2chain.errors import RequestError, UnreadableError, quoted
-from sen2chain.files import absolute, read_limited
+from sen2chain.archive.stac.providers import PROVIDERS
+from sen2chain.errors import RequestError, UnreadableError, quoted, shown
+from sen2chain.files import absolute, is_file, read_limited
 from sen2chain.remote import fetch_document, is_remote, split_query
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ LARGEST_LOCAL = 512 << 20
 """Largest JSON file on disk in bytes."""
 LARGEST_REMOTE = 128 << 20
 """Largest JSON document of a server in bytes."""
+
+FILES = (".json", ".geojson", ".parquet", ".geoparquet")
+"""Endings of the files that can be catalogues."""
+_OTHER_FILES = frozenset({
+    ".csv", ".gml", ".gpkg", ".html", ".ipynb", ".jp2", ".jsonl", ".kml", ".md", ".ndjson", ".pdf", ".py", ".safe",
+    ".shp", ".sqlite", ".tif", ".tiff", ".toml", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+})  # fmt: skip
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # of two letters or more, since C: is a drive
 _READ = ("http", "https", "s3", "file")
@@ -60,15 +68,46 @@ def location_of(href: str | Path) -> tuple[str, str]:
         )
     scheme = scheme_of(text)
     if scheme == "file":
-        return str(absolute(path_of_file(text))), ""
+        return _path_of(path_of_file(text)), ""
     if scheme in _READ:
         location, query = split_query(text)
+        suffix = posixpath.splitext(location)[1].lower()
+        if suffix in _OTHER_FILES:
+            raise RequestError(
+                f"{location} is not a catalogue; pass the address of an API, or of a file {', '.join(FILES)}."
+            )
         if not urlsplit(location).netloc:
             raise RequestError(f"{quoted(location)} names no host; pass an address like https://host/v1.")
         return location, query
     if scheme and "://" in text:
         raise RequestError(f"Catalogues are not read by {scheme}:// ({quoted(public(text))}); pass https://.")
-    return str(absolute(text)), ""
+    return _path_of(text), ""
+
+
+def _path_of(text: str) -> str:
+    """Return the path of a catalogue on disk; it need not exist yet.
+
+    Raises
+    ------
+    RequestError
+        If it is not the name of such a file.
+    """
+    path = absolute(text)
+    if path.suffix.lower() in FILES:
+        return str(path)
+    if is_file(path) or path.suffix.lower() in _OTHER_FILES:
+        raise RequestError(
+            f"{path} is not a catalogue; pass a file {', '.join(FILES)}, or an address (https://host/v1)."
+        )
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder; pass the file of the catalogue in it, as {path / 'catalog.json'}.")
+    names = ", ".join(provider.name for provider in PROVIDERS if provider.address)
+    host = text.partition("/")[0].partition(":")[0]
+    address = f"https://{text}" if "." in host.strip(".") or host == "localhost" else "https://host/v1"
+    raise RequestError(
+        f"{quoted(text)} is not a catalogue: there is no such file, and it is not the name of a provider ({names}); "
+        f"write an address as {shown(public(address))}."
+    )
 
 
 def scheme_of(href: str) -> str:
@@ -101,7 +140,18 @@ def place_of(location: str) -> str:
         parts = urlsplit(location)
     except ValueError:
         return ""
-    return f"s3://{parts.netloc}" if parts.scheme == "s3" else parts.netloc.lower()
+    if parts.scheme == "s3":
+        return f"s3://{parts.netloc}"
+    host = parts.netloc.lower()
+    return host.removesuffix({"https": ":443", "http": ":80"}.get(parts.scheme, "")).rstrip(".")
+
+
+def same_place(location: str) -> str:
+    """Return a text that is the same for all spellings of the address of a catalogue: for comparisons alone."""
+    if not is_remote(location):
+        return location
+    scheme, _, rest = location.partition("://")
+    return f"{scheme.lower()}://{place_of(location).removeprefix('s3://')}/{rest.partition('/')[2].rstrip('/')}"
 
 
 def resolve(href: str, base: str) -> tuple[str, str]:

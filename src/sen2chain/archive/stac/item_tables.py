@@ -124,6 +124,22 @@ class ItemTable:
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise self._unreadable(error) from None
 
+    def collections(self) -> set[str]:
+        """Return the ids of the collections of all items.
+
+        Raises
+        ------
+        UnreadableError
+            If the file is damaged.
+        """
+        if "collection" not in self._schema.names:
+            return set()
+        try:
+            column = self._file.read(columns=["collection"])["collection"].cast(pa.string())
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._unreadable(error) from None
+        return {text_of(name) for name in pc.unique(column).to_pylist()} - {""}
+
     # ---------------------------------------------------------------------------------------------------------- inside
 
     def _may_have(self, group: int, boxes: Sequence[Box] | None, span: Span) -> bool:

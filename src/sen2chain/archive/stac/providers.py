@@ -26,6 +26,8 @@ class Provider:
     """Name in tables and sentences."""
     catalogues: tuple[str, ...] = ()
     """Hosts of its catalogues."""
+    address: str = ""
+    """Address of its catalogue, which its name stands for; empty where it has none."""
     collections: tuple[str, ...] = ()
     """Collections that this value is for; empty for any."""
     files: Literal["COG", "JP2", ""] = ""
@@ -105,6 +107,7 @@ EARTH_SEARCH = Provider(
     name="earth-search",
     title="Earth Search, sentinel-2-l2a",
     catalogues=("earth-search.aws.element84.com",),
+    address="https://earth-search.aws.element84.com/v1",
     collections=("sentinel-2-l2a",),
     files="COG",
     marks=("sentinel-cogs.s3.us-west-2.amazonaws.com", "s3://sentinel-cogs"),
@@ -130,6 +133,7 @@ EARTH_SEARCH_C1 = Provider(
     name="earth-search-c1",
     title="Earth Search, sentinel-2-c1-l2a",
     catalogues=("earth-search.aws.element84.com",),
+    address="https://earth-search.aws.element84.com/v1",
     collections=("sentinel-2-c1-l2a",),
     files="COG",
     marks=("e84-earth-search-sentinel-data.s3.us-west-2.amazonaws.com", "s3://e84-earth-search-sentinel-data"),
@@ -147,6 +151,7 @@ PLANETARY_COMPUTER = Provider(
     name="planetary-computer",
     title="Planetary Computer, sentinel-2-l2a",
     catalogues=("planetarycomputer.microsoft.com",),
+    address="https://planetarycomputer.microsoft.com/api/stac/v1",
     collections=("sentinel-2-l2a",),
     files="COG",
     marks=("sentinel2l2a01.blob.core.windows.net",),
@@ -164,6 +169,7 @@ CDSE = Provider(
     name="cdse",
     title="Copernicus Data Space Ecosystem, sentinel-2-l2a",
     catalogues=("stac.dataspace.copernicus.eu", "catalogue.dataspace.copernicus.eu"),
+    address="https://stac.dataspace.copernicus.eu/v1",
     collections=("sentinel-2-l2a",),
     files="JP2",
     marks=("s3://eodata",),
@@ -205,6 +211,11 @@ PROVIDERS = (EARTH_SEARCH, EARTH_SEARCH_C1, PLANETARY_COMPUTER, CDSE, GENERIC)
 
 DEFAULT_COLLECTION = "sentinel-2-l2a"
 """Collection of an API that is searched where the user names none."""
+
+
+def provider_named(name: str) -> Provider | None:
+    """Return the provider of a name that stands for the address of its catalogue; None for any other text."""
+    return next((one for one in PROVIDERS if one.address and one.name == name.strip().lower()), None)
 
 
 def provider_of(host: str, collection: str, files: str = "") -> Provider:

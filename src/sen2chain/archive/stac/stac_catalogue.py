@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,9 +18,10 @@ from sen2chain.archive.stac.documents import (
     public,
     read_json,
     resolve,
+    same_place,
     without_secrets,
 )
-from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, GENERIC, Provider, provider_of
+from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, GENERIC, Provider, provider_named, provider_of
 from sen2chain.archive.stac.search_boxes import boxes_of, meets, search_boxes
 from sen2chain.archive.stac.stac_items import (
     Found,
@@ -126,7 +128,8 @@ class StacCatalogue(FileIdentity):
     ----------
     href
         Address of a STAC API (``https://host/v1``), of a static catalogue or collection, or of a file of items:
-        ``.parquet`` (stac-geoparquet) or ``.json``. Also the path of a file, ``file://`` or ``s3://``.
+        ``.parquet`` (stac-geoparquet) or ``.json``. Also the path of a file, ``file://`` or ``s3://``, or the name of
+        one of `PROVIDERS` (``earth-search``) for the address of its catalogue and its collection.
     collection
         Id of the collection. By default ``sentinel-2-l2a`` of an API, and all collections of a file.
     provider
@@ -154,6 +157,11 @@ class StacCatalogue(FileIdentity):
         allow: Iterable[str] = (),
         cover: tuple[float, float] = (0.0, 100.0),
     ) -> None:
+        named = provider_named(href) if isinstance(href, str) and not is_file(href) else None
+        if named is not None and provider is None:
+            href, collection = named.address, named.collections[0] if collection is None else collection
+        elif named is not None:
+            href = named.address
         self._location, self._query = location_of(href)
         if collection is not None and (not isinstance(collection, str) or not collection):
             raise RequestError(f"collection is {quoted(collection)}; pass the id of a collection, as sentinel-2-l2a.")
@@ -180,6 +188,10 @@ class StacCatalogue(FileIdentity):
             allow=self._allow,
             cover=self._cover if cover is None else cover,
         )
+
+    def __repr__(self) -> str:
+        collection = f", collection={self._collection!r}" if self._collection else ""
+        return f"{type(self).__name__}({self._location!r}{collection})"
 
     # ------------------------------------------------------------------------------------------------------- a source
 
@@ -210,6 +222,8 @@ class StacCatalogue(FileIdentity):
         ------
         LibraryError
             If the catalogue cannot be read as a whole, or the assets of all its items have unknown names.
+        RequestError
+            If no item has an asset that the user names.
         MissingExtraError
             If it is an API and pystac-client is not installed.
         """
@@ -272,11 +286,15 @@ class StacCatalogue(FileIdentity):
 
         Raises
         ------
+        RequestError
+            If the first date is after the last one, or no item has an asset that the user names.
         OutputError
             If the file is that of another search.
         LibraryError, MissingExtraError
             As `tiles`.
         """
+        if first is not None and last is not None and first > last:
+            raise RequestError(f"The first date {first} is after the last date {last}; swap them.")
         record = self._record(None if area is None else search_boxes(area), first, last)
         begin = first
         if known is not None and is_file(absolute(known)):
@@ -287,9 +305,12 @@ class StacCatalogue(FileIdentity):
         for base, item in self._items(area, begin, last):
             reader = reader or self._reader()
             if isinstance(item, dict):
+                reader.look_at(item)
                 product = reader.product_of(item)
                 if product is None or sensed_within(product, begin, last):
                     items.append(without_secrets(with_absolute_hrefs(item, base)))
+        if reader is not None:
+            reader.check_assets()
         return Items(items, record)
 
     def acquisitions_of(self, items: Iterable[Item]) -> list[Acquisition]:
@@ -347,11 +368,15 @@ class StacCatalogue(FileIdentity):
         reader: ItemReader | None = None
         for base, item in self._items(area, first, last, search.skipped):
             reader = reader or self._reader()  # once the home of a table is known
+            if isinstance(item, dict):
+                reader.look_at(item)
             one = reader.read(item, base)
             if not isinstance(one, Found):
                 search.skipped.add(one)
             elif sensed_within(one.acquisition.id, first, last):
                 found.append(one)
+        if reader is not None:
+            reader.check_assets()
         unusable = [one for one in search.skipped if one.reason is Reason.INDEX_INPUTS_MISSING]
         if unusable and not found:
             raise LibraryError(in_order(unusable)[0].detail)
@@ -404,6 +429,8 @@ class StacCatalogue(FileIdentity):
             with ItemTable(where, access) as table:
                 self._home = _home_of(table.record, where)
                 _check_covers(table.record, asked, where)
+                if self._collection is not None:
+                    _check_collection(self._collection, table.collections(), where)
                 for item in table.items(boxes, span, self._collection):
                     yield where, item
             return
@@ -415,9 +442,11 @@ class StacCatalogue(FileIdentity):
                     f"{where} is one page of a search, and others follow it; pass the address of the API, or a file "
                     "with all items."
                 )
+            self._check_items(document["features"], where)
             for item in document["features"]:
                 yield where, item
         elif kind == "Feature":
+            self._check_items([document], where)
             yield where, document
         elif is_remote(where) and is_api(document):
             yield from self._of_api(where, document, self._collection or DEFAULT_COLLECTION, boxes, span)
@@ -434,6 +463,11 @@ class StacCatalogue(FileIdentity):
             raise LibraryError(
                 f"{where} is not a STAC catalogue: it is neither an API, a catalogue, a collection nor items."
             )
+
+    def _check_items(self, items: Sequence[object], where: str) -> None:
+        """Check that the items of a file are of the collection that is asked for, see `_check_collection`."""
+        if self._collection is not None and items:
+            _check_collection(self._collection, {key_of(item)[0] for item in items if isinstance(item, dict)}, where)
 
     def _of_api(
         self, where: str, landing: Mapping[str, Any], collection: str, boxes: Sequence[Box] | None, span: Span
@@ -459,14 +493,47 @@ def _checked_assets(assets: Mapping[str, str] | None) -> dict[str, str]:
         If a band is unknown, or a name is not a text.
     """
     known = [band.name for band in SENTINEL2.served] + [raster.name for raster in SENTINEL2.quality]
-    found = {}
+    found: dict[str, str] = {}
     for band, key in dict(assets or {}).items():
+        holds = next((one for one in known if isinstance(key, str) and re.split(r"[_-]", key)[0].upper() == one), "")
+        if band not in known and holds:
+            raise RequestError(
+                f"{shown(band)} is not a band, and {shown(key)} looks like one: the band comes first, as "
+                f"{holds}={shown(band).lower()} (--stac-asset BAND=ASSET)."
+            )
         if band not in known:
             raise UnknownNameError("band", band, known)
         if not isinstance(key, str) or not key:
             raise RequestError(f"The asset of {band} is {quoted(key)}; pass the name of an asset, as red.")
+        if "," in key:
+            raise RequestError(
+                f"The asset of {band} is {quoted(key)}, with a comma; repeat the option for each band, as "
+                "--stac-asset B04=red --stac-asset B08=nir."
+            )
+        if key in found.values():
+            other = next(one for one, name in found.items() if name == key)
+            raise RequestError(f"{other} and {band} are both the asset {shown(key)}; name another one for one of them.")
         found[band] = key
     return found
+
+
+def _check_collection(collection: str, found: set[str], where: str) -> None:
+    """Check that a file has items of a collection.
+
+    Raises
+    ------
+    LibraryError
+        If it has not.
+    """
+    names = sorted(found - {""})
+    if collection in names:
+        return
+    if names:
+        listed = ", ".join(map(shown, names[:8])) + (", ..." if len(names) > 8 else "")
+        raise LibraryError(f"{where} has no items of the collection {shown(collection)}; it has {listed}.")
+    raise LibraryError(
+        f"The items of {where} name no collection, so that none can be chosen; leave out collection= (--collection)."
+    )
 
 
 def _span(first: dt.date | None, last: dt.date | None) -> Span:
@@ -539,13 +606,44 @@ def _numbers(value: object) -> list[list[float]]:
     return [numbers for numbers, one in zip(known, lists, strict=True) if len(numbers) == len(one)]
 
 
+@dataclass(frozen=True, slots=True)
+class SkippedItems:
+    """Items that cannot be used for one reason."""
+
+    count: int
+    """How many there are."""
+    example: Skipped
+    """One of them."""
+
+    @property
+    def sentence(self) -> str:
+        """The reason with a count and an example, as ``24 items, as LC08_L2SP_1: ...``."""
+        if self.count == 1:
+            return self.example.detail
+        return f"{self.count} items, as {self.example.name}: {self.example.detail}"
+
+
+def by_reason(skipped: Iterable[Skipped]) -> list[SkippedItems]:
+    """Return the items that cannot be used once for each reason, the most frequent one first.
+
+    Sentences that differ only in names and numbers (words with a digit) are one reason.
+    """
+    groups: dict[tuple[Reason, str], list[Skipped]] = {}
+    for one in in_order(skipped):
+        reason = re.sub(r"\S*\d\S*", "#", one.detail.replace(one.name, "#"))
+        groups.setdefault((one.reason, reason), []).append(one)
+    found = [SkippedItems(len(group), group[0]) for group in groups.values()]
+    return sorted(found, key=lambda one: -one.count)
+
+
 # ------------------------------------------------------------------------------------------------------- items.parquet
 
 
 def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = False) -> Saved:
     """Write items to a stac-geoparquet file; items that it already has stay, and of two versions the newer one.
 
-    Addresses are written without logins and query strings, which may hold keys. Items without an id, or with texts that
+    A search that found nothing writes no file. Addresses are written without logins and query strings, which may hold
+    keys. Items without an id, or with texts that
     are not Unicode, are left out with a warning in the log.
 
     Parameters
@@ -589,6 +687,8 @@ def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = Fal
         kept[key] = clean
     if odd:
         logger.warning("%s: %d items have no id or cannot be written, and are left out", target, odd)
+    if not kept and not is_file(target):
+        return Saved(0, 0, 0)
     write_items(list(kept.values()), target, record)
     return Saved(new, updated, len(kept))
 
@@ -634,13 +734,42 @@ def _check_same(before: Mapping[str, Any], record: Mapping[str, Any], path: Path
     OutputError
         If it is not.
     """
+    advice = "pass --overwrite (replacing=True) to replace it, or choose another name"
+    if record and not before:
+        raise OutputError(
+            f"{path} was written by another program, so that it is not known what was searched for; {advice}."
+        )
     words = {"catalogue": "catalogue", "collection": "collection", "boxes": "area", "cover": "cloud cover"}
-    other = [word for name, word in words.items() if before.get(name) != record.get(name)]
+    other = [word for name, word in words.items() if _compared(before, name) != _compared(record, name)]
     if other:
         raise OutputError(
-            f"{path} holds the items of another search (another {', another '.join(other)}) and is not replaced; "
-            "choose another name, or remove it."
+            f"{path} holds the items of another search (another {', another '.join(other)}) and is not replaced: "
+            f"{_told_of(before)}; {advice}."
         )
+
+
+def _compared(record: Mapping[str, Any], name: str) -> Any:
+    """Return a part of a record as it is compared: a catalogue has several spellings."""
+    value = record.get(name)
+    return same_place(value) if name == "catalogue" and isinstance(value, str) else value
+
+
+def _told_of(record: Mapping[str, Any]) -> str:
+    """Say what a file was searched for."""
+    collection = text_of(record.get("collection"))
+    parts = [public(text_of(record.get("catalogue"))) or "an unknown catalogue"]
+    parts += [f"collection {shown(collection)}"] if collection else []
+    first, last = text_of(record.get("first")), text_of(record.get("last"))
+    parts.append(f"{shown(first) or 'the beginning'} to {shown(last) or 'today'}")
+    boxes = [box for box in _numbers(record.get("boxes")) if len(box) == 4]
+    if boxes:
+        west, south = (min(box[side] for box in boxes) for side in (0, 1))
+        east, north = (max(box[side] for box in boxes) for side in (2, 3))
+        parts.append(f"{west:g} to {east:g} degrees east, {south:g} to {north:g} degrees north")
+    (cover,) = _numbers([record.get("cover")]) or [[]]
+    if len(cover) == 2 and cover != [0, 100]:
+        parts.append(f"cloud cover {cover[0]:g} to {cover[1]:g} percent")
+    return f"it was searched in {', '.join(parts)}"
 
 
 def _joined(before: Mapping[str, Any], record: dict[str, Any], path: Path) -> dict[str, Any]:

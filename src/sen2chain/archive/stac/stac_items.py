@@ -63,6 +63,9 @@ class ItemReader:
     allow: tuple[str, ...] = ()
     """Hosts and buckets that files may lie on besides."""
     _checked: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    _fitting: set[str] = field(default_factory=set)  # bands of `assets` that some item has
+    _keys: set[str] = field(default_factory=set)  # names of assets of the items that were looked at
+    _looked_at: int = 0
 
     def read(self, item: object, base: str = "") -> Found | Skipped:
         """Return the acquisition of an item, or why it cannot be used.
@@ -73,6 +76,11 @@ class ItemReader:
             The item, any JSON value.
         base
             Location of the document it stands in, for relative addresses; by default the catalogue.
+
+        Raises
+        ------
+        RequestError
+            If the user names an asset for a band that holds another band of the item.
         """
         if not isinstance(item, dict):
             text = shown(without_secrets(item))
@@ -93,6 +101,14 @@ class ItemReader:
                 self._check(location, provider, access)
         except RequestError as error:
             return Skipped(name, product.tile, Reason.UNREADABLE, str(error))
+        if twice := _twice(places):
+            sentence = f"The bands {' and '.join(twice)} of the item {name} are the same file {places[twice[0]][0]}"
+            if given := [band for band in twice if band in self.assets]:
+                raise RequestError(
+                    f"{sentence}; name another asset than {shown(self.assets[given[0]])} for {given[0]} (assets=, "
+                    "--stac-asset)."
+                )
+            return Skipped(name, product.tile, Reason.UNREADABLE, f"{sentence}, so that one of them is wrong.")
         queries = {location: query for location, query in places.values() if query}
         if queries:
             access = replace(access, queries=queries)
@@ -135,6 +151,32 @@ class ItemReader:
                 if provider is not GENERIC:
                     break
         return provider_of(place_of(self.catalogue), text_of(item.get("collection")), files)
+
+    def look_at(self, item: Item) -> None:
+        """Take note of the names of assets of an item, for `check_assets`."""
+        if not self.assets:
+            return
+        keys = {key for key, asset in mapping_of(item.get("assets")).items() if _is_raster(mapping_of(asset))}
+        folded = {key.casefold() for key in keys}
+        self._fitting |= {band for band, key in self.assets.items() if key.casefold() in folded}
+        self._looked_at += 1
+        if len(self._keys) < 1000:
+            self._keys |= keys
+
+    def check_assets(self) -> None:
+        """Check, after a search, that each asset that the user names is in one of its items at least.
+
+        Raises
+        ------
+        RequestError
+            If one is not.
+        """
+        for band, key in self.assets.items():
+            if self._looked_at and band not in self._fitting:
+                raise RequestError(
+                    f"No item has the asset {shown(key)} that is named for {band}; they have {_listed(self._keys)}. "
+                    f"Name one of these, as assets={{{band!r}: 'NAME'}} (--stac-asset {band}=NAME)."
+                )
 
     def product_of(self, item: Item) -> ProductId | None:
         """Return the product of an item; None where it does not name one."""
@@ -438,15 +480,27 @@ def _token(location: str, asset: Mapping[str, Any], version: str) -> IdentityTok
 
 def _no_assets(name: str, assets: Mapping[str, Any]) -> str:
     """Say which assets an item has where none of them is a known band."""
-    keys = sorted(shown(key) for key in assets)
-    if not keys:
+    if not assets:
         return f"The item {name} has no assets."
-    listed = ", ".join(keys[:_MOST_NAMES]) + (", ..." if len(keys) > _MOST_NAMES else "")
     red = SENTINEL2.true_colour[0]
     return (
-        f"The item {name} has no asset whose name is known; it has {listed}. Say which is which, "
-        f"as StacCatalogue(..., assets={{{red!r}: {keys[0]!r}}}) (--stac-asset {red}={keys[0]})."
+        f"The item {name} has no asset whose name is known; it has {_listed(assets)}. Say which is which, "
+        f"as StacCatalogue(..., assets={{{red!r}: 'NAME'}}) (--stac-asset {red}=NAME)."
     )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    """Return names of assets for a sentence."""
+    names = sorted(shown(without_secrets(key)) for key in keys)
+    return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "") or "none"
+
+
+def _twice(places: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return the first bands that have the same file."""
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for band, place in places.items():
+        by_place.setdefault(place, []).append(band)
+    return next((bands for bands in by_place.values() if len(bands) > 1), [])
 
 
 def best_of(found: Iterable[Found]) -> list[Found]:
