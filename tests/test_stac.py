@@ -8,7 +8,10 @@ import hashlib
 import http.server
 import json
 import math
+import os
 import pickle
+import signal
+import socket
 import sys
 import threading
 import time
@@ -1546,3 +1549,73 @@ def test_without_a_network_or_the_extra_there_is_one_sentence(api: Api, monkeypa
     monkeypatch.setitem(sys.modules, "pystac_client.item_search", None)
     with pytest.raises(MissingExtraError, match=r"STAC APIs need pystac-client.*sen2chain\[stac\]"):
         StacCatalogue(api.url).tiles(BOLZANO)
+
+
+# ---------------------------------------------------------------------------------------------------------- interrupted
+
+
+class Interrupted:
+    """Lookups of names that hang and are not interrupted, as the system's; the caller is, once they hang."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lookups: int, host: str = "hangs.invalid") -> None:
+        self._host, self._left, self._found = host, lookups, socket.getaddrinfo
+        self._lock = threading.Lock()
+        self.released = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", self._lookup)
+
+    def _lookup(self, host: Any, *args: Any, **options: Any) -> Any:
+        if host != self._host:
+            return self._found(host, *args, **options)
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        end, interrupted = time.monotonic() + 8, False
+        while time.monotonic() < end and not self.released.is_set():
+            try:
+                if last:
+                    last = False
+                    os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+            except KeyboardInterrupt:  # as the system's: it is noticed afterwards
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
+        raise socket.gaierror(socket.EAI_AGAIN, "released")
+
+
+@pytest.fixture
+def own_interrupts() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_interrupts", "pauses")
+@pytest.mark.parametrize(("kind", "lookups"), [("landing", 1), ("box", 1), ("boxes", 4), ("items", 16)])
+def test_an_interrupt_does_not_wait_for_servers(kind: str, lookups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pystac_client")
+    monkeypatch.setenv("NO_PROXY", "*")
+    hang = Interrupted(monkeypatch, lookups)
+    area = Area((11.2, 46.4, 11.4, 46.6), "EPSG:4326")
+    boxes = [(float(west), 46.0, west + 1.0, 47.0) for west in range(0, 50, 10)]
+    href = "http://hangs.invalid/v1"
+    search = api_pages.ApiSearch(href, {}, "sentinel-2-l2a")
+    run: dict[str, Callable[[], object]] = {
+        "landing": lambda: StacCatalogue(href).tiles(area),
+        "box": lambda: list(search.items(boxes[:1], (None, None))),
+        "boxes": lambda: list(search.items(boxes, (None, None))),
+        "items": lambda: list(
+            static_walk._items([f"http://hangs.invalid/{n}.json" for n in range(20)], Access(catalogue=href))
+        ),
+    }
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run[kind]()
+        assert time.monotonic() - began < 2
+        assert all(thread.daemon for thread in threading.enumerate() if "detached" in thread.name)
+    finally:
+        hang.released.set()
+        for thread in threading.enumerate():
+            if "detached" in thread.name:
+                thread.join(5)

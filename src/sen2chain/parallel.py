@@ -7,13 +7,12 @@ import os
 import threading
 import warnings
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
     Piece = Callable[[], None]
@@ -353,6 +352,26 @@ def apart(work: Callable[[], R], ending: Callable[[], None] | None = None) -> R:
         finally:
             if ending is not None:
                 ending()
+
+
+def detached(work: Callable[[], R]) -> Future[R]:
+    """Begin a function in a thread of its own that nothing waits for, not even the end of the interpreter.
+
+    It is for requests to servers: looking up a name, say, does not end when the user interrupts the program. Waiting
+    for the result does.
+    """
+    future: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001  # raised where the result is waited for
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name=f"{_NAME}-detached", daemon=True).start()
+    return future
 
 
 @contextlib.contextmanager

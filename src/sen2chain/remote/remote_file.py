@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from sen2chain.errors import RequestError, UnreadableError
+from sen2chain.parallel import detached
 from sen2chain.remote.access import check_href, is_remote, shown_location, split_query
 from sen2chain.remote.fetchers import fetchers
 from sen2chain.remote.transfer import FileRequests
@@ -381,4 +382,8 @@ def fetch_document(url: str, access: Access, limit: int = 64 << 20) -> bytes:
     location, query = split_query(url)
     if not is_remote(location):
         raise RequestError(f"{shown_location(url)} is not on a server.")
-    return FileRequests(location, access, query, document=True).whole(limit, threading.Event())
+    requests, stopped = FileRequests(location, access, query, document=True), threading.Event()
+    try:
+        return detached(lambda: requests.whole(limit, stopped)).result()
+    finally:
+        stopped.set()

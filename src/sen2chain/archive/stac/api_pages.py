@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import itertools
 import json
 import logging
+import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from time import sleep
@@ -22,9 +23,11 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from sen2chain.archive.stac.documents import LARGEST_REMOTE, parse_json, public, without_secrets
 from sen2chain.archive.stac.stac_items import key_of, mapping_of, number_of, text_of
 from sen2chain.errors import LibraryError, MissingExtraError, UnreadableError, shown
+from sen2chain.parallel import detached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from sen2chain.archive.stac.search_boxes import Box
 
@@ -69,6 +72,8 @@ class ApiSearch:
     cover: tuple[float, float] = (0.0, 100.0)
     """Smallest and largest cloud cover in percent; items without one are left out by the server where it is limited."""
     _io: Any = field(default=None, repr=False)
+    _ended: threading.Event = field(default_factory=threading.Event, repr=False)  # no more pages are asked for
+    _in_thread: bool = field(default=False, repr=False)  # whether it runs in a thread that nothing waits for
 
     def items(self, boxes: Sequence[Box], span: Span) -> Iterator[Any]:
         """Yield the items that meet any of the boxes, each version of each once.
@@ -92,21 +97,23 @@ class ApiSearch:
             return
         _library()
         seen: set[tuple[str, ...]] = set()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            waiting: deque[Future[list[Any]]] = deque()
-            left = iter(boxes)
-            try:
-                for box in itertools.islice(left, _AT_ONCE):
-                    waiting.append(pool.submit(self._all_of_box, box, span))
-                while waiting:
-                    for item in waiting.popleft().result():
-                        if _key(item) not in seen:
-                            seen.add(_key(item))
-                            yield item
-                    for box in itertools.islice(left, 1):
-                        waiting.append(pool.submit(self._all_of_box, box, span))
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        waiting: deque[Future[list[Any]]] = deque()
+        left = iter(boxes)
+
+        def begin(count: int) -> None:
+            for box in itertools.islice(left, count):
+                waiting.append(detached(functools.partial(self._all_of_box, box, span)))
+
+        try:
+            begin(_AT_ONCE)
+            while waiting:
+                for item in waiting.popleft().result():
+                    if _key(item) not in seen:
+                        seen.add(_key(item))
+                        yield item
+                begin(1)
+        finally:
+            self._ended.set()
 
     def check_collection(self) -> None:
         """Check that the API has the collection, for a search that found nothing.
@@ -140,7 +147,7 @@ class ApiSearch:
 
     def _all_of_box(self, box: Box, span: Span) -> list[Any]:
         """Return the items of a box, over connections of its own."""
-        return list(replace(self, _io=None).items([box], span))
+        return list(replace(self, _io=None, _in_thread=True).items([box], span))
 
     def _of_box(self, box: Box, span: Span) -> Iterator[Any]:
         """Yield the items of a box, and close the connections then."""
@@ -292,7 +299,12 @@ class ApiSearch:
         for attempt in range(_TRIES):
             if attempt:
                 logger.info("%s: asking again (%s)", self.location, cause)
-            status, content, pause, cause = self._send(url, method, body)
+            if self._ended.is_set() and self._in_thread:
+                raise LibraryError(f"The search of the STAC API {self.location} was given up.")
+            if self._in_thread:
+                status, content, pause, cause = self._send(url, method, body)
+            else:
+                status, content, pause, cause = detached(functools.partial(self._send, url, method, body)).result()
             if status == 200:
                 try:
                     return parse_json(content, f"The answer of {self.location}")

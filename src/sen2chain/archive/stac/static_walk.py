@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.archive.stac.documents import place_of, read_json, resolve
 from sen2chain.archive.stac.search_boxes import meets
 from sen2chain.archive.stac.stac_items import mapping_of, number_of, text_of, time_from
 from sen2chain.errors import LibraryError, RequestError, UnreadableError
+from sen2chain.parallel import ahead, detached
 from sen2chain.products import Skipped
 from sen2chain.reasons import Reason
 from sen2chain.remote import is_remote
@@ -101,20 +102,21 @@ def _items(locations: Sequence[str], access: Access) -> Iterator[tuple[str, dict
         except UnreadableError as error:
             return error
 
+    documents: Iterator[dict[str, Any] | UnreadableError] = map(read, locations)
+    if locations and is_remote(locations[0]):
+        # None is waited for when the user interrupts a server that does not answer.
+        begun = (detached(functools.partial(read, location)) for location in locations)
+        documents = (future.result() for future in ahead(begun, lambda: _AT_ONCE - 1))
     lost = 0
-    with ThreadPoolExecutor(_AT_ONCE if locations and is_remote(locations[0]) else 1) as pool:
-        try:
-            for location, found in zip(locations, pool.map(read, locations), strict=True):
-                if not isinstance(found, UnreadableError):
-                    lost = 0
-                    yield location, found
-                    continue
-                lost += 1
-                if lost >= _LOST:
-                    raise LibraryError(f"The catalogue cannot be read any further, item after item: {found}")
-                yield Skipped(location.rpartition("/")[2], "", Reason.UNREADABLE, str(found))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for location, found in zip(locations, documents, strict=True):
+        if not isinstance(found, UnreadableError):
+            lost = 0
+            yield location, found
+            continue
+        lost += 1
+        if lost >= _LOST:
+            raise LibraryError(f"The catalogue cannot be read any further, item after item: {found}")
+        yield Skipped(location.rpartition("/")[2], "", Reason.UNREADABLE, str(found))
 
 
 def _links(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
