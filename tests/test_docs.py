@@ -305,6 +305,7 @@ def test_table_of_providers() -> None:
     assert list(rows) == [one.name for one in PROVIDERS]
     for one in PROVIDERS:
         row = rows[one.name]
+        assert row["address"] == (f"`{one.address}`" if one.address else "yours")
         assert row["catalogue"] == (", ".join(f"`{host}`" for host in one.catalogues) or "any other")
         assert row["collections"] == (", ".join(f"`{name}`" for name in one.collections) or "any")
         assert (row["files"], row["offset"]) == (one.files or "any", one.offset)

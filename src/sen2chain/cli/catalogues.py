@@ -140,6 +140,7 @@ def providers(**_: Any) -> None:
 
     for one in PROVIDERS:
         facts = {
+            "address": one.address or "--stac URL",
             "catalogue": ", ".join(one.catalogues) or "any other",
             "collections": ", ".join(one.collections) or "any",
             "files": {"COG": "Cloud-Optimized GeoTIFF", "JP2": "JPEG 2000"}.get(one.files, "any"),
