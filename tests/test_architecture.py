@@ -288,8 +288,8 @@ OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "locati
 PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain.files", "shutil", "stat", "zipfile"}
 """Modules that open files, look at them or take paths apart; locations are texts, which alone can do nothing."""
 FROM_ARCHIVE = {
-    "PROVIDERS", "MemorySource", "Provider", "Saved", "StacCatalogue", "chosen_source", "is_catalogue", "open_library",
-    "reads_at_once", "save_items",
+    "PROVIDERS", "MemorySource", "Provider", "Saved", "StacCatalogue", "by_reason", "chosen_source", "is_catalogue",
+    "open_library", "provider_named", "reads_at_once", "save_items",
 }  # fmt: skip
 """What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
 

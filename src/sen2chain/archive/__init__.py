@@ -16,7 +16,7 @@ from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.library import Library
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.safe_folder import SafeFolder
-from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, save_items
+from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, by_reason, provider_named, save_items
 from sen2chain.errors import LibraryError, RequestError, quoted
 from sen2chain.files import is_folder
 from sen2chain.products import Source
@@ -32,9 +32,11 @@ __all__ = [
     "SafeFolder",
     "Saved",
     "StacCatalogue",
+    "by_reason",
     "chosen_source",
     "is_catalogue",
     "open_library",
+    "provider_named",
     "reads_at_once",
     "save_items",
 ]

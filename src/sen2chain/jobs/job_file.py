@@ -655,9 +655,12 @@ class Settings:
         """
         if not self.library:
             return None
-        from sen2chain.archive import StacCatalogue  # noqa: PLC0415  # only jobs with a catalogue load it
+        from sen2chain.archive import StacCatalogue, provider_named  # noqa: PLC0415  # only jobs with a catalogue
 
-        place = self.library if "://" in self.library else absolute(self.library, home)
+        place: str | Path = self.library
+        if "://" not in self.library:
+            file = absolute(self.library, home)
+            place = file if provider_named(self.library) is None or os.path.lexists(file) else self.library
         return StacCatalogue(place, self.collection, assets=self.stac_asset, allow=self.stac_allow)
 
 

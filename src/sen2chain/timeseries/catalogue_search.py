@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import settings
-from sen2chain.archive import StacCatalogue, chosen_source, open_library, save_items
+from sen2chain.archive import StacCatalogue, by_reason, chosen_source, open_library, save_items
 from sen2chain.errors import LayerError, RequestError, real_number
 from sen2chain.files import absolute, is_file
 from sen2chain.plan import area_of, masks_that_work, parse_date
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.archive import Saved
-    from sen2chain.products import Acquisition, Skipped
-    from sen2chain.reasons import Reason
+    from sen2chain.products import Acquisition
 
 _SUFFIX = ".parquet"
-_WITH_DIGITS = re.compile(r"[^\s:/]*\d[^\s:/]*")
 
 
 @dataclass(slots=True)
@@ -143,7 +140,7 @@ def search_catalogue(
         _by_tile(acquisitions),
         masks_that_work(acquisitions),
         len(skipped),
-        _why_skipped(skipped),
+        [reason.sentence for reason in by_reason(skipped)],
         path,
         done,
         in_file,
@@ -158,20 +155,6 @@ def _by_tile(acquisitions: Iterable[Acquisition]) -> list[FoundTile]:
         one = tiles.setdefault(tile, FoundTile(tile, time, time))
         one.first, one.last, one.products = min(one.first, time), max(one.last, time), one.products + 1
     return [tiles[name] for name in sorted(tiles)]
-
-
-def _why_skipped(skipped: Iterable[Skipped]) -> list[str]:
-    """Return a sentence for each reason, the most frequent one first, with the number of items and an example."""
-    reasons: dict[tuple[Reason, str], list[Skipped]] = {}
-    for item in skipped:
-        # Sentences differ in names and addresses, whose words have digits.
-        alike = _WITH_DIGITS.sub("", item.detail.replace(item.name, ""))
-        reasons.setdefault((item.reason, alike), []).append(item)
-    found = sorted(reasons.values(), key=len, reverse=True)
-    return [
-        items[0].detail if len(items) == 1 else f"{len(items)} items, as {items[0].name}: {items[0].detail}"
-        for items in found
-    ]
 
 
 def _limits(cover: tuple[float, float]) -> tuple[float, float]:
