@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from troubled_server import Trouble, TroubledServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from stac_servers import FileServer
 
     Array = np.ndarray[Any, Any]
 
@@ -258,3 +261,28 @@ def test_offsets_are_not_asked_for_where_masks_remove_every_feature(made: Made) 
     for options in ({"masks": ["none"]}, {"masks": ["CM004"], "keep_empty": True}):
         report = TimeSeries(north, ["NDVI"], library=source, quiet=True, **options).run().report
         assert report["unreadable"].sum() == len(north)
+
+
+@pytest.mark.parametrize("form", ["cog", "tlm", "walk"])
+def test_nginx_logs_few_requests_for_fifty_scattered_parcels(made: Made, file_server: FileServer, form: str) -> None:
+    generator = np.random.default_rng(5)
+    x, y = generator.uniform(100, 10 * EDGE - 100, (2, 50))
+    parcels = shapely.box(LEFT + x - 60, TOP - y - 60, LEFT + x + 60, TOP - y + 60)
+    many = Made(made.folder, gpd.GeoDataFrame({"n": range(50)}, geometry=parcels, crs=EPSG))
+    folder = file_server.place / "fifty"
+    folder.mkdir(exist_ok=True)
+    for band in BANDS:
+        shutil.copy(many.path(form, band), folder)
+    with file_server.watched() as requests:
+        found = run(many, form, file_server.href("fifty"))
+    assert found.data["NDVI"]["fid"].nunique() == 50
+    for band in ("B04", "B08"):
+        path, touched = many.path(form, band), many.touched(band)
+        own = [request for request in requests if request.path == f"fifty/{path.name}"]
+        walked = sum(request.length < 100 for request in own) if form == "walk" else 0
+        assert walked <= touched.size
+        assert len(own) - walked <= touched.sum() + (2 if form == "cog" else 3)
+        of_blocks = many.block_bytes(band, touched)
+        if form != "cog":
+            of_blocks = path.stat().st_size / touched.size * touched.sum()
+        assert sum(request.length for request in own) <= 1.1 * of_blocks + (HEADER if form == "cog" else 0)
