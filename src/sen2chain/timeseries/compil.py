@@ -175,6 +175,9 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
         """Extract what is new: images that the folder does not have, failed ones, and those whose files have changed.
 
+        Where the archive has no product of these dates, or the folder no row, a warning of the logger
+        ``sen2chain.results`` says why.
+
         Parameters
         ----------
         getstat
@@ -183,9 +186,6 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
             Extract every image again.
         redo_old
             Extract again what the original program wrote.
-
-        Where the archive has no product of these dates, or the folder no row, a warning of the logger
-        ``sen2chain.results`` says why.
 
         Returns
         -------
