@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import hostile_jobs
@@ -716,6 +716,7 @@ def test_secrets_of_a_file_that_cannot_be_used_are_nowhere(ground: Ground, wrong
 
 @given(st.sampled_from(LEAKS), st.text("ab/@:?#%;.~\\* \n", max_size=6), st.text("ab/@:?#%;.~\\* \n", max_size=6))
 def test_no_text_about_a_destination_has_its_secret(place: str, before: str, after: str) -> None:
+    assume("@" not in before)  # then it would be a host
     text = place.replace("{S}", f"{before}S3CRET{after}")
     shown = [hidden(text)]
     try:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
 from sen2chain.archive.stac.providers import PROVIDERS
 from sen2chain.errors import RequestError, UnreadableError, quoted, shown
-from sen2chain.files import absolute, is_file, read_limited
+from sen2chain.files import absolute, is_file, is_folder, read_limited
 from sen2chain.remote import fetch_document, is_remote, split_query
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _path_of(text: str) -> str:
         raise RequestError(
             f"{path} is not a catalogue; pass a file {', '.join(FILES)}, or an address (https://host/v1)."
         )
-    if path.is_dir():
+    if is_folder(path):
         raise RequestError(f"{path} is a folder; pass the file of the catalogue in it, as {path / 'catalog.json'}.")
     names = ", ".join(provider.name for provider in PROVIDERS if provider.address)
     host = text.partition("/")[0].partition(":")[0]
