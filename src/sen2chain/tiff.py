@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SUBFILE, _WIDTH, _HEIGHT, _SAMPLES = 254, 256, 257, 277
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_LENGTHS = 273, 278, 279
 _PLANES, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 284, 322, 323, 324, 325
-_PLACES = {_STRIP_OFFSETS, _STRIP_LENGTHS, _TILE_OFFSETS, _TILE_LENGTHS}
 _OF_CODING = {258, 259, 262, 266, _SAMPLES, _PLANES, 317, 338, 339, 347, 42113, 50674}
 """Tags that decoding needs: bits, compression, photometric interpretation, fill order, samples, planes, predictor,
 extra samples, sample format, JPEG tables, GDAL's no-data value (of blocks that are not in the file), parameters of

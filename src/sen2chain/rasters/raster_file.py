@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -36,39 +36,8 @@ _DRIVERS = {
 """First bytes of a file -> driver."""
 BEGINNING = 1 << 14
 """Bytes that are fetched of a remote file at first: headers seldom have more."""
-
-
 _BEGINNINGS = (BEGINNING, 1 << 17, 1 << 20)
-
-
-class RasterFile(Protocol):
-    """The file of one raster."""
-
-    location: str
-
-    @property
-    def remote(self) -> RemoteFile | None:
-        """The bytes of a remote file; None for a file that GDAL reads itself."""
-        ...
-
-    @property
-    def identity(self) -> str:
-        """Text that changes with a remote file; empty for other files, and where its server tells no version."""
-        ...
-
-    def open(self, **options: int) -> rasterio.DatasetReader:
-        """Open a dataset, with rasterio's options, which reads blocks in one thread at a time.
-
-        Raises
-        ------
-        UnreadableError
-            If it is of another format, cannot be opened, or is not a file.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the file; its datasets have been closed."""
-        ...
+"""Bytes of a JPEG 2000 file that are tried in turn, until they hold its header."""
 
 
 class OwnFile:
@@ -81,7 +50,13 @@ class OwnFile:
         self.location = location
 
     def open(self, **options: int) -> rasterio.DatasetReader:
-        """Open a dataset, see `RasterFile.open`."""
+        """Open a dataset, with rasterio's options, which reads blocks in one thread at a time.
+
+        Raises
+        ------
+        UnreadableError
+            If it is of another format, cannot be opened, or is not a file.
+        """
         first = None
         for driver in _drivers(self.location):
             # A warning filter would hold for all threads, so rasterio's remark on a file without georeference, which is
@@ -128,7 +103,7 @@ class RemotePart:
         return f"{self.location}\n{self._remote.size}\n{self._remote.version}" if self._remote.version else ""
 
     def open(self, **options: int) -> rasterio.DatasetReader:
-        """Open a dataset of what the header tells, which decodes nothing; see `RasterFile.open`."""
+        """Open a dataset of what the header tells, which decodes nothing; see `OwnFile.open`."""
         start = self._remote.read(0, 16)
         driver = _driver_of(start)
         if driver is None:
@@ -177,7 +152,7 @@ class RemotePart:
 def begin_remote(locations: Iterable[str]) -> dict[str, RemotePart]:
     """Begin to fetch the beginnings of remote files, at once; other locations are left out.
 
-    Whoever asks for them closes them.
+    The caller closes them.
     """
     access = reading_here().access
     if access is None:

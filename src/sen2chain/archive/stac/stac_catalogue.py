@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import logging
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -18,10 +16,10 @@ from sen2chain.archive.stac.documents import (
     public,
     read_json,
     resolve,
-    same_place,
     without_secrets,
 )
-from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, GENERIC, Provider, provider_named, provider_of
+from sen2chain.archive.stac.providers import DEFAULT_COLLECTION, Provider, provider_named, provider_of
+from sen2chain.archive.stac.saved_items import ask_from, numbers_in
 from sen2chain.archive.stac.search_boxes import boxes_of, meets, search_boxes
 from sen2chain.archive.stac.stac_items import (
     Found,
@@ -31,16 +29,13 @@ from sen2chain.archive.stac.stac_items import (
     cover_of,
     key_of,
     mapping_of,
-    number_of,
     text_of,
-    time_from,
     time_of,
     with_absolute_hrefs,
 )
 from sen2chain.archive.stac.static_walk import walk
 from sen2chain.errors import (
     LibraryError,
-    OutputError,
     RequestError,
     UnknownNameError,
     UnreadableError,
@@ -65,10 +60,6 @@ if TYPE_CHECKING:
 
     Span = tuple[dt.datetime | None, dt.datetime | None]
 
-logger = logging.getLogger(__name__)
-
-MARGIN = dt.timedelta(days=30)
-"""How far a search for what is new goes back before the newest item that is known: items come late."""
 _DAY = dt.timedelta(days=1)
 _NEAR = 0.1  # degrees by which a feature may lie outside of what was searched
 
@@ -87,18 +78,6 @@ class Items(list["Item"]):
     def __init__(self, items: Iterable[Item], record: Mapping[str, Any] | None = None) -> None:
         super().__init__(items)
         self.record: dict[str, Any] = dict(record or {})
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What `save_items` did."""
-
-    new: int
-    """Items that the file did not have."""
-    updated: int
-    """Items whose newer version replaced the one in the file."""
-    total: int
-    """Items in the file now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +277,7 @@ class StacCatalogue(FileIdentity):
         record = self._record(None if area is None else search_boxes(area), first, last)
         begin = first
         if known is not None and is_file(absolute(known)):
-            begin = _ask_from(absolute(known), record)
+            begin = ask_from(absolute(known), record)
             record["from"] = begin and begin.isoformat()
         items: list[Item] = []
         reader: ItemReader | None = None
@@ -578,7 +557,7 @@ def _check_covers(record: Mapping[str, Any], asked: _Asked, where: str) -> None:
         If it does not.
     """
     missing = []
-    searched = [edges for edges in _numbers(record.get("boxes")) if len(edges) == 4]
+    searched = [edges for edges in numbers_in(record.get("boxes")) if len(edges) == 4]
     if searched and asked.parts is not None:
         grown = [(west - _NEAR, south - _NEAR, east + _NEAR, north + _NEAR) for west, south, east, north in searched]
         corners = {(x, y) for west, south, east, north in asked.parts for x in (west, east) for y in (south, north)}
@@ -588,7 +567,7 @@ def _check_covers(record: Mapping[str, Any], asked: _Asked, where: str) -> None:
     early = bool(first and asked.first and asked.first.isoformat() < first)
     if early or (last and asked.last and asked.last.isoformat() > last):
         missing.append(f"the dates {first or 'of the beginning'} to {last or 'today'}")
-    (cover,) = _numbers([record.get("cover")]) or [[]]
+    (cover,) = numbers_in([record.get("cover")]) or [[]]
     limited = asked.cover != (0.0, 100.0)  # else the file decides, as where no dates are asked for
     if len(cover) == 2 and limited and not (cover[0] <= asked.cover[0] and asked.cover[1] <= cover[1]):
         missing.append(f"a cloud cover of {cover[0]:g} to {cover[1]:g} percent")
@@ -597,13 +576,6 @@ def _check_covers(record: Mapping[str, Any], asked: _Asked, where: str) -> None:
             f"The items in {where} are those of a search for {' and '.join(missing)}, so some that are asked for now "
             "may be missing; search again and save them under another name."
         )
-
-
-def _numbers(value: object) -> list[list[float]]:
-    """Return the lists of numbers in a list of JSON; without those that hold anything else."""
-    lists = [one for one in value if isinstance(one, list)] if isinstance(value, list) else []
-    known = [[number for edge in one if (number := number_of(edge)) is not None] for one in lists]
-    return [numbers for numbers, one in zip(known, lists, strict=True) if len(numbers) == len(one)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,186 +606,6 @@ def by_reason(skipped: Iterable[Skipped]) -> list[SkippedItems]:
         groups.setdefault((one.reason, reason), []).append(one)
     found = [SkippedItems(len(group), group[0]) for group in groups.values()]
     return sorted(found, key=lambda one: -one.count)
-
-
-# ------------------------------------------------------------------------------------------------------- items.parquet
-
-
-def save_items(items: Iterable[Item], path: str | Path, *, replacing: bool = False) -> Saved:
-    """Write items to a stac-geoparquet file; items that it already has stay, and of two versions the newer one.
-
-    A search that found nothing writes no file. Addresses are written without logins and query strings, which may hold
-    keys. Items without an id, or with texts that
-    are not Unicode, are left out with a warning in the log.
-
-    Parameters
-    ----------
-    items
-        The items, as `StacCatalogue.search` returns them.
-    path
-        The file (``.parquet``).
-    replacing
-        Whether a file of another search is replaced.
-
-    Raises
-    ------
-    OutputError
-        If the file is that of another search, is not a table of items, or cannot be written.
-    """
-    from sen2chain.archive.stac.item_tables import write_items  # noqa: PLC0415  # pyarrow is heavy
-
-    target = absolute(path)
-    record = dict(getattr(items, "record", {}))
-    kept: dict[tuple[str, str], Item] = {}
-    if is_file(target) and not replacing:
-        before, old = _read_saved(target)
-        _check_same(before, record, target)
-        kept = {key_of(item): item for item in old}
-        record = _joined(before, record, target)
-    record.pop("from", None)
-    new = updated = odd = 0
-    for item in items:
-        key = key_of(item)
-        clean = _writable(item) if key[1] else None
-        if clean is None:
-            odd += 1
-            continue
-        if key not in kept:
-            new += 1
-        elif _updated(clean) > _updated(kept[key]):
-            updated += 1
-        else:
-            continue
-        kept[key] = clean
-    if odd:
-        logger.warning("%s: %d items have no id or cannot be written, and are left out", target, odd)
-    if not kept and not is_file(target):
-        return Saved(0, 0, 0)
-    write_items(list(kept.values()), target, record)
-    return Saved(new, updated, len(kept))
-
-
-def _writable(item: Item) -> Item | None:
-    """Return an item as it may be written, without secrets; None where it cannot be written."""
-    try:
-        clean: Item = without_secrets(item)
-        json.dumps(clean, ensure_ascii=False).encode()
-    except (RecursionError, UnicodeError, ValueError, TypeError):
-        return None
-    return clean
-
-
-def _updated(item: Item) -> str:
-    """Return a text that is larger for a newer version of an item."""
-    time = time_from(text_of(mapping_of(item.get("properties")).get("updated")))
-    return "" if time is None else time.isoformat(timespec="microseconds")
-
-
-def _read_saved(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read a file that is to be added to.
-
-    Raises
-    ------
-    OutputError
-        If it is not a table of items.
-    """
-    from sen2chain.archive.stac.item_tables import ItemTable  # noqa: PLC0415  # pyarrow is heavy
-
-    try:
-        with ItemTable(str(path), GENERIC.access) as table:
-            return table.record, list(table.items())
-    except UnreadableError as error:
-        raise OutputError(f"{error} It is not replaced; remove it, or choose another name.") from None
-
-
-def _check_same(before: Mapping[str, Any], record: Mapping[str, Any], path: Path) -> None:
-    """Check that a file is of the same search.
-
-    Raises
-    ------
-    OutputError
-        If it is not.
-    """
-    advice = "pass --overwrite (replacing=True) to replace it, or choose another name"
-    if record and not before:
-        raise OutputError(
-            f"{path} was written by another program, so that it is not known what was searched for; {advice}."
-        )
-    words = {"catalogue": "catalogue", "collection": "collection", "boxes": "area", "cover": "cloud cover"}
-    other = [word for name, word in words.items() if _compared(before, name) != _compared(record, name)]
-    if other:
-        raise OutputError(
-            f"{path} holds the items of another search (another {', another '.join(other)}) and is not replaced: "
-            f"{_told_of(before)}; {advice}."
-        )
-
-
-def _compared(record: Mapping[str, Any], name: str) -> Any:
-    """Return a part of a record as it is compared: a catalogue has several spellings."""
-    value = record.get(name)
-    return same_place(value) if name == "catalogue" and isinstance(value, str) else value
-
-
-def _told_of(record: Mapping[str, Any]) -> str:
-    """Say what a file was searched for."""
-    collection = text_of(record.get("collection"))
-    parts = [public(text_of(record.get("catalogue"))) or "an unknown catalogue"]
-    parts += [f"collection {shown(collection)}"] if collection else []
-    first, last = text_of(record.get("first")), text_of(record.get("last"))
-    parts.append(f"{shown(first) or 'the beginning'} to {shown(last) or 'today'}")
-    boxes = [box for box in _numbers(record.get("boxes")) if len(box) == 4]
-    if boxes:
-        west, south = (min(box[side] for box in boxes) for side in (0, 1))
-        east, north = (max(box[side] for box in boxes) for side in (2, 3))
-        parts.append(f"{west:g} to {east:g} degrees east, {south:g} to {north:g} degrees north")
-    (cover,) = _numbers([record.get("cover")]) or [[]]
-    if len(cover) == 2 and cover != [0, 100]:
-        parts.append(f"cloud cover {cover[0]:g} to {cover[1]:g} percent")
-    return f"it was searched in {', '.join(parts)}"
-
-
-def _joined(before: Mapping[str, Any], record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the record of two searches that differ only in their dates, None being open.
-
-    Raises
-    ------
-    OutputError
-        If days lie between them that were not searched.
-    """
-    start = text_of(record.get("from")) or text_of(record.get("first"))
-    for end, begin in ((before, start), (record, text_of(before.get("first")))):
-        reached = text_of(end.get("reached"))
-        if reached and begin and dt.date.fromisoformat(begin) > dt.date.fromisoformat(reached) + _DAY:
-            raise OutputError(
-                f"{path} would lack the days from {reached} to {begin}, which no search was for; search with known= "
-                "(as sen2chain stac search --save does), or choose another name."
-            )
-    for name, better in (("first", min), ("last", max), ("reached", max)):
-        both = text_of(before.get(name)), text_of(record.get(name))
-        record[name] = better(both) if all(both) else None
-    return record
-
-
-def _ask_from(path: Path, record: Mapping[str, Any]) -> dt.date | None:
-    """Return the date from which on a search has to be made again, where a file has what lies before.
-
-    Raises
-    ------
-    OutputError
-        If the file is that of another search.
-    """
-    before, items = _read_saved(path)
-    _check_same(before, record, path)
-    first, known_first = text_of(record.get("first")), text_of(before.get("first"))
-    begin = dt.date.fromisoformat(first) if first else None
-    newest = max((time for item in items if (time := time_of(item)) is not None), default=None)
-    if newest is None or (known_first and first < known_first):
-        return begin  # it goes farther back than the file
-    since = newest.date() - MARGIN
-    if last := text_of(record.get("last")):
-        since = min(since, dt.date.fromisoformat(last) - MARGIN)
-    # From there on without a gap, even where the new search begins later.
-    return max(since, dt.date.fromisoformat(known_first)) if known_first else since
 
 
 def _today() -> dt.date:
