@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from sen2chain.archive import Library, SafeFolder, file_contents, open_library, product_search
+from sen2chain.archive import LibrarySource, SafeFolder, file_contents, open_library, product_search
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.product_metadata import read_metadata
@@ -78,10 +78,10 @@ def make_zip(folder: Path, product: str, *, suffix: str = ".SAFE.zip", around: s
     return archive
 
 
-def tree(folder: Path) -> Library:
+def tree(folder: Path) -> LibrarySource:
     for name in ("L2A", "INDICES", "CLOUDMASKS"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Library(paths(folder))
+    return LibrarySource(paths(folder))
 
 
 def names(acquisitions: Any) -> list[str]:
@@ -688,7 +688,23 @@ def test_open_library_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.M
     make_safe(tmp_path / "sen2chain_data" / "data" / "L2A" / TILE, FIRST)
     assert open_library().tiles() == [TILE]
     with pytest.raises(RequestError, match="one of them"):
-        open_library(tmp_path, tmp_path)
+        open_library(tmp_path, stac=tmp_path)
+
+
+@pytest.mark.parametrize("form", ["folder", "by tile", "product"])
+def test_products_of_a_folder_go_with_indices_and_masks_of_a_library(tmp_path: Path, form: str) -> None:
+    home, downloads = tmp_path / "sen2chain_data" / "data", tmp_path / "downloads"
+    make_safe(home / "L2A" / TILE, SECOND)
+    folder = downloads / TILE if form == "by tile" else downloads
+    make_safe(folder, FIRST)
+    own = home / "INDICES" / "NDVI" / TILE / str(FIRST)
+    own.mkdir(parents=True)
+    own.joinpath(f"{FIRST}_NDVI.tif").touch()
+    source = open_library(tmp_path, safe=downloads / f"{FIRST}.SAFE" if form == "product" else downloads)
+    (found,) = source.acquisitions(TILE)
+    assert source.tiles() == [TILE]
+    assert (str(found.id), "B04" in found.bands, list(found.indices)) == (FIRST, True, ["NDVI"])
+    assert "downloads" in source.describe()
 
 
 def test_memory_source_behaves_like_the_others(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         ([*command, "--min-valid", "80"], "allowed: shares from 0 to 1"),
         ([*command, "--cover-min", "60", "--cover-max", "40"], "cover_min 60"),
         ([*command, "--workers", "-2"], "multiproc is -2"),
-        ([*command, "--safe", "somewhere"], "pass one of them"),
+        ([*command, "--stac", "somewhere"], "pass one of them"),
     ]
     for words, part in cases:
         assert_one_sentence(words, part, 2)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from sen2chain import demo
-from sen2chain.archive import Library, SafeFolder
+from sen2chain.archive import LibrarySource, SafeFolder
 from sen2chain.cli import main
 from sen2chain.errors import LibraryError, RequestError, UnreadableError, escaped
 from sen2chain.export import to_json
@@ -235,7 +235,7 @@ def test_odd_files_among_the_rows_are_no_matter(archive: demo.DemoArchive, extra
 def test_folders_that_claim_to_be_products_of_an_impossible_date_are_listed(tmp_path: Path) -> None:
     for name in HOSTILE:
         (tmp_path / "L2A" / "32TPS" / name).mkdir(parents=True)
-    for source in (SafeFolder(tmp_path / "L2A" / "32TPS"), Library(paths(tmp_path))):
+    for source in (SafeFolder(tmp_path / "L2A" / "32TPS"), LibrarySource(paths(tmp_path))):
         assert source.tiles() == []
         assert [item.name for item in source.skipped()] == sorted(map(escaped, HOSTILE))
 

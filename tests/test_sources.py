@@ -16,8 +16,8 @@ from affine import Affine
 
 from sen2chain import TimeSeries, TimeSeriesCompil
 from sen2chain.archive import MemorySource, open_library, reads_at_once
-from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.product_details import ProductDetails
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.errors import RequestError, UnreadableError
 from sen2chain.extract import resolve_executor
@@ -319,7 +319,7 @@ def test_the_footprint_of_a_real_product(shared_data: Path) -> None:
 
 def test_details_travel_to_workers_without_what_was_kept(tmp_path: Path) -> None:
     known = KnownDetails(RADIOMETRY, 5.0, around(5, 44))
-    read = ProductDetails(product(1), "MTD_MSIL2A.xml", "manifest.safe", Covers(tmp_path))
+    read = ProductDetails(product(1), "MTD_MSIL2A.xml", "manifest.safe", ProductFacts(tmp_path))
     for details in (known, read):
         assert pickle.loads(pickle.dumps(details)) == details  # noqa: S301  # our own
     assert str(tmp_path).encode() not in pickle.dumps(read)

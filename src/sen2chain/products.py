@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from sen2chain.raster_tags import RasterTags
     from sen2chain.reasons import Reason
     from sen2chain.remote import Access
 
@@ -145,6 +146,10 @@ class Details(Protocol):
         """Return the outline of the data, None where it is not known or cannot be read."""
         ...
 
+    def tags(self, location: str) -> RasterTags | None:
+        """Return the tags of a stored raster of the product, which tell how it was made; None where it has none."""
+        ...
+
     def verifier(self) -> Callable[[str], None] | None:
         """Return a function that compares the file at a location with its checksum; None without checksums.
 
@@ -199,6 +204,10 @@ class KnownDetails:
     def footprint(self) -> Footprint | None:
         """Return the given outline."""
         return self.known_footprint
+
+    def tags(self, location: str) -> None:  # noqa: ARG002  # no file is opened
+        """Return None: nothing is known of stored rasters."""
+        return
 
     def verifier(self) -> None:
         """Return None: there are no checksums."""

@@ -38,6 +38,8 @@ class Paths:
     """Index rasters, ``<INDEX>/<TILE>/<L2A id>/``."""
     cloudmasks: Path
     """Cloud masks, ``<TILE>/<L2A id>/``."""
+    quicklooks: Path
+    """Quicklooks of products, ``<TILE>/<L2A id>/``."""
     extraction: Path
     """Extracted time series."""
     logs: Path
@@ -182,7 +184,7 @@ def _from_home(folder: Path) -> Paths:
 
 def _from_names(folder: Path, data: Path, *, logs: Path, chosen: dict[str, Path]) -> Paths:
     """Folders under `data` with their names in capitals, except the `chosen` ones."""
-    names = ("l2a", "indices", "cloudmasks", "extraction", "temp")
+    names = ("l2a", "indices", "cloudmasks", "quicklooks", "extraction", "temp")
     found = {name: chosen.get(name, data / name.upper()) for name in names}
     return Paths(home=folder, logs=logs, config=folder / "config", **found)
 

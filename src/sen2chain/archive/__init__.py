@@ -1,10 +1,10 @@
 """Sources of products: a library, a folder of SAFE products, STAC, or memory (`sen2chain.products.Source`).
 
-Only this package knows paths and metadata files of products. `library`, `safe_folder` and `memory_source` are the
-sources; `product_search` and `safe_product` find products and their parts; `product_details` reads facts about one
-product, from `product_metadata`, `checksums` and `cloud_cover`; `file_identity` tells whether files have changed, and
-`file_contents` reads files, plain or in a zip file. `stac` holds all of STAC catalogues, and `offset_check` tells from
-pixels whether an offset is in digital numbers.
+Only this package knows paths and metadata files of products. `library_source`, `safe_folder` and `memory_source` are
+the sources; `library_tree` tells where in a library a raster belongs; `product_search` and `safe_product` find products
+and their parts; `product_details` reads facts about one product, from `product_metadata`, `checksums` and
+`product_facts`; `file_identity` tells whether files have changed, and `file_contents` reads files, plain or zipped.
+`stac` holds all of STAC catalogues, and `offset_check` tells from pixels whether an offset is in digital numbers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeGuard
 
 from sen2chain import settings
-from sen2chain.archive.cloud_cover import Covers
-from sen2chain.archive.library import Library
+from sen2chain.archive.library_source import LibrarySource
 from sen2chain.archive.memory_source import MemorySource
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, by_reason, provider_named, save_items
 from sen2chain.errors import LibraryError, RequestError, quoted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROVIDERS",
-    "Library",
+    "LibrarySource",
     "MemorySource",
     "Provider",
     "SafeFolder",
@@ -72,7 +72,8 @@ def chosen_source(
         for what, value in (("a library", library), ("a folder of SAFE products", safe), ("a STAC catalogue", stac))
         if value is not None
     ]
-    if len(named) > 1:
+    beside = stac is None and not isinstance(library, Source)  # products beside a library's indices and masks
+    if len(named) > 1 and not beside:
         raise RequestError(f"Products can come from one place, but {_joined(named)} were given; pass one of them.")
     if stac is None:
         if collection is not None:
@@ -109,7 +110,8 @@ def open_library(
         A Sen2Chain library, in any form that `sen2chain.settings.paths` understands, or a source, which is returned as
         it is. By default the library in the user's home.
     safe
-        A folder of SAFE products (or one product), instead of a library.
+        A folder of SAFE products (or one product), instead of a library; together with `library`, its products are
+        taken in the place of the library's own, and indices and masks from the library.
     stac
         A STAC catalogue instead: the address of an API or of a file, a file, or a `StacCatalogue`.
     collection
@@ -125,18 +127,22 @@ def open_library(
         If there is no archive at that place.
     """
     found = chosen_source(library, safe, stac, collection)
-    if safe is not None:
-        return SafeFolder(safe, Covers(settings.cache_dir() / "covers"))
     if isinstance(found, Source):
         return found.again(cover) if is_catalogue(found) else found
+    facts = ProductFacts(settings.cache_dir() / "products")
+    folder = None if safe is None else SafeFolder(safe, facts)
+    if folder is not None and found is None:
+        return folder
     paths = settings.paths(found)
+    if folder is not None:
+        return LibrarySource(paths, facts, folder)
     folders = (paths.l2a, paths.indices, paths.cloudmasks)
     if not any(map(is_folder, folders)):
         raise LibraryError(
             f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
             f"a folder of SAFE products, a STAC catalogue, or set {settings.HOME_VARIABLE}.",
         )
-    return Library(paths, Covers(settings.cache_dir() / "covers"))
+    return LibrarySource(paths, facts)
 
 
 def is_catalogue(source: object) -> TypeGuard[StacCatalogue]:

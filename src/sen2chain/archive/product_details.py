@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.archive.checksums import Manifest
-from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.errors import UnreadableError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sen2chain.products import Details, Footprint, ProductId, Radiometry
+    from sen2chain.raster_tags import RasterTags
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class ProductDetails:
     """Location of ``MTD_MSIL2A.xml``."""
     manifest: str | None = field(default=None, compare=False)
     """Location of ``manifest.safe``, the list of the product's files with their checksums."""
-    covers: Covers = field(default_factory=lambda: Covers(None), compare=False, repr=False)
-    """Cache of the cloud cover; not pickled."""
+    facts: ProductFacts = field(default_factory=lambda: ProductFacts(None), compare=False, repr=False)
+    """Cache of facts; not pickled."""
 
     @property
     def has_radiometry(self) -> bool:
@@ -58,7 +59,7 @@ class ProductDetails:
 
     def cloud_cover(self) -> float | None:
         """Return the cloud cover in percent; None where the metadata do not say it or cannot be read."""
-        return self.covers.of(self.metadata, self.product)
+        return self.facts.cloud_cover(self.metadata, self.product)
 
     def footprint(self) -> Footprint | None:
         """Read the outline of the data from the metadata; None where they do not say it or cannot be read."""
@@ -66,6 +67,10 @@ class ProductDetails:
             return read_metadata(self.metadata, self.product).footprint if self.metadata else None
         except UnreadableError:
             return None
+
+    def tags(self, location: str) -> RasterTags | None:
+        """Return the tags of a stored raster of the product; None where it has none."""
+        return self.facts.tags(location, self.product.tile)
 
     def verifier(self) -> Callable[[str], None] | None:
         """Return the comparison with the manifest, which is read when the first file is compared."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_search import find_products, in_order, is_zip, sensed_within
 from sen2chain.archive.safe_product import is_zip_name, scan_best
 from sen2chain.errors import LibraryError
@@ -30,8 +30,8 @@ class SafeFolder(FileIdentity):
     ----------
     path
         The folder, or a single product, plain or zipped.
-    covers
-        Cache of the cloud cover of products.
+    facts
+        Cache of facts about products.
 
     Raises
     ------
@@ -39,19 +39,21 @@ class SafeFolder(FileIdentity):
         If `path` is neither a folder nor a zip file.
     """
 
-    def __init__(self, path: str | Path, covers: Covers | None = None) -> None:
-        self._path, self._covers = absolute(path), covers or Covers(None)
-        if not (is_folder(self._path) or (is_file(self._path) and is_zip_name(self._path.name))):
+    def __init__(self, path: str | Path, facts: ProductFacts | None = None) -> None:
+        self.path = absolute(path)
+        """The folder."""
+        self._facts = facts or ProductFacts(None)
+        if not (is_folder(self.path) or (is_file(self.path) and is_zip_name(self.path.name))):
             hint = "pass a folder of SAFE products"
-            if is_zip(self._path):
-                hint = f"it is a zip file without .zip in its name, so rename it to {self._path.name}.zip"
-            raise LibraryError(f"{self._path} is neither a folder nor a zip file *.zip; {hint}.")
+            if is_zip(self.path):
+                hint = f"it is a zip file without .zip in its name, so rename it to {self.path.name}.zip"
+            raise LibraryError(f"{self.path} is neither a folder nor a zip file *.zip; {hint}.")
         self._found: dict[ProductId, list[str]] | None = None
         self._skipped: set[Skipped] = set()
 
     def describe(self) -> str:
         """Return the kind and the folder of the source."""
-        return f"SAFE products in {self._path}"
+        return f"SAFE products in {self.path}"
 
     @property
     def reading(self) -> Reading:
@@ -86,7 +88,7 @@ class SafeFolder(FileIdentity):
             if product.tile == tile and sensed_within(product, first, last):
                 parts = scan_best(product, candidates, "", self._skipped)
                 if parts is not None:
-                    details = ProductDetails(product, parts.metadata, parts.manifest, self._covers)
+                    details = ProductDetails(product, parts.metadata, parts.manifest, self._facts)
                     listed.append(Acquisition(product, details, parts.bands, remark=parts.remark))
         return listed
 
@@ -95,13 +97,13 @@ class SafeFolder(FileIdentity):
         return in_order(self._skipped)
 
     def save(self) -> None:
-        """Write newly read cloud cover to the cache."""
-        self._covers.save()
+        """Write newly read facts about products to the cache."""
+        self._facts.save()
 
     def _products(self) -> dict[ProductId, list[str]]:
         if self._found is None:
             self._found = {}
-            for product, path in find_products(self._path):
+            for product, path in find_products(self.path):
                 if isinstance(product, Skipped):
                     self._skipped.add(product)
                 else:

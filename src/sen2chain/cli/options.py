@@ -136,7 +136,11 @@ stac = together(
 
 archive = together(
     library,
-    click.option("--safe", metavar="DIR", help="Folder of SAFE products, also zipped, instead of a library."),
+    click.option(
+        "--safe",
+        metavar="DIR",
+        help="Folder of SAFE products, also zipped, instead of a library, or of the products of --library.",
+    ),
     stac,
 )
 

@@ -106,6 +106,11 @@ class Raster:
         """Whether the raster is coded as JPEG 2000."""
         return str(self._dataset.driver) == JPEG_2000
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Texts in the metadata of the file, by name (GDAL's default domain)."""
+        return dict(self._dataset.tags())
+
     def _open_windows(self) -> Jpeg2000Windows | None:
         """Open a JPEG 2000 raster to be decoded by code-blocks; None where GDAL decodes it."""
         if self._dataset.driver != JPEG_2000 or self._dataset.count != 1 or (library := jpeg2000.library()) is None:

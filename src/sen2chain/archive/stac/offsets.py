@@ -163,6 +163,10 @@ class StacDetails:
         """Return the outline that the catalogue says."""
         return self.known_footprint
 
+    def tags(self, location: str) -> None:  # noqa: ARG002  # stored rasters of catalogues are not read
+        """Return None: nothing is known of stored rasters."""
+        return
+
     def verifier(self) -> None:
         """Return None: there are no checksums."""
         return

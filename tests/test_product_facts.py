@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sen2chain import TimeSeries, TimeSeriesCompil, demo
-from sen2chain.archive import cloud_cover
-from sen2chain.archive.cloud_cover import Covers
+from sen2chain.archive import product_facts
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.products import ProductId
 
@@ -40,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         seen.append(location)
         return parse(location, *rest)
 
-    monkeypatch.setattr(cloud_cover, "read_metadata", parsed)
+    monkeypatch.setattr(product_facts, "read_metadata", parsed)
     return seen
 
 
@@ -81,8 +81,8 @@ def test_a_figure_holds_as_long_as_the_file(archive: demo.DemoArchive, tmp_path:
         os.utime(metadata, (time.time() - seconds,) * 2)
 
     def of() -> float | None:
-        found = Covers(tmp_path / "kept")
-        cover = found.of(str(metadata), product)
+        found = ProductFacts(tmp_path / "kept")
+        cover = found.cloud_cover(str(metadata), product)
         found.save()
         return cover
 
@@ -99,9 +99,11 @@ def test_a_figure_holds_as_long_as_the_file(archive: demo.DemoArchive, tmp_path:
     assert [of(), of()] == [None] * 2
     assert len(read) == 6  # whoever may not read it today may do so tomorrow
     metadata.unlink()
-    assert (of(), Covers(None).of(None, product)) == (None, None)
+    assert (of(), ProductFacts(None).cloud_cover(None, product)) == (None, None)
     put("12.5", 100)
     for odd in ("[]", "{", json.dumps({str(metadata): [1]}), json.dumps({str(metadata): 5}), "\udcff"):
         (tmp_path / "kept" / f"{product.tile}.json").write_text(odd, errors="surrogateescape")
         assert of() == 12.5
-    assert Covers(tmp_path / "MTD_MSIL2A.xml").of(str(metadata), product) == 12.5  # where nothing can be kept
+    assert (
+        ProductFacts(tmp_path / "MTD_MSIL2A.xml").cloud_cover(str(metadata), product) == 12.5
+    )  # where nothing can be kept

@@ -6,18 +6,18 @@ An acquisition combines the files of the three parts. Each part may be missing, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.cloud_cover import Covers
 from sen2chain.archive.file_identity import FileIdentity
 from sen2chain.archive.product_details import ProductDetails
+from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_search import find_products, identify, in_order, sensed_within
 from sen2chain.archive.safe_product import listing, scan_best
 from sen2chain.errors import LibraryError
 from sen2chain.files import is_folder
-from sen2chain.products import LOCAL, Acquisition, KnownDetails, ProductId, Skipped
+from sen2chain.products import LOCAL, Acquisition, ProductId, Skipped
 from sen2chain.reasons import Reason
 from sen2chain.sensor import ESA_NAMING, MGRS_TILES, SAFE
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator, Mapping, Sequence
 
+    from sen2chain.archive.safe_folder import SafeFolder
     from sen2chain.products import Area, Details, Reading
     from sen2chain.settings import Paths
 
@@ -41,7 +42,7 @@ _SUFFIXES = (".tif", ".jp2")
 class _Parts:
     """The parts of one product found so far, to build its `Acquisition` from."""
 
-    details: Details = field(default_factory=KnownDetails)
+    details: Details
     bands: dict[str, str] = field(default_factory=dict)
     masks: dict[str, str] = field(default_factory=dict)
     indices: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -52,25 +53,35 @@ class _Parts:
         return Acquisition(product, self.details, self.bands, self.masks, self.indices, self.masked, self.remark)
 
 
-class Library(FileIdentity):
+class LibrarySource(FileIdentity):
     """A Sen2Chain library as a source.
 
     Parameters
     ----------
     paths
         Folders of its parts.
-    covers
-        Cache of the cloud cover of products.
+    safe
+        Folder of SAFE products (or one product) to take in the place of the library's own; None for the library's.
+    facts
+        Cache of facts about products.
     """
 
-    def __init__(self, paths: Paths, covers: Covers | None = None) -> None:
-        self._paths, self._covers = paths, covers or Covers(None)
+    def __init__(self, paths: Paths, facts: ProductFacts | None = None, safe: SafeFolder | None = None) -> None:
+        self.paths = paths if safe is None else replace(paths, l2a=safe.path)
+        """Folders of its parts."""
+        self._facts, self._safe = facts or ProductFacts(None), safe
         self._skipped: set[Skipped] = set()
         self._outside: dict[str, list[tuple[ProductId, str]]] | None = None
 
     def describe(self) -> str:
         """Return the kind and the folder of the source."""
-        return f"Sen2Chain library {self._paths.home}"
+        beside = "" if self._safe is None else f" with the SAFE products in {self._safe.path}"
+        return f"Sen2Chain library {self.paths.home}{beside}"
+
+    @property
+    def facts(self) -> ProductFacts:
+        """What is known of its products and rasters."""
+        return self._facts
 
     @property
     def reading(self) -> Reading:
@@ -90,7 +101,7 @@ class Library(FileIdentity):
         LibraryError
             If a folder cannot be listed.
         """
-        roots = [self._paths.l2a, self._paths.cloudmasks, *self._index_roots()]
+        roots = [self.paths.l2a, self.paths.cloudmasks, *self._index_roots()]
         places = [(root, entry.name) for root in roots for entry in listing(root) if _TILE.fullmatch(entry.name)]
         return sorted({tile for root, tile in places if self._has_product(root, tile)} | self._outside_tiles().keys())
 
@@ -119,14 +130,14 @@ class Library(FileIdentity):
         return in_order(self._skipped)
 
     def save(self) -> None:
-        """Write newly read cloud cover to the cache."""
-        self._covers.save()
+        """Write newly read facts about products to the cache."""
+        self._facts.save()
 
     def _add_safes(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
     ) -> None:
         candidates: dict[ProductId, list[str]] = {}
-        for product, path in self._products(self._paths.l2a, tile, first, last):
+        for product, path in self._products(self.paths.l2a, tile, first, last):
             candidates.setdefault(product, []).append(path)
         for product, path in self._outside_tiles().get(tile, ()):
             if sensed_within(product, first, last):
@@ -134,20 +145,20 @@ class Library(FileIdentity):
         for product, copies in candidates.items():
             safe = scan_best(product, copies, tile, self._skipped)
             if safe is not None:
-                details = ProductDetails(product, safe.metadata, safe.manifest, self._covers)
+                details = ProductDetails(product, safe.metadata, safe.manifest, self._facts)
                 found[product] = _Parts(details, dict(safe.bands), remark=safe.remark)
 
     def _add_masks(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
     ) -> None:
-        for product, path in self._products(self._paths.cloudmasks, tile, first, last):
+        for product, path in self._products(self.paths.cloudmasks, tile, first, last):
             files = self._files(path, tile)
             masks = {
                 mask: places[0] for mask, places in _rasters(files, f"{product}_").items() if _MASK.fullmatch(mask)
             }
             side = {band: files[name] for name in sorted(files) if (band := SAFE.quality(name))}
             if masks or side:
-                parts = found.setdefault(product, _Parts())
+                parts = found.setdefault(product, self._without_safe(product))
                 parts.masks = masks
                 parts.bands = side | parts.bands
 
@@ -161,19 +172,23 @@ class Library(FileIdentity):
                 for rest, places in _rasters(self._files(path, tile), f"{product}_{index}").items():
                     mask = rest.removeprefix("_")
                     if not rest:
-                        found.setdefault(product, _Parts()).indices[index] = places
+                        found.setdefault(product, self._without_safe(product)).indices[index] = places
                     elif mask != rest and _MASK.fullmatch(mask):
-                        found.setdefault(product, _Parts()).masked[index, mask] = places[0]
+                        found.setdefault(product, self._without_safe(product)).masked[index, mask] = places[0]
+
+    def _without_safe(self, product: ProductId) -> _Parts:
+        """Return the parts of a product whose own folder is not there."""
+        return _Parts(ProductDetails(product, facts=self._facts))
 
     def _index_roots(self) -> list[Path]:
-        return [Path(entry.path) for entry in listing(self._paths.indices) if is_folder(entry)]
+        return [Path(entry.path) for entry in listing(self.paths.indices) if is_folder(entry)]
 
     def _outside_tiles(self) -> dict[str, list[tuple[ProductId, str]]]:
         """Tile -> L2A products outside of the folders of tiles, as in a library that has none."""
         if self._outside is None:
             self._outside = {}
-            if is_folder(self._paths.l2a):
-                for product, path in find_products(self._paths.l2a, but=_TILE.fullmatch):
+            if self._safe is not None or is_folder(self.paths.l2a):
+                for product, path in find_products(self.paths.l2a, but=_TILE.fullmatch):
                     if isinstance(product, Skipped):
                         self._skipped.add(product)
                     else:
@@ -202,7 +217,7 @@ class Library(FileIdentity):
 
     def _named(self, root: Path, tile: str) -> Iterator[tuple[ProductId | Skipped, str]]:
         """Read the names of products in one tile's folder."""
-        if root == self._paths.l2a:
+        if root == self.paths.l2a:
             if is_folder(root / tile):
                 yield from find_products(root / tile, tile)
             return

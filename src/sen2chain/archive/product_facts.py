@@ -1,0 +1,196 @@
+"""Facts about products and their rasters, cached from run to run, so that each file is opened once to learn them.
+
+These are the metadata of products (scale, offsets, cloud cover, footprint) and the tags of stored rasters. The cache is
+one small file per tile. An entry holds as long as its file keeps its size and time of change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sen2chain import cache
+from sen2chain.archive.file_contents import file_of
+from sen2chain.archive.product_metadata import ProductMetadata, read_metadata
+from sen2chain.errors import RasterError, UnreadableError
+from sen2chain.files import is_young, read_limited
+from sen2chain.parallel import apart
+from sen2chain.raster_tags import RasterTags
+from sen2chain.rasters import Raster, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sen2chain.products import ProductId
+
+    Known = dict[str, Any]
+
+_MOST = 200_000  # files in a tile's file, of all archives together
+_LARGEST = 256 << 20  # bytes of such a file
+
+
+class ProductFacts:
+    """Cache of facts about products and their rasters; several threads may ask it.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cache; None keeps nothing beyond this object.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._known: dict[str, dict[str, list[Any]]] = {}
+        self._new: dict[str, dict[str, list[Any]]] = {}
+        self._here: dict[tuple[str, int, int], Known | None] = {}
+        self._lock = threading.RLock()
+
+    def metadata(self, location: str | None, product: ProductId) -> ProductMetadata | None:
+        """Return the metadata of a product; None where there are none, or they cannot be read.
+
+        Parameters
+        ----------
+        location
+            Location of the metadata; None where there are none.
+        product
+            The product that the metadata must belong to.
+        """
+        if location is None:
+            return None
+
+        def read() -> Known | None:
+            try:
+                return asdict(read_metadata(location, product))
+            except UnreadableError:
+                return None
+
+        found = self._of(location, product.tile, read)
+        return None if found is None else _metadata(found)
+
+    def cloud_cover(self, location: str | None, product: ProductId) -> float | None:
+        """Return the cloud cover of a product in percent; None where its metadata do not say it; see `metadata`."""
+        found = self.metadata(location, product)
+        return None if found is None else found.cloud_cover
+
+    def tags(self, location: str, tile: str) -> RasterTags | None:
+        """Return the tags of a stored raster; None where it has none, or cannot be opened.
+
+        Parameters
+        ----------
+        location
+            The file.
+        tile
+            The tile that it belongs to.
+        """
+        found = self._of(location, tile, lambda: apart(lambda: _tags_of(location)))
+        return RasterTags.read(found) if found else None
+
+    def remember_tags(self, location: str, tile: str, tags: RasterTags) -> None:
+        """Keep the tags of a file that has just been written, so that no run opens it to learn them."""
+        facts = _facts(location)
+        if facts is not None:
+            with self._lock:
+                key = location, facts.st_size, facts.st_mtime_ns
+                self._here[key] = known = tags.items()
+                # Nothing else changes it within the moment in which its time would not tell.
+                self._new.setdefault(tile, {})[location] = [facts.st_size, facts.st_mtime_ns, known]
+
+    def save(self) -> None:
+        """Write new entries to the folder. Where that fails, the next run reads the files again."""
+        with self._lock:
+            for tile, found in self._new.items():
+                # Another run may have added other products since.
+                every = self._read(tile)
+                for location, entry in found.items():
+                    every.pop(location, None)
+                    every[location] = entry
+                self._known[tile] = dict(list(every.items())[-_MOST:])
+                if self._folder is not None:
+                    cache.save_bytes(self._folder / f"{tile}.json", json.dumps(self._known[tile]).encode())
+            self._new.clear()
+
+    def _of(self, location: str, tile: str, read: Callable[[], Known | None]) -> Known | None:
+        """Return what is known of a file, or read it. What cannot be read is not cached: it may be mended."""
+        facts = _facts(location)
+        if facts is None:
+            return None
+        with self._lock:
+            known = self._of_tile(tile).get(location)
+            if known is not None and known[:2] == [facts.st_size, facts.st_mtime_ns]:
+                return known[2]  # type: ignore[no-any-return]
+            key = location, facts.st_size, facts.st_mtime_ns
+            if key in self._here:
+                return self._here[key]
+        found = read()
+        with self._lock:
+            self._here[key] = found
+            if found is not None and not is_young(facts):
+                self._new.setdefault(tile, {})[location] = [facts.st_size, facts.st_mtime_ns, found]
+        return found
+
+    def _of_tile(self, tile: str) -> dict[str, list[Any]]:
+        if tile not in self._known:
+            self._known[tile] = self._read(tile)
+        return self._known[tile]
+
+    def _read(self, tile: str) -> dict[str, list[Any]]:
+        if self._folder is None:
+            return dict(self._known.get(tile, {}))
+        try:
+            found = json.loads(read_limited(self._folder / f"{tile}.json", _LARGEST))
+            return {where: known for where, known in found.items() if _is_whole(known)}
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+
+
+def _facts(location: str) -> os.stat_result | None:
+    try:
+        return os.stat(file_of(location))  # noqa: PTH116  # thousands of texts
+    except (OSError, ValueError):
+        return None
+
+
+def _tags_of(location: str) -> Known | None:
+    """Read the tags of sen2chain in a file; empty where it has none, None where it cannot be opened."""
+    try:
+        with environment(), Raster(location) as raster:
+            tags = RasterTags.read(raster.tags)
+    except RasterError:
+        return None
+    return {} if tags is None else tags.items()
+
+
+def _metadata(known: Known) -> ProductMetadata | None:
+    footprint = known["footprint"]
+    return ProductMetadata(
+        known["quantification"],
+        known["offsets"],
+        known["cloud_cover"],
+        None if footprint is None else tuple((x, y) for x, y in footprint),
+    )
+
+
+def _is_whole(entry: object) -> bool:
+    """Tell whether an entry is a list of size, time and facts: metadata or tags."""
+    if not isinstance(entry, list) or [type(value) for value in entry[:2]] != [int, int] or len(entry) != 3:
+        return False
+    known = entry[2]
+    if not isinstance(known, dict):
+        return False
+    if "quantification" not in known:
+        return all(isinstance(text, str) for text in known.values())
+    footprint = known.get("footprint", 0)
+    return (
+        isinstance(known["quantification"], float)
+        and isinstance(known.get("offsets"), dict)
+        and all(isinstance(offset, float) for offset in known["offsets"].values())
+        and isinstance(known.get("cloud_cover", 0), float | None)
+        and (
+            footprint is None
+            or (isinstance(footprint, list) and all(isinstance(c, list) and len(c) == 2 for c in footprint))
+        )
+    )
