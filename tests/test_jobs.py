@@ -22,7 +22,7 @@ import pytest
 from far_end import small_disk
 from sen2chain import JobExtraction, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
-from sen2chain.jobs import BusyError, DryRun, Outlook, RunRecord, job_run, list_jobs
+from sen2chain.jobs import BusyError, DryRun, Outlook, RunRecord, line_run, list_jobs
 from sen2chain.jobs.delivery import parse_destination, same_place
 from sen2chain.jobs.job_file import COLUMNS
 from sen2chain.store import locked
@@ -234,14 +234,14 @@ def test_missing_inputs_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_an_error_that_nobody_thought_of_stops_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = job_run.series_of
+    made = line_run.series_of
 
     def odd(task: Any, context: Any) -> TimeSeriesCompil:
         if task.line == 3:
             raise ZeroDivisionError("odd")
         return made(task, context)
 
-    monkeypatch.setattr(job_run, "series_of", odd)
+    monkeypatch.setattr(line_run, "series_of", odd)
     record = run(write("odd", row(tmp_path / "parcels.gpkg"), row(tmp_path / "parcels.gpkg")))
     assert [done.status for done in record.lines] == ["failed", "done"]
     assert record.lines[0].errors[0]["message"].startswith("ZeroDivisionError odd (test_jobs.py, line ")
@@ -502,7 +502,7 @@ def test_batches_are_extracted_before_they_are_compiled(tmp_path: Path, monkeypa
         return lambda self: steps.append((step, self.task.line))
 
     for step in ("extract", "compile", "deliver"):
-        monkeypatch.setattr(job_run.LineRun, step, noted(step))
+        monkeypatch.setattr(line_run.LineRun, step, noted(step))
     layer = tmp_path / "parcels.gpkg"
     for size, order in (
         (0, "e3 e4 e5 c3 c4 c5 d3 d4 d5"),
@@ -669,7 +669,7 @@ def test_what_was_being_sent_when_a_run_was_stopped_is_sent_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_run, "deliver", stop)
+        patch.setattr(line_run, "deliver", stop)
         with pytest.raises(KeyboardInterrupt):
             run(job)
     # The next night there is no row in its range, and so no file of its own.

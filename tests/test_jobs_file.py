@@ -10,22 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sen2chain.errors import JobError, RequestError
-from sen2chain.jobs.job_file import (
-    COLUMNS,
-    DEFAULTS,
-    EARLIEST,
-    Day,
-    JobFile,
-    _indices,
-    cell_number,
-    items,
-    percentage,
-    read_settings,
-    read_text,
-    switch,
-    template,
-    write_text,
-)
+from sen2chain.jobs.cell_words import EARLIEST, Day, cell_number, items, percentage, switch
+from sen2chain.jobs.editable_job import template
+from sen2chain.jobs.job_file import COLUMNS, JobFile, read_text, write_text
+from sen2chain.jobs.job_settings import DEFAULTS, _indices, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

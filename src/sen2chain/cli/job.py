@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.jobs import JobExtraction
-    from sen2chain.jobs.job_run import Status
+    from sen2chain.jobs.run_record import Status
     from sen2chain.jobs.schedule.job_schedule import ScheduleState
 
 _RUN_EXAMPLES = """
@@ -269,7 +269,7 @@ def _last(found: JobExtraction) -> str:
 
 def _result(found: JobExtraction, last: dict[str, Any]) -> str:
     """Return how a run ended, in words; a record that says ``running`` while nothing runs is that of a killed run."""
-    from sen2chain.jobs.job_run import IN_WORDS
+    from sen2chain.jobs.run_record import IN_WORDS
 
     status: Status = last["status"]
     if status == "running" and not found.is_running:

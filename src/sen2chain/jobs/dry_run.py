@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sen2chain.errors import LibraryError, RequestError, Sen2ChainError
 from sen2chain.jobs.delivery import ready
 from sen2chain.jobs.delivery_registry import place_of
-from sen2chain.jobs.job_file import COLUMNS, DESTINATION, SOURCES, Problem, first, mask_notes, read_settings, read_task
-from sen2chain.jobs.job_run import as_sentence, in_words, nothing_there, series_of
+from sen2chain.jobs.job_file import COLUMNS, DESTINATION, Problem, first
+from sen2chain.jobs.job_settings import SOURCES, mask_notes, read_settings, read_task
+from sen2chain.jobs.line_run import as_sentence, in_words, nothing_there, series_of
 from sen2chain.jobs.schedule import search_path
 from sen2chain.progress import counted
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sen2chain.jobs.job_file import JobFile, JobTask, Row, Settings
-    from sen2chain.jobs.job_run import RunContext
+    from sen2chain.jobs.job_file import JobFile, Row
+    from sen2chain.jobs.job_settings import JobTask, Settings
+    from sen2chain.jobs.line_run import RunContext
 
 
 @dataclass(slots=True)

@@ -13,20 +13,13 @@ from sen2chain.files import is_folder
 from sen2chain.jobs.delivery import PAUSES
 from sen2chain.jobs.delivery_registry import DeliveryRegistry
 from sen2chain.jobs.dry_run import DryRun, dry_run
-from sen2chain.jobs.job_file import (
-    COLUMNS,
-    DEFAULTS,
-    DESTINATION,
-    KNOWN,
-    OF_CATALOGUE,
-    EditableJob,
-    default_settings,
-    first,
-    read_settings,
-    safe,
-)
+from sen2chain.jobs.editable_job import EditableJob
+from sen2chain.jobs.job_file import COLUMNS, DESTINATION, KNOWN, first, safe
 from sen2chain.jobs.job_location import JobLocation
-from sen2chain.jobs.job_run import JobRun, RunContext, RunLog, RunRecord, last_run, runs
+from sen2chain.jobs.job_run import JobRun
+from sen2chain.jobs.job_settings import DEFAULTS, OF_CATALOGUE, default_settings, read_settings
+from sen2chain.jobs.line_run import RunContext
+from sen2chain.jobs.run_record import RunLog, RunRecord, last_run, runs
 from sen2chain.jobs.schedule import JobSchedule, ScheduleState, Timing
 from sen2chain.notebook import card
 from sen2chain.progress import say
