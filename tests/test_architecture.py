@@ -23,6 +23,7 @@ PACKAGE = Path(sen2chain.__file__).parent
 
 MODULES_IN_ORDER = (
     "errors",
+    "suggestions",
     "files",
     "settings",
     "atomic",
@@ -85,6 +86,7 @@ HEAVY = (
 
 LIGHT = (
     "errors",
+    "suggestions",
     "files",
     "reasons",
     "sensor",
@@ -292,7 +294,7 @@ PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain
 """Modules that open files, look at them or take paths apart; locations are texts, which alone can do nothing."""
 FROM_ARCHIVE = {
     "PROVIDERS", "LibrarySource", "MemorySource", "Provider", "SafeFolder", "Saved", "StacCatalogue", "by_reason",
-    "chosen_source", "is_catalogue", "open_library", "provider_named", "reads_at_once", "save_items",
+    "chosen_source", "is_catalogue", "open_library", "open_target", "provider_named", "reads_at_once", "save_items",
 }  # fmt: skip
 """What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
 

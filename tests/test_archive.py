@@ -12,8 +12,15 @@ import pytest
 import rasterio
 from affine import Affine
 
-from sen2chain.archive import LibrarySource, SafeFolder, file_contents, open_library, product_search
-from sen2chain.archive.memory_source import MemorySource
+from sen2chain.archive import (
+    LibrarySource,
+    MemorySource,
+    SafeFolder,
+    file_contents,
+    open_library,
+    open_target,
+    product_search,
+)
 from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.archive.safe_product import scan_safe
@@ -705,6 +712,18 @@ def test_products_of_a_folder_go_with_indices_and_masks_of_a_library(tmp_path: P
     assert source.tiles() == [TILE]
     assert (str(found.id), "B04" in found.bands, list(found.indices)) == (FIRST, True, ["NDVI"])
     assert "downloads" in source.describe()
+
+
+def test_a_library_to_write_into_may_be_new_where_products_come_from_elsewhere(tmp_path: Path) -> None:
+    make_safe(tmp_path / "downloads", FIRST)
+    source = open_target(tmp_path / "new", safe=tmp_path / "downloads")
+    assert [str(found.id) for found in source.acquisitions(TILE)] == [FIRST]
+    assert source.paths.indices == tmp_path / "new" / "INDICES"
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(LibraryError, match="new is not a folder"):
+        open_target(tmp_path / "new")
+    with pytest.raises(RequestError, match=r"A MemorySource takes no rasters; pass the folder of a library"):
+        open_target(MemorySource([]))  # type: ignore[arg-type]
 
 
 def test_memory_source_behaves_like_the_others(tmp_path: Path) -> None:

@@ -175,3 +175,35 @@ def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.cache_dir().parent == Path(os.devnull), "nothing is kept, and no folder called ~ begun"
     monkeypatch.setenv("SEN2CHAIN_HOMEPATH", "somewhere")
     assert settings.home() == Path.cwd() / "somewhere" / "sen2chain_data"
+
+
+def test_a_new_library_is_an_empty_folder_or_none(tmp_path: Path) -> None:
+    (tmp_path / "empty" / "lost+found").mkdir(parents=True)
+    (tmp_path / "empty" / ".hidden").touch()
+    for name in ("empty", "absent", "absent/deeper"):
+        found = settings.target_paths(tmp_path / name)
+        assert found.home == tmp_path / name
+        assert (found.indices, found.cloudmasks) == (found.home / "INDICES", found.home / "CLOUDMASKS")
+        assert found.quicklooks == found.home / "QUICKLOOKS"
+    assert not (tmp_path / "absent").exists(), "nothing is created"
+
+
+def test_a_folder_of_something_else_is_no_new_library(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for name in ("photos", "photos/one.jpg", "photos/one.jpg/deeper", "nowhere"):
+        with pytest.raises(LibraryError, match="A new library needs a folder that is empty or does not exist"):
+            settings.target_paths(tmp_path / name)
+    with pytest.raises(RequestError, match="A library is a folder"):
+        settings.target_paths("https://example.org/stac")
+
+
+def test_a_library_that_is_there_is_itself_the_target(tmp_path: Path, user: Path) -> None:
+    (tmp_path / "flat" / "L2A").mkdir(parents=True)
+    assert settings.target_paths(tmp_path / "flat") == paths(tmp_path / "flat")
+    assert settings.target_paths() == paths()
+    write_config(user / "sen2chain_data", "[DATA PATHS\n")
+    with pytest.raises(LibraryError, match=r"config\.cfg cannot be read") as error:
+        settings.target_paths()
+    assert "new library" not in str(error.value)

@@ -170,6 +170,43 @@ def paths(library: str | Path | None = None) -> Paths:
     )
 
 
+def target_paths(library: str | Path | None = None) -> Paths:
+    """Find the folders of an archive that rasters are written into, which may be a new one.
+
+    Parameters
+    ----------
+    library
+        As for `paths`; or a folder that is empty or does not exist, whose parts will lie in it as ``INDICES`` and
+        ``CLOUDMASKS``.
+
+    Raises
+    ------
+    LibraryError
+        If it is another folder or a file, or the configuration file cannot be read.
+    RequestError
+        If it is the address of a catalogue.
+    """
+    try:
+        return paths(library)
+    except LibraryError as error:
+        if library is None:
+            raise
+        folder = absolute(library)
+        if not _is_empty(folder):
+            raise LibraryError(f"{error} A new library needs a folder that is empty or does not exist.") from None
+    return _from_names(folder, folder, logs=folder / "logs", chosen={})
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing at a path, or a folder without visible files."""
+    try:
+        return not any(entry.name != "lost+found" and not entry.name.startswith(".") for entry in folder.iterdir())
+    except FileNotFoundError:
+        return not folder.is_symlink()
+    except OSError:  # a file, a part of the path that is a file, or a folder that may not be read
+        return False
+
+
 def _from_home(folder: Path) -> Paths:
     """Folders of a home: as its configuration sets them, else ``data/<NAME>``."""
     config = _read_config(folder / "config" / _CONFIG_FILE)

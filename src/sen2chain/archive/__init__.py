@@ -36,6 +36,7 @@ __all__ = [
     "chosen_source",
     "is_catalogue",
     "open_library",
+    "open_target",
     "provider_named",
     "reads_at_once",
     "save_items",
@@ -143,6 +144,37 @@ def open_library(
             f"a folder of SAFE products, a STAC catalogue, or set {settings.HOME_VARIABLE}.",
         )
     return LibrarySource(paths, facts)
+
+
+def open_target(library: str | Path | None = None, safe: str | Path | None = None) -> LibrarySource:
+    """Open the library that rasters are written into, with the products that they are made from.
+
+    Parameters
+    ----------
+    library
+        A Sen2Chain library, in any form that `sen2chain.settings.paths` understands; with `safe` also a new one, whose
+        folder is empty or does not exist. By default the library in the user's home. Nothing is created.
+    safe
+        A folder of SAFE products (or one product) in the place of the library's own.
+
+    Raises
+    ------
+    RequestError
+        If `library` is a catalogue, or another source that rasters cannot be written to.
+    LibraryError
+        If there is no archive at that place.
+    """
+    if isinstance(library, Source):
+        raise RequestError(
+            f"A {type(library).__name__} takes no rasters; pass the folder of a library, or safe= with library=."
+        )
+    if safe is None:
+        found = open_library(library)
+        assert isinstance(found, LibrarySource)  # noqa: S101  # the only source that is opened by its folder
+        return found
+    facts = ProductFacts(settings.cache_dir() / "products")
+    folder = SafeFolder(safe, facts)
+    return LibrarySource(settings.target_paths(library), facts, folder)
 
 
 def is_catalogue(source: object) -> TypeGuard[StacCatalogue]:

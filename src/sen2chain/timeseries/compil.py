@@ -13,6 +13,7 @@ from sen2chain.products import Source
 from sen2chain.progress import empty_results, say
 from sen2chain.store import State
 from sen2chain.store.images import RawFormat
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
 from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_report, look
 from sen2chain.timeseries.layer_folder import LayerFolder
@@ -22,7 +23,6 @@ from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
 from sen2chain.timeseries.smoothed_files import smoothed_names
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     import datetime as dt

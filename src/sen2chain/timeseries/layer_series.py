@@ -30,8 +30,8 @@ from sen2chain.plan import Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
 from sen2chain.report import REPORT_COLUMNS
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.engine import Engine
-from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import own_copy, read_layer
 
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows
 from sen2chain.select import select
 from sen2chain.spool import Spool
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.estimate import estimate
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_page import SeriesPage
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     import datetime as dt

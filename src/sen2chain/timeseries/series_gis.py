@@ -18,8 +18,8 @@ from sen2chain.export import (
 )
 from sen2chain.progress import activity, sized
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, shared_note
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.layer_series import LayerSeries
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,9 +18,9 @@ from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, is_current, shared_note
 from sen2chain.reasons import Reason
 from sen2chain.report import remarks
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.chip_series import ChipSeries
 from sen2chain.timeseries.series_plots import SeriesPlots, smoother_of
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

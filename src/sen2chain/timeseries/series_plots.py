@@ -34,8 +34,8 @@ from sen2chain.pictures.series_figures import (
 )
 from sen2chain.progress import activity
 from sen2chain.smoothing import METHODS, Smoother
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.layer_series import LayerSeries
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

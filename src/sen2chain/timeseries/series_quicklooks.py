@@ -14,8 +14,8 @@ from sen2chain.masks import NO_MASK
 from sen2chain.parallel import closed
 from sen2chain.pictures.chip_images import ChipPainter, ChipStyle, jpeg, need_pillow
 from sen2chain.pictures.contact_sheets import ContactSheet, SheetText
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.chip_series import ChipSeries, chip_legend
-from sen2chain.timeseries.suggestions import suggest_keywords
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -15,8 +15,8 @@ from sen2chain.export.workbook import Sheet
 from sen2chain.files import is_file, read_limited
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, shared_note
+from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.layer_series import LayerSeries
-from sen2chain.timeseries.suggestions import suggest_keywords
 from sen2chain.vectors import to_pandas
 
 if TYPE_CHECKING:
