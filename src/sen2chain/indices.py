@@ -8,6 +8,7 @@ raster of the index give the same rows.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import re
 from dataclasses import dataclass, field
@@ -128,9 +129,8 @@ class Index:
         """
         name, equals, formula = text.partition("=")
         if equals:
-            scaled = _SCALED.fullmatch(formula)
-            scale = int(scaled[2]) if scaled else SCALE
-            return cls(name.strip(), (scaled[1] if scaled else formula).strip(), sensor=sensor, scale=scale)
+            formula, scale = _taken_apart(formula)
+            return cls(name.strip(), formula, sensor=sensor, scale=scale)
         known = INDICES.get(text.strip().upper())
         if known is not None:
             return cls(known.name, known.formula, known.title)
@@ -149,6 +149,18 @@ class Index:
     def definition(self) -> str:
         """The formula, and the scale if it is not 10000, as `parse` reads both after ``NAME=``."""
         return self.formula if self.scale == SCALE else f"{self.formula} scale={self.scale}"
+
+    def is_defined_by(self, definition: str) -> bool:
+        """Tell whether a definition means this index.
+
+        Parameters
+        ----------
+        definition
+            A text as `definition` gives it. Formulas are compared as they are parsed: spaces, parentheses that change
+            nothing and the spelling of numbers do not count; the order of terms does.
+        """
+        formula, scale = _taken_apart(definition)
+        return scale == self.scale and _is_same_formula(self.formula, formula, self.sensor)
 
     @property
     def lowest(self) -> float:
@@ -286,6 +298,29 @@ def resolve_indices(indices: Sequence[str | Index] | str | Index | None) -> tupl
 def is_name(text: str) -> bool:
     """Whether a text is the name of one of the twelve or of an index of the catalogue."""
     return text.strip().upper() in INDICES or bool(index_catalogue.matching(text.strip()))
+
+
+def _taken_apart(definition: str) -> tuple[str, int]:
+    """Return formula and scale of a definition."""
+    scaled = _SCALED.fullmatch(definition)
+    return (scaled[1].strip(), int(scaled[2])) if scaled else (definition.strip(), SCALE)
+
+
+@functools.lru_cache(maxsize=1024)  # asked for each stored raster of an archive
+def _is_same_formula(one: str, other: str, sensor: Sensor) -> bool:
+    """Tell whether two formulas are the same steps on the same bands; not where one of them cannot be read."""
+    try:
+        own, others = (ast.dump(_Plain().visit(copy.deepcopy(_parse("", text, sensor)))) for text in (one, other))
+    except FormulaError:
+        return False
+    return own == others
+
+
+class _Plain(ast.NodeTransformer):
+    """Writes each number of a formula as formulas are computed: as a float."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:  # the name that ast calls
+        return ast.Constant(float(str(node.value)))
 
 
 @functools.cache  # asked for each product of an archive

@@ -17,7 +17,7 @@ from sen2chain.errors import RequestError, UnknownNameError, choice, shown, trut
 from sen2chain.sensor import SENTINEL2, Sensor, check_sensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -240,7 +240,9 @@ class Mask:
         """Largest distance at which an input can change the mask, in pixels of the inputs (20 m for Sentinel-2)."""
         return {"CM001": 6, "CM002": 12}.get(self.family, 2 * self.iterations)
 
-    def stored(self, product: ProductId, suffixes: Iterable[str]) -> str | None:
+    def stored(
+        self, product: ProductId, suffixes: Iterable[str], is_ours: Callable[[str], bool] = lambda _: False
+    ) -> str | None:
         """Choose among the mask files of a product the one that holds exactly this mask, if any can be trusted.
 
         Parameters
@@ -249,15 +251,18 @@ class Mask:
             The product the files belong to.
         suffixes
             The mask suffixes found in the archive.
+        is_ours
+            Tells whether the file of a suffix was written by sen2chain. It is asked about masks only that the original
+            program wrote with errors.
         """
         if self.family == "OCM":
             versions = [s for s in suffixes if _OCM.fullmatch(s)]
             return max(versions, key=lambda s: [int(n) for n in re.findall(r"\d+", s)], default=None)
-        if self.family == NO_MASK or (self.family == "CM003" and self.iterations == 0):
-            return None  # the original dilated CM003-...-ITER0 without end
-        if self.family == "CM002" and product.baseline >= _OFFSET_BASELINE:
+        if self.family == NO_MASK or self.name not in set(suffixes):
             return None
-        return self.name if self.name in set(suffixes) else None
+        endless = self.family == "CM003" and self.iterations == 0  # the original dilated these without end
+        raw = self.family == "CM002" and product.baseline >= _OFFSET_BASELINE
+        return None if (endless or raw) and not is_ours(self.name) else self.name
 
     def compute(self, rasters: Mapping[str, npt.NDArray[np.generic]]) -> Bools:
         """Compute the mask of a scene or of a window of it.

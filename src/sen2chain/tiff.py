@@ -32,6 +32,7 @@ extra samples, sample format, JPEG tables, GDAL's no-data value (of blocks that 
 LERC."""
 _PER_SAMPLE = {258, 339}
 _EXTRA_SAMPLES = 338
+_METADATA = 42112
 _PIXEL_SIZE, _PLACE = 33550, 33922
 _ELSEWHERE = {330, 34665, 34853}
 """Tags that point to further directories."""
@@ -194,15 +195,7 @@ def read_directories(file: Ranges) -> list[Directory]:
     UnreadableError
         If the file cannot be read, is not a TIFF file, or is damaged.
     """
-    start = file.read(0, 16)
-    order = {b"II": "<", b"MM": ">"}.get(start[:2])
-    if order is None or len(start) < 16:
-        raise _damaged(file, "it is not a TIFF file")
-    (version,) = struct.unpack_from(f"{order}H", start, 2)
-    is_big = version == 43
-    if version not in {42, 43} or (is_big and start[4:8] != struct.pack(f"{order}HH", 8, 0)):
-        raise _damaged(file, "its header is not that of a TIFF file")
-    at: int = struct.unpack_from(f"{order}Q" if is_big else f"{order}I", start, 8 if is_big else 4)[0]
+    order, at, is_big = _begin(file)
     found: list[Directory] = []
     seen: set[int] = set()
     left = _LARGEST_HEADER
@@ -216,6 +209,34 @@ def read_directories(file: Ranges) -> list[Directory]:
     if not found:
         raise _damaged(file, "it has no directory")
     return found
+
+
+def read_metadata_tag(file: Ranges, largest: int) -> bytes:
+    """Return GDAL's metadata of a file, an XML document; empty where there are none or they are larger than `largest`.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be read, is not a TIFF file, or is damaged.
+    """
+    order, at, is_big = _begin(file)
+    tags, _ = _read_tags(file, at, order, _LARGEST_HEADER, is_big=is_big)
+    tag = tags.get(_METADATA)
+    return b"" if tag is None or len(tag.data) > largest else tag.data
+
+
+def _begin(file: Ranges) -> tuple[str, int, bool]:
+    """Return the byte order of a file, the offset of its first directory, and whether it is a BigTIFF file."""
+    start = file.read(0, 16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    if order is None or len(start) < 16:
+        raise _damaged(file, "it is not a TIFF file")
+    (version,) = struct.unpack_from(f"{order}H", start, 2)
+    is_big = version == 43
+    if version not in {42, 43} or (is_big and start[4:8] != struct.pack(f"{order}HH", 8, 0)):
+        raise _damaged(file, "its header is not that of a TIFF file")
+    at: int = struct.unpack_from(f"{order}Q" if is_big else f"{order}I", start, 8 if is_big else 4)[0]
+    return order, at, is_big
 
 
 def _read_tags(file: Ranges, at: int, order: str, most: int, *, is_big: bool) -> tuple[dict[int, Tag], int]:

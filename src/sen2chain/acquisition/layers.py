@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sen2chain.errors import RequestError
+from sen2chain.indices import SCALE
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.plan import MaskKind, ValueKind, resolve_mask, resolve_sources
 from sen2chain.sensor import SENTINEL2, Sensor
@@ -73,6 +74,8 @@ class ValueRaster(NamedTuple):
     """Whether it holds digital numbers of a band; otherwise stored values of an index."""
     may_be_coarse: bool
     """Whether its pixels may be larger than the sensor's finest ones."""
+    scale: int = SCALE
+    """Stored values per unit of the index, where it is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,10 +96,10 @@ class LayerSources:
     def values(self) -> dict[str, ValueRaster]:
         """Return the rasters of bands and indices by location."""
         found: dict[str, ValueRaster] = {}
-        for _, source in self.indices.values():
+        for index, source in self.indices.values():
             is_band = source.kind is ValueKind.BANDS
             for role, location in source.rasters.items():
-                found[location] = ValueRaster(is_band, is_band and not self.sensor.is_finest(role))
+                found[location] = ValueRaster(is_band, is_band and not self.sensor.is_finest(role), index.scale)
         for band, location in self.bands.items():
             found[location] = ValueRaster(is_band=True, may_be_coarse=not self.sensor.is_finest(band))
         return found

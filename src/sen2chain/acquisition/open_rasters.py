@@ -284,13 +284,11 @@ def check_role(raster: Raster, sensor: Sensor, name: str) -> None:
         raise UnreadableError(f"{raster.location} is scaled by {factor:g}, but {1 / SCALE:g} is expected.")
 
 
-def check_scale(raster: Raster) -> None:
-    """Raise `UnreadableError` if an index raster declares another scale than that of stored values."""
+def check_scale(raster: Raster, scale: int) -> None:
+    """Raise `UnreadableError` if an index raster declares another scale than that of stored values of its index."""
     factor, summand = raster.scale
-    if summand != 0 or not (factor == 1 or math.isclose(factor, 1 / SCALE)):
-        raise UnreadableError(
-            f"{raster.location} is scaled by {factor:g}, but index rasters hold values times {SCALE}."
-        )
+    if summand != 0 or not (factor == 1 or math.isclose(factor, 1 / scale)):
+        raise UnreadableError(f"{raster.location} is scaled by {factor:g}, but it should hold values times {scale}.")
 
 
 def check_type(raster: Raster, dtype: type[np.generic] | None) -> None:

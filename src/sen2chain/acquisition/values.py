@@ -146,7 +146,7 @@ class ValueRasters:
             try:
                 check_type(raster, np.dtype(self._sensor.dtype).type if value.is_band else np.int16)
                 if not value.is_band:
-                    check_scale(raster)
+                    check_scale(raster, value.scale)
             except UnreadableError as error:
                 self._rasters.fail(location, error)
 

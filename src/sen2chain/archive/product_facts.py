@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sen2chain import cache
 from sen2chain.archive.file_contents import file_of
 from sen2chain.archive.product_metadata import ProductMetadata, read_metadata
-from sen2chain.errors import RasterError, UnreadableError
+from sen2chain.errors import UnreadableError
 from sen2chain.files import is_young, read_limited
-from sen2chain.parallel import apart
 from sen2chain.raster_tags import RasterTags
-from sen2chain.rasters import Raster, environment
+from sen2chain.rasters import read_header_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +85,7 @@ class ProductFacts:
         tile
             The tile that it belongs to.
         """
-        found = self._of(location, tile, lambda: apart(lambda: _tags_of(location)))
+        found = self._of(location, tile, lambda: _tags_of(location))
         return RasterTags.read(found) if found else None
 
     def remember_tags(self, location: str, tile: str, tags: RasterTags) -> None:
@@ -157,9 +156,8 @@ def _facts(location: str) -> os.stat_result | None:
 def _tags_of(location: str) -> Known | None:
     """Read the tags of sen2chain in a file; empty where it has none, None where it cannot be opened."""
     try:
-        with environment(), Raster(location) as raster:
-            tags = RasterTags.read(raster.tags)
-    except RasterError:
+        tags = RasterTags.read(read_header_texts(location))
+    except UnreadableError:
         return None
     return {} if tags is None else tags.items()
 

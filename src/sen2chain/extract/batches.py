@@ -139,7 +139,7 @@ def make_batch(
     sources = _sources(output)
     return Batch(
         output.index.name, output.mask.name, product, filename(product, output), columns,
-        coverage.reasons(state), *sources, note,
+        coverage.reasons(state), *sources, " ".join(filter(None, (output.note, note))),
     )  # fmt: skip
 
 

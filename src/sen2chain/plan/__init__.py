@@ -1,7 +1,7 @@
 """Plan of an extraction, from request, layer and source; no pixel is read.
 
-`extraction_request` holds the parameters, `raster_choice` chooses the rasters of each output, and `extraction_plan`
-finds the acquisitions.
+`extraction_request` holds the parameters, `tagged_rasters` judges what stored rasters hold, `raster_choice` chooses the
+rasters of each output, and `extraction_plan` finds the acquisitions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sen2chain.plan.raster_choice import (
     ValueKind,
     ValueSource,
     masks_that_work,
+    notes_on,
     plan_task,
     resolve_mask,
     resolve_sources,
@@ -36,6 +37,7 @@ __all__ = [
     "area_of",
     "make_plan",
     "masks_that_work",
+    "notes_on",
     "parse_date",
     "plan_task",
     "resolve_mask",

@@ -7,14 +7,16 @@ a worker needs.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sen2chain.errors import RequestError
 from sen2chain.index_catalogue import catalogue
-from sen2chain.indices import INDICES
 from sen2chain.masks import NO_MASK, Mask, short_names
+from sen2chain.plan.tagged_rasters import is_known, judge_index_raster, judge_mask
 from sen2chain.products import LOCAL
+from sen2chain.progress import counted
 from sen2chain.reasons import Reason
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class ValueSource:
     """Role -> location: the bands; or ``value`` and, for a masked index, ``unmasked`` where the archive has it."""
     suffix: str = ""
     """Of a masked index: the mask as it stands in the file name."""
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    """Role -> location of other files that give the same rows: the bands that an exact raster was made from. The
+    location is empty where the archive lacks the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class MaskSource:
     """Role -> location: ``mask``, or the mask's inputs."""
     suffix: str
     """The mask as it stands in the row's ``filename``."""
+    same_as: Mapping[str, str] = field(default_factory=dict)
+    """Role -> location of other files that give the same mask, see `ValueSource.same_as`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,8 @@ class Output:
     """Why there is nothing to extract."""
     detail: str = ""
     """One sentence on it that names what is missing."""
+    note: str = ""
+    """One sentence on stored rasters that are not used; usually empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +141,33 @@ def plan_task(
 def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: Preference | None = None) -> Output:
     """Choose the rasters of the values and of the mask of one output.
 
-    Values come from a lossless index raster, else the bands, else a lossy index raster, else the stored masked
-    index. ``prefer="stored"`` takes any stored index raster before the bands, ``prefer="masked"`` the stored masked
-    index before all. A mask comes from a stored raster of exactly this mask, else it is computed.
+    Values come from an exact index raster, else the bands, else a lossy index raster, else the stored masked index.
+    ``prefer="stored"`` takes any stored index raster before the bands, ``prefer="masked"`` the stored masked index
+    before all. A mask comes from a stored raster of exactly this mask, else it is computed. `tagged_rasters` judges
+    what a stored raster holds.
     """
     sensor = acquisition.id.sensor
     if index.sensor != sensor:
         return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _of_another(index, sensor))
     if mask.sensor != sensor and mask.family != NO_MASK:
         return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _of_another(mask, sensor))
-    clouds = _mask_source(acquisition, mask)
-    choices = _value_choices(acquisition, index, mask)
+    clouds, found = _mask_source(acquisition, mask), _Choices.of(acquisition, index, mask)
     for kind in value_order(prefer):
-        if kind not in choices:
+        value = found.usable.get(kind)
+        if value is None:
             continue
+        note = found.note(index, kind, prefer)
         if kind is ValueKind.MASKED:
-            value, in_value = choices[kind], MaskSource(MaskKind.IN_VALUE, {}, choices[kind].suffix)
+            in_value = MaskSource(MaskKind.IN_VALUE, {}, value.suffix)
             # With the unmasked raster beside it, a masked index tells by itself what the mask removed.
-            return Output(index, mask, value, in_value if "unmasked" in value.rasters else clouds or in_value)
+            own = in_value if "unmasked" in value.rasters else clouds or in_value
+            return Output(index, mask, value, own, note=note)
         if clouds is not None:
-            return Output(index, mask, choices[kind], clouds)
-    if choices:
+            return Output(index, mask, value, clouds, note=note)
+    if found.usable:
         return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _why_no_mask(acquisition, mask))
-    return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _why_no_value(acquisition, index))
+    why = _why_no_value(acquisition, index, found.refused.get(ValueKind.LOSSLESS, ""))
+    return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, why)
 
 
 def resolve_mask(acquisition: Acquisition, mask: Mask) -> MaskSource:
@@ -180,44 +193,83 @@ def value_order(prefer: Preference | None = None) -> tuple[ValueKind, ...]:
     }[prefer]
 
 
-def _value_choices(acquisition: Acquisition, index: Index, mask: Mask) -> dict[ValueKind, ValueSource]:
-    choices: dict[ValueKind, ValueSource] = {}
-    if all(band in acquisition.bands for band in index.bands) and acquisition.details.has_radiometry:
-        choices[ValueKind.BANDS] = ValueSource(ValueKind.BANDS, {b: acquisition.bands[b] for b in index.bands})
-    if not _is_known(index):
-        return choices  # a stored raster of a user's index may have been made with another formula
-    stored = acquisition.indices.get(index.name, ())
-    for location in stored:
-        kind = ValueKind.LOSSLESS if location.endswith(".tif") else ValueKind.LEGACY
-        choices.setdefault(kind, ValueSource(kind, {"value": location}))
-    suffixes = [suffix for name, suffix in acquisition.masked if name == index.name]
-    suffix = mask.stored(acquisition.id, suffixes)
-    if suffix is not None:
-        rasters = {"value": acquisition.masked[index.name, suffix]}
+@dataclass(slots=True)
+class _Choices:
+    """Sources of the values of an index under a mask."""
+
+    usable: dict[ValueKind, ValueSource] = field(default_factory=dict)
+    """Those that the archive has."""
+    refused: dict[ValueKind, str] = field(default_factory=dict)
+    """Why a stored raster is not of this kind, or why it is lossy although it is not the original program's."""
+
+    @classmethod
+    def of(cls, acquisition: Acquisition, index: Index, mask: Mask) -> _Choices:
+        found = cls()
+        if all(band in acquisition.bands for band in index.bands) and acquisition.details.has_radiometry:
+            bands = {band: acquisition.bands[band] for band in index.bands}
+            found.usable[ValueKind.BANDS] = ValueSource(ValueKind.BANDS, bands)
+        stored = []
+        for location in acquisition.indices.get(index.name, ()):
+            judged = judge_index_raster(acquisition, index, location)
+            if judged.why_not:
+                found.refused.setdefault(ValueKind.LEGACY if judged.usable else ValueKind.LOSSLESS, judged.why_not)
+            if judged.usable:
+                kind = ValueKind.LOSSLESS if judged.exact else ValueKind.LEGACY
+                found.usable.setdefault(kind, ValueSource(kind, {"value": location}, same_as=judged.same_as))
+                stored.append(location)
+        found._add_masked(acquisition, index, mask, stored)
+        return found
+
+    def _add_masked(self, acquisition: Acquisition, index: Index, mask: Mask, stored: Sequence[str]) -> None:
+        """Add the masked raster; `stored` are the unmasked ones."""
+        places = {suffix: where for (name, suffix), where in acquisition.masked.items() if name == index.name}
+
+        def is_ours(suffix: str) -> bool:
+            return acquisition.details.tags(places[suffix]) is not None
+
+        suffix = mask.stored(acquisition.id, places, is_ours)
+        if suffix is None:
+            return
+        judged = judge_index_raster(acquisition, index, places[suffix])
+        if not judged.usable:
+            self.refused[ValueKind.MASKED] = judged.why_not
+            return
+        rasters = {"value": places[suffix]}
         same_make = [s for s in stored if s.rpartition(".")[2] == rasters["value"].rpartition(".")[2]]
         if same_make:
             rasters["unmasked"] = same_make[0]
-        choices[ValueKind.MASKED] = ValueSource(ValueKind.MASKED, rasters, suffix)
-    return choices
+        self.usable[ValueKind.MASKED] = ValueSource(ValueKind.MASKED, rasters, suffix)
+
+    def note(self, index: Index, chosen: ValueKind, prefer: Preference | None) -> str:
+        """Return a sentence on why stored rasters are passed over for the chosen source; empty where none is."""
+        order = value_order(prefer)
+        passed_over = {*order[: order.index(chosen)]}
+        if chosen is ValueKind.BANDS:
+            passed_over.add(ValueKind.LEGACY)  # those that are rounded
+        why = [self.refused[kind] for kind in order if kind in passed_over and kind in self.refused]
+        if not why:
+            return ""
+        source = "is computed from bands" if chosen is ValueKind.BANDS else f"comes from the {chosen}"
+        return f"{index.name} {source}: the stored raster {' and '.join(dict.fromkeys(why))}."
 
 
 def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
     if mask.family == NO_MASK:
         return MaskSource(MaskKind.NONE, {}, mask.name)
-    suffix = mask.stored(acquisition.id, acquisition.masks)
+    suffix = mask.stored(
+        acquisition.id, acquisition.masks, lambda name: judge_mask(acquisition, mask, name) is not None
+    )
     if suffix is not None:
-        return MaskSource(MaskKind.STORED, {"mask": acquisition.masks[suffix]}, suffix)
+        judged = judge_mask(acquisition, mask, suffix)
+        if judged is None or judged.usable:
+            same_as = {} if judged is None else judged.same_as
+            return MaskSource(MaskKind.STORED, {"mask": acquisition.masks[suffix]}, suffix, same_as)
     inputs = mask.inputs
     if not inputs or any(name not in acquisition.bands for name in inputs):
         return None
     if mask.bands and not acquisition.details.has_radiometry:
         return None
     return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name)
-
-
-def _is_known(index: Index) -> bool:
-    """Whether an index is one of the twelve, of which archives have rasters."""
-    return index.name in INDICES and index.sensor == INDICES[index.name].sensor
 
 
 def _of_another(item: Index | Mask, sensor: Sensor) -> str:
@@ -228,13 +280,15 @@ def _metadata(acquisition: Acquisition) -> str:
     return f"the metadata {acquisition.id.sensor.metadata}".rstrip()
 
 
-def _why_no_value(acquisition: Acquisition, index: Index) -> str:
+def _why_no_value(acquisition: Acquisition, index: Index, refused: str) -> str:
+    """Return what the values of an index would take; `refused` says why a stored raster is not used, or is empty."""
     missing = [band for band in index.bands if band not in acquisition.bands]
     if missing:
         what = f"band{'s' * (len(missing) > 1)} {', '.join(missing)}"
     else:
         what = f"{_metadata(acquisition)} with the bands' offsets"
-    stored = f" and no {index.name} raster is stored" if _is_known(index) else ""
+    stored = f" and no {index.name} raster is stored" if is_known(index) else ""
+    stored = f", and the stored raster {refused}" if refused else stored
     because = f": {acquisition.remark}" if acquisition.remark else ""
     entry = catalogue().get(index.name)
     twin = entry.same_as if entry is not None and entry.formula == index.formula else ""
@@ -266,3 +320,9 @@ def masks_that_work(acquisitions: Iterable[Acquisition]) -> list[str]:
             if mask.family != NO_MASK and mask not in found and _mask_source(acquisition, mask):
                 found[mask] = name
     return [*found.values(), NO_MASK]
+
+
+def notes_on(tasks: Iterable[Task]) -> list[str]:
+    """Return the sentences on stored rasters that are not used, each once with its number of products."""
+    notes = Counter(note for task in tasks for note in dict.fromkeys(output.note for output in task.outputs) if note)
+    return [f"{counted(number, 'product')}: {note}" for note, number in notes.items()]

@@ -2,14 +2,25 @@
 
 GDAL opens all of them, and decodes all but JPEG 2000 of known forms, which `sen2chain.jpeg2000` decodes by code-blocks.
 `environment` sets what a thread may read, and how; `raster_file` is the file of a raster, on disk or remote; `raster`
-decodes it; `decoded_blocks` counts.
+decodes it; `decoded_blocks` counts. `header_texts` reads what a file says of itself without opening it as a raster.
 """
 
 from __future__ import annotations
 
 from sen2chain.rasters.decoded_blocks import Counts, counting
 from sen2chain.rasters.environment import GDAL_OPTIONS, environment
+from sen2chain.rasters.header_texts import read_header_texts
 from sen2chain.rasters.raster import Raster, spans
 from sen2chain.rasters.raster_file import RemotePart, begin_remote
 
-__all__ = ["GDAL_OPTIONS", "Counts", "Raster", "RemotePart", "begin_remote", "counting", "environment", "spans"]
+__all__ = [
+    "GDAL_OPTIONS",
+    "Counts",
+    "Raster",
+    "RemotePart",
+    "begin_remote",
+    "counting",
+    "environment",
+    "read_header_texts",
+    "spans",
+]

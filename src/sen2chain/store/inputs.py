@@ -123,11 +123,11 @@ class Inputs:
         before = json.loads(recorded or "{}")
         if "files" not in before:
             return "the archive has what they lacked"
-        if before["formula"] != output.index.definition:
+        if not output.index.is_defined_by(before["formula"]):
             return "their formula is another one"
         where = {
             role: place
-            for role, place in _locations(task, output).items()
+            for role, place in self._compared(task, output, before["files"]).items()
             if not (but_mask and role.startswith("mask "))
         }
         self._look_at(where.values())
@@ -138,6 +138,24 @@ class Inputs:
         if not differ:
             return ""
         return f"files have changed ({', '.join(dict.fromkeys(map(_word, differ)))})"
+
+    def _compared(self, task: Task, output: Output, before: Mapping[str, list[Any]]) -> dict[str, str]:
+        """Role -> location of the files to compare with those that rows were made from.
+
+        Where these are other files that give the same rows, they are compared themselves, as far as the archive still
+        has them: an index raster that was made from the bands does not make rows from the bands old.
+        """
+        places = _locations(task, output)
+        for kind, source in (("value", output.value), ("mask", output.clouds)):
+            recorded = {role.removeprefix(f"{kind} ") for role in before if role.startswith(f"{kind} ")}
+            if source is None or not recorded or not recorded <= source.same_as.keys():
+                continue
+            own = {f"{kind} {role}": where for role, where in source.rasters.items()}
+            if own.keys() <= before.keys() and all(before[r][0] == self._token(w).name for r, w in own.items()):
+                continue
+            others = {f"{kind} {role}": source.same_as[role] for role in recorded if source.same_as[role]}
+            places = {role: where for role, where in places.items() if role not in own} | others
+        return places
 
     def _kept(self, location: str, known: list[Any] | None) -> list[Any]:
         """Return the token of a file for the ledger, with the digest where it is known or there is time to make it."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from sen2chain.export import csv_lines
 from sen2chain.extract import workload_of
 from sen2chain.parallel import workers
+from sen2chain.plan import notes_on
 from sen2chain.progress import counted, lasting, sized
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def estimate(engine: Engine, threads: int) -> Estimate:
         Threads that decode at once.
     """
     plan, coverages = engine.plan, engine.coverages()
-    made = Estimate(len(engine.layer), threads=threads, notes=engine.first_report().notes)
+    notes = [*engine.first_report().notes, *notes_on(plan.tasks)]
+    made = Estimate(len(engine.layer), threads=threads, notes=notes)
     for task in plan.tasks:
         for output in task.outputs:
             served = made.served.setdefault((output.index.name, output.mask.name), Served())

@@ -9,6 +9,7 @@ from sen2chain.atomic import FileGroup
 from sen2chain.errors import LibraryError
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
+from sen2chain.plan import notes_on
 from sen2chain.products import ProductId
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
@@ -130,7 +131,7 @@ class FolderUpdate:
         ]
         if only_look:
             done.asked, done.acquisitions = len(work.keys), len(work.tasks)
-            done.notes += _why(work.why)
+            done.notes += [*_why(work.why), *notes_on(work.tasks)]
             return done
         if work.known:
             ledger.record(work.known)
@@ -208,7 +209,8 @@ def look(engine: Engine) -> Extracted:
     """Return what a first run would do; nothing is read or written."""
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
     missing = sum(output.reason is not None for output in outputs)
-    return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(engine.plan.tasks))
+    tasks = engine.plan.tasks
+    return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(tasks), notes=notes_on(tasks))
 
 
 def _why(counts: Mapping[str, int]) -> list[str]:
