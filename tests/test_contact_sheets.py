@@ -23,7 +23,8 @@ from sen2chain.indices import INDICES, NODATA, Index
 from sen2chain.legends import LEGENDS, Legend
 from sen2chain.parallel import closed
 from sen2chain.pictures.chip_images import GREY, ChipPainter, ChipStyle, hatched, true_colour
-from sen2chain.pictures.contact_sheets import ContactSheet, SheetText, fitted, font, percent, thumbnail
+from sen2chain.pictures.contact_sheets import ContactSheet, SheetText, percent, thumbnail
+from sen2chain.pictures.picture_key import fitted, font
 from sen2chain.products import ProductId
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from sen2chain import settings
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.files import absolute
-from sen2chain.settings import cache_dir, home, paths
+from sen2chain.settings import cache_dir, home, ocm_models, paths
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +207,20 @@ def test_a_library_that_is_there_is_itself_the_target(tmp_path: Path, user: Path
     with pytest.raises(LibraryError, match=r"config\.cfg cannot be read") as error:
         settings.target_paths()
     assert "new library" not in str(error.value)
+
+
+def test_weights_of_the_cloud_model_are_where_the_library_or_the_home_says(tmp_path: Path, user: Path) -> None:
+    (tmp_path / "bare" / "L2A").mkdir(parents=True)
+    bare = paths(tmp_path / "bare")
+    assert ocm_models(bare) is None
+    write_config(user / "sen2chain_data", "[DATA PATHS]\nocm_models = /srv/100%/weights\n")
+    assert ocm_models(bare) == Path("/srv/100%/weights")
+    own = tmp_path / "own" / "sen2chain_data"
+    write_config(own, "[DATA PATHS]\nocm_models = weights\n")
+    assert ocm_models(paths(own)) == own / "weights"
+
+
+def test_a_user_without_a_home_has_no_weights_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare" / "L2A").mkdir(parents=True)
+    monkeypatch.setattr(settings, "has_home", lambda: False)
+    assert ocm_models(paths(tmp_path / "bare")) is None

@@ -15,6 +15,7 @@
     │   ├── UnreadableError       missing, truncated, corrupt
     │   └── GridMismatchError     another grid or CRS than its tile's
     ├── MissingExtraError         an optional library is not installed
+    ├── ModelError                a trained model cannot be loaded or run: a library, its weights, the memory
     ├── ExecutorError             the chosen executor cannot run tasks
     ├── StoreError                a folder of raw and compiled rows cannot be used
     ├── OutputError               the result cannot be written, or would replace another one
@@ -334,6 +335,10 @@ class MissingExtraError(Sen2ChainError):
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Survive pickling between worker processes, which replays ``__init__``."""
         return type(self), (self.what, self.library, self.extra)
+
+
+class ModelError(Sen2ChainError):
+    """A trained model cannot be loaded or run: its library is broken, its weights are missing, the memory is small."""
 
 
 class ExecutorError(Sen2ChainError):

@@ -48,6 +48,8 @@ class Paths:
     """Scratch space."""
     config: Path
     """The folder of ``config.cfg`` and of the jobs."""
+    ocm_models: Path | None = None
+    """Folder with the weights of OmniCloudMask, where the configuration names one; see `ocm_models`."""
 
 
 def home() -> Path:
@@ -223,7 +225,27 @@ def _from_names(folder: Path, data: Path, *, logs: Path, chosen: dict[str, Path]
     """Folders under `data` with their names in capitals, except the `chosen` ones."""
     names = ("l2a", "indices", "cloudmasks", "quicklooks", "extraction", "temp")
     found = {name: chosen.get(name, data / name.upper()) for name in names}
-    return Paths(home=folder, logs=logs, config=folder / "config", **found)
+    return Paths(home=folder, logs=logs, config=folder / "config", ocm_models=chosen.get("ocm_models"), **found)
+
+
+def ocm_models(library: Paths) -> Path | None:
+    """Return the folder with the weights of OmniCloudMask: that of a library's configuration, else that of the home's.
+
+    Returns
+    -------
+    Path or None
+        ``ocm_models`` in the section ``[DATA PATHS]``, which may be missing on disk; None where neither names one.
+
+    Raises
+    ------
+    LibraryError
+        If the configuration of the home cannot be read.
+    """
+    if library.ocm_models is not None:
+        return library.ocm_models
+    if not (os.environ.get(HOME_VARIABLE) or has_home()):
+        return None
+    return _from_home(home()).ocm_models
 
 
 def _read_config(file: Path) -> dict[tuple[str, str], str]:

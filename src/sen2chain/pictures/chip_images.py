@@ -88,17 +88,8 @@ class ChipPainter:
 
     def paint(self, chip: Chip) -> Image.Image:
         """Return the image of a chip, RGB."""
-        from PIL import Image  # noqa: PLC0415  # optional library
-
-        colours, masked = self._colours(chip), chip.masks.get(self.style.mask or "")
-        image = Image.fromarray(colours)
-        width, height = self._size(chip)
-        # Enlarged pixels stay squares, so that nobody takes an interpolation for a measurement.
-        is_larger = width > image.width
-        image = image.resize((width, height), Image.Resampling.NEAREST if is_larger else Image.Resampling.BOX)
-        if masked is not None and masked.any():
-            shown = Image.fromarray(masked).resize((width, height), Image.Resampling.NEAREST)
-            _hatch(image, np.asarray(shown, dtype=np.bool_))
+        masked = chip.masks.get(self.style.mask or "")
+        image = resized(self._colours(chip), masked, *self._size(chip))
         lines, covered = self._outline(chip.place, image.width, image.height)
         image.paste(lines, mask=covered)
         return image
@@ -155,6 +146,30 @@ def true_colour(reflectance: npt.NDArray[np.float32]) -> Bytes:
     missing = np.isnan(reflectance).any(axis=-1, keepdims=True)
     share = np.clip(np.nan_to_num(reflectance) / BRIGHTEST, 0.0, 1.0) ** (1 / _GAMMA)
     return np.where(missing, GREY, np.rint(255 * share)).astype(np.uint8)
+
+
+def resized(colours: Bytes, hidden: Bools | None, width: int, height: int) -> Image.Image:
+    """Return an image of another size, with the mask hatched on it.
+
+    Parameters
+    ----------
+    colours
+        (rows, columns, 3).
+    hidden
+        (rows, columns), True where the image is hatched; None for nowhere.
+    width, height
+        Size of the image in pixels.
+    """
+    from PIL import Image  # noqa: PLC0415  # optional library
+
+    image = Image.fromarray(colours)
+    # Enlarged pixels stay squares, so that nobody takes an interpolation for a measurement.
+    is_larger = width > image.width
+    image = image.resize((width, height), Image.Resampling.NEAREST if is_larger else Image.Resampling.BOX)
+    if hidden is not None and hidden.any():
+        shown = Image.fromarray(hidden).resize((width, height), Image.Resampling.NEAREST)
+        _hatch(image, np.asarray(shown, dtype=np.bool_))
+    return image
 
 
 def hatched(image: Bytes, hidden: Bools) -> Bytes:
