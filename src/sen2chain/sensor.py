@@ -151,6 +151,8 @@ class Sensor:
     """Processing baselines (times 100) of the agency; all others rank below them."""
     baselines_with_offsets: range = field(default=range(0), compare=False)
     """Processing baselines (times 100) whose metadata must list the offset of each band."""
+    cycle: int = field(default=0, compare=False)
+    """Days after which a satellite passes over the same places again; 0 where that is not known."""
 
     @property
     def served(self) -> tuple[Band, ...]:
@@ -354,6 +356,7 @@ SENTINEL2 = Sensor(
     official_baselines=range(200, 9000),
     # Products made at home with Sen2Cor call their baseline 99.99; they list offsets where they have them.
     baselines_with_offsets=range(400, 9900),
+    cycle=10,
 )
 """Sentinel-2, Level 2A."""
 

@@ -3,8 +3,9 @@
 Only this package knows paths and metadata files of products. `library_source`, `safe_folder` and `memory_source` are
 the sources; `library_tree` tells where in a library a raster belongs; `product_search` and `safe_product` find products
 and their parts; `product_details` reads facts about one product, from `product_metadata`, `checksums` and
-`product_facts`; `file_identity` tells whether files have changed, and `file_contents` reads files, plain or zipped.
-`stac` holds all of STAC catalogues, and `offset_check` tells from pixels whether an offset is in digital numbers.
+`product_facts`; `archive_files` finds all files with their sizes; `file_identity` tells whether files have changed, and
+`file_contents` reads files, plain or zipped. `stac` holds all of STAC catalogues, and `offset_check` tells from pixels
+whether an offset is in digital numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeGuard
 
 from sen2chain import settings
+from sen2chain.archive.archive_files import ArchiveFile, ArchiveFiles, FileKind, archive_files
 from sen2chain.archive.library_source import LibrarySource
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_facts import ProductFacts
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROVIDERS",
+    "ArchiveFile",
+    "ArchiveFiles",
+    "FileKind",
     "LibrarySource",
     "MemorySource",
     "Provider",
     "SafeFolder",
     "Saved",
     "StacCatalogue",
+    "archive_files",
     "by_reason",
     "chosen_source",
     "is_catalogue",

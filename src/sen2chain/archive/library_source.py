@@ -84,6 +84,11 @@ class LibrarySource(FileIdentity):
         return self._facts
 
     @property
+    def has_other_products(self) -> bool:
+        """Whether its products lie in a folder of SAFE products outside of the library."""
+        return self._safe is not None
+
+    @property
     def reading(self) -> Reading:
         """How its rasters are read: as files on disk."""
         return LOCAL

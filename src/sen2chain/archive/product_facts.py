@@ -7,9 +7,10 @@ one small file per tile. An entry holds as long as its file keeps its size and t
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from sen2chain import cache
@@ -17,7 +18,7 @@ from sen2chain.archive.file_contents import file_of
 from sen2chain.archive.product_metadata import ProductMetadata, read_metadata
 from sen2chain.errors import UnreadableError
 from sen2chain.files import is_young, read_limited
-from sen2chain.raster_tags import RasterTags
+from sen2chain.raster_tags import PREFIX, RasterTags
 from sen2chain.rasters import read_header_texts
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     Known = dict[str, Any]
 
+_METADATA = {field.name for field in fields(ProductMetadata)}
 _MOST = 200_000  # files in a tile's file, of all archives together
 _LARGEST = 256 << 20  # bytes of such a file
 
@@ -46,6 +48,7 @@ class ProductFacts:
         self._known: dict[str, dict[str, list[Any]]] = {}
         self._new: dict[str, dict[str, list[Any]]] = {}
         self._here: dict[tuple[str, int, int], Known | None] = {}
+        self._faults: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def metadata(self, location: str | None, product: ProductId) -> ProductMetadata | None:
@@ -64,11 +67,18 @@ class ProductFacts:
         def read() -> Known | None:
             try:
                 return asdict(read_metadata(location, product))
-            except UnreadableError:
+            except UnreadableError as error:
+                with self._lock:
+                    self._faults[location] = str(error)
                 return None
 
-        found = self._of(location, product.tile, read)
+        found = self._of(location, product.tile, read, metadata=True)
         return None if found is None else _metadata(found)
+
+    def fault(self, location: str) -> str:
+        """Return the sentence that says why metadata could not be read when they were asked for; else empty."""
+        with self._lock:
+            return self._faults.get(location, "")
 
     def cloud_cover(self, location: str | None, product: ProductId) -> float | None:
         """Return the cloud cover of a product in percent; None where its metadata do not say it; see `metadata`."""
@@ -112,24 +122,40 @@ class ProductFacts:
                     cache.save_bytes(self._folder / f"{tile}.json", json.dumps(self._known[tile]).encode())
             self._new.clear()
 
-    def _of(self, location: str, tile: str, read: Callable[[], Known | None]) -> Known | None:
+    def _of(
+        self, location: str, tile: str, read: Callable[[], Known | None], *, metadata: bool = False
+    ) -> Known | None:
         """Return what is known of a file, or read it. What cannot be read is not cached: it may be mended."""
         facts = _facts(location)
         if facts is None:
             return None
         with self._lock:
-            known = self._of_tile(tile).get(location)
-            if known is not None and known[:2] == [facts.st_size, facts.st_mtime_ns]:
-                return known[2]  # type: ignore[no-any-return]
-            key = location, facts.st_size, facts.st_mtime_ns
-            if key in self._here:
-                return self._here[key]
+            is_known, found = self._kept(location, tile, facts.st_size, facts.st_mtime_ns, metadata=metadata)
+        if is_known:
+            return found
         found = read()
         with self._lock:
-            self._here[key] = found
+            self._here[location, facts.st_size, facts.st_mtime_ns] = found
             if found is not None and not is_young(facts):
                 self._new.setdefault(tile, {})[location] = [facts.st_size, facts.st_mtime_ns, found]
         return found
+
+    def _kept(
+        self, location: str, tile: str, size: int, changed: int, *, metadata: bool = False
+    ) -> tuple[bool, Known | None]:
+        """Return whether the facts of a file are known as it is now, and these. The lock is held."""
+        # What this object saw goes first: a file that was just written may have size and time of the one before.
+        if (key := (location, size, changed)) in self._here:
+            return True, self._here[key]
+        known = self._of_tile(tile).get(location)
+        if (
+            known is not None
+            and known[0] == size
+            and known[1] == changed
+            and (known[2].keys() == _METADATA) == metadata
+        ):
+            return True, known[2]
+        return False, None
 
     def _of_tile(self, tile: str) -> dict[str, list[Any]]:
         if tile not in self._known:
@@ -162,7 +188,7 @@ def _tags_of(location: str) -> Known | None:
     return {} if tags is None else tags.items()
 
 
-def _metadata(known: Known) -> ProductMetadata | None:
+def _metadata(known: Known) -> ProductMetadata:
     footprint = known["footprint"]
     return ProductMetadata(
         known["quantification"],
@@ -174,21 +200,26 @@ def _metadata(known: Known) -> ProductMetadata | None:
 
 def _is_whole(entry: object) -> bool:
     """Tell whether an entry is a list of size, time and facts: metadata or tags."""
-    if not isinstance(entry, list) or [type(value) for value in entry[:2]] != [int, int] or len(entry) != 3:
+    if not isinstance(entry, list) or len(entry) != 3 or type(entry[0]) is not int or type(entry[1]) is not int:
         return False
     known = entry[2]
     if not isinstance(known, dict):
         return False
-    if "quantification" not in known:
-        return all(isinstance(text, str) for text in known.values())
-    footprint = known.get("footprint", 0)
+    if known.keys() != _METADATA:
+        return all(name.startswith(PREFIX) and isinstance(text, str) for name, text in known.items())
+    offsets, cover, footprint = known["offsets"], known["cloud_cover"], known["footprint"]
     return (
-        isinstance(known["quantification"], float)
-        and isinstance(known.get("offsets"), dict)
-        and all(isinstance(offset, float) for offset in known["offsets"].values())
-        and isinstance(known.get("cloud_cover", 0), float | None)
-        and (
-            footprint is None
-            or (isinstance(footprint, list) and all(isinstance(c, list) and len(c) == 2 for c in footprint))
-        )
+        _is_number(known["quantification"])
+        and isinstance(offsets, dict)
+        and all(map(_is_number, offsets.values()))
+        and (cover is None or _is_number(cover))
+        and (footprint is None or (isinstance(footprint, list) and all(map(_is_corner, footprint))))
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _is_corner(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_number(value[0]) and _is_number(value[1])

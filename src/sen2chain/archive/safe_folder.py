@@ -56,6 +56,11 @@ class SafeFolder(FileIdentity):
         return f"SAFE products in {self.path}"
 
     @property
+    def facts(self) -> ProductFacts:
+        """What is known of its products."""
+        return self._facts
+
+    @property
     def reading(self) -> Reading:
         """How its rasters are read: as files on disk."""
         return LOCAL

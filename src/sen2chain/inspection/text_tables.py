@@ -48,7 +48,13 @@ def _text(table: TextTable, width: int) -> str:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(title=Text(printable(table.title)), title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=Text(printable(table.title)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for position, name in enumerate(table.header):
         # A number is never cut in two.
         made.add_column(

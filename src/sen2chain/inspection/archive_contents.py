@@ -1,0 +1,189 @@
+"""Reading of what an archive holds (`sen2chain library info`).
+
+Folders are listed and files looked at; the metadata of products and the tags in the headers of stored rasters are read
+once for as long as their files stay the same. No pixel is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sen2chain.archive import FileKind, LibrarySource, SafeFolder, archive_files
+from sen2chain.errors import RequestError
+from sen2chain.inspection.archive_info import ArchiveInfo
+from sen2chain.inspection.availability import LOSSY_SUFFIX, AvailabilityTable
+from sen2chain.inspection.holdings import ProductEntry, StoredFile, holdings_of
+from sen2chain.masks import Mask
+from sen2chain.progress import activity, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sen2chain.archive import ArchiveFile
+    from sen2chain.products import Acquisition
+    from sen2chain.raster_tags import RasterTags
+    from sen2chain.sensor import Sensor
+
+_KINDS = {
+    FileKind.PRODUCT: "L2A products",
+    FileKind.UNUSED_PRODUCT: "products that are not read",
+    FileKind.MASKED: "masked copies",
+    FileKind.MASK: "masks",
+    FileKind.QUALITY: "quality rasters of deleted products",
+    FileKind.QUICKLOOK: "quicklooks",
+    FileKind.LEFTOVER: "incomplete files",
+    FileKind.OTHER: "other files",
+}
+SIDE_FILE = ".aux.xml"
+"""Ending of the file that GDAL writes beside a raster for what its format cannot hold."""
+_LOSSLESS, _LOSSY = "index rasters, lossless", "index rasters, lossy"
+
+
+def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) -> ArchiveInfo:
+    """Find out what an archive holds.
+
+    Parameters
+    ----------
+    source
+        A library, or a folder of SAFE products, as `sen2chain.archive.open_library` returns them.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    RequestError
+        If `source` is another source.
+    LibraryError
+        If a folder of the archive cannot be listed. A product's own folder that cannot be listed is skipped.
+    """
+    if not isinstance(source, LibrarySource | SafeFolder):
+        raise RequestError(
+            f"Only a library or a folder of SAFE products can be described, and this is {source.describe()}; pass "
+            "library= or safe=."
+        )
+    with activity("Listing the archive", quiet=quiet):
+        acquisitions = [found for tile in source.tiles() for found in source.acquisitions(tile)]
+        found = archive_files(source, acquisitions)
+    tags = _tags(source, found.files)
+    entries = list(_entries(source, acquisitions, tags, quiet=quiet))
+    files = list(_stored(found.files, acquisitions, tags))
+    source.save()
+    names = sorted({entry.id.tile for entry in entries})
+    of_tile: dict[str, tuple[list[ProductEntry], list[StoredFile]]] = {tile: ([], []) for tile in names}
+    for entry in entries:
+        of_tile[entry.id.tile][0].append(entry)
+    for file in files:
+        if file.tile in of_tile:
+            of_tile[file.tile][1].append(file)
+    tiles = {tile: holdings_of(tile, *parts) for tile, parts in of_tile.items()}
+    return ArchiveInfo(source.describe(), holdings_of("", entries, files), tiles, source.skipped(), tuple(found.unread))
+
+
+def _tags(source: LibrarySource | SafeFolder, files: Iterable[ArchiveFile]) -> dict[str, RasterTags]:
+    """Return the tags of stored rasters, by location, of those that have some."""
+    kinds = {FileKind.INDEX, FileKind.MASKED, FileKind.MASK}
+    found = {
+        file.location: source.facts.tags(file.location, file.tile)
+        for file in files
+        if file.kind in kinds and not file.location.endswith(SIDE_FILE)
+    }
+    return {location: tags for location, tags in found.items() if tags is not None}
+
+
+def _entries(
+    source: LibrarySource | SafeFolder,
+    acquisitions: Sequence[Acquisition],
+    tags: Mapping[str, RasterTags],
+    *,
+    quiet: bool,
+) -> Iterator[ProductEntry]:
+    """Look at each product."""
+    table = AvailabilityTable(acquisitions, tags)
+    with progress("Reading metadata", len(acquisitions), quiet=quiet) as step:
+        for acquisition in acquisitions:
+            location = acquisition.details.inputs.get("metadata")
+            metadata = source.facts.metadata(location, acquisition.id)
+            sensor = acquisition.id.sensor
+            clause = sentence = ""
+            if location is None:
+                clause = f"the metadata {sensor.metadata} are missing"
+            elif metadata is None:
+                clause = "the metadata cannot be used"
+                sentence = source.facts.fault(location) or f"The metadata {location} are not there any more."
+            has_safe = location is not None or bool(acquisition.remark) or any(map(sensor.band, acquisition.bands))
+            indices, masks = table.of(acquisition, has_safe=has_safe, metadata_fault=clause)
+            yield ProductEntry(
+                acquisition.id,
+                has_safe,
+                None if metadata is None else metadata.cloud_cover,
+                tuple(name for name in _names(sensor) if name in acquisition.bands),
+                indices,
+                masks,
+                sentence,
+                acquisition.remark,
+            )
+            step()
+
+
+def _names(sensor: Sensor) -> list[str]:
+    """Names of the bands of a sensor by wavelength, and of its quality rasters."""
+    return [*(band.name for band in sensor.bands), *(raster.name for raster in sensor.quality)]
+
+
+def _stored(
+    files: Iterable[ArchiveFile],
+    acquisitions: Iterable[Acquisition],
+    tags: Mapping[str, RasterTags],
+) -> Iterator[StoredFile]:
+    """Say of what kind each file is."""
+    redundant = {place for acquisition in acquisitions for place in _redundant(acquisition, tags)}
+    for file in files:
+        location, kind = file.location, _KINDS.get(file.kind, "")
+        if file.kind is FileKind.INDEX:
+            raster = location.removesuffix(SIDE_FILE)
+            lossy = raster.endswith(LOSSY_SUFFIX) if raster not in tags else not tags[raster].is_exact
+            kind = _LOSSY if lossy else _LOSSLESS
+        yield StoredFile(
+            location,
+            kind,
+            file.tile,
+            file.size,
+            file.files,
+            location.removesuffix(SIDE_FILE) in redundant,
+        )
+
+
+def _redundant(acquisition: Acquisition, tags: Mapping[str, RasterTags]) -> Iterator[str]:
+    """Yield the masked copies that are redundant.
+
+    The unmasked raster has to be of the same make: the same format and, where tags are known, the same definition,
+    precision and rules. The mask has to be stored under exactly this name, or to be one that can be computed as it was:
+    not one that the original program made wrongly.
+    """
+    for (index, suffix), location in acquisition.masked.items():
+        own = tags.get(location)
+        same = [
+            place
+            for place in acquisition.indices.get(index, ())
+            if place.rpartition(".")[2] == location.rpartition(".")[2] and _same_make(own, tags.get(place))
+        ]
+        if same and (suffix in acquisition.masks or _is_computable(acquisition, suffix)):
+            yield location
+
+
+def _same_make(one: RasterTags | None, other: RasterTags | None) -> bool:
+    def make(tags: RasterTags) -> object:
+        return tags.definition, tags.source, tags.precision, tags.rules
+
+    return one is None or other is None or make(one) == make(other)
+
+
+def _is_computable(acquisition: Acquisition, suffix: str) -> bool:
+    """Whether a mask that is not stored can be computed as it was when a masked copy was made with it."""
+    try:
+        mask = Mask.parse(suffix, acquisition.id.sensor)
+    except RequestError:
+        return False
+    right = mask.stored(acquisition.id, [suffix]) is not None and bool(mask.inputs)
+    has_radiometry = acquisition.details.has_radiometry or not mask.bands
+    return right and has_radiometry and all(name in acquisition.bands for name in mask.inputs)

@@ -1,0 +1,237 @@
+"""Which indices and masks of a product are stored, can be made, or neither, and why.
+
+Whether a stored raster is used is decided by `sen2chain.plan`, as for an extraction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import RequestError
+from sen2chain.indices import INDICES, Index
+from sen2chain.masks import NO_MASK, Mask, short_names
+from sen2chain.plan import MaskKind, ValueKind, resolve_mask, resolve_sources
+from sen2chain.products import KnownDetails, Radiometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sen2chain.products import Acquisition
+    from sen2chain.raster_tags import RasterTags
+    from sen2chain.sensor import Sensor
+
+    Tags = Mapping[str, RasterTags]
+    """Location -> tags, of the rasters that have some."""
+
+LOSSY_SUFFIX = ".jp2"
+"""Ending of the index rasters of the original program, which are lossy."""
+
+_SOME_RADIOMETRY = Radiometry(1.0, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """How one index or mask of one product can be had."""
+
+    stored: bool = False
+    """Whether a raster of exactly it is stored."""
+    lossy: bool = False
+    """Of an index: whether a lossy or rounded raster is stored."""
+    masked: bool = False
+    """Of an index: whether a masked copy is stored."""
+    distrusted: bool = False
+    """Whether a raster is stored that is not used: a mask known to be wrong, another formula of an index."""
+    makeable: bool = False
+    """Whether its inputs are there."""
+    lacking: str = ""
+    """Why it cannot be made, a clause; empty where it can."""
+    missing: tuple[str, ...] = ()
+    """The bands and quality rasters that are missing for it."""
+
+    @property
+    def reason(self) -> str:
+        """The clause with the names of what is missing; empty where it can be made."""
+        return self.lacking.format(joined(self.missing), "is" if len(self.missing) == 1 else "are")
+
+    @property
+    def first(self) -> str:
+        """The best way to have it: ``stored``, ``makeable``, ``only_lossy``, ``only_masked`` or ``impossible``."""
+        ways = (self.stored, self.makeable, self.lossy, self.masked, True)
+        return ("stored", "makeable", "only_lossy", "only_masked", "impossible")[ways.index(True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _TaggedDetails(KnownDetails):
+    """Details of a product whose tags have been read."""
+
+    known_tags: Tags = field(default_factory=dict)
+    """Location -> tags."""
+
+    def tags(self, location: str) -> RasterTags | None:  # type: ignore[override]  # the base knows none
+        """Return the tags of a raster."""
+        return self.known_tags.get(location)
+
+
+class AvailabilityTable:
+    """How the indices and masks of products can be had, looked at once for all products with the same files.
+
+    Parameters
+    ----------
+    acquisitions
+        All products: what one of them has stored is looked for in all.
+    tags
+        Tags of their rasters.
+    """
+
+    def __init__(self, acquisitions: Iterable[Acquisition], tags: Tags) -> None:
+        self._tags = tags
+        every = list(acquisitions)
+        self._indices = _indices(every, tags)
+        self._masks = {
+            sensor.name: _masks(every, sensor) for sensor in {a.id.sensor.name: a.id.sensor for a in every}.values()
+        }
+        self._known: dict[object, tuple[dict[str, Availability], dict[str, Availability]]] = {}
+
+    def of(
+        self, acquisition: Acquisition, *, has_safe: bool, metadata_fault: str
+    ) -> tuple[Mapping[str, Availability], Mapping[str, Availability]]:
+        """Return the indices and the masks of a product by name.
+
+        Parameters
+        ----------
+        acquisition
+            The product.
+        has_safe
+            Whether its own folder is there.
+        metadata_fault
+            Why its metadata cannot be used, a clause; empty where they can.
+        """
+        key = self._signature(acquisition, has_safe=has_safe, metadata_fault=metadata_fault)
+        if key not in self._known:
+            tags = {place: self._tags[place] for place in _rasters(acquisition) if place in self._tags}
+            details = _TaggedDetails(None if metadata_fault else _SOME_RADIOMETRY, known_tags=tags)
+            product = _Product(replace(acquisition, details=details), has_safe, metadata_fault)
+            self._known[key] = (
+                {name: product.index(name, index) for name, index in self._indices.items()},
+                {name: product.mask(mask) for name, mask in self._masks[acquisition.id.sensor.name].items()},
+            )
+        return self._known[key]
+
+    def _signature(self, acquisition: Acquisition, *, has_safe: bool, metadata_fault: str) -> object:
+        """Return all that the answer depends on."""
+        tags = self._tags
+
+        def told(location: str) -> object:
+            found = tags.get(location)
+            kind = location.rpartition(".")[2]
+            return kind if found is None else (kind, found.definition, found.source, found.precision, found.rules)
+
+        return (
+            acquisition.id.baseline,
+            has_safe,
+            metadata_fault,
+            bool(acquisition.remark),
+            frozenset(acquisition.bands),
+            tuple((name, tuple(map(told, places))) for name, places in acquisition.indices.items()),
+            tuple((name, told(place)) for name, place in acquisition.masks.items()),
+            tuple(acquisition.masked),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    acquisition: Acquisition
+    has_safe: bool
+    metadata_fault: str
+
+    def index(self, name: str, index: Index | None) -> Availability:
+        """Look at one index; None for one whose formula is not known."""
+        places = self.acquisition.indices.get(name, ())
+        masked = any(of == name for of, _ in self.acquisition.masked)
+        if index is None:
+            lossless = any(not place.endswith(LOSSY_SUFFIX) for place in places)
+            return Availability(lossless, bool(places) and not lossless, masked, lacking="its formula is not known")
+        value = resolve_sources(self.acquisition, index, Mask(NO_MASK, sensor=index.sensor)).value
+        stored = value is not None and value.kind is ValueKind.LOSSLESS
+        lossy = any(self._is_lossy(place) for place in places)
+        lacking, missing = self._lacking(index.bands, needs_metadata=True)
+        distrusted = bool(places) and not stored and not lossy
+        return Availability(stored, lossy, masked, distrusted, not lacking, lacking, missing)
+
+    def mask(self, mask: Mask) -> Availability:
+        """Look at one mask."""
+        try:
+            kind = resolve_mask(self.acquisition, mask).kind
+        except RequestError:
+            kind = MaskKind.NONE
+        stored = kind is MaskKind.STORED
+        lacking: str = "no raster of it is stored"
+        missing: tuple[str, ...] = ()
+        if mask.inputs:
+            lacking, missing = self._lacking(mask.inputs, needs_metadata=bool(mask.bands))
+        distrusted = not stored and mask.name in self.acquisition.masks
+        return Availability(stored, distrusted=distrusted, makeable=not lacking, lacking=lacking, missing=missing)
+
+    def _is_lossy(self, location: str) -> bool:
+        tags = self.acquisition.details.tags(location)
+        return location.endswith(LOSSY_SUFFIX) if tags is None else not tags.is_exact
+
+    def _lacking(self, names: Iterable[str], *, needs_metadata: bool) -> tuple[str, tuple[str, ...]]:
+        """Say why bands cannot be had, a clause, and which are missing; both empty where they can.
+
+        The clause has ``{0}`` for the names of what is missing, and ``{1}`` for the verb after them.
+        """
+        missing = tuple(name for name in names if name not in self.acquisition.bands)
+        if not missing:
+            return (self.metadata_fault if needs_metadata else ""), ()
+        if not self.has_safe:
+            return "the SAFE folder is not there", missing
+        if self.acquisition.remark:
+            return "the SAFE folder gives no {0}", missing
+        return "{0} {1} missing", missing
+
+
+def joined(names: Sequence[str], last: str = "and") -> str:
+    """Return names as they stand in a sentence."""
+    return "".join(names) if len(names) < 2 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def _rasters(acquisition: Acquisition) -> Iterable[str]:
+    for places in acquisition.indices.values():
+        yield from places
+    yield from acquisition.masks.values()
+
+
+def _indices(acquisitions: Iterable[Acquisition], tags: Tags) -> dict[str, Index | None]:
+    """Return the indices to look at by name, the twelve and all that are stored; None for an unknown formula."""
+    found: dict[str, Index | None] = dict(INDICES)
+    for acquisition in acquisitions:
+        for name in (*acquisition.indices, *(name for name, _ in acquisition.masked)):
+            if found.get(name) is not None:
+                continue
+            places = acquisition.indices.get(name, ())
+            told = [tags[place].definition for place in places if place in tags and tags[place].definition]
+            found[name] = _parsed(name, told[0] if told else "", acquisition.id.sensor)
+    return found
+
+
+def _parsed(name: str, definition: str, sensor: Sensor) -> Index | None:
+    try:
+        return Index.parse(f"{name}={definition}" if definition else name, sensor)
+    except RequestError:
+        return None
+
+
+def _masks(acquisitions: Iterable[Acquisition], sensor: Sensor) -> dict[str, Mask]:
+    """Return the masks to look at by name: those with short names, and all that are stored."""
+    found: dict[str, Mask] = {}
+    stored = {name for acquisition in acquisitions if acquisition.id.sensor == sensor for name in acquisition.masks}
+    for name in (*short_names(sensor), *sorted(stored)):
+        try:
+            mask = Mask.parse(name, sensor)
+        except RequestError:
+            continue  # a file that cannot be used as a mask
+        if mask.family != NO_MASK and (mask.inputs or name in stored):
+            found[mask.name] = mask
+    return found
