@@ -1,0 +1,96 @@
+"""The inputs of a produced raster: which files it is made from, and a text that tells whether these have changed.
+
+Of each file the text has name, size, time of change, and a digest of parts of its content. A file of the same name and
+size is the same if its time is the same, or else its digest: so a copied archive is recognised, and an unchanged one is
+told without reading it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sen2chain.masks import NO_MASK
+from sen2chain.progress import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sen2chain.indices import Index
+    from sen2chain.masks import Mask
+    from sen2chain.products import Acquisition, Source
+
+Inputs = dict[str, str]
+"""Role -> location."""
+
+
+def index_inputs(acquisition: Acquisition, index: Index) -> Inputs | str:
+    """Return the bands and the metadata that an index is computed from, or a sentence on what is missing."""
+    missing = [band for band in index.bands if band not in acquisition.bands]
+    if missing or not acquisition.details.has_radiometry:
+        return _missing(acquisition, index.name, missing)
+    return {band: acquisition.bands[band] for band in index.bands} | dict(acquisition.details.inputs)
+
+
+def mask_inputs(acquisition: Acquisition, mask: Mask) -> Inputs | str:
+    """Return the rasters that a mask is computed from, or a sentence on what is missing."""
+    if not mask.inputs:
+        return f"{acquisition.id}: {mask.name} cannot be computed from the product."
+    missing = [name for name in mask.inputs if name not in acquisition.bands]
+    if missing or (mask.bands and not acquisition.details.has_radiometry):
+        return _missing(acquisition, mask.name, missing)
+    found = {name: acquisition.bands[name] for name in mask.inputs}
+    return found | (dict(acquisition.details.inputs) if mask.bands else {})
+
+
+def masked_inputs(acquisition: Acquisition, index: Index, mask: Mask) -> Inputs | str:
+    """Return the files that an index under a mask is made from, or a sentence on what is missing."""
+    values = index_inputs(acquisition, index)
+    if isinstance(values, str):
+        return values
+    clouds = mask_inputs(acquisition, mask)
+    if isinstance(clouds, str):
+        stored = mask.stored(acquisition.id, acquisition.masks)
+        return clouds if stored is None else values | {"mask": acquisition.masks[stored]}
+    return values | clouds
+
+
+def _missing(acquisition: Acquisition, name: str, missing: list[str]) -> str:
+    what = f"{'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}" if missing else "the metadata"
+    what = what.replace("band SCL", "SCL").replace("band CLDPRB", "CLDPRB")
+    because = f" ({acquisition.remark})" if acquisition.remark else ""
+    return f"{acquisition.id}: {name} needs {what}, which the archive lacks{because}."
+
+
+def describe(inputs: Mapping[str, str], source: Source) -> str:
+    """Return the text for `RasterTags.inputs`."""
+    tokens = source.identify(inputs.values(), ())
+    found = {
+        role: [tokens[where].name, tokens[where].size, tokens[where].time, source.digest(where)]
+        for role, where in inputs.items()
+    }
+    return json.dumps(found, sort_keys=True)
+
+
+def difference(described: str, inputs: Mapping[str, str], source: Source) -> str:
+    """Return a clause on what has changed since inputs were described; empty where nothing has."""
+    try:
+        before = {str(role): (str(n), int(s), int(t), str(d)) for role, (n, s, t, d) in json.loads(described).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return "it does not say what it was made from"
+    if before.keys() != inputs.keys():
+        return "it was made from other files"
+    tokens = source.identify(inputs.values(), ())
+    changed = []
+    for role, where in inputs.items():
+        name, size, time, digest = before[role]
+        now = tokens[where]
+        if (name, size) != (now.name, now.size) or (time != now.time and digest != source.digest(where)):
+            changed.append(role)
+    if not changed:
+        return ""
+    return f"{', '.join(sorted(changed))} of the product changed" if len(changed) < 4 else _many(changed)
+
+
+def _many(changed: list[str]) -> str:
+    return f"{counted(len(changed), 'file')} of the product changed"

@@ -1,0 +1,70 @@
+"""Locks on products, so that two runs share the work on one library and make nothing twice.
+
+The lock files lie in one folder of the library. There is a fixed number of them, which products share by their names:
+so there are few, and none has to be removed. A lock is the operating system's and ends with its process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING
+
+from sen2chain.atomic import writing
+from sen2chain.store.lock import file_lock
+
+with contextlib.suppress(ImportError):
+    import filelock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sen2chain.products import ProductId
+    from sen2chain.settings import Paths
+
+_FILES = 256
+
+
+def lock_folder(paths: Paths) -> Path:
+    """Return the folder of the lock files of a library."""
+    return paths.temp / "locks"
+
+
+@contextlib.contextmanager
+def product_lock(paths: Paths, product: ProductId, wait: float = 0.0) -> Iterator[bool]:
+    """Hold a product for this thread while the context lasts.
+
+    Parameters
+    ----------
+    paths
+        The folders of the library.
+    product
+        The product.
+    wait
+        Seconds to wait for another run, or another thread, to be done with it; -1 waits without limit.
+
+    Yields
+    ------
+    bool
+        Whether it is held; not if another run holds it for longer.
+
+    Raises
+    ------
+    OutputError
+        If the lock file cannot be written.
+    """
+    number = int.from_bytes(hashlib.sha256(str(product).encode()).digest()[:2], "big") % _FILES
+    path = lock_folder(paths) / f"{number:02x}.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(path)
+        try:
+            lock.acquire(timeout=wait)
+        except filelock.Timeout:
+            lock = None
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()

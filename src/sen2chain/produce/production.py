@@ -1,0 +1,234 @@
+"""Production: the files of a plan are made in threads; each ends as made, kept, or with its reason."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sen2chain.atomic import check_folder, sweep_temporary, writing
+from sen2chain.errors import ExecutorError, OutputError
+from sen2chain.jit import CompilationError
+from sen2chain.notebook import card
+from sen2chain.parallel import Allowance, Crew, closed, memory, workers
+from sen2chain.produce.acquisition_rasters import RasterPass, acquisition_bytes
+from sen2chain.produce.product_lock import lock_folder, product_lock
+from sen2chain.produce.product_plan import FileKind, ProductFile, ProductOrder, State, files_of
+from sen2chain.progress import Shares, counted, progress, sized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from sen2chain.archive import LibrarySource
+    from sen2chain.produce.product_plan import ProductPlan
+
+logger = logging.getLogger(__name__)
+
+_FATAL = (MemoryError, ImportError, CompilationError)
+"""Errors that are not the fault of a product and would meet the next one too."""
+_LEAST_MEMORY = 1 << 30
+_LOOK = 1.0
+"""Seconds between two looks whether another run has ended its work on a product."""
+
+
+class Outcome(enum.StrEnum):
+    """What has become of a file."""
+
+    MADE = "made"
+    AGAIN = "made again"
+    KEPT = "kept"
+    ELSEWHERE = "made by another run"
+    REFUSED = "refused"
+    IMPOSSIBLE = "impossible"
+    FAILED = "failed"
+    LEFT = "not reached"
+
+
+_THERE = frozenset({Outcome.MADE, Outcome.AGAIN, Outcome.KEPT, Outcome.ELSEWHERE})
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A file of the plan, and what has become of it."""
+
+    path: Path
+    """The file."""
+    product: str
+    """Name of the product."""
+    kind: FileKind
+    """What it is."""
+    name: str
+    """Name of the index, mask or picture."""
+    outcome: Outcome
+    """What has become of it."""
+    detail: str = ""
+    """A sentence on why."""
+    bytes: int = 0
+    """Its size, where it was made."""
+    seconds: float = 0.0
+    """Time that its product took."""
+
+
+@dataclass(slots=True)
+class Production:
+    """Result of a run."""
+
+    made: list[MadeFile] = field(default_factory=list)
+    """All files of the plan, in its order."""
+    seconds: float = 0.0
+    """Time that the run took."""
+    ended_by: str = ""
+    """A sentence on what ended the run before its time; empty where nothing did."""
+
+    def counts(self) -> dict[Outcome, int]:
+        """Return the number of files by outcome."""
+        found = Counter(file.outcome for file in self.made)
+        return {outcome: found[outcome] for outcome in Outcome if found[outcome]}
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that are there now."""
+        return [file.path for file in self.made if file.outcome in _THERE]
+
+    @property
+    def failed(self) -> list[MadeFile]:
+        """Files that were to be made and are not there."""
+        return [file for file in self.made if file.outcome in {Outcome.FAILED, Outcome.LEFT}]
+
+    @property
+    def refused(self) -> list[MadeFile]:
+        """Files that are there with something else in them, and were not replaced."""
+        return [file for file in self.made if file.outcome is Outcome.REFUSED]
+
+    @property
+    def impossible(self) -> list[MadeFile]:
+        """Files whose inputs are missing."""
+        return [file for file in self.made if file.outcome is Outcome.IMPOSSIBLE]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the files that were made."""
+        return sum(file.bytes for file in self.made)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each file."""
+        columns = ("path", "product", "kind", "name", "outcome", "detail", "bytes", "seconds")
+        rows = [
+            (str(f.path), f.product, str(f.kind), f.name, str(f.outcome), f.detail, f.bytes, f.seconds)
+            for f in self.made
+        ]
+        return pd.DataFrame(rows, columns=list(columns))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts and files as plain values, for JSON."""
+        return {
+            "counts": {str(outcome): count for outcome, count in self.counts().items()},
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "ended_by": self.ended_by,
+            "files": self.to_frame().to_dict("records"),
+        }
+
+    def __str__(self) -> str:
+        if not self.made:
+            return "There was nothing to produce."
+        parts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts().items())
+        size = f", {sized(self.bytes)} written" if self.bytes else ""
+        return f"{counted(len(self.made), 'file')}: {parts}{size} in {self.seconds:.0f} s."
+
+    def _repr_html_(self) -> str:
+        facts = [(str(outcome), count) for outcome, count in self.counts().items()]
+        problems = [*self.failed, *self.refused, *self.impossible][:10]
+        table = [("file", "outcome", "why"), *((f.path.name, str(f.outcome), f.detail) for f in problems)]
+        size = [("written", sized(self.bytes))] if self.bytes else []
+        return card("Production", [*facts, *size], "production.to_frame()", table if problems else ())
+
+
+class _EndedError(Exception):
+    """The run is over for a reason that is told elsewhere."""
+
+
+def produce_files(plan: ProductPlan, source: LibrarySource, *, quiet: bool = False) -> Production:
+    """Make the files of a plan.
+
+    Parameters
+    ----------
+    plan
+        What `plan_products` returned; its orders may be fewer.
+    source
+        The library.
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    Production
+        What has become of each file. A full disk ends the run, and `Production.ended_by` says so.
+
+    Raises
+    ------
+    OutputError
+        If a folder of the library cannot be written; nothing is made then.
+    ExecutorError
+        If the machine cannot run the work.
+    """
+    began = time.monotonic()
+    run = _Run(plan, source, quiet=quiet)
+    if plan.to_make:
+        run.check_folders()
+        run.work()
+    run.result.made = [run.outcome_of(order, file) for order in plan.orders for file in order.files]
+    run.result.seconds = time.monotonic() - began
+    source.save()
+    return run.result
+
+
+class _Run:
+    """A run of a plan."""
+
+    def __init__(self, plan: ProductPlan, source: LibrarySource, *, quiet: bool) -> None:
+        self._plan, self._source, self._quiet = plan, source, quiet
+        self.result = Production()
+        self._found: dict[Path, MadeFile] = {}
+        self._end = threading.Event()
+        self._memory = Allowance(max((memory() or 0) // 2, _LEAST_MEMORY))
+
+    def check_folders(self) -> None:
+        """Make sure that the folders of the library can be written."""
+        paths = self._source.paths
+        kinds = {file.kind for file in self._plan.to_make}
+        roots = {
+            paths.indices: {FileKind.INDEX, FileKind.MASKED} & kinds,
+            paths.cloudmasks: {FileKind.MASK} & kinds,
+            paths.quicklooks: {FileKind.QUICKLOOK} & kinds,
+            lock_folder(paths): kinds,
+        }
+        for root, wanted in roots.items():
+            if wanted:
+                check_folder(root)
+
+    def work(self) -> None:
+        """Make the files of all orders; products that another run works on come last."""
+        orders = [order for order in self._plan.orders if order.to_make]
+        count = min(workers(self._plan.request.workers), len(orders))
+        crew = Crew(workers(self._plan.request.workers))
+        title = f"producing ({counted(sum(len(order.to_make) for order in orders), 'file')})"
+        with progress(title, len(orders), quiet=self._quiet) as step:
+            shares = Shares(step, len(orders))
+            attempts = crew.results(
+                partial(self._attempt, crew, shares), self._with_held(orders, count), self._end.set
+            )
+            with closed(attempts):
+                for _ in attempts:
+                    pass
+
+    def _with_held(self, orders: Sequence[ProductOrder], count: int) -> Iterator[ProductOrder]:
+        yield from orders

@@ -1,0 +1,151 @@
+"""Judgement of a file that exists: whether it is kept, made again, or must not be replaced."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sen2chain.errors import RasterError
+from sen2chain.indices import INDICES
+from sen2chain.parallel import apart
+from sen2chain.produce.inputs import difference
+from sen2chain.raster_tags import FROM_BANDS, FROM_LOSSY, RULES
+from sen2chain.rasters import Raster, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.archive import LibrarySource
+    from sen2chain.indices import Index
+    from sen2chain.masks import Mask
+    from sen2chain.produce.inputs import Inputs
+    from sen2chain.produce.product_request import ProductRequest
+    from sen2chain.products import Acquisition
+    from sen2chain.raster_tags import RasterTags
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a file."""
+
+    state: Literal["make", "kept", "refused", "impossible"]
+    """What becomes of it."""
+    detail: str = ""
+    """A sentence on why."""
+    exists: bool = False
+    """Whether it is there."""
+    replaces: bool = False
+    """Whether the file that is there is to be replaced."""
+
+
+def judge_index(
+    path: Path,
+    acquisition: Acquisition,
+    index: Index,
+    inputs: Inputs | str,
+    request: ProductRequest,
+    source: LibrarySource,
+    mask: Mask | None = None,
+) -> Verdict:
+    """Judge the raster of an index, or of a masked one; `inputs` is a sentence where they are missing."""
+    if (simple := _without_tags(path, inputs, request)) is not None:
+        return simple
+    tags = source.facts.tags(str(path), acquisition.id.tile)
+    if tags is None:
+        if not _opens(path):
+            return _again(path, inputs, "it cannot be opened")
+        if index.name not in INDICES:
+            return _refused(path, f"it does not say its formula, and {index.name} is your own")
+        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
+    other = _of_other(tags, acquisition, index.name, mask.name if mask else "")
+    if other or not index.is_defined_by(tags.definition):
+        return _refused(path, other or f"it holds another formula, {tags.definition}")
+    if tags.precision != request.precision and tags.source != FROM_LOSSY:
+        steps = f"in steps of {tags.precision:g}" if tags.precision else "not rounded"
+        return _refused(path, f"its values are {steps}, and that is not what is asked for")
+    if tags.source == FROM_LOSSY and not isinstance(inputs, str):
+        return _again(path, inputs, "it was converted from a lossy raster, and the bands are there")
+    return _by_inputs(path, tags, inputs, source)
+
+
+def judge_mask(
+    path: Path,
+    acquisition: Acquisition,
+    mask: Mask,
+    inputs: Inputs | str,
+    request: ProductRequest,
+    source: LibrarySource,
+) -> Verdict:
+    """Judge the raster of a mask; `inputs` is a sentence where they are missing."""
+    if (simple := _without_tags(path, inputs, request)) is not None:
+        return simple
+    tags = source.facts.tags(str(path), acquisition.id.tile)
+    if tags is None:
+        if not _opens(path):
+            return _again(path, inputs, "it cannot be opened")
+        if mask.stored(acquisition.id, [mask.name]) is None:
+            detail = f"{path.name} of the original program is known to be wrong."
+            if isinstance(inputs, str):
+                return Verdict("impossible", f"{detail} {inputs}", exists=True)
+            is_tif = path.suffix == ".tif"
+            return Verdict("make", f"{detail} It is made again.", exists=is_tif, replaces=is_tif)
+        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
+    if other := _of_other(tags, acquisition, mask.name, ""):
+        return _refused(path, other)
+    return _by_inputs(path, tags, inputs, source)
+
+
+def _without_tags(path: Path, inputs: Inputs | str, request: ProductRequest) -> Verdict | None:
+    """Judge a file where that needs no tags: it is not there, not a file, or to be made again in any case."""
+    if not os.path.lexists(path):
+        return Verdict("impossible", inputs) if isinstance(inputs, str) else Verdict("make")
+    if not path.is_file():
+        return Verdict("refused", f"{path} is not a file; move it away.", exists=True)
+    if request.force:
+        if isinstance(inputs, str):
+            return Verdict("kept", f"{path.name} is kept, since it cannot be made again: {inputs}", exists=True)
+        return Verdict("make", f"{path.name} is made again, as asked for.", exists=True, replaces=True)
+    return None
+
+
+def _by_inputs(path: Path, tags: RasterTags, inputs: Inputs | str, source: LibrarySource) -> Verdict:
+    """Judge a file by the rules and the files it was made from."""
+    if tags.rules != RULES:
+        return _again(path, inputs, f"its rules are those of version {tags.rules}, and today's are {RULES}")
+    if isinstance(inputs, str) or tags.source != FROM_BANDS:
+        return Verdict("kept", exists=True)
+    changed = difference(tags.inputs, inputs, source)
+    return _again(path, inputs, changed) if changed else Verdict("kept", exists=True)
+
+
+def _again(path: Path, inputs: Inputs | str, why: str) -> Verdict:
+    if isinstance(inputs, str):
+        return Verdict("impossible", f"{path.name} has to be made again, since {why}. {inputs}", exists=True)
+    return Verdict("make", f"{path.name} is made again: {why}.", exists=True, replaces=True)
+
+
+def _refused(path: Path, why: str) -> Verdict:
+    return Verdict("refused", f"{path.name} is kept, since {why}; force replaces it.", exists=True)
+
+
+def _of_other(tags: RasterTags, acquisition: Acquisition, name: str, mask: str) -> str:
+    """Return a clause on tags of a file that is not what its name says; empty where it is."""
+    if tags.product != str(acquisition.id):
+        return f"it was made from another product, {tags.product}"
+    if (tags.name, tags.mask) != (name, mask):
+        return f"it holds {tags.name}{f' under {tags.mask}' if tags.mask else ''}"
+    return ""
+
+
+def _opens(path: Path) -> bool:
+    """Whether a raster can be opened."""
+
+    def work() -> bool:
+        try:
+            with environment(), Raster(str(path)):
+                return True
+        except RasterError:
+            return False
+
+    return apart(work)
