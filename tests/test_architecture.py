@@ -65,6 +65,7 @@ MODULES_IN_ORDER = (
     "provenance",
     "pictures",
     "page",
+    "produce",
     "inspection",
     "timeseries",
     "jobs",
@@ -294,8 +295,8 @@ PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain
 """Modules that open files, look at them or take paths apart; locations are texts, which alone can do nothing."""
 FROM_ARCHIVE = {
     "PROVIDERS", "ArchiveFile", "FileKind", "LibrarySource", "MemorySource", "Provider", "SafeFolder", "Saved",
-    "StacCatalogue", "archive_files", "by_reason", "chosen_source", "is_catalogue", "open_library", "open_target",
-    "provider_named", "reads_at_once", "save_items",
+    "StacCatalogue", "archive_files", "by_reason", "chosen_source", "index_file", "is_catalogue", "mask_file",
+    "open_library", "open_target", "provider_named", "quicklook_file", "reads_at_once", "save_items",
 }  # fmt: skip
 """What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from sen2chain import settings
 from sen2chain.archive.archive_files import ArchiveFile, ArchiveFiles, FileKind, archive_files
 from sen2chain.archive.library_source import LibrarySource
+from sen2chain.archive.library_tree import index_file, mask_file, quicklook_file
 from sen2chain.archive.memory_source import MemorySource
 from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.safe_folder import SafeFolder
@@ -40,10 +41,13 @@ __all__ = [
     "archive_files",
     "by_reason",
     "chosen_source",
+    "index_file",
     "is_catalogue",
+    "mask_file",
     "open_library",
     "open_target",
     "provider_named",
+    "quicklook_file",
     "reads_at_once",
     "save_items",
 ]

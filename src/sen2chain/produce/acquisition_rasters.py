@@ -23,9 +23,9 @@ from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.indices import HIGHEST, LOWEST, NODATA
 from sen2chain.parallel import Crew
 from sen2chain.plan import MaskKind, MaskSource, ValueKind, ValueSource
-from sen2chain.produce.cog_file import CogFile
-from sen2chain.produce.inputs import describe, difference, index_inputs, mask_inputs, masked_inputs
+from sen2chain.produce.cog_file import CogFile, Driver
 from sen2chain.produce.product_plan import FileKind
+from sen2chain.produce.raster_inputs import describe, difference, index_inputs, mask_inputs, masked_inputs
 from sen2chain.raster_tags import RasterTags
 from sen2chain.rasters import environment
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from sen2chain.grid import Grid
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
-    from sen2chain.produce.inputs import Inputs
     from sen2chain.produce.product_plan import ProductFile
     from sen2chain.produce.product_request import ProductRequest
+    from sen2chain.produce.raster_inputs import Inputs
     from sen2chain.products import Acquisition, Radiometry
     from sen2chain.sensor import Sensor
 
@@ -84,11 +84,13 @@ class RasterPass:
     """File -> why it cannot be made."""
     tags: dict[Path, RasterTags] = field(default_factory=dict)
     """File -> its tags."""
+    made: list[Path] = field(default_factory=list)
+    """Files that have got their names."""
     _inputs: dict[Path, Inputs] = field(default_factory=dict)
     _open: dict[Path, CogFile] = field(default_factory=dict)
 
-    def run(self) -> list[Path]:
-        """Make the files, in a thread of our own, and return those that were made; `errors` has the others.
+    def run(self) -> None:
+        """Make the files, in a thread of our own; afterwards `made` has those that were, and `errors` the others.
 
         Raises
         ------
@@ -99,7 +101,7 @@ class RasterPass:
             with environment(self.acquisition.reading), ExitStack() as stack:
                 self._read(stack)
                 self._check_inputs()
-                return self._finish(self._open)
+                self._finish()
         finally:
             for file in self._open.values():
                 file.drop()
@@ -207,7 +209,7 @@ class RasterPass:
         """Write the masks, and return those that indices need: name -> grid and (rows, columns) of bool."""
         needed = {file.mask.name for file in self._left(FileKind.MASKED) if file.mask}
         found: dict[str, tuple[Grid, Array]] = {}
-        for name, (_, _source) in reader.sources.masks.items():
+        for name in reader.sources.masks:
             image = None if name in reader.mask_errors else reader.mask_bits.image(name)
             for file in self._left(FileKind.MASK, FileKind.MASKED):
                 if file.mask is None or file.mask.name != name:
@@ -216,7 +218,7 @@ class RasterPass:
                     self._give_up(file, reader.mask_errors[name])
                 elif file.kind is FileKind.MASK:
                     grid, bits, bit = image
-                    driver = "JP2OpenJPEG" if file.path.suffix == ".jp2" else "COG"
+                    driver: Driver = "JP2OpenJPEG" if file.path.suffix == ".jp2" else "COG"
                     tags = self.tags[file.path].items()
                     out = CogFile(file.path, grid, np.uint8, tags, overviews="mode", driver=driver)
                     self._open[file.path] = out
@@ -266,16 +268,13 @@ class RasterPass:
                 error = UnreadableError(f"{self.acquisition.id}: {changed} while it was read; run again.")
                 self._give_up(file, error)
 
-    def _finish(self, files: Mapping[Path, CogFile]) -> list[Path]:
+    def _finish(self) -> None:
         """Compress files in threads and give them their names."""
-        pieces = [partial(_finished, file) for file in files.values()]
-        within = partial(environment, self.acquisition.reading)
-        self.crew.begin(pieces, within).finish()
-        return list(files)
+        pieces = [partial(self._finish_one, file) for file in self._open.values()]
+        self.crew.begin(pieces, partial(environment, self.acquisition.reading)).finish()
 
-
-def _finished(file: CogFile) -> None:
-    file.finish()
+    def _finish_one(self, file: CogFile) -> None:
+        self.made.append(file.finish())
 
 
 def _inputs(acquisition: Acquisition, file: ProductFile) -> Inputs | str:
@@ -300,15 +299,13 @@ def _rounded(stored: Array, index: Index, precision: float) -> Array:
 
 def _strip_height(rasters: OpenRasters, sources: LayerSources, grid: Grid) -> int:
     """Return the rows of a strip that holds whole units of decoding of every raster on the finest grid."""
-    heights = []
-    for location in sources.values():
-        if rasters.error(location) is None and rasters.open(location).grid == grid:
-            heights.append(rasters.open(location).strip_height)
+    usable = [rasters.open(location) for location in sources.values() if rasters.error(location) is None]
+    heights = [raster.strip_height for raster in usable if raster.grid == grid]
     return min(math.lcm(*heights), grid.shape[0]) if heights else _STRIP_HEIGHT
 
 
 def _whole_rows(grid: Grid, height: int) -> PixelPlan:
-    """Return all pixels of a grid as a plan: each feature is some whole rows, and lies in one strip of `height` rows."""
+    """Return all pixels of a grid as a plan, in which each feature is some rows of one strip of `height` rows."""
     rows, columns = grid.shape
     at_once = max(1, min(AT_ONCE // columns, height))
     tops = [row for strip in range(0, rows, height) for row in range(strip, min(strip + height, rows), at_once)]
@@ -328,6 +325,12 @@ def acquisition_bytes(files: Iterable[ProductFile], sensor: Sensor) -> int:
         indices += file.index is not None
         for name in inputs:
             (fine if sensor.is_finest(name) else coarse).add(name)
-    strip = _STRIP_HEIGHT * 10980
+    columns = round((sensor.tiling.edge if sensor.tiling else 0) / sensor.finest)
+    strip = _STRIP_HEIGHT * columns
     # Two images and the collected pixels of each fine band, coarse rasters as a whole with their interpolated rows.
-    return 3 * len(fine) * 2 * strip + len(coarse) * (2 * 5490**2 + 8 * AT_ONCE) + indices * 8 * AT_ONCE + (128 << 20)
+    return (
+        3 * len(fine) * 2 * strip
+        + len(coarse) * (2 * (columns // 2) ** 2 + 8 * AT_ONCE)
+        + indices * 8 * AT_ONCE
+        + (128 << 20)
+    )

@@ -25,7 +25,7 @@ from sen2chain.atomic import sync, sync_folder, temporary, writing
 from sen2chain.errors import OutputError, UnreadableError
 from sen2chain.files import is_folder
 from sen2chain.produce.overviews import Halving, Overviews
-from sen2chain.tiff import read_directories
+from sen2chain.rasters import read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -228,17 +228,6 @@ def _header(shapes: Iterable[tuple[int, int]], dtype: np.dtype[Any]) -> tuple[by
     return bytes(out), [int(begin) for begin in begins[:-1]]
 
 
-class _OnDisk:
-    """Bytes of a finished file, as `sen2chain.tiff` reads them."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.location, self._file, self.size = str(path), file, path.stat().st_size
-
-    def read(self, offset: int, length: int, ahead: int = 0) -> bytes:  # noqa: ARG002  # nothing is far away
-        self._file.seek(offset)
-        return self._file.read(length)
-
-
 def _check(part: Path, pictures: int) -> None:
     """Make sure that a file is whole: GDAL only logs some errors of writing, as those at its very end.
 
@@ -251,11 +240,10 @@ def _check(part: Path, pictures: int) -> None:
         if not part.stat().st_size:
             raise OSError("the file is empty")
         return
-    with part.open("rb") as file:
-        try:
-            found = read_directories(_OnDisk(part, file))
-        except UnreadableError as error:
-            raise OSError(str(error)) from error
+    try:
+        found = read_pictures(str(part))
+    except UnreadableError as error:
+        raise OSError(str(error)) from error
     if len(found) != pictures or not all((picture.lengths > 0).all() for picture in found):
         raise OSError("parts of the file are missing")
 

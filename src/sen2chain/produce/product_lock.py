@@ -11,10 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from sen2chain.atomic import writing
-from sen2chain.store.lock import file_lock
-
-with contextlib.suppress(ImportError):
-    import filelock
+from sen2chain.store import file_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +55,13 @@ def product_lock(paths: Paths, product: ProductId, wait: float = 0.0) -> Iterato
     path = lock_folder(paths) / f"{number:02x}.lock"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = file_lock(path)
+        lock, is_held = file_lock(path), True
         try:
             lock.acquire(timeout=wait)
-        except filelock.Timeout:
-            lock = None
+        except TimeoutError:
+            is_held = False
     try:
-        yield lock is not None
+        yield is_held
     finally:
-        if lock is not None:
+        if is_held:
             lock.release()

@@ -6,22 +6,20 @@ No pixel is read and nothing is written. Files that exist are judged by their ta
 from __future__ import annotations
 
 import enum
-import os
-import shutil
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from sen2chain.archive.library_tree import index_file, mask_file
+from sen2chain.archive import index_file, mask_file
 from sen2chain.errors import UnknownNameError
-from sen2chain.plan import MaskKind, MaskSource
+from sen2chain.produce.disk_room import Room, rooms_of
 from sen2chain.produce.expected_size import index_bytes, mask_bytes
-from sen2chain.produce.inputs import index_inputs, mask_inputs, masked_inputs
+from sen2chain.produce.raster_inputs import index_inputs, mask_inputs, masked_inputs
 from sen2chain.produce.stored_file import Verdict, judge_index, judge_mask
 from sen2chain.progress import counted, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from sen2chain.archive import LibrarySource
     from sen2chain.indices import Index
@@ -70,6 +68,8 @@ class ProductFile:
     """About how large it will be, where it is to be made."""
     exists: bool = False
     """Whether there is a file of that name now."""
+    version: tuple[int, int] | None = None
+    """Size and time of change of that file; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,6 @@ class ProductOrder:
     def to_make(self) -> tuple[ProductFile, ...]:
         """Return the files that are to be made."""
         return tuple(file for file in self.files if file.state is State.MAKE)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Room on one disk."""
-
-    folder: Path
-    """A folder on it that files are written into."""
-    needed: int
-    """Bytes that are to be written."""
-    free: int | None
-    """Bytes that are free; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,21 +209,31 @@ def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan
     orders, outside = [], 0
     for tile in sorted(set(request.tiles or tiles)):
         for acquisition in source.acquisitions(tile, request.first, request.last):
-            if not _within_cover(acquisition, request):
+            if not request.takes(acquisition):
                 outside += 1
                 continue
             orders.append(ProductOrder(acquisition, tuple(_files_of(acquisition, request, source))))
+    written = [(file.path, file.expected_bytes) for order in orders for file in order.to_make]
     source.save()
-    return ProductPlan(request, tuple(orders), tuple(source.skipped()), outside, _rooms(orders, request))
+    return ProductPlan(request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written))
 
 
-def _within_cover(acquisition: Acquisition, request: ProductRequest) -> bool:
-    """Whether a product's cloud cover is within the limits; products without a figure are kept."""
-    low, high = request.cover
-    if (low, high) == (0, 100):
-        return True
-    cover = acquisition.details.cloud_cover()
-    return cover is None or low <= cover <= high
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file; None where there is none."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
+def judge_again(
+    file: ProductFile, acquisition: Acquisition, request: ProductRequest, source: LibrarySource
+) -> ProductFile:
+    """Judge a file that has changed since the plan: what another run has just made is not made again by force."""
+    request = replace(request, force=False)
+    found = _files_of(acquisition, request, source)
+    return next(other for other in found if (other.kind, other.name, other.mask) == (file.kind, file.name, file.mask))
 
 
 def _files_of(acquisition: Acquisition, request: ProductRequest, source: LibrarySource) -> Iterator[ProductFile]:
@@ -253,17 +251,17 @@ def _mask(acquisition: Acquisition, mask: Mask, request: ProductRequest, source:
     suffixes = dict.fromkeys((f".{request.mask_format}", ".tif", ".jp2"))
     paths = [mask_file(source.paths, acquisition.id, mask.name, suffix) for suffix in suffixes]
     # Both formats are lossless: a mask that is there in the other one is there.
-    path = next((path for path in paths if os.path.lexists(path)), paths[0])
+    path = next((path for path in paths if version_of(path) is not None), paths[0])
     verdict = judge_mask(path, acquisition, mask, inputs, request, source)
     if verdict.state == "make" and not verdict.replaces:
         path = paths[0]
-    return _file(path, FileKind.MASK, verdict, mask_bytes(acquisition, mask), mask.name, None, mask)
+    return _file(path, FileKind.MASK, verdict, mask_bytes(acquisition, mask, source), mask.name, None, mask)
 
 
 def _index(acquisition: Acquisition, index: Index, request: ProductRequest, source: LibrarySource) -> ProductFile:
     path = index_file(source.paths, acquisition.id, index.name)
     verdict = judge_index(path, acquisition, index, index_inputs(acquisition, index), request, source)
-    expected = index_bytes(acquisition, index, request.precision)
+    expected = index_bytes(acquisition, index, source, request.precision)
     return _file(path, FileKind.INDEX, verdict, expected, index.name, index, None)
 
 
@@ -273,7 +271,7 @@ def _masked(
     path = index_file(source.paths, acquisition.id, index.name, mask.name)
     inputs = masked_inputs(acquisition, index, mask)
     verdict = judge_index(path, acquisition, index, inputs, request, source, mask)
-    expected = index_bytes(acquisition, index, request.precision)
+    expected = index_bytes(acquisition, index, source, request.precision)
     return _file(path, FileKind.MASKED, verdict, expected, index.name, index, mask)
 
 
@@ -282,25 +280,5 @@ def _file(
 ) -> ProductFile:
     state = State[verdict.state.upper()]
     expected = expected if state is State.MAKE else 0
-    return ProductFile(path, kind, name, index, mask, state, verdict.detail, expected, verdict.exists)
-
-
-def _rooms(orders: Sequence[ProductOrder], request: ProductRequest) -> tuple[Room, ...]:
-    """Add up what is written to each disk, and look how much is free there."""
-    needed: dict[int, int] = {}
-    folder_of: dict[int, Path] = {}
-    for file in (file for order in orders for file in order.to_make):
-        folder = next(parent for parent in file.path.parents if parent.is_dir())
-        root = file.path.parents[3] if file.kind in {FileKind.INDEX, FileKind.MASKED} else file.path.parents[2]
-        disk = folder.stat().st_dev
-        folder_of.setdefault(disk, root)
-        needed[disk] = needed.get(disk, 0) + file.expected_bytes
-    return tuple(Room(folder_of[disk], total, _free(folder_of[disk])) for disk, total in needed.items())
-
-
-def _free(folder: Path) -> int | None:
-    """Return the bytes that are free on the disk of a folder, which may not exist yet."""
-    try:
-        return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
-    except OSError:
-        return None
+    version = version_of(path)
+    return ProductFile(path, kind, name, index, mask, state, verdict.detail, expected, verdict.exists, version)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sen2chain.errors import RequestError, choice, quoted, real_number, whole_number
 from sen2chain.indices import Index, resolve_indices
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.parallel import MOST_WORKERS
+from sen2chain.plan import parse_date
 from sen2chain.sensor import SENTINEL2
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from sen2chain.products import Acquisition
 
 MaskFormat = Literal["tif", "jp2"]
 
@@ -63,7 +68,8 @@ class ProductRequest:
             raise RequestError("Nothing is asked for; name an index, as NDVI, a mask, as CM004, or quicklooks.")
         object.__setattr__(self, "indices", resolve_indices(self.indices) if self.indices else ())
         object.__setattr__(self, "masks", tuple(dict.fromkeys(self.masks)))
-        for item in (*self.indices, *self.masks):
+        items: list[Index | Mask] = [*self.indices, *self.masks]
+        for item in items:
             if item.sensor != SENTINEL2:
                 raise RequestError(f"{item.name} is made for {item.sensor.name}; rasters are produced for Sentinel-2.")
         if any(mask.family == NO_MASK for mask in self.masks):
@@ -74,8 +80,15 @@ class ProductRequest:
         choice("format of masks", self.mask_format, get_args(MaskFormat))
         for name in ("first", "last"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, dt.date) or isinstance(value, dt.datetime)):
-                raise RequestError(f"{name} is {quoted(value)}; allowed: a date.")
+            object.__setattr__(self, name, parse_date(name, value))
+
+    def takes(self, acquisition: Acquisition) -> bool:
+        """Whether a product's cloud cover is within the limits; products without a figure are taken."""
+        low, high = self.cover
+        if low <= 0 and high >= 100:
+            return True
+        cover = acquisition.details.cloud_cover()
+        return cover is None or low <= cover <= high
 
     def _check_numbers(self) -> None:
         """Check numbers, and make them plain ones."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import errno
 import logging
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ from sen2chain.notebook import card
 from sen2chain.parallel import Allowance, Crew, closed, memory, workers
 from sen2chain.produce.acquisition_rasters import RasterPass, acquisition_bytes
 from sen2chain.produce.product_lock import lock_folder, product_lock
-from sen2chain.produce.product_plan import FileKind, ProductFile, ProductOrder, State, files_of
+from sen2chain.produce.product_plan import FileKind, ProductFile, ProductOrder, State, judge_again, version_of
 from sen2chain.progress import Shares, counted, progress, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sen2chain.archive import LibrarySource
@@ -217,18 +218,116 @@ class _Run:
 
     def work(self) -> None:
         """Make the files of all orders; products that another run works on come last."""
-        orders = [order for order in self._plan.orders if order.to_make]
-        count = min(workers(self._plan.request.workers), len(orders))
-        crew = Crew(workers(self._plan.request.workers))
-        title = f"producing ({counted(sum(len(order.to_make) for order in orders), 'file')})"
-        with progress(title, len(orders), quiet=self._quiet) as step:
-            shares = Shares(step, len(orders))
-            attempts = crew.results(
-                partial(self._attempt, crew, shares), self._with_held(orders, count), self._end.set
-            )
-            with closed(attempts):
-                for _ in attempts:
-                    pass
+        pending, wait = [order for order in self._plan.orders if order.to_make], 0.0
+        total = len(pending)
+        count = sum(len(order.to_make) for order in pending)
+        with progress(f"producing ({counted(count, 'file')})", total, quiet=self._quiet) as step:
+            shares = Shares(step, total)
+            while pending:
+                crew = Crew(workers(self._plan.request.workers))
+                results = crew.results(partial(self._attempt, crew, shares, wait), pending, self._end.set)
+                with closed(results):
+                    held = [order for order in results if order is not None]
+                pending, wait = held, _LOOK
 
-    def _with_held(self, orders: Sequence[ProductOrder], count: int) -> Iterator[ProductOrder]:
-        yield from orders
+    def outcome_of(self, order: ProductOrder, file: ProductFile) -> MadeFile:
+        """Return what has become of a file of the plan."""
+        if file.path in self._found:
+            return self._found[file.path]
+        outcome = {
+            State.KEPT: Outcome.KEPT,
+            State.REFUSED: Outcome.REFUSED,
+            State.IMPOSSIBLE: Outcome.IMPOSSIBLE,
+            State.MAKE: Outcome.LEFT,
+        }[file.state]
+        detail = self.result.ended_by if outcome is Outcome.LEFT else file.detail
+        return MadeFile(file.path, str(order.acquisition.id), file.kind, file.name, outcome, detail)
+
+    def _attempt(self, crew: Crew, shares: Shares, wait: float, order: ProductOrder) -> ProductOrder | None:
+        """Make the files of an order, unless the run is over; return it if another run holds its product."""
+        if self._end.is_set():
+            return None
+        product = order.acquisition.id
+        try:
+            with product_lock(self._source.paths, product, wait) as is_held:
+                if not is_held:
+                    return order
+                self._make(order, crew, partial(shares.advance, product))
+        except _EndedError:
+            return None
+        except _FATAL as error:
+            self._end.set()
+            said = str(error).partition("\n")[0]
+            raise ExecutorError(f"The run ended at {product} with {type(error).__name__}: {said}.") from error
+        except OutputError as error:
+            if _is_full(error):
+                self._end.set()
+                self.result.ended_by = str(error)
+            else:
+                self._fail(order, str(error))
+        except Exception as error:  # one odd product does not end a run over ten years
+            logger.warning("%s failed", product, exc_info=True)
+            self._fail(order, f"{product} failed with {type(error).__name__}: {str(error).partition(chr(10))[0]}.")
+        shares.end(product)
+        return None
+
+    def _fail(self, order: ProductOrder, detail: str) -> None:
+        for file in order.to_make:
+            if file.path not in self._found:
+                self._record(order, file, Outcome.FAILED, detail)
+
+    def _record(
+        self, order: ProductOrder, file: ProductFile, outcome: Outcome, detail: str = "", seconds: float = 0.0
+    ) -> None:
+        size = file.path.stat().st_size if outcome in {Outcome.MADE, Outcome.AGAIN} else 0
+        product = str(order.acquisition.id)
+        self._found[file.path] = MadeFile(file.path, product, file.kind, file.name, outcome, detail, size, seconds)
+
+    def _make(self, order: ProductOrder, crew: Crew, advanced: Callable[[float], None]) -> None:
+        """Make the files of an order whose product is held."""
+        began = time.monotonic()
+        files = list(self._still_to_make(order))
+        for folder in {file.path.parent for file in files}:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            sweep_temporary(folder)
+        if not files:
+            return
+        acquisition = order.acquisition
+        with self._memory.hold(acquisition_bytes(files, acquisition.id.sensor)):
+            work = RasterPass(acquisition, files, self._plan.request, self._source, crew, advanced, self._go_on)
+            try:
+                work.run()
+            finally:
+                seconds = time.monotonic() - began
+                for file in files:
+                    if file.path in work.made:
+                        tags = work.tags[file.path]
+                        self._source.facts.remember_tags(str(file.path), acquisition.id.tile, tags)
+                        outcome = Outcome.AGAIN if file.exists else Outcome.MADE
+                        self._record(order, file, outcome, file.detail, seconds)
+                    elif file.path in work.errors:
+                        self._record(order, file, Outcome.FAILED, str(work.errors[file.path]), seconds)
+
+    def _still_to_make(self, order: ProductOrder) -> Iterator[ProductFile]:
+        """Yield the files that no other run has made since the plan."""
+        for file in order.to_make:
+            if version_of(file.path) == file.version:
+                yield file
+                continue
+            judged = judge_again(file, order.acquisition, self._plan.request, self._source)
+            if judged.state is State.MAKE:
+                yield judged
+            else:
+                outcome = Outcome.ELSEWHERE if judged.state is State.KEPT else Outcome[judged.state.name]
+                self._record(order, judged, outcome, judged.detail)
+
+    def _go_on(self) -> None:
+        if self._end.is_set():
+            raise _EndedError
+
+
+def _is_full(error: OutputError) -> bool:
+    """Whether the cause of an error is a full disk, which would meet the next product too."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RasterError
 from sen2chain.indices import INDICES
 from sen2chain.parallel import apart
-from sen2chain.produce.inputs import difference
+from sen2chain.produce.raster_inputs import difference
 from sen2chain.raster_tags import FROM_BANDS, FROM_LOSSY, RULES
 from sen2chain.rasters import Raster, environment
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sen2chain.archive import LibrarySource
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
-    from sen2chain.produce.inputs import Inputs
     from sen2chain.produce.product_request import ProductRequest
+    from sen2chain.produce.raster_inputs import Inputs
     from sen2chain.products import Acquisition
     from sen2chain.raster_tags import RasterTags
 
@@ -39,7 +39,7 @@ class Verdict:
     """Whether the file that is there is to be replaced."""
 
 
-def judge_index(
+def judge_index(  # noqa: PLR0911  # a table of cases
     path: Path,
     acquisition: Acquisition,
     index: Index,
@@ -69,7 +69,7 @@ def judge_index(
     return _by_inputs(path, tags, inputs, source)
 
 
-def judge_mask(
+def judge_mask(  # noqa: PLR0911  # a table of cases
     path: Path,
     acquisition: Acquisition,
     mask: Mask,

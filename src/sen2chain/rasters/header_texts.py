@@ -14,7 +14,7 @@ from xml.sax.saxutils import unescape
 
 from sen2chain.errors import UnreadableError
 from sen2chain.files import has_document_type, open_regular
-from sen2chain.tiff import read_metadata_tag
+from sen2chain.tiff import Directory, read_directories, read_metadata_tag
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -54,6 +54,21 @@ def read_header_texts(path: str) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be opened: {error}.") from error
     return _texts(document)
+
+
+def read_pictures(path: str) -> list[Directory]:
+    """Read the directories of a GeoTIFF on disk: that of the raster, then those of its overviews.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be opened, or ends before its blocks do.
+    """
+    try:
+        with open_regular(path) as file:
+            return read_directories(_OnDisk(path, file))
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be opened: {error}.") from error
 
 
 def _box(file: _OnDisk) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sen2chain.masks import NO_MASK
 from sen2chain.progress import counted
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ def masked_inputs(acquisition: Acquisition, index: Index, mask: Mask) -> Inputs 
 
 
 def _missing(acquisition: Acquisition, name: str, missing: list[str]) -> str:
-    what = f"{'bands' if len(missing) > 1 else 'band'} {', '.join(missing)}" if missing else "the metadata"
-    what = what.replace("band SCL", "SCL").replace("band CLDPRB", "CLDPRB")
+    what = " and ".join(missing) or f"the metadata {acquisition.id.sensor.metadata}".rstrip()
     because = f" ({acquisition.remark})" if acquisition.remark else ""
     return f"{acquisition.id}: {name} needs {what}, which the archive lacks{because}."
 
