@@ -1,8 +1,8 @@
 """Time of `sen2chain library info` on a large archive: ``python -m benchmarks.library_info``.
 
-The tree has empty rasters under the names of real ones and metadata as ESA writes them, from the folder of real
-metadata beside the checkout. Each run is a process of its own: the first with an empty cache, the second with what the
-first kept.
+The tree has bands that are empty files, small index rasters with tags, and metadata as ESA writes them, from the folder
+of real metadata beside the checkout. Each run is a process of its own: the first with an empty cache, the second with
+what the first kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import rasterio
+
+from sen2chain import INDICES as FORMULAS
 from sen2chain.products import ProductId
+from sen2chain.raster_tags import RasterTags
+from sen2chain.sensor import ESA_NAMING
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "safe_metadata"
 BANDS = {10: ("B02", "B03", "B04", "B08"), 20: ("B05", "B06", "B07", "B8A", "B11", "B12", "SCL")}
@@ -42,6 +48,7 @@ def build(library: Path, products: int, tiles: int) -> None:
     models = [path.read_text(encoding="utf-8") for path in sorted(REAL.glob("*/MTD_MSIL2A.xml"))]
     models_of = [ProductId.parse(path.parent.name) for path in sorted(REAL.glob("*/MTD_MSIL2A.xml"))]
     each = -(-products // tiles)
+    drawn = {index: _raster(library, index) for index in INDICES}
     for count in range(products):
         tile, number = f"31T{'CDEFGHJKLM'[count // each % 10]}{'JKLMN'[count // each // 10]}", count % each
         model = number % len(models)
@@ -54,10 +61,27 @@ def build(library: Path, products: int, tiles: int) -> None:
             tile,
             f"{sensing:%Y%m%d}T160000",
         )
-        _write(library, product, models[model].replace(str(models_of[model]), str(product)))
+        _write(library, product, models[model].replace(str(models_of[model]), str(product)), drawn)
 
 
-def _write(library: Path, product: ProductId, metadata: str) -> None:
+def _raster(folder: Path, index: str) -> bytes:
+    """Return a small index raster with the tags that sen2chain writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "raster.tif"
+    offsets = dict.fromkeys(FORMULAS[index].bands, -1000.0)
+    tags = RasterTags(
+        ESA_NAMING.example, index, FORMULAS[index].formula, quantification=1e4, offsets=offsets, inputs="0" * 32
+    )
+    profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "int16", "nodata": 32767}
+    with rasterio.open(path, "w", transform=rasterio.Affine(10, 0, 300000, 0, -10, 5000000), **profile) as raster:
+        raster.update_tags(**tags.items())
+        raster.write(np.zeros((1, 16, 16), np.int16))
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def _write(library: Path, product: ProductId, metadata: str, drawn: dict[str, bytes]) -> None:
     safe = library / "L2A" / product.tile / f"{product}.SAFE"
     granule = safe / "GRANULE" / f"L2A_T{product.tile}_A040188_{product.sensing:%Y%m%dT%H%M%S}"
     for metres, names in BANDS.items():
@@ -71,10 +95,17 @@ def _write(library: Path, product: ProductId, metadata: str) -> None:
     path.write_text(metadata, encoding="utf-8")
     os.utime(path, (time.time() - 3600,) * 2)
     mask = library / "CLOUDMASKS" / product.tile / str(product) / f"{product}_{MASK}.jp2"
-    rasters = [library / "INDICES" / i / product.tile / str(product) / f"{product}_{i}.tif" for i in INDICES]
-    for raster in (mask, *rasters):
+    mask.parent.mkdir(parents=True)
+    _put(mask, b"\x00\x00\x00\x0cjP  \r\n\x87\n")
+    for index, content in drawn.items():
+        raster = library / "INDICES" / index / product.tile / str(product) / f"{product}_{index}.tif"
         raster.parent.mkdir(parents=True)
-        _touch(raster)
+        _put(raster, content.replace(ESA_NAMING.example.encode(), str(product).encode()))
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    os.utime(path, (time.time() - 3600,) * 2)
 
 
 def _touch(path: Path) -> None:
@@ -86,13 +117,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--products", type=int, default=5000)
     parser.add_argument("--tiles", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where the tree is kept for another run; by default it is removed")
     parser.add_argument("--show", action="store_true", help="print what the command prints")
     options = parser.parse_args()
     if not REAL.is_dir():
         sys.exit(f"The real metadata are not beside this checkout: {REAL}.")
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "library"
-        build(library, options.products, options.tiles)
+        library = options.folder or Path(folder) / "library"
+        if not library.exists():
+            build(library, options.products, options.tiles)
         files = sum(len(names) for _, _, names in os.walk(library))
         print(f"{options.products} products in {options.tiles} tiles, {files} files", flush=True)
         for run in ("first", "second"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,11 +103,19 @@ class RasterTags:
                 texts.get("SOURCE", ""),
                 float(texts.get("PRECISION", 0)),
                 float(texts.get("QUANTIFICATION", 0)),
-                {str(band): float(offset) for band, offset in json.loads(texts.get("OFFSETS", "{}")).items()},
+                {band: float(offset) for band, offset in _object(texts.get("OFFSETS")).items()},
                 texts.get("INPUTS", ""),
                 int(texts.get("RULES", 0)),
                 texts.get("VERSION", ""),
-                {str(name): str(text) for name, text in json.loads(texts.get("MORE", "{}")).items()},
+                {name: str(text) for name, text in _object(texts.get("MORE")).items()},
             )
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """Read a JSON object; empty where there is no text."""
+    if text is None:
+        return {}
+    found: dict[str, Any] = json.loads(text)
+    return found

@@ -167,7 +167,7 @@ def _redundant(acquisition: Acquisition, tags: Mapping[str, RasterTags]) -> Iter
             for place in acquisition.indices.get(index, ())
             if place.rpartition(".")[2] == location.rpartition(".")[2] and _same_make(own, tags.get(place))
         ]
-        if same and (suffix in acquisition.masks or _is_computable(acquisition, suffix)):
+        if same and (suffix in acquisition.masks or _is_computable(acquisition, suffix, ours=own is not None)):
             yield location
 
 
@@ -178,12 +178,12 @@ def _same_make(one: RasterTags | None, other: RasterTags | None) -> bool:
     return one is None or other is None or make(one) == make(other)
 
 
-def _is_computable(acquisition: Acquisition, suffix: str) -> bool:
-    """Whether a mask that is not stored can be computed as it was when a masked copy was made with it."""
+def _is_computable(acquisition: Acquisition, suffix: str, *, ours: bool) -> bool:
+    """Whether a mask that is not stored can be computed as it was when a masked copy, ours or not, was made with it."""
     try:
         mask = Mask.parse(suffix, acquisition.id.sensor)
     except RequestError:
         return False
-    right = mask.stored(acquisition.id, [suffix]) is not None and bool(mask.inputs)
+    right = mask.stored(acquisition.id, [suffix], lambda _: ours) is not None and bool(mask.inputs)
     has_radiometry = acquisition.details.has_radiometry or not mask.bands
     return right and has_radiometry and all(name in acquisition.bands for name in mask.inputs)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sen2chain.errors import RequestError
 from sen2chain.indices import INDICES, Index
 from sen2chain.masks import NO_MASK, Mask, short_names
-from sen2chain.plan import MaskKind, ValueKind, resolve_mask, resolve_sources
+from sen2chain.plan import MaskKind, resolve_mask
+from sen2chain.plan.tagged_rasters import judge_index_raster, judge_mask
 from sen2chain.products import KnownDetails, Radiometry
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Availability:
     """Of an index: whether a lossy or rounded raster is stored."""
     masked: bool = False
     """Of an index: whether a masked copy is stored."""
-    distrusted: bool = False
-    """Whether a raster is stored that is not used: a mask known to be wrong, another formula of an index."""
+    distrusted: str = ""
+    """Why no stored raster is used although there is one, a clause whose subject is the raster; else empty."""
     makeable: bool = False
     """Whether its inputs are there."""
     lacking: str = ""
@@ -122,10 +123,15 @@ class AvailabilityTable:
         """Return all that the answer depends on."""
         tags = self._tags
 
+        own = str(acquisition.id)
+
         def told(location: str) -> object:
             found = tags.get(location)
             kind = location.rpartition(".")[2]
-            return kind if found is None else (kind, found.definition, found.source, found.precision, found.rules)
+            if found is None:
+                return kind
+            is_own = found.product == own
+            return kind, is_own, found.name, found.definition, found.mask, found.source, found.precision, found.rules
 
         return (
             acquisition.id.baseline,
@@ -152,11 +158,11 @@ class _Product:
         if index is None:
             lossless = any(not place.endswith(LOSSY_SUFFIX) for place in places)
             return Availability(lossless, bool(places) and not lossless, masked, lacking="its formula is not known")
-        value = resolve_sources(self.acquisition, index, Mask(NO_MASK, sensor=index.sensor)).value
-        stored = value is not None and value.kind is ValueKind.LOSSLESS
-        lossy = any(self._is_lossy(place) for place in places)
+        judged = [judge_index_raster(self.acquisition, index, place) for place in places]
+        stored = any(raster.usable and raster.exact for raster in judged)
+        lossy = any(raster.usable and not raster.exact for raster in judged)
+        distrusted = next((raster.why_not for raster in judged), "") if not stored and not lossy else ""
         lacking, missing = self._lacking(index.bands, needs_metadata=True)
-        distrusted = bool(places) and not stored and not lossy
         return Availability(stored, lossy, masked, distrusted, not lacking, lacking, missing)
 
     def mask(self, mask: Mask) -> Availability:
@@ -170,12 +176,11 @@ class _Product:
         missing: tuple[str, ...] = ()
         if mask.inputs:
             lacking, missing = self._lacking(mask.inputs, needs_metadata=bool(mask.bands))
-        distrusted = not stored and mask.name in self.acquisition.masks
+        distrusted = ""
+        if not stored and mask.name in self.acquisition.masks:
+            judged = judge_mask(self.acquisition, mask, mask.name)
+            distrusted = "was made wrongly by the original program" if judged is None else judged.why_not
         return Availability(stored, distrusted=distrusted, makeable=not lacking, lacking=lacking, missing=missing)
-
-    def _is_lossy(self, location: str) -> bool:
-        tags = self.acquisition.details.tags(location)
-        return location.endswith(LOSSY_SUFFIX) if tags is None else not tags.is_exact
 
     def _lacking(self, names: Iterable[str], *, needs_metadata: bool) -> tuple[str, tuple[str, ...]]:
         """Say why bands cannot be had, a clause, and which are missing; both empty where they can.

@@ -105,8 +105,8 @@ class AvailabilityCount:
     """Products that have none of these."""
     lossy: int
     """Products with a lossy raster, whatever else they have."""
-    distrusted: int
-    """Products with a stored raster that is not used: a mask known to be wrong, or another formula."""
+    distrusted: Mapping[str, int]
+    """Why stored rasters are not used, a clause whose subject is the raster -> number of products."""
     reasons: Mapping[str, int]
     """Why it cannot be made, a clause -> number of products in which it is not stored either."""
     unstored: tuple[str, ...]
@@ -123,7 +123,7 @@ class AvailabilityCount:
             "only_masked": self.only_masked,
             "impossible": self.impossible,
             "lossy": self.lossy,
-            "not_used": self.distrusted,
+            "not_used": dict(self.distrusted),
             "reasons": dict(self.reasons),
             "products_without": list(self.unstored),
             "makeable_of_these": self.unstored_makeable,
@@ -183,8 +183,12 @@ class Holdings:
 
     @property
     def bands(self) -> dict[str, int]:
-        """Band or quality raster -> number of products that have it."""
-        return _counted(band for entry in self.products for band in entry.bands)
+        """Band or quality raster -> number of products that have it, in the order of their sensor."""
+        counts = Counter(band for entry in self.products for band in entry.bands)
+        sensors = {entry.id.sensor.name: entry.id.sensor for entry in self.products}.values()
+        names = [band.name for sensor in sensors for band in sensor.bands]
+        names += [raster.name for sensor in sensors for raster in sensor.quality]
+        return {name: counts[name] for name in names if name in counts}
 
     @property
     def with_safe(self) -> int:
@@ -350,7 +354,7 @@ def _count(name: str, products: Sequence[tuple[ProductEntry, Availability]]) -> 
         first["only_masked"],
         first["impossible"],
         sum(how.lossy for _, how in products),
-        sum(how.distrusted for _, how in products),
+        _counted(how.distrusted for _, how in products if how.distrusted),
         _counted(how.reason for _, how in products if not how.stored and not how.makeable),
         tuple(str(entry.id) for entry, _ in lacking),
         sum(how.makeable for _, how in lacking),

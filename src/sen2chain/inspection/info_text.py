@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.inspection.availability import joined
 from sen2chain.inspection.text_tables import TextTable, as_text
-from sen2chain.progress import counted, sized
+from sen2chain.progress import sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -92,7 +92,7 @@ def _headline(info: Found) -> str:
         return f"{source}: no product was found."
     span = f"on {dates[0]}" if len(dates) == 1 else f"on {len(dates)} dates from {dates[0]} to {dates[-1]}"
     tiles = f"in tile {total.products[0].id.tile}" if len(info.tiles) == 1 else f"in {len(info.tiles)} tiles"
-    return f"{source}: {counted(len(total.products), 'product')} {span} {tiles}, {sized(total.size)}."
+    return f"{source}: {_number(len(total.products), 'product')} {span} {tiles}, {sized(total.size)}."
 
 
 def _facts(total: Holdings) -> list[str]:
@@ -206,7 +206,7 @@ def _availability_table(title: str, counts: Iterable[AvailabilityCount], product
         [" ".join(names), *(f"{figures[i]:,}" if figures[i] else "-" for i in shown)]
         for figures, names in alike.items()
     ]
-    header = [f"of {counted(products, 'product')}", *(_COLUMNS[i][0] for i in shown)]
+    header = [f"of {_number(products, 'product')}", *(_COLUMNS[i][0] for i in shown)]
     return TextTable(title, header, rows, range(1, len(header)))
 
 
@@ -227,27 +227,17 @@ def _remarks(info: Found, *, verbose: bool) -> list[str]:
     sentences = _skipped(info.skipped, verbose=verbose)
     if info.unread:
         sentences.append(
-            f"{counted(len(info.unread), 'folder or file')} could not be looked at, so sizes leave "
+            f"{_number(len(info.unread), 'folder or file')} could not be looked at, so sizes leave "
             f"{'it' if len(info.unread) == 1 else 'them'} out: {_listed(info.unread, verbose=verbose)}."
         )
     sentences += _product_faults(total, verbose=verbose)
     sentences += _impossible(total, verbose=verbose)
     sentences += _unstored(total)
     sentences += _without_safe(total)
-    for found in total.masks:
-        if found.distrusted:
-            sentences.append(
-                f"{counted(found.distrusted, 'stored mask')} {found.name} "
-                f"{_are(found.distrusted)} not used: the original program made it wrongly; it is "
-                "computed instead, where its inputs are there."
-            )
-    for found in total.indices:
-        if found.distrusted:
-            sentences.append(
-                f"{counted(found.distrusted, 'stored raster')} of {found.name} "
-                f"{_are(found.distrusted)} not used: no run here knows that the formula is the one "
-                "of this name."
-            )
+    for found in (*total.indices, *total.masks):
+        for why, count in found.distrusted.items():
+            stored = f"{_number(count, 'stored raster')} of {found.name} {_are(count)} not used"
+            sentences.append(f"{stored}: {'it' if count == 1 else 'each'} {why}.")
     return [*sentences, *_dates(total, verbose=verbose), *_files(total)]
 
 
@@ -273,13 +263,13 @@ def _product_faults(total: Holdings, *, verbose: bool) -> list[str]:
         shown = faults if verbose else faults[:_FEW_DETAILS]
         more = f" ... and {len(faults) - len(shown):,} more." if len(faults) > len(shown) else ""
         sentences.append(
-            f"The metadata of {counted(len(faults), 'product')} cannot be used, so no index can be made from "
+            f"The metadata of {_number(len(faults), 'product')} cannot be used, so no index can be made from "
             f"{'its' if len(faults) == 1 else 'their'} bands: {' '.join(shown)}{more}"
         )
     remarks = [entry.remark for entry in total.products if entry.remark]
     if remarks:
         sentences.append(
-            f"{counted(len(remarks), 'SAFE folder')} {'gives' if len(remarks) == 1 else 'give'} no bands, or not all: "
+            f"{_number(len(remarks), 'SAFE folder')} {'gives' if len(remarks) == 1 else 'give'} no bands, or not all: "
             f"{_listed(remarks, verbose=verbose)}."
         )
     return sentences
@@ -324,8 +314,8 @@ def _unstored(total: Holdings) -> list[str]:
 
 def _without_safe(total: Holdings) -> list[str]:
     indices, masks = len(total.indices_without_safe), len(total.masks_without_safe)
-    parts = [f"index rasters of {counted(indices, 'product')}"] * bool(indices)
-    parts += [f"masks of {counted(masks, 'product')}"] * bool(masks)
+    parts = [f"index rasters of {_number(indices, 'product')}"] * bool(indices)
+    parts += [f"masks of {_number(masks, 'product')}"] * bool(masks)
     return [f"There are {' and '.join(parts)} whose SAFE folder is not there."] if parts else []
 
 
@@ -340,7 +330,7 @@ def _dates(total: Holdings, *, verbose: bool) -> list[str]:
         )
         which = "the longest: " if len(total.gaps) > 1 else ""
         sentences.append(
-            f"{counted(len(total.gaps), 'gap')} in time {_are(len(total.gaps))} longer than usual, {which}{told}."
+            f"{_number(len(total.gaps), 'gap')} in time {_are(len(total.gaps))} longer than usual, {which}{told}."
         )
     if total.reprocessed:
         pairs = Counter(_baselines(found.products) for found in total.reprocessed)
@@ -348,7 +338,7 @@ def _dates(total: Holdings, *, verbose: bool) -> list[str]:
             f"{baselines} ({count:,})" for baselines, count in pairs.most_common(None if verbose else _FEW)
         )
         sentences.append(
-            f"{counted(len(total.reprocessed), 'acquisition')} {_are(len(total.reprocessed))} there in "
+            f"{_number(len(total.reprocessed), 'acquisition')} {_are(len(total.reprocessed))} there in "
             f"several baselines, of which an extraction prefers the newest: {told}."
         )
     return sentences
@@ -366,10 +356,15 @@ def _files(total: Holdings) -> list[str]:
     count, size = total.bytes.get("incomplete files", (0, 0))
     if count:
         sentences.append(
-            f"{counted(count, 'incomplete file')} ({sized(size)}) of a run that is going on or was interrupted; "
+            f"{_number(count, 'incomplete file')} ({sized(size)}) of a run that is going on or was interrupted; "
             "sen2chain library check tells which."
         )
     return sentences
+
+
+def _number(count: int, what: str) -> str:
+    """Return a number with its noun, in the plural where needed."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _are(count: int) -> str:
