@@ -145,8 +145,10 @@ class _Known:
                     self.rasters[location[:-4]] = FileKind.QUALITY
         if root:
             self.products[root] = acquisition.id.tile
-            while (root := root.rpartition("/")[0]) and root not in self.above:
-                self.above.add(root)
+            for above in _above(root):
+                if above in self.above:
+                    break
+                self.above.add(above)
 
 
 class _Walk:
@@ -155,8 +157,11 @@ class _Walk:
     def __init__(self, known: _Known, roots: Sequence[str]) -> None:
         self._known = known
         self.found = ArchiveFiles()
-        self._roots = {root: os.path.realpath(root) for root in roots}
-        self._covered = set(self._roots.values())
+        self._roots = set(roots)
+        self._covered: set[str] = set()
+        self._above: set[str] = set()
+        for root in roots:
+            self._cover(os.path.realpath(root))
 
     def products(self) -> None:
         """Add the products alone."""
@@ -262,13 +267,24 @@ class _Walk:
             yield entry, is_folder
 
     def _is_new(self, link: str) -> bool:
-        """Whether a link to a folder leads out of what is walked over, to where no link has led yet."""
+        """Whether a link to a folder leads to where nothing is walked over yet, nor anything above it."""
         target = os.path.realpath(link)
-        parts: list[str] = target.split("/")
-        if any("/".join(parts[:count]) in self._covered for count in range(1, len(parts) + 1)):
+        if target in self._above or target in self._covered or any(above in self._covered for above in _above(target)):
             return False
-        self._covered.add(target)
+        self._cover(target)
         return True
+
+    def _cover(self, target: str) -> None:
+        """Remember a real folder that is walked over, with all that is in it."""
+        self._covered.add(target)
+        self._above.update(_above(target))
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the folders above a path, from the nearest to the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
+    yield "/"
 
 
 def _file_or_empty(location: str) -> str:
