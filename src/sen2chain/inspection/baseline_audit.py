@@ -402,7 +402,10 @@ def _is_odd(difference: Floats, reflectance: Floats, haze: Floats) -> bool:
     changes = [light * reflectance + veil for light in LIGHT for veil in veils]
     if not _is_even(difference[:, haze <= CLEAREST], reflectance[:, haze <= CLEAREST]):
         changes += [share * (CIRRUS - reflectance) + veil for share in SHARES for veil in veils]
-    return not any((np.abs(difference - change) <= TOLERANCE).all(axis=1).mean() >= 0.5 for change in changes)
+    explained = np.zeros(len(difference), np.bool_)
+    for change in changes:
+        explained |= (np.abs(difference - change) <= TOLERANCE).all(axis=1)
+    return bool(explained.mean() < 0.5)
 
 
 def _is_even(difference: Floats, reflectance: Floats) -> bool:
