@@ -1,7 +1,7 @@
 """Archives of small pictures over two or more years, to test how dates with a wrong offset are found.
 
-They have what moves reflectance in real archives: seasons, harvest, wet ground, floods, fires, snow, haze, cirrus, glint
-on water, clouds and shadows (not all of which the classification marks), two orbits with other view angles, two
+They have what moves reflectance in real archives: seasons, harvest, wet ground, floods, fires, snow, haze, cirrus,
+glint on water, clouds and shadows (not all of which the classification marks), two orbits with other view angles, two
 platforms, swaths that cover a part, and a change of baseline in the middle. Values are reflectance as it is read.
 """
 
@@ -76,7 +76,8 @@ class Archive:
 def smooth(rng: np.random.Generator, size: int, width: float) -> Array:
     """Return a smooth random field of unit variance."""
     field = ndimage.gaussian_filter(rng.standard_normal((size, size)), width, mode="wrap")
-    return field / field.std()
+    scaled: Array = field / field.std()
+    return scaled
 
 
 def _greenness(day: float, late: Array, harvest: Array) -> Array:
@@ -104,7 +105,10 @@ def simulate(place: str, seed: int, dates: int = 200, size: int = 60, classes: f
     clear = np.zeros((dates, size, size), np.bool_)
     has_classes = rng.random(dates) < classes
     row, column = np.mgrid[:size, :size] / size
-    view = {0: 1 + 0.06 * (column - 0.5)[..., None] * np.ones(6), 1: 1.05 - 0.06 * (column - 0.5)[..., None] * np.ones(6)}
+    view = {
+        0: 1 + 0.06 * (column - 0.5)[..., None] * np.ones(6),
+        1: 1.05 - 0.06 * (column - 0.5)[..., None] * np.ones(6),
+    }
     noise = 0.004
     for k, day in enumerate(days):
         of_year = day % 365
@@ -154,7 +158,9 @@ def simulate(place: str, seed: int, dates: int = 200, size: int = 60, classes: f
         edge = rng.uniform(0.3, 1.6)
         seen = np.where(((column + 0.2 * row) > edge)[..., None] & (k % 2 == 1), np.nan, seen)
         # The classification misses thin edges of clouds, half of the shadows and thin cirrus.
-        marked[k] = (opacity > rng.uniform(0.05, 0.2)) | (shadow & (rng.random() < 0.5)) | (snowy & (rng.random() < 0.8))
+        marked[k] = (
+            (opacity > rng.uniform(0.05, 0.2)) | (shadow & (rng.random() < 0.5)) | (snowy & (rng.random() < 0.8))
+        )
         marked[k] |= cirrus > rng.uniform(0.05, 0.15)
         clear[k] = (opacity < 0.02) & ~shadow & ~snowy & (cirrus < 0.04) & np.isfinite(seen).all(axis=2)
         clear[k] &= (haze[..., 0] < 0.08) & ~is_water

@@ -294,9 +294,10 @@ OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "locati
 PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain.files", "shutil", "stat", "zipfile"}
 """Modules that open files, look at them or take paths apart; locations are texts, which alone can do nothing."""
 FROM_ARCHIVE = {
-    "PROVIDERS", "ArchiveFile", "FileKind", "LibrarySource", "MemorySource", "Provider", "SafeFolder", "Saved",
-    "StacCatalogue", "archive_files", "by_reason", "chosen_source", "index_file", "is_catalogue", "mask_file",
-    "open_library", "open_target", "provider_named", "quicklook_file", "reads_at_once", "save_items",
+    "PROVIDERS", "ArchiveFile", "ArchiveFiles", "FileKind", "LibrarySource", "MemorySource", "Provider", "SafeFolder",
+    "Saved", "StacCatalogue", "Verdict", "archive_files", "away_from_gaps", "by_reason", "chosen_source", "index_file",
+    "is_catalogue", "look", "mask_file", "open_library", "open_target", "provider_named", "quicklook_file",
+    "reads_at_once", "save_items",
 }  # fmt: skip
 """What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
 

@@ -17,6 +17,7 @@ from sen2chain.archive.archive_files import ArchiveFile, ArchiveFiles, FileKind,
 from sen2chain.archive.library_source import LibrarySource
 from sen2chain.archive.library_tree import index_file, mask_file, quicklook_file
 from sen2chain.archive.memory_source import MemorySource
+from sen2chain.archive.offset_check import Verdict, away_from_gaps, look
 from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, by_reason, provider_named, save_items
@@ -38,11 +39,14 @@ __all__ = [
     "SafeFolder",
     "Saved",
     "StacCatalogue",
+    "Verdict",
     "archive_files",
+    "away_from_gaps",
     "by_reason",
     "chosen_source",
     "index_file",
     "is_catalogue",
+    "look",
     "mask_file",
     "open_library",
     "open_target",

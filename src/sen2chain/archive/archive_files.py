@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _TILE = re.compile(MGRS_TILES.pattern)
 _TILE_IN_NAME = re.compile(rf"_T({MGRS_TILES.pattern})_")
+_PRODUCT = re.compile(rf"{ESA_NAMING.beginning}[A-Z]_")
 _QUICKLOOK = re.compile(r".*_QL\.[A-Za-z0-9]+(\.aux\.xml)?", re.DOTALL)
 _RASTER_SUFFIX = re.compile(r"\.(tif|jp2)(\.aux\.xml)?\Z")
 
@@ -70,6 +71,8 @@ class ArchiveFiles:
 
     files: list[ArchiveFile] = field(default_factory=list)
     """The files; each product is one."""
+    empty: list[tuple[str, str]] = field(default_factory=list)
+    """Empty folders that are called like a product: path and tile."""
     unread: list[str] = field(default_factory=list)
     """Folders that could not be listed, and files that could not be looked at: paths, with the reason."""
 
@@ -184,7 +187,10 @@ class _Walk:
         todo = [(root, "")]
         while todo:
             folder, tile = todo.pop()
-            for entry, is_folder in self._entries(folder):
+            entries = list(self._entries(folder))
+            if not entries and _PRODUCT.match(folder.rpartition("/")[2]) and not self._has_any(folder):
+                self.found.empty.append((folder, _tile_in(f"{folder}_") or tile))
+            for entry, is_folder in entries:
                 name, path = entry.name, entry.path
                 of = self._known.products.get(path)
                 if of is not None:
@@ -198,6 +204,14 @@ class _Walk:
                     todo.append((path, name if _TILE.fullmatch(name) else tile))
                 else:
                     self._file(entry, self._kind(name, path, otherwise), tile or _tile_in(name))
+
+    def _has_any(self, folder: str) -> bool:
+        """Whether a folder has entries, or cannot be listed."""
+        try:
+            with os.scandir(folder) as entries:
+                return next(entries, None) is not None
+        except OSError:
+            return True
 
     def _is_unused(self, path: str) -> bool:
         """Whether a folder is called like a product, and holds none that is read."""

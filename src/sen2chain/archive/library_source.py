@@ -130,6 +130,16 @@ class LibrarySource(FileIdentity):
         self._add_indices(found, tile, first, last)
         return [parts.acquisition(product) for product, parts in sorted(found.items(), key=lambda item: item[0])]
 
+    def copies(self, tile: str) -> dict[ProductId, list[str]]:
+        """Return the folders and zip files of the products of a tile that have more than one.
+
+        Raises
+        ------
+        LibraryError
+            If a folder cannot be listed.
+        """
+        return {product: places for product, places in self._candidates(tile, None, None).items() if len(places) > 1}
+
     def skipped(self) -> Sequence[Skipped]:
         """List the files and folders that the calls so far found and could not use."""
         return in_order(self._skipped)
@@ -141,17 +151,22 @@ class LibrarySource(FileIdentity):
     def _add_safes(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None
     ) -> None:
+        candidates = self._candidates(tile, first, last)
+        for product, copies in candidates.items():
+            safe = scan_best(product, copies, tile, self._skipped)
+            if safe is not None:
+                details = ProductDetails(product, safe.metadata, safe.manifest, self._facts)
+                found[product] = _Parts(details, dict(safe.bands), remark=safe.remark)
+
+    def _candidates(self, tile: str, first: dt.date | None, last: dt.date | None) -> dict[ProductId, list[str]]:
+        """Map products of a tile to their folders and zip files."""
         candidates: dict[ProductId, list[str]] = {}
         for product, path in self._products(self.paths.l2a, tile, first, last):
             candidates.setdefault(product, []).append(path)
         for product, path in self._outside_tiles().get(tile, ()):
             if sensed_within(product, first, last):
                 candidates.setdefault(product, []).append(path)
-        for product, copies in candidates.items():
-            safe = scan_best(product, copies, tile, self._skipped)
-            if safe is not None:
-                details = ProductDetails(product, safe.metadata, safe.manifest, self._facts)
-                found[product] = _Parts(details, dict(safe.bands), remark=safe.remark)
+        return candidates
 
     def _add_masks(
         self, found: dict[ProductId, _Parts], tile: str, first: dt.date | None, last: dt.date | None

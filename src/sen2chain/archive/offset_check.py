@@ -100,7 +100,9 @@ def look(
     nodata, saturated
         DNs of pixels without a measurement; None where there is none.
     """
-    values = {name: bands[name][_inner(_valid(bands[name], nodata, saturated))] for name in RED if name in bands}
+    values = {
+        name: bands[name][away_from_gaps(_valid(bands[name], nodata, saturated))] for name in RED if name in bands
+    }
     shares = {name: _share(found < -OFFSET) for name, found in values.items()}
     name, dark = next(iter(values.items()), ("", np.zeros(0, np.uint16)))
     verdict, more = Verdict.UNDECIDED, False
@@ -113,7 +115,7 @@ def look(
             if infrared is None or classes is None or classes.shape != red.shape:
                 more = True
             else:
-                inner = _inner(_valid(red, nodata, saturated) & _valid(infrared, nodata, saturated))
+                inner = away_from_gaps(_valid(red, nodata, saturated) & _valid(infrared, nodata, saturated))
                 green = red[inner & np.isin(classes, _ON_LAND) & (infrared.astype(np.int32) - red >= GREEN)]
                 if _is_dark_green(green, dark.size):
                     verdict = Verdict.INCLUDED
@@ -133,7 +135,7 @@ def _valid(values: Array, nodata: int, saturated: int | None) -> Flags:
     return valid if saturated is None else valid & (values != saturated)
 
 
-def _inner(valid: Flags) -> Flags:
+def away_from_gaps(valid: Flags) -> Flags:
     """Whether pixels are valid and have no invalid one near; smaller pictures mix both along the edges of a swath."""
     for axis in (0, 1):
         whole = valid.copy()

@@ -97,6 +97,12 @@ class SafeFolder(FileIdentity):
                     listed.append(Acquisition(product, details, parts.bands, remark=parts.remark))
         return listed
 
+    def copies(self, tile: str) -> dict[ProductId, list[str]]:
+        """Return the folders and zip files of the products of a tile that have more than one."""
+        return {
+            product: places for product, places in self._products().items() if product.tile == tile and len(places) > 1
+        }
+
     def skipped(self) -> Sequence[Skipped]:
         """List the files and folders that the calls so far found and could not use."""
         return in_order(self._skipped)

@@ -81,6 +81,8 @@ class Offset(StrEnum):
     """Reflectance is 0.1 too high: an offset is in the digital numbers, and the metadata do not list it."""
     TOO_LOW = "too low"
     """Reflectance is 0.1 too low: the metadata list an offset that is not in the digital numbers, or list it twice."""
+    CONTRADICTED = "contradicted"
+    """Dates differ by 0.1 from each other, and nothing tells which of them are right."""
     UNDECIDED = "undecided"
     """Pixels do not tell."""
 
@@ -192,14 +194,12 @@ def audit(pictures: Pictures, witnesses: Sequence[int | None] | None = None) -> 
     told = list(witnesses) if witnesses is not None else [None] * count
     if min(pictures.haze, default=1.0) > CLEAREST:
         reason = "no band of infrared is there, so a wrong offset looks like haze"
-        return [_by_witness(told[d], DateVerdict(Offset.UNDECIDED, reason)) for d in range(count)]
+        return [by_witness(told[d], DateVerdict(Offset.UNDECIDED, reason)) for d in range(count)]
     series = _Series(pictures)
     levels, polls = _levels(series)
     relative = [None if poll.winner() is None else level for level, poll in zip(levels, polls, strict=True)]
     zero = _zero_level(relative, told)
-    return [
-        _verdict(polls[d], relative[d], zero, told[d], series.clear_dates_around(d)) for d in range(count)
-    ]
+    return [_verdict(polls[d], relative[d], zero, told[d], series.clear_dates_around(d)) for d in range(count)]
 
 
 def _levels(series: _Series) -> tuple[list[int], list[_Poll]]:
@@ -250,11 +250,11 @@ def _verdict(poll: _Poll, level: int | None, zero: int | None, told: int | None,
         reason = poll.why_undecided()
         if around < LEAST_AROUND:
             reason = f"only {around} other dates are clear, and {LEAST_AROUND} are needed to compare it with"
-        return _by_witness(told, DateVerdict(Offset.UNDECIDED, reason, poll.pixels))
+        return by_witness(told, DateVerdict(Offset.UNDECIDED, reason, poll.pixels))
     votes = poll.votes[1]  # after the correction, its pixels vote for no shift
     if zero is None:
         reason = f"dates differ by {SHIFT:g} in all bands, and it cannot be told which of them are right"
-        return _by_witness(told, DateVerdict(Offset.UNDECIDED, reason, poll.pixels, votes))
+        return by_witness(told, DateVerdict(Offset.CONTRADICTED, reason, poll.pixels, votes))
     error = level - zero
     reason = f"{votes} of {poll.pixels} clear pixels"
     if error == 0:
@@ -267,8 +267,16 @@ def _verdict(poll: _Poll, level: int | None, zero: int | None, told: int | None,
 _OFFSETS = (Offset.TOO_LOW, Offset.TOO_HIGH)
 
 
-def _by_witness(told: int | None, verdict: DateVerdict) -> DateVerdict:
-    """Take what the pixels of a date alone show where the dates around it do not decide."""
+def by_witness(told: int | None, verdict: DateVerdict) -> DateVerdict:
+    """Take what the pixels of a date alone show where the dates around it do not decide.
+
+    Parameters
+    ----------
+    told
+        As of `audit`.
+    verdict
+        The verdict where that is None.
+    """
     if told is None:
         return verdict
     if told == 0:
@@ -295,7 +303,7 @@ class _Series:
         self._columns = np.arange(flat.shape[1])
 
     def clear_dates_around(self, date: int) -> int:
-        """Number of other dates with enough clear pixels to be a reference."""
+        """Return the number of other dates with enough clear pixels to be a reference."""
         enough = self._clear.sum(axis=1) >= LEAST_PIXELS
         return int(enough.sum() - enough[date])
 
@@ -340,7 +348,7 @@ class _Series:
         values = np.sort(values, axis=0)  # NaN come last
         count = (dates < self.count).sum(axis=0)
         low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(dates) - 1)
-        median = (values[low, self._columns] + values[high, self._columns]) / 2
+        median: Floats = (values[low, self._columns] + values[high, self._columns]) / 2
         median[count < LEAST_AROUND] = np.nan
         return median
 

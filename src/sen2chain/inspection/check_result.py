@@ -1,0 +1,233 @@
+"""Result of a check of an archive: its findings as text, table and plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sen2chain.inspection.baseline_audit import Offset
+from sen2chain.inspection.findings import Severity
+from sen2chain.inspection.set_aside import Moves
+from sen2chain.inspection.text_tables import WIDTH, TextTable, as_text
+from sen2chain.notebook import card
+from sen2chain.progress import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from sen2chain.inspection.baseline_audit import DateVerdict
+    from sen2chain.inspection.findings import Finding
+    from sen2chain.products import ProductId
+
+_MOST = 40
+"""Findings that are shown where not all are asked for."""
+_ORDER = tuple(Severity)
+_PROBLEMS = (Severity.ERROR, Severity.WARNING)
+COLUMNS = ("severity", "part", "tile", "item", "finding", "advice", "path", "moved_to")
+"""Columns of the table of findings."""
+DATE_COLUMNS = ("tile", "product", "date", "offset", "shift", "clear_pixels", "votes", "reason")
+"""Columns of the table of dates."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDate:
+    """A product, and the verdict on its offset."""
+
+    product: ProductId
+    """The product."""
+    verdict: DateVerdict
+    """The verdict."""
+
+    @property
+    def date(self) -> str:
+        """Day of sensing, as ``2021-01-07``."""
+        return self.product.sensing.date().isoformat()
+
+
+def _named(findings: Sequence[Finding]) -> str:
+    """Return what findings that say the same are about: the first item, and the number of others."""
+    first = findings[0].item.rpartition("/")[2]
+    return f"{first} and {len(findings) - 1} more" if len(findings) > 1 else first
+
+
+@dataclass(slots=True)
+class ArchiveCheck:
+    """What the check of an archive found."""
+
+    source: str
+    """What was checked."""
+    findings: list[Finding] = field(default_factory=list)
+    """What is not as it should be, the worst first."""
+    dates: list[CheckedDate] = field(default_factory=list)
+    """The verdict on the offset of each product; empty where offsets were not compared."""
+    moves: Moves = field(default_factory=Moves)
+    """Files that were moved aside."""
+    parts: tuple[str, ...] = ()
+    """What was looked for."""
+    tiles: tuple[str, ...] = ()
+    """The tiles that were checked."""
+    is_quick: bool = False
+    """Whether headers and metadata were judged alone."""
+    products: int = 0
+    """Number of products."""
+    rasters: int = 0
+    """Number of rasters that were opened."""
+    pixels: int = 0
+    """Number of pixels that were decoded."""
+    seconds: float = 0.0
+    """Duration of the check."""
+
+    def sort(self) -> None:
+        """Order the findings: the worst first, then by what was looked for, tile and item."""
+        self.findings.sort(key=lambda f: (_ORDER.index(f.severity), f.part, f.tile, f.item, f.sentence))
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of findings of each severity."""
+        found = Counter(finding.severity for finding in self.findings)
+        return {severity.value: found[severity] for severity in _ORDER}
+
+    @property
+    def problems(self) -> int:
+        """Number of errors and warnings."""
+        return sum(finding.severity in _PROBLEMS for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 0, or 4 where there are errors or warnings."""
+        return 4 if self.problems else 0
+
+    @property
+    def set_aside(self) -> Path | None:
+        """The dated folder that files were moved into; None where none was."""
+        return self.moves.folder
+
+    def summary(self) -> str:
+        """Return a sentence on what was checked and found."""
+        counts = [counted(count, severity) for severity, count in self.counts().items() if count]
+        found = ", ".join(counts) if counts else "nothing is wrong"
+        read = f"{counted(self.rasters, 'raster')} {'opened' if self.is_quick else 'read'}" if self.rasters else ""
+        judged = sum(date.verdict.offset not in {Offset.UNDECIDED, Offset.CONTRADICTED} for date in self.dates)
+        offsets = f"offsets of {judged} of {len(self.dates)} products judged" if self.dates else ""
+        what = ", ".join(text for text in (counted(self.products, "product"), read, offsets) if text)
+        return f"{self.source}: {what}; {found}."
+
+    def text(self, *, verbose: bool = False, width: int = WIDTH) -> str:
+        """Return it as the command prints it.
+
+        Parameters
+        ----------
+        verbose
+            Show all findings, and the offset of each product.
+        width
+            Columns of the text.
+        """
+        lines = [self.summary()]
+        groups = self._groups()
+        shown = groups if verbose else groups[:_MOST]
+        if shown:
+            rows = [(f[0].severity.value, f[0].part.value, _named(f), f[0].sentence, f[0].advice) for f in shown]
+            lines += ["", as_text([TextTable("", ("severity", "part", "item", "finding", "what to do"), rows)], width)]
+        if len(shown) < len(groups):
+            left = counted(sum(map(len, groups[len(shown) :])), "more finding")
+            lines += ["", f"{left} not shown; to_frame() and --json list all."]
+        if verbose and self.dates:
+            cells = [(d.date, str(d.product), d.verdict.offset.value, d.verdict.reason) for d in self.dates]
+            lines += ["", as_text([TextTable("Offsets", ("date", "product", "offset", "reason"), cells)], width)]
+        return "\n".join([*lines, *self._moved()])
+
+    def _groups(self) -> list[list[Finding]]:
+        """Gather findings that say the same of different items."""
+        groups: dict[tuple[str, ...], list[Finding]] = {}
+        for found in self.findings:
+            groups.setdefault((found.severity, found.part, found.sentence, found.advice), []).append(found)
+        return list(groups.values())
+
+    def _moved(self) -> list[str]:
+        """Return the lines on files that were moved aside."""
+        if self.moves.folder is None:
+            return []
+        lines = ["", f"{counted(len(self.moves.moved), 'file')} moved to {self.moves.folder}; moves.json lists them."]
+        return lines + self.moves.failed
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        header = ("severity", "item", "finding", "what to do")
+        rows = [(f.severity.value, f.item, f.sentence, f.advice) for f in self.findings[:_MOST]]
+        facts = [
+            ("products", self.products), ("rasters", self.rasters), *self.counts().items(),
+            ("moved to", "" if self.moves.folder is None else str(self.moves.folder)),
+        ]  # fmt: skip
+        return card(f"Check of {self.source}", facts, "check.to_frame()", [header, *rows] if rows else ())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the findings as a table, with `COLUMNS`."""
+        import pandas as pd  # noqa: PLC0415  # needed here only
+
+        return pd.DataFrame([list(row.values()) for row in self._rows()], columns=list(COLUMNS))
+
+    def dates_frame(self) -> pd.DataFrame:
+        """Return the offset of each product as a table, with `DATE_COLUMNS`."""
+        import pandas as pd  # noqa: PLC0415  # needed here only
+
+        return pd.DataFrame([list(row.values()) for row in self._dates()], columns=list(DATE_COLUMNS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, as ``--json`` prints them."""
+        return {
+            "archive": self.source,
+            "parts": list(self.parts),
+            "quick": self.is_quick,
+            "tiles": list(self.tiles),
+            "products": self.products,
+            "rasters": self.rasters,
+            "pixels": self.pixels,
+            "seconds": round(self.seconds, 3),
+            "counts": self.counts(),
+            "findings": self._rows(),
+            "offsets": self._dates(),
+            "set_aside": None if self.moves.folder is None else str(self.moves.folder),
+            "not_moved": list(self.moves.failed),
+        }
+
+    def _rows(self) -> list[dict[str, Any]]:
+        moved = {str(move.source): str(move.target) for move in self.moves.moved}
+        return [
+            dict(
+                zip(
+                    COLUMNS,
+                    (
+                        f.severity.value,
+                        f.part.value,
+                        f.tile,
+                        f.item,
+                        f.sentence,
+                        f.advice,
+                        f.path,
+                        moved.get(f.path, ""),
+                    ),
+                    strict=True,
+                )
+            )
+            for f in self.findings
+        ]
+
+    def _dates(self) -> list[dict[str, Any]]:
+        return [
+            dict(
+                zip(
+                    DATE_COLUMNS,
+                    (
+                        d.product.tile, str(d.product), d.date, d.verdict.offset.value, round(d.verdict.shift, 3),
+                        d.verdict.pixels, d.verdict.votes, d.verdict.reason,
+                    ),
+                    strict=True,
+                )
+            )
+            for d in self.dates
+        ]  # fmt: skip

@@ -1,0 +1,227 @@
+"""Files moved aside into a dated folder of the library, with a list by which they can be put back.
+
+Nothing is deleted, and nothing is overwritten: neither by moving aside nor by putting back. The list of all moves is on
+the disk before the first file moves, so it is complete after an interruption too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sen2chain.atomic import replacing, sync, sync_folder, writing
+from sen2chain.errors import LibraryError, escaped
+from sen2chain.files import is_folder, read_limited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = "set_aside"
+"""The folder of a library that holds the dated folders."""
+LIST = "moves.json"
+"""The list of moves in a dated folder."""
+_SIDE = ".aux.xml"
+_LARGEST = 1 << 28  # bytes of a list
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A file that is moved aside."""
+
+    source: Path
+    """Where it was."""
+    target: Path
+    """Where it is."""
+    why: str
+    """Why, a clause."""
+
+
+@dataclass(slots=True)
+class Moves:
+    """Files that were moved, aside or back."""
+
+    folder: Path | None = None
+    """The dated folder; None where nothing was moved."""
+    moved: list[Move] = field(default_factory=list)
+    """Those that were moved."""
+    failed: list[str] = field(default_factory=list)
+    """A sentence on each file that was not."""
+
+
+def set_aside(home: Path, files: Mapping[str, str]) -> Moves:
+    """Move files into a new dated folder of a library.
+
+    They keep their path relative to the library; files outside of it keep their whole path. Side files
+    (``.aux.xml``) go with their raster.
+
+    Parameters
+    ----------
+    home
+        The library.
+    files
+        Path -> why it is moved, a clause.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made, or the list not be written; no file has moved then.
+    """
+    wanted = {Path(path): why for path, why in files.items() if os.path.lexists(path)}
+    for path, why in list(wanted.items()):
+        side = path.with_name(path.name + _SIDE)
+        if os.path.lexists(side):
+            wanted.setdefault(side, why)
+    moves = Moves()
+    if not wanted:
+        return moves
+    moves.folder = _new_folder(home / FOLDER)
+    planned = [Move(path, moves.folder / _inside(path, home), why) for path, why in sorted(wanted.items())]
+    _write_list(moves.folder, planned)
+    for move in planned:
+        _try(move.source, move.target, move, moves)
+    return moves
+
+
+def put_back(folder: str | Path) -> Moves:
+    """Move files back to where they were before `set_aside`; files whose place is taken stay.
+
+    Parameters
+    ----------
+    folder
+        A dated folder.
+
+    Raises
+    ------
+    LibraryError
+        If it is not such a folder.
+    OutputError
+        If it cannot be written.
+    """
+    folder = Path(folder).absolute()
+    planned = _read_list(folder)
+    moves = Moves(folder)
+    for move in planned:
+        if os.path.lexists(move.target):
+            _try(move.target, move.source, move, moves)
+    if not moves.failed:
+        with contextlib.suppress(OSError):
+            (folder / LIST).unlink()
+        for place, _, _ in sorted(os.walk(folder), reverse=True):
+            with contextlib.suppress(OSError):  # it holds what was not moved by us
+                Path(place).rmdir()
+    return moves
+
+
+def _try(source: Path, target: Path, move: Move, moves: Moves) -> None:
+    """Move one file, and note whether that succeeded."""
+    try:
+        move_file(source, target)
+    except FileExistsError:
+        moves.failed.append(escaped(f"{source} was not moved: {target} is there already."))
+    except OSError as error:
+        moves.failed.append(escaped(f"{source} was not moved ({error.strerror or error})."))
+    else:
+        moves.moved.append(move)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Move a file to where none is, on the same disk or another.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there.
+    OSError
+        If it cannot be moved; it is then where it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)  # which, unlike a renaming, never replaces a file
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # another disk, or a file system without such links
+        _copy(source, target)
+    sync_folder(target.parent)
+    try:
+        source.unlink()
+    except OSError:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file to where none is; after an error nothing is there."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    with source.open("rb") as read, target.open("xb") as written:
+        try:
+            shutil.copyfileobj(read, written, 1 << 20)
+            sync(written)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                target.unlink()
+            raise
+    with contextlib.suppress(OSError):  # times are only for people
+        shutil.copystat(source, target)
+
+
+def _new_folder(root: Path) -> Path:
+    """Make a folder named after this moment (UTC) that was not there."""
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        for number in range(1000):
+            folder = root / (f"{stamp}-{number + 1}" if number else stamp)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(root))
+
+
+def _inside(path: Path, home: Path) -> Path:
+    """Return the path of a file inside of a dated folder."""
+    for root in (home, Path(path.anchor)):
+        if path.is_relative_to(root):
+            return path.relative_to(root)
+    return Path(path.name)
+
+
+def _write_list(folder: Path, planned: list[Move]) -> None:
+    moves = [
+        {"from": str(move.source), "to": str(move.target.relative_to(folder)), "why": move.why} for move in planned
+    ]
+    with replacing(folder / LIST) as file:
+        file.write(json.dumps({"version": _VERSION, "moves": moves}, indent=1).encode("ascii"))
+
+
+def _read_list(folder: Path) -> list[Move]:
+    """Read the list of a dated folder."""
+    try:
+        moves = _parsed(read_limited(folder / LIST, _LARGEST), folder)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = "is not a folder" if not is_folder(folder) else f"has no list {LIST} that can be read ({error})"
+        raise LibraryError(f"{folder} {what}; pass a dated folder below {FOLDER} of a library.") from error
+    for move in moves:
+        inside = move.target.is_relative_to(folder) and ".." not in move.target.relative_to(folder).parts
+        if not inside or not move.source.is_absolute() or ".." in move.source.parts:
+            raise LibraryError(f"The list {folder / LIST} names {move.target}, which is not inside of its folder.")
+    return moves
+
+
+def _parsed(text: bytes, folder: Path) -> list[Move]:
+    found = json.loads(text)
+    if found["version"] != _VERSION:
+        raise ValueError("it is of another version")
+    return [Move(Path(move["from"]), folder / move["to"], str(move["why"])) for move in found["moves"]]
