@@ -49,6 +49,7 @@ class ProductFacts:
         self._new: dict[str, dict[str, list[Any]]] = {}
         self._here: dict[tuple[str, int, int], Known | None] = {}
         self._faults: dict[str, str] = {}
+        self._read_from: dict[str, tuple[int, int, int] | None] = {}
         self._lock = threading.RLock()
 
     def metadata(self, location: str | None, product: ProductId) -> ProductMetadata | None:
@@ -66,11 +67,12 @@ class ProductFacts:
 
         def read() -> Known | None:
             try:
-                return asdict(read_metadata(location, product))
+                found, fault = asdict(read_metadata(location, product)), ""
             except UnreadableError as error:
-                with self._lock:
-                    self._faults[location] = str(error)
-                return None
+                found, fault = None, str(error)
+            with self._lock:
+                self._faults[location] = fault
+            return found
 
         found = self._of(location, product.tile, read, metadata=True)
         return None if found is None else _metadata(found)
@@ -112,14 +114,18 @@ class ProductFacts:
         """Write new entries to the folder. Where that fails, the next run reads the files again."""
         with self._lock:
             for tile, found in self._new.items():
-                # Another run may have added other products since.
-                every = self._read(tile)
+                every = self._of_tile(tile)
+                if self._folder is not None and self._read_from.get(tile) != self._identity(tile):
+                    every = self._read(tile)  # another run has added other products since
                 for location, entry in found.items():
                     every.pop(location, None)
                     every[location] = entry
                 self._known[tile] = dict(list(every.items())[-_MOST:])
                 if self._folder is not None:
-                    cache.save_bytes(self._folder / f"{tile}.json", json.dumps(self._known[tile]).encode())
+                    content = json.dumps(self._known[tile], separators=(",", ":")).encode()
+                    cache.save_bytes(self._folder / f"{tile}.json", content)
+                    # Not looked at again: what another run writes in this moment must be read before the next save.
+                    self._read_from.pop(tile, None)
             self._new.clear()
 
     def _of(
@@ -162,9 +168,15 @@ class ProductFacts:
             self._known[tile] = self._read(tile)
         return self._known[tile]
 
+    def _identity(self, tile: str) -> tuple[int, int, int] | None:
+        """Return what changes when the file of a tile is replaced; None where there is none."""
+        facts = _facts(str(self._folder / f"{tile}.json")) if self._folder is not None else None
+        return None if facts is None else (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
     def _read(self, tile: str) -> dict[str, list[Any]]:
         if self._folder is None:
-            return dict(self._known.get(tile, {}))
+            return {}
+        self._read_from[tile] = self._identity(tile)
         try:
             found = json.loads(read_limited(self._folder / f"{tile}.json", _LARGEST))
             return {where: known for where, known in found.items() if _is_whole(known)}
