@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import filecmp
 import functools
 import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from sen2chain.errors import OutputError
-from sen2chain.files import is_folder
+from sen2chain.files import is_file, is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -319,3 +321,67 @@ def writing(path: Path) -> Iterator[None]:
             raise OutputError(f"No room is left on the disk for {path}; free some or choose another folder.") from error
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot write {path} ({reason}); choose a folder that can be written.") from error
+
+
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+"""Errors of `os.link` that mean another disk, or a file system without hard links."""
+
+
+def move_to_new_name(path: Path, target: Path) -> None:
+    """Move a file to a name that is not taken, on any disk; folders are made. A file that is there is never replaced.
+
+    A move that was killed half-way is completed: where the target has the same content, the old name is removed.
+
+    Parameters
+    ----------
+    path
+        The file; a link is not moved, since it may name its file by a path that holds in its folder only.
+    target
+        The new name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be moved; then it is where it was.
+    """
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link, and stays where it is.")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            if not is_file(target) or not filecmp.cmp(path, target, shallow=False):
+                raise OutputError(f"{target} is there already, so {path} stays where it is.") from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _copy_to_new_name(path, target)
+        sync_folder(target.parent)
+    with writing(path):
+        try:
+            path.unlink()
+        except OSError:
+            target.unlink(missing_ok=True)  # the file is in one place, its old one
+            raise
+        sync_folder(path.parent)
+
+
+def _copy_to_new_name(path: Path, target: Path) -> None:
+    """Copy a file with its times to a name that is not taken."""
+    part = temporary(target)
+    try:
+        with path.open("rb") as old, part.open("xb") as new:
+            shutil.copyfileobj(old, new, 1 << 20)
+            sync(new)
+        shutil.copystat(path, part)
+        try:
+            os.link(part, target)
+        except FileExistsError:
+            raise OutputError(f"{target} is there already, so {path} stays where it is.") from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS or os.path.lexists(target):
+                raise
+            part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)

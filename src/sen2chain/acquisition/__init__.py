@@ -19,7 +19,7 @@ from sen2chain.acquisition.layers import (
     index_key,
 )
 from sen2chain.acquisition.layouts import Layouts
-from sen2chain.acquisition.open_rasters import OpenRasters, finest_grid
+from sen2chain.acquisition.open_rasters import OpenRasters, check_scale, check_type, finest_grid, nodata_of
 from sen2chain.acquisition.reader import AcquisitionReader, Pixels
 from sen2chain.acquisition.windows import OpenAcquisition, Window, read
 
@@ -37,7 +37,10 @@ __all__ = [
     "Quality",
     "Reflectance",
     "Window",
+    "check_scale",
+    "check_type",
     "finest_grid",
     "index_key",
+    "nodata_of",
     "read",
 ]
