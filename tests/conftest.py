@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep saved pixel plans and the user's own archive out of the tests."""
     monkeypatch.setenv("SEN2CHAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("SEN2CHAIN_HOMEPATH", raising=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of the real cloud model where its library, which brings PyTorch along, is not installed."""
+    if importlib.util.find_spec("omnicloudmask") is None and (
+        left := [item for item in items if item.get_closest_marker("ocm")]
+    ):
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
