@@ -191,7 +191,7 @@ class Index:
         numpy.ndarray
             float64 of that shape; NaN where a band has no data or the formula is undefined.
         """
-        value, bad = self._evaluated(reflectances)
+        value, bad = self.raw_values(reflectances)
         return np.where(bad | ~np.isfinite(value), np.nan, value)
 
     def compute(self, reflectances: Mapping[str, Floats]) -> npt.NDArray[np.int16]:
@@ -208,7 +208,7 @@ class Index:
             int16 of that shape: index times `scale`, half to even, saturating at -32768 and 32766; 32767 where a band
             has no data or the formula is undefined.
         """
-        value, bad = self._evaluated(reflectances)
+        value, bad = self.raw_values(reflectances)
         with np.errstate(all="ignore"):
             value = value * self.scale
             scaled = np.clip(np.rint(value), LOWEST, HIGHEST)
@@ -233,8 +233,11 @@ class Index:
         value = np.rint(self.evaluate({band: reflectances[band][at] for band in self.bands}) * self.scale)
         return at[(value < LOWEST) | (value > HIGHEST)]
 
-    def _evaluated(self, reflectances: Mapping[str, Floats]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Return the formula's values, and where a band has no data or a step of the formula is undefined."""
+    def raw_values(self, reflectances: Mapping[str, Floats]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Return the formula's values, and where a band has no data or a step of the formula is undefined.
+
+        Values may be anything there, and not finite elsewhere; `compute` and `evaluate` take both away.
+        """
         tree = _parse(self.name, self.formula, self.sensor)
         with np.errstate(all="ignore"):
             bands = [reflectances[band] for band in self.bands]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sen2chain.acquisition.open_rasters import Decoding, check_scale, check_type, nodata_of
+from sen2chain.acquisition.pixel_formulas import to_reflectance, to_stored
 from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.indices import NODATA, reflectance
 from sen2chain.plan import ValueKind
@@ -42,6 +43,8 @@ _STRETCH = 1 << 15
 # Strips where no raster of the finest grid gives a height.
 _HEIGHT = 1024
 _NONE = np.zeros(0, np.int64)
+_QUICK = (np.uint16, np.float64)
+"""Types of digital numbers that the kernel takes."""
 
 
 class IndexPixels(NamedTuple):
@@ -326,7 +329,7 @@ class ValueRasters:
             surface = {band: self.reflectance(band, dn[a:b]) for band, dn in dns.items()}
             for index in computed:
                 stored, clipped = values[index.name, ""]
-                stored[a:b] = index.compute(surface)
+                to_stored(*index.raw_values(surface), index.scale, stored[a:b])
                 beyond = index.clipped(stored[a:b], surface)
                 if len(beyond):
                     values[index.name, ""] = IndexPixels(stored, np.concatenate([clipped, beyond + a]))
@@ -355,7 +358,13 @@ class ValueRasters:
     def reflectance(self, band: str, dn: Array) -> npt.NDArray[np.float64]:
         """Turn digital numbers of a band into surface reflectance, see `sen2chain.indices.reflectance`."""
         assert self._radiometry is not None  # noqa: S101  # given where reflectance is read
-        return reflectance(dn, self._radiometry.offsets[band], self._radiometry.quantification, self._sensor)
+        offset, quantification = self._radiometry.offsets[band], self._radiometry.quantification
+        if dn.dtype not in _QUICK or not dn.flags.c_contiguous:
+            return reflectance(dn, offset, quantification, self._sensor)
+        saturated = self._sensor.nodata if self._sensor.saturated is None else self._sensor.saturated
+        out = np.empty(dn.shape)
+        to_reflectance(dn.ravel(), offset, quantification, self._sensor.nodata, saturated, out.ravel())
+        return out
 
     def nodata(self, location: str) -> int:
         """Return the no-data value of a raster of index values."""

@@ -99,14 +99,23 @@ def average(image: Array, nodata: int, out: Array) -> None:
     """Average the valid ones of each 2 x 2 pixels, half to even."""
     rows, columns = image.shape
     for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            total, count = 0, 0
-            for r in range(2 * i, min(2 * i + 2, rows)):
-                for c in range(2 * j, min(2 * j + 2, columns)):
-                    if image[r, c] != nodata:
-                        total += image[r, c]
-                        count += 1
-            out[i, j] = np.rint(total / count) if count else nodata
+        above = image[2 * i]
+        below = image[min(2 * i + 1, rows - 1)]
+        pairs = 2 * i + 1 < rows
+        for j in range(columns // 2):
+            a, b, c, d = above[2 * j], above[2 * j + 1], below[2 * j], below[2 * j + 1]
+            has_a, has_b, has_c, has_d = a != nodata, b != nodata, pairs & (c != nodata), pairs & (d != nodata)
+            total = (a if has_a else 0) + (b if has_b else 0) + (c if has_c else 0) + (d if has_d else 0)
+            count = np.int64(has_a) + np.int64(has_b) + np.int64(has_c) + np.int64(has_d)
+            mean = np.rint(np.float64(total) / np.float64(max(count, 1)))
+            out[i, j] = np.int16(mean) if count else nodata
+        if columns % 2:
+            a, c = above[columns - 1], below[columns - 1]
+            has_a, has_c = a != nodata, pairs & (c != nodata)
+            total = (a if has_a else 0) + (c if has_c else 0)
+            count = np.int64(has_a) + np.int64(has_c)
+            mean = np.rint(np.float64(total) / np.float64(max(count, 1)))
+            out[i, columns // 2] = np.int16(mean) if count else nodata
 
 
 @kernel("void(uint8[:,::1], uint8[:,::1])")
