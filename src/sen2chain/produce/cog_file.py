@@ -10,6 +10,9 @@ are mostly noise to a compressor, and level 9 takes five times as long for 3 % l
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import struct
 import tempfile
 from contextlib import suppress
@@ -19,6 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._env import catch_errors
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from sen2chain.atomic import sync, sync_folder, temporary, writing
@@ -142,7 +147,7 @@ class CogFile:
             try:
                 self._compress(part)
                 _check(part, len(self._begins) if self.driver == "COG" else 0)
-            except (RasterioError, OSError) as error:
+            except (RasterioError, CPLE_BaseError, OSError) as error:
                 raise _failure(self.path, error) from error
             with writing(self.path):
                 with part.open("rb+") as file:
@@ -162,7 +167,10 @@ class CogFile:
 
     def _compress(self, part: Path) -> None:
         """Have GDAL write the file from the source."""
-        with rasterio.Env(**_OPTIONS):
+        # GDAL's threads print what they cannot write, so a disk that is too full is told apart before.
+        if shutil.disk_usage(part.parent).free < self._source.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with rasterio.Env(**_OPTIONS), catch_errors():
             with rasterio.open(self._source, "r+", driver="GTiff") as source:
                 source.crs, source.transform = self.grid.crs, rasterio.Affine(*self.grid.transform)
                 source.nodata = self.nodata
@@ -252,14 +260,16 @@ def _failure(path: Path, error: Exception) -> OutputError:
     """Say why GDAL could not write a file: whether the disk is full is found out by writing some bytes ourselves."""
     try:
         with writing(path):
-            probe(path.parent)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise error
+            _probe(path.parent)
     except OutputError as full:
         return full
     said = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
     return OutputError(f"{path} cannot be written: {said}.")
 
 
-def probe(folder: Path) -> None:
+def _probe(folder: Path) -> None:
     """Raise `OSError` where no megabyte can be written to a folder."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(1 << 20))
