@@ -67,6 +67,7 @@ MODULES_IN_ORDER = (
     "page",
     "produce",
     "inspection",
+    "library",
     "timeseries",
     "jobs",
     "demo",
@@ -75,8 +76,8 @@ MODULES_IN_ORDER = (
 """A module or package imports only those above it in this list."""
 
 PUBLIC = [
-    "INDICES", "Index", "JobExtraction", "Mask", "Reason", "Sen2ChainError", "TimeSeries", "TimeSeriesCompil",
-    "__version__",
+    "INDICES", "Index", "JobExtraction", "Library", "Mask", "Reason", "Sen2ChainError", "TimeSeries",
+    "TimeSeriesCompil", "__version__",
 ]  # fmt: skip
 
 HEAVY = (
@@ -161,7 +162,7 @@ def test_modules_of_a_package_import_each_other_in_one_direction() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-CLI_MIRRORS = {"demo", "extract", "indices", "page"}
+CLI_MIRRORS = {"demo", "extract", "indices", "library", "page", "produce"}
 """Modules of `cli` that are named after the module their command calls, as are the commands themselves."""
 
 
@@ -256,7 +257,7 @@ NOT_AT_ONCE = (
 """Libraries for what few runs call; they are imported where they are used."""
 
 
-@pytest.mark.parametrize("names", ["TimeSeries", "TimeSeriesCompil, JobExtraction, Mask, Index"])
+@pytest.mark.parametrize("names", ["TimeSeries", "TimeSeriesCompil, JobExtraction, Library, Mask, Index"])
 def test_the_public_classes_load_only_what_every_run_needs(names: str, tmp_path: Path) -> None:
     found = look(f"sen2chain\nfrom sen2chain import {names}", tmp_path)
     assert "sen2chain.extract" in found["loaded"]

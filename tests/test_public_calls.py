@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import shapely
 
-from sen2chain import Index, JobExtraction, Mask, TimeSeries, TimeSeriesCompil, settings
+from sen2chain import Index, JobExtraction, Library, Mask, TimeSeries, TimeSeriesCompil, settings
 from sen2chain.demo import Scene, season
 from sen2chain.demo.build import build
 from sen2chain.errors import OutputError, RequestError, Sen2ChainError
@@ -78,6 +78,26 @@ def test_time_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
         if name in parameters(cls):
             for odd in ODD:
                 ends_in_a_sentence(cls, **{**SOON, "safe": tmp_path, **more, name: odd})
+
+
+@pytest.mark.parametrize("method", ["produce", "info", "check"])
+def test_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "archive" / "L2A").mkdir(parents=True)
+    call = getattr(Library(tmp_path / "archive"), method)
+    needed = {"indices": "NDVI", "dry_run": True} if method == "produce" else {}
+    for name in parameters(call):
+        for odd in ODD:
+            ends_in_a_sentence(call, **{**needed, name: odd})
+
+
+def test_places_of_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for odd in ODD:
+        for given in ({"library": odd}, {"safe": odd}, {"library": odd, "safe": tmp_path}):
+            ends_in_a_sentence(Library, **given)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

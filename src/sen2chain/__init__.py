@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sen2chain.errors import Sen2ChainError
     from sen2chain.indices import INDICES, Index
     from sen2chain.jobs import JobExtraction
+    from sen2chain.library import Library
     from sen2chain.masks import Mask
     from sen2chain.reasons import Reason
     from sen2chain.timeseries import TimeSeries, TimeSeriesCompil
@@ -20,6 +21,7 @@ __all__ = [
     "INDICES",
     "Index",
     "JobExtraction",
+    "Library",
     "Mask",
     "Reason",
     "Sen2ChainError",
@@ -32,6 +34,7 @@ _MODULES = {
     "INDICES": "indices",
     "Index": "indices",
     "JobExtraction": "jobs",
+    "Library": "library",
     "Mask": "masks",
     "Reason": "reasons",
     "Sen2ChainError": "errors",

@@ -48,6 +48,12 @@ class Paths:
     """Scratch space."""
     config: Path
     """The folder of ``config.cfg`` and of the jobs."""
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether one of the folders of products, indices and masks is there."""
+        return any(map(is_folder, (self.l2a, self.indices, self.cloudmasks)))
+
     ocm_models: Path | None = None
     """Folder with the weights of OmniCloudMask, where the configuration names one; see `ocm_models`."""
 

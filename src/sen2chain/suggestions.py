@@ -24,9 +24,11 @@ _MEANT = {
     "date_to": ("date_max", "datemax"), "last": ("date_max", "datemax"), "stop": ("date_max", "datemax"),
     "cloud_cover": ("cover_max",), "max_clouds": ("cover_max",), "max_cloud_cover": ("cover_max",),
     "file": ("vectors_file",), "shapefile": ("vectors_file",), "vector": ("vectors_file",),
-    "workers": ("multiproc",), "threads": ("multiproc",), "n_jobs": ("multiproc",), "nb_proc": ("multiproc",),
+    "workers": ("multiproc",), "multiproc": ("workers",), "threads": ("multiproc", "workers"),
+    "n_jobs": ("multiproc", "workers"), "nb_proc": ("multiproc", "workers"), "tile": ("tiles",),
+    "cm_version": ("masks",),
     "field": ("field_names",), "archive": ("library",), "statistics": ("stats",), "iter": ("iterations",),
-    "all": ("alldata",), "all_data": ("alldata",), "smooth": ("smoothing",), "format": ("formats",),
+    "all": ("alldata",), "all_data": ("alldata",), "smooth": ("smoothing",), "format": ("formats", "mask_format"),
     "all_touched": ("pixels",), "replace": ("overwrite",),
 }  # fmt: skip
 

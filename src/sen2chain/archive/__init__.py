@@ -22,7 +22,6 @@ from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.safe_folder import SafeFolder
 from sen2chain.archive.stac import PROVIDERS, Provider, Saved, StacCatalogue, by_reason, provider_named, save_items
 from sen2chain.errors import LibraryError, RequestError, quoted
-from sen2chain.files import is_folder
 from sen2chain.products import Source
 
 if TYPE_CHECKING:
@@ -151,10 +150,10 @@ def open_library(
     paths = settings.paths(found)
     if folder is not None:
         return LibrarySource(paths, facts, folder)
-    folders = (paths.l2a, paths.indices, paths.cloudmasks)
-    if not any(map(is_folder, folders)):
+    if not paths.has_archive:
+        folders = ", ".join(map(str, (paths.l2a, paths.indices, paths.cloudmasks)))
         raise LibraryError(
-            f"There is no archive: none of {', '.join(map(str, folders))} is a folder; pass the library's folder, "
+            f"There is no archive: none of {folders} is a folder; pass the library's folder, "
             f"a folder of SAFE products, a STAC catalogue, or set {settings.HOME_VARIABLE}.",
         )
     return LibrarySource(paths, facts)

@@ -19,6 +19,7 @@ _MEANT = {
     **dict.fromkeys(("--masks", "--cm-version", "--cloud-mask"), "--mask"),
     **dict.fromkeys(("--output", "--out-path", "--out-dir", "--output-dir"), "--out"),
     **dict.fromkeys(("--threads", "--jobs", "--multiproc", "--nb-proc"), "--workers"),
+    **dict.fromkeys(("--tiles",), "--tile"),
     **dict.fromkeys(("--max-clouds", "--max-cloud", "--cloud-cover"), "--cover-max"),
     **dict.fromkeys(("--stats", "--statistics"), "--stat"),
     **dict.fromkeys(("--alldata", "--all-data"), "--all"),

@@ -18,7 +18,9 @@ from sen2chain.cli.doctor import doctor
 from sen2chain.cli.extract import extract
 from sen2chain.cli.indices import indices
 from sen2chain.cli.job import job
+from sen2chain.cli.library import library
 from sen2chain.cli.page import page
+from sen2chain.cli.produce import produce
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
 from sen2chain.progress import empty_results
@@ -79,10 +81,12 @@ def main() -> None:
               sen2chain show
     See it:   sen2chain page parcels.gpkg --index NDVI
     Nightly:  sen2chain job new lakes
+    Archive:  sen2chain library info
+              sen2chain produce --index NDVI --mask CM004
     Indices:  sen2chain indices red edge
     Trouble?  sen2chain doctor
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, page, show_folder, stac, job, indices, demo, doctor):
+for _command in (extract, update, compile_, page, show_folder, library, produce, stac, job, indices, demo, doctor):
     main.add_command(_command)

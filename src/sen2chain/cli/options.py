@@ -116,6 +116,23 @@ library = click.option(
     "--library", metavar="DIR", help="Sen2Chain library. Default: that of SEN2CHAIN_HOMEPATH or the home folder."
 )
 
+_safe = click.option(
+    "--safe", metavar="DIR",
+    help="Folder of SAFE products, also zipped, instead of a library, or of the products of --library.",
+)  # fmt: skip
+
+folders = together(library, _safe)
+
+tiles = click.option(
+    "--tile", "tiles", multiple=True, metavar="TILE", help="Tile, as 40KCB. Default: all that there are."
+)
+
+threads = click.option(
+    "--workers", type=WHOLE, default=0, show_default=True, help="Number of threads; 0 uses all processors."
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+
 stac = together(
     click.option(
         "--stac", metavar="URL|FILE",
@@ -134,15 +151,7 @@ stac = together(
     ),
 )  # fmt: skip
 
-archive = together(
-    library,
-    click.option(
-        "--safe",
-        metavar="DIR",
-        help="Folder of SAFE products, also zipped, instead of a library, or of the products of --library.",
-    ),
-    stac,
-)
+archive = together(library, _safe, stac)
 
 
 def catalogue_of(options: Mapping[str, Any]) -> str | StacCatalogue | None:

@@ -173,7 +173,7 @@ class ProductPlan:
 
 _WORDS = {
     State.KEPT: "kept as they are",
-    State.REFUSED: "refused (force makes them again)",
+    State.REFUSED: "refused (--force or force=True replaces them)",
     State.IMPOSSIBLE: "impossible",
 }
 

@@ -126,7 +126,7 @@ def _again(path: Path, inputs: Inputs | str, why: str) -> Verdict:
 
 
 def _refused(path: Path, why: str) -> Verdict:
-    return Verdict("refused", f"{path.name} is kept, since {why}; force replaces it.", exists=True)
+    return Verdict("refused", f"{path.name} is kept, since {why}; --force (force=True) replaces it.", exists=True)
 
 
 def _of_other(tags: RasterTags, acquisition: Acquisition, name: str, mask: str) -> str:
