@@ -8,6 +8,7 @@ names of products and of the files in a SAFE folder.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol
@@ -249,25 +250,14 @@ class EsaNaming:
         RequestError
             If `text` is not an L2A product name of the compact form, or a part of it has a value that it cannot have.
         """
-        match = _PRODUCT.fullmatch(_SUFFIX.sub("", text))
-        if match is None:
-            raise RequestError(f"'{text}' is not the name of an L2A product, like {self.example}.")
-        sensing, generated = _time(match["sensing"]), _time(match["generation"])
-        if sensing is None:
-            raise RequestError(f"'{text}' has no valid sensing date ({match['sensing']}).")
-        if generated is None:
-            raise RequestError(f"'{text}' has no valid generation date ({match['generation']}).")
-        baseline, orbit = int(match["baseline"]), int(match["orbit"])
-        if orbit not in _ORBITS:
-            raise RequestError(f"'{text}' has no valid relative orbit ({match['orbit']}; there are 1 to 143).")
-        if int(match["tile"][:2]) not in _ZONES:
-            raise RequestError(f"'{text}' has no valid tile ({match['tile']}; UTM zones are 01 to 60).")
-        return NameParts(match["platform"], sensing, baseline, orbit, match["tile"], match["generation"])
+        return _name_parts(text)
 
     def write(self, product: Named) -> str:
         """Return the name of a product, without ``.SAFE``."""
+        # Many times faster than `strftime`; an archive's names are written by the hundred thousand.
+        sensing = product.sensing.isoformat(timespec="seconds").replace("-", "").replace(":", "")
         return (
-            f"{product.platform}_MSIL2A_{product.sensing.strftime(SENSING_FORMAT)}_N{product.baseline:04d}"
+            f"{product.platform}_MSIL2A_{sensing}_N{product.baseline:04d}"
             f"_R{product.orbit:03d}_T{product.tile}_{product.generation}"
         )
 
@@ -283,6 +273,25 @@ class EsaNaming:
     def is_level_1c(self, text: str) -> bool:
         """Whether a name is that of a Level-1C product, which has no surface reflectance."""
         return "MSIL1C" in text
+
+
+@functools.lru_cache(maxsize=1 << 13)  # an archive has each name several times: of the SAFE folder, masks, indices
+def _name_parts(text: str) -> NameParts:
+    """Read a product name, see `EsaNaming.read`."""
+    match = _PRODUCT.fullmatch(_SUFFIX.sub("", text))
+    if match is None:
+        raise RequestError(f"'{text}' is not the name of an L2A product, like {ESA_NAMING.example}.")
+    sensing, generated = _time(match["sensing"]), _time(match["generation"])
+    if sensing is None:
+        raise RequestError(f"'{text}' has no valid sensing date ({match['sensing']}).")
+    if generated is None:
+        raise RequestError(f"'{text}' has no valid generation date ({match['generation']}).")
+    baseline, orbit = int(match["baseline"]), int(match["orbit"])
+    if orbit not in _ORBITS:
+        raise RequestError(f"'{text}' has no valid relative orbit ({match['orbit']}; there are 1 to 143).")
+    if int(match["tile"][:2]) not in _ZONES:
+        raise RequestError(f"'{text}' has no valid tile ({match['tile']}; UTM zones are 01 to 60).")
+    return NameParts(match["platform"], sensing, baseline, orbit, match["tile"], match["generation"])
 
 
 def _time(text: str) -> dt.datetime | None:

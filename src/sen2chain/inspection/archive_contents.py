@@ -6,7 +6,7 @@ once for as long as their files stay the same. No pixel is read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sen2chain.archive import FileKind, LibrarySource, SafeFolder, archive_files
 from sen2chain.errors import RequestError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sen2chain.raster_tags import RasterTags
     from sen2chain.sensor import Sensor
 
+T = TypeVar("T")
+
+_SELDOM = 50
 _KINDS = {
     FileKind.PRODUCT: "L2A products",
     FileKind.UNUSED_PRODUCT: "products that are not read",
@@ -64,10 +67,12 @@ def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) ->
     with activity("Listing the archive", quiet=quiet):
         acquisitions = [found for tile in source.tiles() for found in source.acquisitions(tile)]
         found = archive_files(source, acquisitions)
-    tags = _tags(source, found.files)
-    entries = list(_entries(source, acquisitions, tags, quiet=quiet))
+    try:
+        tags = _tags(source, found.files, quiet=quiet)
+        entries = list(_entries(source, acquisitions, tags, quiet=quiet))
+    finally:
+        source.save()  # what an interrupted run has read need not be read again
     files = list(_stored(found.files, acquisitions, tags))
-    source.save()
     names = sorted({entry.id.tile for entry in entries})
     of_tile: dict[str, tuple[list[ProductEntry], list[StoredFile]]] = {tile: ([], []) for tile in names}
     for entry in entries:
@@ -79,15 +84,25 @@ def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) ->
     return ArchiveInfo(source.describe(), holdings_of("", entries, files), tiles, source.skipped(), tuple(found.unread))
 
 
-def _tags(source: LibrarySource | SafeFolder, files: Iterable[ArchiveFile]) -> dict[str, RasterTags]:
+def _tags(source: LibrarySource | SafeFolder, files: Iterable[ArchiveFile], *, quiet: bool) -> dict[str, RasterTags]:
     """Return the tags of stored rasters, by location, of those that have some."""
     kinds = {FileKind.INDEX, FileKind.MASKED, FileKind.MASK}
-    found = {
-        file.location: source.facts.tags(file.location, file.tile)
-        for file in files
-        if file.kind in kinds and not file.location.endswith(SIDE_FILE)
-    }
-    return {location: tags for location, tags in found.items() if tags is not None}
+    rasters = [file for file in files if file.kind in kinds and not file.location.endswith(SIDE_FILE)]
+    found = {}
+    for raster in _with_progress("Reading tags of rasters", rasters, quiet=quiet):
+        tags = source.facts.tags(raster.location, raster.tile)
+        if tags is not None:
+            found[raster.location] = tags
+    return found
+
+
+def _with_progress(title: str, items: Sequence[T], *, quiet: bool) -> Iterator[T]:
+    """Yield items with progress, which is shown so seldom that it costs no time."""
+    with progress(title, len(items), quiet=quiet) as step:
+        for number, item in enumerate(items):
+            if number % _SELDOM == 0:
+                step(number, len(items))
+            yield item
 
 
 def _entries(
@@ -99,30 +114,28 @@ def _entries(
 ) -> Iterator[ProductEntry]:
     """Look at each product."""
     table = AvailabilityTable(acquisitions, tags)
-    with progress("Reading metadata", len(acquisitions), quiet=quiet) as step:
-        for acquisition in acquisitions:
-            location = acquisition.details.inputs.get("metadata")
-            metadata = source.facts.metadata(location, acquisition.id)
-            sensor = acquisition.id.sensor
-            clause = sentence = ""
-            if location is None:
-                clause = f"the metadata {sensor.metadata} are missing"
-            elif metadata is None:
-                clause = "the metadata cannot be used"
-                sentence = source.facts.fault(location) or f"The metadata {location} are not there any more."
-            has_safe = location is not None or bool(acquisition.remark) or any(map(sensor.band, acquisition.bands))
-            indices, masks = table.of(acquisition, has_safe=has_safe, metadata_fault=clause)
-            yield ProductEntry(
-                acquisition.id,
-                has_safe,
-                None if metadata is None else metadata.cloud_cover,
-                tuple(name for name in _names(sensor) if name in acquisition.bands),
-                indices,
-                masks,
-                sentence,
-                acquisition.remark,
-            )
-            step()
+    for acquisition in _with_progress("Reading metadata", acquisitions, quiet=quiet):
+        location = acquisition.details.inputs.get("metadata")
+        metadata = source.facts.metadata(location, acquisition.id)
+        sensor = acquisition.id.sensor
+        clause = sentence = ""
+        if location is None:
+            clause = f"the metadata {sensor.metadata} are missing"
+        elif metadata is None:
+            clause = "the metadata cannot be used"
+            sentence = source.facts.fault(location) or f"The metadata {location} are not there any more."
+        has_safe = location is not None or bool(acquisition.remark) or any(map(sensor.band, acquisition.bands))
+        indices, masks = table.of(acquisition, has_safe=has_safe, metadata_fault=clause)
+        yield ProductEntry(
+            acquisition.id,
+            has_safe,
+            None if metadata is None else metadata.cloud_cover,
+            tuple(name for name in _names(sensor) if name in acquisition.bands),
+            indices,
+            masks,
+            sentence,
+            acquisition.remark,
+        )
 
 
 def _names(sensor: Sensor) -> list[str]:
