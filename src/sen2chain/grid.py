@@ -100,6 +100,13 @@ class Grid:
         shape = (round(rows * -e / pixel), round(columns * a / pixel))
         return Grid(self.crs, (pixel, 0.0, left, 0.0, -pixel, top), shape)
 
+    def reduced(self, factor: int) -> Grid:
+        """Return the grid of pixels so many times larger, with the same upper left corner, which covers all of it."""
+        a, _, left, _, e, top = self.transform
+        rows, columns = self.shape
+        transform = (a * factor, 0.0, left, 0.0, e * factor, top)
+        return Grid(self.crs, transform, (-(-rows // factor), -(-columns // factor)))
+
     def _positions_in(self, other: Grid, axis: int) -> npt.NDArray[np.float64]:
         """Pixel centres of this grid along an axis (0 rows, 1 columns), in pixels of another from its edge."""
         n = self.shape[axis]

@@ -39,7 +39,6 @@ from sen2chain.acquisition.open_rasters import OpenRasters, check_type, finest_g
 from sen2chain.acquisition.reader import AT_ONCE, AcquisitionReader
 from sen2chain.coverage import PixelPlan
 from sen2chain.errors import RasterError, RequestError, shown, whole_number
-from sen2chain.grid import Grid
 from sen2chain.indices import NODATA
 from sen2chain.parallel import apart
 from sen2chain.plan import ValueKind
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.layers import IndexKey, PixelLayer
     from sen2chain.acquisition.reader import Pixels
+    from sen2chain.grid import Grid
     from sen2chain.plan import Preference
     from sen2chain.products import Acquisition
 
@@ -193,7 +193,7 @@ class OpenAcquisition:
         self._rasters, self._layouts = rasters or OpenRasters(stack), Layouts()
         self._fine = self._finest_grid()
         self._factor = _factor(resolution, self._fine.pixel_xy[0])
-        self.grid = _reduced(self._fine, self._factor)
+        self.grid = self._fine.reduced(self._factor)
         """The grid of what is read, at the resolution."""
         self._radiometry = acquisition.details.radiometry() if _needs_radiometry(self.layers, sources) else None
         self._keys: dict[PixelLayer, IndexKey] = {IndexValues(i): key for key, (i, _) in sources.indices.items()}
@@ -411,13 +411,6 @@ def _factor(resolution: float | None, finest: float) -> int:
             f"resolution is {shown(resolution)}; pass a whole multiple of the finest pixels, {finest:g} m."
         )
     return round(resolution / finest)
-
-
-def _reduced(grid: Grid, factor: int) -> Grid:
-    """Return a grid of larger pixels with the same upper left corner, which covers all of it."""
-    a, _, left, _, e, top = grid.transform
-    rows, columns = grid.shape
-    return Grid(grid.crs, (a * factor, 0.0, left, 0.0, e * factor, top), (-(-rows // factor), -(-columns // factor)))
 
 
 def _needs_radiometry(layers: Sequence[PixelLayer], sources: LayerSources) -> bool:

@@ -1,7 +1,7 @@
 """Texts in the metadata of a raster's file, read from its header alone, many times faster than GDAL opens it.
 
 GDAL writes them as XML: into tag 42112 of a TIFF file, and into a box ``xml`` of a JPEG 2000 file. Texts of other
-domains than the default one, and of single bands, are left aside.
+domains than the default one, and of single bands, are left aside. Quicklooks have them in a comment.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from xml.sax.saxutils import unescape
 
 from sen2chain.errors import UnreadableError
 from sen2chain.files import has_document_type, open_regular
+from sen2chain.rasters import picture_texts
 from sen2chain.tiff import Directory, read_directories, read_metadata_tag
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class _OnDisk:
 
 
 def read_header_texts(path: str) -> dict[str, str]:
-    """Read the texts of a GeoTIFF or JPEG 2000 file on disk, by name; empty where it has none.
+    """Read the texts of a GeoTIFF, JPEG 2000 file or quicklook on disk, by name; empty where it has none.
 
     Raises
     ------
@@ -49,6 +50,8 @@ def read_header_texts(path: str) -> dict[str, str]:
     try:
         with open_regular(path) as file:
             ranges = _OnDisk(path, file)
+            if (found := picture_texts.read(ranges)) is not None:
+                return found
             is_jpeg_2000 = ranges.read(0, len(_JPEG_2000)) == _JPEG_2000
             document = _box(ranges) if is_jpeg_2000 else read_metadata_tag(ranges, _LARGEST)
     except (OSError, ValueError) as error:
