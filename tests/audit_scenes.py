@@ -61,10 +61,14 @@ class Archive:
     """(dates,) whether the product has a scene classification."""
 
     def pictures(self, errors: dict[int, float] | None = None) -> Pictures:
-        """Return the pictures, with the reflectance of some dates shifted; what is then below DN 1 is DN 1."""
+        """Return the pictures, with the reflectance of some dates shifted.
+
+        A provider that subtracts the offset keeps nothing below DN 0, which is a reflectance of -0.1 where it is
+        subtracted again.
+        """
         values = self.truth.copy()
         for date, error in (errors or {}).items():
-            values[date] += np.float32(error)
+            values[date] = np.maximum(values[date], 0.0 if error < 0 else -1.0) + np.float32(error)
         clear = ~(self.marked & self.has_classes[:, None, None]) & np.isfinite(values).all(axis=3)
         return Pictures(values, clear, HAZE_SEEN)
 

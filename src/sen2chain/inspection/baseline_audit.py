@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -47,8 +47,10 @@ LEAST_SHARE = 0.2
 """Share of a date's clear pixels that vote for a shift, without which it is not found."""
 MAJORITY = 4.0
 """How many times more votes a shift has than any other."""
+LEAST_AGREEING = 0.25
+"""Share of a date's clear pixels that vote for no shift, without which it is not right."""
 AGREEMENT = 2.0
-"""How many times more votes no shift has than any other where only pixels with contrast agree on it."""
+"""How many times more votes no shift has than any other on a date that is right."""
 CONTRAST = 0.2
 """Reflectance between the darkest and the brightest band from which a pixel tells a shift from a change of light."""
 LIGHT = tuple(np.arange(-0.5, 0.11, 0.05, dtype=np.float32))
@@ -62,7 +64,9 @@ CIRRUS = np.float32(0.6)
 EVEN = 0.015
 """in infrared, and contrast between its bands is not weaker by more than"""
 WEAKER = 0.12
-"""of itself."""
+"""of itself; nor where"""
+UNIFORM = 0.95
+"""that share of the pixels with contrast votes for one shift."""
 IMPOSSIBLE = -0.03
 """Reflectance that the dark bands of clear pixels are not below; the median over the voting pixels counts."""
 MINORITY = 1 / 3
@@ -128,8 +132,8 @@ class _Poll:
     """Voting pixels for each of `_SHIFTS`."""
     contrast: tuple[int, int, int]
     """Those with contrast."""
-    odd: tuple[bool, bool, bool]
-    """Whether the difference of the voting pixels with contrast has no natural explanation."""
+    is_odd: bool
+    """Whether the difference of those that voted for the shift with most of them has no natural explanation."""
     dark: tuple[float, float, float]
     """Median over the voting pixels of their darkest band."""
 
@@ -137,19 +141,23 @@ class _Poll:
         """Return the shift that was voted for, in units of `SHIFT`; None where the votes do not decide."""
         # Water votes for a shift under glint, and dark ground under cirrus, so pixels with contrast come first.
         won = _majority(self.contrast)
-        if won == 0 and self.votes[1] < AGREEMENT * max(self.votes[0], self.votes[2]):
+        low, none, high = self.votes
+        agreeing = none >= max(LEAST_AGREEING * self.pixels, AGREEMENT * low, AGREEMENT * high)
+        if won == 0 and not agreeing:
             return None
         if won is not None and (won == 0 or self._is_shift(won, self.contrast)):
             return won
         won = _majority(self.votes)
         if won == 0:
-            return 0
+            return 0 if agreeing else None
         return won if won == -1 and self.dark[0] < IMPOSSIBLE and self._is_shift(won, self.votes) else None
 
     def _is_shift(self, won: int, votes: tuple[int, int, int]) -> bool:
         """Whether the votes for a shift are those of a wrong offset."""
         enough = sum(self.votes) >= LEAST_SHARE * self.pixels and votes[won + 1] >= LEAST_PIXELS
-        return enough and (self.odd[won + 1] or (won == -1 and self.dark[0] < IMPOSSIBLE))
+        return enough and (
+            (self.is_odd and won == _majority(self.contrast)) or (won == -1 and self.dark[0] < IMPOSSIBLE)
+        )
 
     def why_undecided(self) -> str:
         """Say why there is no winner, a clause."""
@@ -191,6 +199,8 @@ def audit(pictures: Pictures, witnesses: Sequence[int | None] | None = None) -> 
         (dates,) in their order.
     """
     count = len(pictures.reflectance)
+    if not count:
+        return []
     told = list(witnesses) if witnesses is not None else [None] * count
     if min(pictures.haze, default=1.0) > CLEAREST:
         reason = "no band of infrared is there, so a wrong offset looks like haze"
@@ -211,7 +221,7 @@ def _levels(series: _Series) -> tuple[list[int], list[_Poll]]:
     levels = [0] * series.count
     polls: list[_Poll] = []
     for _ in range(_PASSES):
-        polls = [series.poll(d, levels) for d in range(series.count)]
+        polls = series.polls(levels)
         standing_out = {d: won for d, poll in enumerate(polls) if (won := poll.winner())}
         if not standing_out:
             step = series.step(levels)
@@ -301,14 +311,37 @@ class _Series:
         self._after = self.count - 1 - _nearest(self._clear[::-1])[::-1]
         self._before[self._before < 0] = self.count
         self._columns = np.arange(flat.shape[1])
+        self._involved = [
+            np.setdiff1d(np.union1d(np.union1d(before, after), [date]), [self.count])
+            for date, (before, after) in enumerate(zip(self._before, self._after, strict=True))
+        ]
+        self._polls: dict[int, tuple[tuple[int, ...], _Poll]] = {}
+        self._steps: dict[int, tuple[tuple[int, ...], _Poll]] = {}
 
     def clear_dates_around(self, date: int) -> int:
         """Return the number of other dates with enough clear pixels to be a reference."""
         enough = self._clear.sum(axis=1) >= LEAST_PIXELS
         return int(enough.sum() - enough[date])
 
-    def poll(self, date: int, levels: Sequence[int]) -> _Poll:
-        """Take the votes on a date's difference from the dates around it, all of them corrected by their levels."""
+    def polls(self, levels: Sequence[int]) -> list[_Poll]:
+        """Take the votes on each date's difference from the dates around it, all of them corrected by their levels."""
+        return [self._kept(self._polls, date, self._involved[date], levels, self._poll) for date in range(self.count)]
+
+    def _kept(
+        self,
+        kept: dict[int, tuple[tuple[int, ...], _Poll]],
+        date: int,
+        involved: Ints,
+        levels: Sequence[int],
+        take: Callable[[int, Sequence[int]], _Poll],
+    ) -> _Poll:
+        """Return the votes on a date; they are taken again only where the level of a date that they rest on changed."""
+        now = tuple(levels[d] for d in involved)
+        if date not in kept or kept[date][0] != now:
+            kept[date] = now, take(date, levels)
+        return kept[date][1]
+
+    def _poll(self, date: int, levels: Sequence[int]) -> _Poll:
         around = np.concatenate([self._before[date], self._after[date]])
         today = self._values[date] - np.float32(SHIFT * levels[date])
         return _take(today, self._median(around, levels), self._haze)
@@ -318,7 +351,8 @@ class _Series:
         found: dict[int, tuple[int, int]] = {}
         # A step shows beside its place, too.
         for first in range(1, self.count):
-            poll = self._poll_step(first, levels)
+            involved = np.union1d(self._involved[first], self._involved[first - 1])
+            poll = self._kept(self._steps, first, involved, levels, self._poll_step)
             if shift := poll.winner():
                 found[first] = poll.votes[shift + 1], shift
         if not found:
@@ -378,11 +412,14 @@ def _take(today: Floats, reference: Floats, haze: Floats) -> _Poll:
     once = np.sum(agrees, axis=0) == 1
     voting = [agreed & once for agreed in agrees]
     contrast = [votes & has_contrast for votes in voting]
+    counts = _three(int(votes.sum()) for votes in contrast)
+    own = contrast[1 + (_majority(counts) or 0)]
     return _Poll(
         int(there.sum()),
         _three(int(votes.sum()) for votes in voting),
-        _three(int(votes.sum()) for votes in contrast),
-        _three(_is_odd(difference[votes], expected[votes], haze) for votes in contrast),
+        counts,
+        bool(_majority(counts))
+        and _is_odd(difference[own], expected[own], haze, is_uniform=own.sum() >= UNIFORM * has_contrast.sum()),
         _three(float(np.median(seen[votes].min(axis=1))) if votes.any() else 0.0 for votes in voting),
     )
 
@@ -392,7 +429,7 @@ def _three(values: Any) -> Any:
     return first, second, third
 
 
-def _is_odd(difference: Floats, reflectance: Floats, haze: Floats) -> bool:
+def _is_odd(difference: Floats, reflectance: Floats, haze: Floats, *, is_uniform: bool) -> bool:
     """Whether the difference of pixels from their reference has no natural explanation.
 
     It has one where half of them may differ by light, moisture, haze or cirrus.
@@ -403,12 +440,14 @@ def _is_odd(difference: Floats, reflectance: Floats, haze: Floats) -> bool:
         (pixels, bands) difference from the reference, and the reference.
     haze
         (bands,) brightness of haze.
+    is_uniform
+        Whether nearly all pixels vote for one shift, as they do not under cirrus, which differs from place to place.
     """
     if not len(difference):
         return False
     veils = [np.float32(veil) * haze for veil in VEILS]
     changes = [light * reflectance + veil for light in LIGHT for veil in veils]
-    if not _is_even(difference[:, haze <= CLEAREST], reflectance[:, haze <= CLEAREST]):
+    if not is_uniform and not _is_even(difference[:, haze <= CLEAREST], reflectance[:, haze <= CLEAREST]):
         changes += [share * (CIRRUS - reflectance) + veil for share in SHARES for veil in veils]
     explained = np.zeros(len(difference), np.bool_)
     for change in changes:
