@@ -14,6 +14,7 @@ from sen2chain.inspection.check_result import ArchiveCheck, CheckedDate
 from sen2chain.inspection.duplicates import find_duplicates
 from sen2chain.inspection.findings import DOWNLOAD, Finding, Part, Severity
 from sen2chain.inspection.leftovers import find_leftovers
+from sen2chain.inspection.lock_files import left_locks
 from sen2chain.inspection.product_check import check_product
 from sen2chain.inspection.set_aside import set_aside
 from sen2chain.parallel import Crew, closed
@@ -185,6 +186,16 @@ class _Check:
                 self.result.findings += find_duplicates(acquisitions, copies, files, self._shown, self._tiles)
             if Part.LEFTOVERS in parts:
                 self.result.findings += find_leftovers(files, self._source.skipped(), self._shown, self._tiles)
+                self.result.findings += self._locks()
+
+    def _locks(self) -> list[Finding]:
+        if not isinstance(self._source, LibrarySource):
+            return []
+        clause, advice = "is a lock that a killed run left", "remove it, or let --fix move it aside"
+        return [
+            Finding(Severity.WARNING, Part.LEFTOVERS, self._shown(str(path)), clause, advice, "", str(path))
+            for path in left_locks(self._source.paths)
+        ]
 
 
 _CAUSES = {

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _STRIP = 1 << 22  # pixels that are decoded at a time, if the raster's blocks allow it
 _HIGHEST_DN = 65534
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
-_SLACK_LOSSY = 0.06  # of index values, by which lossy rasters may leave the range of a formula
+_MOST_BEYOND = 0.02  # share of a lossy raster's values that may lie beyond the range: it rings beside missing data
 MAKE_AGAIN = "let --fix move it aside, and make it again with sen2chain produce"
 """Advice for damage in a raster that can be made again."""
 
@@ -113,6 +113,10 @@ class Values:
     """Lowest value of these."""
     highest: int = np.iinfo(np.int32).min
     """Highest value of these."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """The lowest and the highest value that there should be."""
+    beyond: int = 0
+    """Number of values beyond them."""
     checksum: int = 0
     """Checksum of all values in their order."""
 
@@ -126,6 +130,8 @@ class Values:
         if strip.size:
             self.lowest = min(self.lowest, int(strip.min()))
             self.highest = max(self.highest, int(strip.max()))
+            if self.lowest < self.bounds[0] or self.highest > self.bounds[1]:
+                self.beyond += int(((strip < self.bounds[0]) | (strip > self.bounds[1])).sum())
 
 
 def check_raster(
@@ -158,7 +164,7 @@ def check_raster(
             _judge_header(raster, report)
             index = _index_of(raster, report)
             if read and not report.is_damaged:
-                values = Values(_nodata(raster, place))
+                values = Values(_nodata(raster, place), bounds=_bounds(index))
                 for strip in _strips(raster, crew, within):
                     values.add(strip)
                 _read_smaller(raster)
@@ -355,13 +361,21 @@ def _judge_values(values: Values, index: Index | None, report: RasterReport) -> 
             report.add(_WARNING, f"has the value {values.lowest} in all pixels", "look at the file")
     elif index is not None:
         low, high = value_range(index)
-        slack = (0.01 if place.location.endswith(".tif") else _SLACK_LOSSY) * index.scale
-        if values.lowest < low - slack or values.highest > high + slack:
+        is_lossless = place.location.endswith(".tif")
+        if values.beyond > (0 if is_lossless else _MOST_BEYOND * values.valid):
             report.add(
                 _ERROR,
                 f"has values from {values.lowest / index.scale:g} to {values.highest / index.scale:g}, and "
                 f"{index.name} lies from {low / index.scale:.4g} to {high / index.scale:.4g}",
             )
+
+
+def _bounds(index: Index | None) -> tuple[float, float]:
+    """Return the values that an index raster may have, with some room for the rounding of the range."""
+    if index is None:
+        return -math.inf, math.inf
+    low, high = value_range(index)
+    return low - index.scale / 100, high + index.scale / 100
 
 
 def _highest_quality(place: RasterPlace) -> int | None:
@@ -400,6 +414,8 @@ def judge_together(reports: list[RasterReport]) -> None:
         for report in read
     )
     for report in read:
+        if report.place.role is Role.MASKED:  # its mask may have removed all
+            continue
         if has_data and report.values is not None and not report.values.valid:
             report.add(_ERROR, "has no data in any pixel, and other rasters of its product have data")
     seen: dict[tuple[int, int, tuple[int, int]], str] = {}

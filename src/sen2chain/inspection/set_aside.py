@@ -10,14 +10,13 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sen2chain.atomic import replacing, sync, sync_folder, writing
-from sen2chain.errors import LibraryError, escaped
+from sen2chain.atomic import move_to_new_name, replacing, writing
+from sen2chain.errors import LibraryError, OutputError
 from sen2chain.files import is_folder, read_limited
 
 if TYPE_CHECKING:
@@ -123,56 +122,11 @@ def put_back(folder: str | Path) -> Moves:
 def _try(source: Path, target: Path, move: Move, moves: Moves) -> None:
     """Move one file, and note whether that succeeded."""
     try:
-        move_file(source, target)
-    except FileExistsError:
-        moves.failed.append(escaped(f"{source} was not moved: {target} is there already."))
-    except OSError as error:
-        moves.failed.append(escaped(f"{source} was not moved ({error.strerror or error})."))
+        move_to_new_name(source, target)
+    except OutputError as error:
+        moves.failed.append(str(error))
     else:
         moves.moved.append(move)
-
-
-def move_file(source: Path, target: Path) -> None:
-    """Move a file to where none is, on the same disk or another.
-
-    Raises
-    ------
-    FileExistsError
-        If something is there.
-    OSError
-        If it cannot be moved; it is then where it was.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target, follow_symlinks=False)  # which, unlike a renaming, never replaces a file
-    except FileExistsError:
-        raise
-    except (OSError, NotImplementedError):  # another disk, or a file system without such links
-        _copy(source, target)
-    sync_folder(target.parent)
-    try:
-        source.unlink()
-    except OSError:
-        with contextlib.suppress(OSError):
-            target.unlink()
-        raise
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file to where none is; after an error nothing is there."""
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-        return
-    with source.open("rb") as read, target.open("xb") as written:
-        try:
-            shutil.copyfileobj(read, written, 1 << 20)
-            sync(written)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                target.unlink()
-            raise
-    with contextlib.suppress(OSError):  # times are only for people
-        shutil.copystat(source, target)
 
 
 def _new_folder(root: Path) -> Path:

@@ -1,0 +1,32 @@
+"""Lock files that take the place of the system's locks, where a file system has none, and outlive a killed run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sen2chain.produce.product_lock import lock_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.settings import Paths
+
+_SOFT = "*-soft"
+_LONGEST_RUN = 86400.0
+"""Age in seconds from which no run holds such a file any more: a product is held for minutes."""
+
+
+def left_locks(paths: Paths) -> list[Path]:
+    """Return the lock files of a library that no run holds any more.
+
+    The other lock files are the system's, which end with their process; they stay and lock nothing.
+    """
+    found = []
+    for path in sorted(lock_folder(paths).glob(_SOFT)):
+        try:
+            if time.time() - path.stat().st_mtime > _LONGEST_RUN:
+                found.append(path)
+        except OSError:  # it has just been released
+            continue
+    return found
