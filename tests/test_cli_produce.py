@@ -383,7 +383,28 @@ def test_check_finds_nothing_wrong_in_what_was_made_and_then_the_damaged_file(ho
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("command", ["info", "check"])
+def test_convert_keeps_the_old_file(tmp_path: Path) -> None:
+    scene = demo.Scene(
+        size=60, tiles=("31TGJ",), parcels=2, overpasses=demo.season(1), bands=("B04", "B08", "SCL"), indices=("NDVI",),
+        index_format="jp2",
+    )  # fmt: skip
+    old = demo.build(tmp_path / "old", scene).library
+    assert run("library", "convert", "--library", str(old), "--dry-run").exit_code == 0
+    assert not rasters(old)
+    result = run("library", "convert", "--library", str(old), "--json")
+    assert result.exit_code == 0, result.output
+    json.loads(result.stdout)
+    assert len(rasters(old)) == 1
+    assert len(list(old.rglob("*_NDVI.jp2"))) == 1
+    moved = run("library", "convert", "--library", str(old), "--move-old", str(tmp_path / "aside"))
+    assert moved.exit_code == 0, moved.output
+    assert not list(old.rglob("*_NDVI.jp2"))
+    assert len(list((tmp_path / "aside").rglob("*_NDVI.jp2"))) == 1
+    assert run("library", "convert").exit_code == 3
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("command", ["info", "check", "convert"])
 @pytest.mark.parametrize(
     ("options", "code"),
     [(["--library", "nowhere"], 1), (["--safe", "nowhere"], 1), (["--library", "https://example.org"], 2)],
@@ -396,7 +417,7 @@ def test_bad_places_are_one_sentence_and_no_json(command: str, options: list[str
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("command", ["check"])
+@pytest.mark.parametrize("command", ["check", "convert"])
 @pytest.mark.parametrize("options", [["--tile", "31TGK"], ["--from", "x"], ["--workers", "-1"]])
 def test_bad_options_of_check_and_convert(command: str, options: list[str]) -> None:
     result = run("library", command, *options)

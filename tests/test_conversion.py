@@ -163,7 +163,7 @@ def test_what_is_there_of_others_is_kept(library: Path) -> None:
     done = convert(library, indices=[INDICES["NDVI"]])
     assert [str(file.outcome) for file in done.files] == ["kept", "refused", "converted"]
     assert "written by another program" in done.files[0].detail
-    assert "holds something else; force replaces it" in str(done)
+    assert "holds something else; --force (force=True) replaces it" in str(done)
     assert done.failed == 1
     assert convert(library, indices=[INDICES["NDVI"]], force=True).counts() == {"converted": 3}
 

@@ -187,7 +187,7 @@ def test_texts_for_terminals_and_notebooks() -> None:
     assert "INDICES" in library._repr_html_()
     plan = planned(library.produce("NDVI", tiles="31TGJ", dry_run=True))
     done = library.run(plan)
-    for result in (done, library.info(), library.check()):
+    for result in (done, library.info(), library.check(), library.convert()):
         assert "\n" not in repr(result) or str(result)
         assert result._repr_html_().startswith("<")
         assert str(result)

@@ -80,7 +80,7 @@ def test_time_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
                 ends_in_a_sentence(cls, **{**SOON, "safe": tmp_path, **more, name: odd})
 
 
-@pytest.mark.parametrize("method", ["produce", "info", "check"])
+@pytest.mark.parametrize("method", ["produce", "info", "check", "convert"])
 def test_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "archive" / "L2A").mkdir(parents=True)

@@ -25,7 +25,7 @@ from sen2chain.masks import NO_MASK, Mask
 from sen2chain.notebook import card
 from sen2chain.parallel import MOST_WORKERS
 from sen2chain.plan import parse_date
-from sen2chain.produce import ProductRequest, plan_products, produce_files
+from sen2chain.produce import ProductRequest, convert_rasters, plan_products, produce_files
 from sen2chain.products import Source
 from sen2chain.progress import activity, say
 from sen2chain.suggestions import suggest_keywords
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sen2chain.archive import LibrarySource, SafeFolder
     from sen2chain.indices import Index
     from sen2chain.inspection import ArchiveCheck, ArchiveInfo, Moves
-    from sen2chain.produce import Production, ProductPlan
+    from sen2chain.produce import Conversion, Production, ProductPlan
     from sen2chain.settings import Paths
 
 _MODEL_MASK = "OCM"
@@ -314,6 +314,60 @@ class Library:
             If files cannot be moved.
         """
         return put_back(folder)
+
+    @suggest_keywords
+    def convert(
+        self,
+        *,
+        indices: Sequence[str | Index] | str | Index | None = None,
+        tiles: Iterable[str] | str | None = None,
+        date_min: dt.date | str | None = None,
+        date_max: dt.date | str | None = None,
+        move_old: str | Path | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        workers: int = 0,
+        quiet: bool | None = None,
+    ) -> Conversion:
+        """Convert index rasters of the original program, which are lossy JPEG 2000, into Cloud-Optimized GeoTIFF.
+
+        They are computed from the bands where the product is still there, else taken from the JPEG 2000 file; the tags
+        of the new file say which. The old file stays.
+
+        Parameters
+        ----------
+        indices
+            Names of indices; None means the twelve.
+        tiles, date_min, date_max, force, dry_run, workers, quiet
+            As for `produce`.
+        move_old
+            A folder that the old files are moved to when the new ones are complete.
+
+        Returns
+        -------
+        Conversion
+            What became of each file.
+
+        Raises
+        ------
+        RequestError
+            If a parameter cannot be used.
+        LibraryError
+            If a folder cannot be listed.
+        OutputError
+            If a folder cannot be written, or the disk is full.
+        """
+        source = self._target()
+        return convert_rasters(
+            source,
+            indices=None if indices is None else resolve_indices(indices),
+            **_where_and_when(source, tiles, date_min, date_max),
+            move_old=move_old,
+            force=truth("force", force),
+            dry_run=truth("dry_run", dry_run),
+            workers=_workers(workers),
+            quiet=truth("quiet", quiet),
+        )
 
     def _target(self) -> LibrarySource:
         """Open the library that rasters are written into; it lists files as they are now."""

@@ -10,24 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sen2chain.cli import options as shared
+from sen2chain.cli import show
 from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.progress import counted, printable
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
+    from sen2chain.inspection import ArchiveCheck, ArchiveInfo
     from sen2chain.library import Library
-
-    class Result(Protocol):
-        """What a step of the library gives."""
-
-        def text(self, *, verbose: bool = False, width: int = 100) -> str:
-            """Return its tables."""
-
-        def to_dict(self) -> dict[str, Any]:
-            """Return it as plain values, for JSON."""
-
+    from sen2chain.produce import Conversion
 
 _INFO_EXAMPLES = """
 \b
@@ -53,6 +44,18 @@ Examples:
 Exit codes: 0 nothing is wrong, 1 error, 2 an option that cannot be used, 4 something is wrong.
 """
 
+_CONVERT_EXAMPLES = """
+\b
+Examples:
+  sen2chain library convert --library ~/archive --dry-run
+  sen2chain library convert --tile 40KCB --index NDVI
+  sen2chain library convert --move-old ~/old-rasters
+
+\b
+Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there is no such raster, 4 a part could not be
+converted.
+"""
+
 _PARTS = ("rasters", "offsets", "duplicates", "leftovers")
 
 _WIDE = 400
@@ -61,11 +64,12 @@ _WIDE = 400
 
 @click.group()
 def library() -> None:
-    """Look at an archive as a whole: what it holds, whether its files are right.
+    """Look at an archive as a whole: what it holds, whether its files are right, old rasters to convert.
 
     \b
     Look:     sen2chain library info
     Check:    sen2chain library check
+    Convert:  sen2chain library convert --dry-run
     Make:     sen2chain produce --index NDVI --mask CM004
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
@@ -147,6 +151,50 @@ def _put_back(archive: Library, options: dict[str, Any]) -> None:
         fail(f"{counted(len(moves.failed), 'file')} not moved back. {moves.failed[0]}", EXIT_PARTLY)
 
 
+@library.command(cls=Command, epilog=_CONVERT_EXAMPLES, interrupted="Files that are there are complete; run it again.")
+@shared.folders
+@shared.indices("all twelve")
+@shared.tiles
+@shared.sensing_dates
+@click.option("--move-old", metavar="FOLDER", help="Move the old files to this folder when the new ones are complete.")
+@click.option("--force", is_flag=True, help="Convert again what exists.")
+@click.option("--dry-run", is_flag=True, help="Say what would be converted, and write nothing.")
+@shared.threads
+@shared.as_json
+@shared.common("every file")
+def convert(**options: Any) -> None:
+    """Convert index rasters of the original program into Cloud-Optimized GeoTIFF.
+
+    Those are lossy JPEG 2000 files. Where the product is still there, the index is computed from its bands, without
+    loss; else the values of the old file are taken, and the new file says so. The old file stays.
+    """
+    done = _library(options).convert(
+        indices=list(options["indices"]) or None,
+        tiles=options["tiles"] or None,
+        date_min=options["date_min"],
+        date_max=options["date_max"],
+        move_old=options["move_old"],
+        force=options["force"],
+        dry_run=options["dry_run"],
+        workers=options["workers"],
+        quiet=options["quiet"],
+    )
+    if options["as_json"]:
+        _print_json(done)
+    elif not options["quiet"]:
+        show.notes(done.sentences())
+        if options["verbose"] and not done.nothing:
+            rows = [
+                [file.path.name, str(file.outcome), str(file.source), file.detail or file.left or "-"]
+                for file in done.files
+            ]
+            show.table("Files", ["file", "outcome", "from", "reason"], rows, numeric=())
+    if done.nothing:
+        fail(str(done), EXIT_NOTHING)
+    if done.failed or done.left:
+        fail(str(done) if options["quiet"] else "A part could not be converted or moved.", EXIT_PARTLY)
+
+
 def _library(options: dict[str, Any]) -> Library:
     """Open the archive that the options name."""
     from sen2chain.library import Library
@@ -154,10 +202,15 @@ def _library(options: dict[str, Any]) -> Library:
     return Library(options["library"], options["safe"])
 
 
-def _print(result: Result, options: dict[str, Any]) -> None:
-    """Print a result as a table or as JSON; with --quiet JSON alone."""
+def _print(result: ArchiveInfo | ArchiveCheck, options: dict[str, Any]) -> None:
+    """Print a result as tables or as JSON; with --quiet JSON alone."""
     if options["as_json"]:
-        click.echo(json.dumps(result.to_dict(), indent=1, allow_nan=False))
+        _print_json(result)
     elif not options["quiet"]:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
         click.echo(printable(result.text(verbose=options["verbose"], width=width)))
+
+
+def _print_json(result: ArchiveInfo | ArchiveCheck | Conversion) -> None:
+    """Print a result as one JSON document."""
+    click.echo(json.dumps(result.to_dict(), indent=1, allow_nan=False))

@@ -22,6 +22,7 @@ import numpy as np
 from sen2chain.acquisition import check_scale, check_type, nodata_of
 from sen2chain.atomic import check_folder, move_to_new_name, sweep_temporary, writing
 from sen2chain.errors import OutputError, RasterError, RequestError, UnreadableError
+from sen2chain.files import absolute
 from sen2chain.indices import INDICES, NODATA
 from sen2chain.parallel import Crew, closed
 from sen2chain.parallel import workers as processors
@@ -65,7 +66,7 @@ def convert_rasters(
     tiles: Sequence[str] | None = None,
     first: dt.date | None = None,
     last: dt.date | None = None,
-    move_old: Path | None = None,
+    move_old: str | Path | None = None,
     force: bool = False,
     dry_run: bool = False,
     workers: int = 0,
@@ -110,6 +111,7 @@ def convert_rasters(
     for index in wanted:
         if INDICES.get(index.name) != index:
             raise RequestError(f"{index.name} is not one of the twelve, which alone the original program wrote.")
+    move_old = None if move_old is None else absolute(move_old)
     if move_old is not None:
         _check_target(move_old, source)
     with activity("looking for lossy rasters", quiet=quiet):
@@ -231,7 +233,7 @@ def _judge(item: LossyRaster, source: LibrarySource, *, force: bool) -> Converte
         return _result(item, ConversionOutcome.KEPT, kept) if _has_header(item.path) else planned
     named = (tags.product, tags.name) == (str(product), item.index.name)
     if not named or not item.index.is_defined_by(tags.definition):
-        holds = f"{item.path.name} is kept, since it holds something else; force replaces it."
+        holds = f"{item.path.name} is kept, since it holds something else; --force (force=True) replaces it."
         return _result(item, ConversionOutcome.REFUSED, holds)
     is_old = tags.rules != RULES or bool(difference(tags.inputs, {_ROLE: item.old}, source))
     return planned if tags.source == FROM_LOSSY and is_old else _result(item, ConversionOutcome.KEPT)
