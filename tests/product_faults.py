@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,7 @@ import numpy as np
 import rasterio
 
 from sen2chain import Index, Mask, TimeSeries, demo
-from sen2chain.archive import open_library
+from sen2chain.archive import open_target
 from sen2chain.atomic import is_temporary
 from sen2chain.inspection import read_contents
 from sen2chain.produce import ProductRequest, plan_products, produce_files
@@ -36,22 +36,20 @@ from sen2chain.produce import ProductRequest, plan_products, produce_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Two tiles on three days.
-SCENE = demo.Scene(size=120, parcels=6, overpasses=demo.season(3), bands=("B04", "B08", "SCL", "CLDPRB"))
+# Two tiles on two days.
+SCENE = demo.Scene(size=60, parcels=4, overpasses=demo.season(2), bands=("B04", "B08", "SCL", "CLDPRB"))
 SAVI = Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")
 REQUEST = ProductRequest(
-    indices=(Index.parse("NDVI"), SAVI),
-    masks=(Mask.parse("CM001"), Mask.parse("CM004")),
-    masked=True,
-    workers=2,
+    indices=(Index.parse("NDVI"), SAVI), masks=(Mask.parse("CM001"), Mask.parse("CM004")), masked=True, workers=2
 )
 ASKED: dict[str, Any] = {"indices": ["NDVI", SAVI], "masks": [m.name for m in REQUEST.masks], "quiet": True}
 
 
-def produce(library: str, result: str) -> None:
+def produce(library: str, result: str, *, force: bool = False) -> None:
     """Produce, in a process that may be killed any moment, and write what became of the files."""
-    source = open_library(library)
-    done = produce_files(plan_products(REQUEST, source), source, quiet=True)  # type: ignore[arg-type]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell ignores
+    source = open_target(library)
+    done = produce_files(plan_products(replace(REQUEST, force=force), source), source, quiet=True)
     Path(result).write_text(json.dumps({str(what): count for what, count in done.counts().items()}), encoding="utf-8")
 
 
@@ -59,7 +57,7 @@ def look(library: str, layer: str, result: str) -> None:
     """Extract from a library and describe it, and write the rows, and the number of stored rasters."""
     series = TimeSeries(layer, library=library, multiproc=1, **ASKED)
     rows = {index: frame.to_csv(index=False) for index, frame in series.data.items()}
-    read_contents(open_library(library), quiet=True)  # type: ignore[arg-type]
+    read_contents(open_target(library), quiet=True)
     Path(result).write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -139,9 +137,9 @@ class ProductFaults:
         to.flush()
         return int(back.readline())
 
-    def start(self, library: Path, result: Path) -> int:
+    def start(self, library: Path, result: Path, *, force: bool = False) -> int:
         """Start a run and return its process."""
-        return self._ask(work="produce", library=library, result=result)
+        return self._ask(work="produce", library=library, result=result, force=force)
 
     def wait(self, process: int) -> int:
         """Wait for a process and return its exit code."""
@@ -177,9 +175,12 @@ class ProductFaults:
         """
         rng = random.Random(seed)
         library, result = self.library(f"run{seed}"), self.folder / f"run{seed}.json"
-        how = []
+        how, force = [], rng.random() < 0.2
+        if force:  # files that are there are made again
+            self.run(library)
+            how.append("again")
         for _ in range(rng.choice((1, 1, 2))):
-            process = self.start(library, result)
+            process = self.start(library, result, force=force)
             other = self.start(library, result.with_suffix(".other")) if rng.random() < 0.2 else None
             time.sleep(rng.random() * self.seconds * (1 if other is None else 2))
             os.kill(process, signal.SIGKILL)  # until it is waited for, a process that is over can be killed too
@@ -191,9 +192,10 @@ class ProductFaults:
                 assert self.wait(other) == 0, f"the run that raced run {seed} failed"
                 how.append("raced")
         self._check(library, seed)
-        if rng.random() < 0.5:
+        if rng.random() < 0.25:
             assert self.look(library) == self.rows, f"run {seed}: other rows after it was killed"
         there = len(content(library))
+        assert not force or there == len(self.want), f"run {seed}: only {there} files are left"
         counts = self.run(library)
         self._check(library, seed)
         assert counts.get("made", 0) + there == len(self.want), f"run {seed}: {counts} with {there} there"

@@ -125,6 +125,8 @@ def convert_rasters(
     elif lossy:
         for folder in (source.paths.indices, lock_folder(source.paths), *([move_old] if move_old else [])):
             check_folder(folder)
+        for folder in {item.path.parent for item in lossy}:
+            sweep_temporary(folder)
         judged |= _from_bands(source, lossy, plan, quiet=quiet)
         to_copy = [item for item in lossy if judged[item.path].outcome is ConversionOutcome.PLANNED]
         judged |= _Copies(source, force=force).run(to_copy, workers, quiet=quiet)
@@ -296,7 +298,6 @@ class _Copies:
             inputs=describe({_ROLE: where}, self._source),
             version=metadata.version("sen2chain"),
         )
-        sweep_temporary(item.path.parent)
         with environment(), Raster(where) as raster:
             check_type(raster, np.int16)
             check_scale(raster, index.scale)

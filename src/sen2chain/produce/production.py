@@ -183,6 +183,9 @@ def produce_files(plan: ProductPlan, source: LibrarySource, *, quiet: bool = Fal
     """
     began = time.monotonic()
     run = _Run(plan, source, quiet=quiet)
+    # Files of killed runs also lie beside files that are complete.
+    for folder in {file.path.parent for order in plan.orders for file in order.files}:
+        sweep_temporary(folder)
     if plan.to_make:
         run.check_folders()
         run.work()
@@ -199,7 +202,7 @@ class _Run:
         self._plan, self._source, self._quiet = plan, source, quiet
         self.result = Production()
         self._found: dict[Path, MadeFile] = {}
-        self._end = threading.Event()
+        self._end, self._round_end = threading.Event(), threading.Event()
         self._memory = Allowance(max((memory() or 0) // 2, _LEAST_MEMORY))
 
     def check_folders(self) -> None:
@@ -224,8 +227,9 @@ class _Run:
         with progress(f"producing ({counted(count, 'file')})", total, quiet=self._quiet) as step:
             shares = Shares(step, total)
             while pending:
-                crew = Crew(workers(self._plan.request.workers))
-                results = crew.results(partial(self._attempt, crew, shares, wait), pending, self._end.set)
+                crew, self._round_end = Crew(workers(self._plan.request.workers)), threading.Event()
+                # Set at the end of each round, however it comes; products that are held are tried in another one.
+                results = crew.results(partial(self._attempt, crew, shares, wait), pending, self._round_end.set)
                 with closed(results):
                     held = [order for order in results if order is not None]
                 pending, wait = held, _LOOK
@@ -245,7 +249,7 @@ class _Run:
 
     def _attempt(self, crew: Crew, shares: Shares, wait: float, order: ProductOrder) -> ProductOrder | None:
         """Make the files of an order, unless the run is over; return it if another run holds its product."""
-        if self._end.is_set():
+        if self._is_over:
             return None
         product = order.acquisition.id
         try:
@@ -290,7 +294,6 @@ class _Run:
         for folder in {file.path.parent for file in files}:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            sweep_temporary(folder)
         if not files:
             return
         acquisition = order.acquisition
@@ -322,8 +325,13 @@ class _Run:
                 outcome = Outcome.ELSEWHERE if judged.state is State.KEPT else Outcome[judged.state.name]
                 self._record(order, judged, outcome, judged.detail)
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether the run has ended: by a full disk, or by the caller."""
+        return self._end.is_set() or self._round_end.is_set()
+
     def _go_on(self) -> None:
-        if self._end.is_set():
+        if self._is_over:
             raise _EndedError
 
 
