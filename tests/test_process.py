@@ -13,6 +13,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from click.testing import CliRunner
 from pandas._config import config as pandas_config
 from rasterio._env import del_gdal_config, get_gdal_config, set_gdal_config
 
-from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo, rasters
+from sen2chain import INDICES, Index, Mask, TimeSeries, TimeSeriesCompil, demo, rasters
+from sen2chain.archive import open_target
 from sen2chain.cli import main
 from sen2chain.extract.extraction import extract
 from sen2chain.parallel import apart, in_threads, recorded_warnings
+from sen2chain.produce import ProductRequest, convert_rasters, plan_products, produce_files
 from sen2chain.spool import Spool
 
 if TYPE_CHECKING:
@@ -195,6 +198,24 @@ def test_a_job_that_runs_in_a_thread_of_the_caller(tmp_path: Path) -> None:
     with unchanged(), ThreadPoolExecutor(1) as pool, pytest.raises(SystemExit) as ended:
         pool.submit(main, ["job", "run", "lakes", "--library", str(home)], standalone_mode=False).result()
     assert ended.value.code == 3, "no line is to be run"
+
+
+def test_production_leaves_the_process_as_it_was(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "L2A").symlink_to(archive.library / "data" / "L2A")
+    legacy = tmp_path / "data/INDICES/BIGR/31TGJ" / str(archive.products[0])
+    legacy.mkdir(parents=True)
+    (legacy / f"{archive.products[0]}_BIGR.jp2").write_bytes(b"damaged")
+    request = ProductRequest(indices=(INDICES["NDVI"],), masks=(Mask.parse("CM004"), Mask.parse("CM001")), workers=3)
+    with unchanged():
+        source = open_target(tmp_path)
+        done = produce_files(plan_products(request, source), source)
+        assert done.failed, "a damaged file"
+        assert len(done.files) == len(done.made) - 1
+        produce_files(plan_products(replace(request, mask_format="jp2", force=True), source), source)
+        assert convert_rasters(source).counts() == {"converted": 1}
+        (tmp_path / "data" / "L2A").unlink()
+        assert convert_rasters(open_target(tmp_path), force=True).counts() == {"failed": 1}
 
 
 def test_a_demo_leaves_the_process_as_it_was(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import rasterio
 
 from far_end import lock, small_disk
 from product_faults import ProductFaults, content
-from sen2chain import INDICES, Mask, TimeSeries, demo
+from sen2chain import INDICES, Index, Mask, TimeSeries, demo
 from sen2chain.archive import open_target
 from sen2chain.atomic import is_temporary
-from sen2chain.errors import OutputError, Sen2ChainError
+from sen2chain.errors import OutputError
 from sen2chain.produce import Outcome, ProductRequest, plan_products, produce_files
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_an_interrupted_run_ends_soon_and_leaves_whole_files_alone(faults: Produ
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
     scene = demo.Scene(
-        size=120, parcels=4, overpasses=demo.season(4), bands=("B04", "B08", "SCL", "CLDPRB"), tiles=("31TGJ",)
+        size=120, parcels=4, overpasses=demo.season(4), bands=("B04", "B08", "B11", "SCL"), tiles=("31TGJ",)
     )
     made = demo.build(tmp_path_factory.mktemp("disks"), scene)
     old = time.time() - 60
@@ -218,6 +218,29 @@ def test_a_damaged_band_costs_its_product_alone(archive: demo.DemoArchive, tmp_p
     assert produce(library).counts() == {Outcome.MADE: 1, Outcome.KEPT: 7}
 
 
+@pytest.mark.parametrize(
+    ("broken", "lost"),
+    [
+        (["B08"], {"NDVI"}),
+        (["B04", "B08"], {"NDVI", "RED"}),
+        (["SCL"], {Mask.parse("CM004").name}),
+        (["B11"], {"SWIR"}),
+    ],
+)
+def test_rasters_that_cannot_be_opened_cost_their_own_files_alone(
+    archive: demo.DemoArchive, tmp_path: Path, broken: list[str], lost: set[str]
+) -> None:
+    library = copied(archive, tmp_path / "library")
+    odd = archive.products[1]
+    for band in broken:
+        next((library / "data/L2A").rglob(f"{odd}.SAFE/**/*_{band}_?0m.jp2")).write_bytes(b"\0" * 100)
+    indices = (INDICES["NDVI"], Index("RED", "B04"), Index("SWIR", "B11"))
+    done = produce(library, indices=indices)
+    assert done.counts() == {Outcome.MADE: 16 - len(lost), Outcome.FAILED: len(lost)}
+    assert {(file.product, file.name) for file in done.failed} == {(str(odd), name) for name in lost}
+    assert all("cannot be opened" in file.detail for file in done.failed)
+
+
 def test_a_raster_that_was_damaged_later_costs_its_product_alone(archive: demo.DemoArchive, tmp_path: Path) -> None:
     library = library_at(tmp_path / "library", archive)
     produce(library)
@@ -273,15 +296,20 @@ def test_files_of_other_programs_and_names_that_are_not_utf_8_are_left(
     assert [path.read_bytes() for path in strange] == [b"mine"] * 4
 
 
-def test_a_library_whose_path_is_not_utf_8_is_one_sentence_or_works(archive: demo.DemoArchive, tmp_path: Path) -> None:
+def test_products_whose_path_is_not_utf_8_have_a_reason_each(archive: demo.DemoArchive, tmp_path: Path) -> None:
     library = copied(archive, tmp_path / os.fsdecode(b"biblioth\xe8que"))
-    try:
-        done = produce(library)
-    except Sen2ChainError as error:
-        assert "UTF-8" in str(error)
-    else:
-        assert all(file.outcome is Outcome.MADE or "UTF-8" in file.detail for file in done.made)
+    done = produce(library)
+    assert done.counts() == {Outcome.FAILED: 8}
+    assert all("its name is not UTF-8; rename it" in file.detail for file in done.failed)
     assert not temporary_files(library)
+
+
+def test_a_library_whose_path_is_not_utf_8_is_written(archive: demo.DemoArchive, tmp_path: Path) -> None:
+    source = open_target(library_at(tmp_path / os.fsdecode(b"biblioth\xe8que"), archive), archive.library / "data/L2A")
+    request = ProductRequest(indices=(INDICES["NDVI"],))
+    done = produce_files(plan_products(request, source), source, quiet=True)
+    assert set(done.counts()) in ({Outcome.MADE}, {Outcome.FAILED})
+    assert all("UTF-8" in file.detail for file in done.failed)
 
 
 def test_the_oracle_of_these_tests_can_fail(faults: ProductFaults) -> None:

@@ -114,8 +114,10 @@ class RasterPass:
         within = partial(environment, self.acquisition.reading)
         rasters = OpenRasters(stack, verifier, self.crew, within, self.advanced)
         grid = finest_grid(rasters, sources) or self._grid_of_masks(rasters, sources)
-        if grid is None:
-            self._fail_broken(rasters)
+        # Rasters that could not be opened cost their own files alone.
+        self._fail_broken(rasters)
+        sources = self._sources()
+        if grid is None or not self._left(*FileKind):
             return
         plan = _whole_rows(grid, _strip_height(rasters, sources, grid))
         reader = AcquisitionReader(rasters, grid, plan, Layouts(), sources, radiometry)
@@ -180,9 +182,7 @@ class RasterPass:
         return LayerSources(self.acquisition.id.sensor, indices=indices, masks=masks)
 
     def _grid_of_masks(self, rasters: OpenRasters, sources: LayerSources) -> Grid | None:
-        """Return the grid of the first raster of a mask, where no index is made."""
-        if sources.indices:
-            return None
+        """Return the grid of the first raster of a mask, where no band can be opened."""
         for _, source in sources.masks.values():
             for location in source.rasters.values():
                 try:

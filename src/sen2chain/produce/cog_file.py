@@ -118,6 +118,10 @@ class CogFile:
     _begins: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise OutputError(f"{self.path} cannot be written: its name is not UTF-8; rename the folder.") from None
         self._source = temporary(self.path)
         self._halving = Halving(self.grid.shape, self.overviews, self.nodata or 0)
         shapes = self._halving.shapes if self.driver == "COG" else [self.grid.shape]
