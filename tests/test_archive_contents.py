@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import statistics
 import zipfile
 from collections import Counter
@@ -24,13 +25,15 @@ from sen2chain.archive.archive_files import FileKind, archive_files
 from sen2chain.errors import RequestError
 from sen2chain.inspection import ArchiveInfo, read_contents
 from sen2chain.inspection.date_gaps import find_gaps
+from sen2chain.masks import Mask
+from sen2chain.produce import ProductRequest, plan_products, produce_files
 from sen2chain.raster_tags import FROM_LOSSY, RasterTags
 
 if TYPE_CHECKING:
     from sen2chain.inspection.holdings import AvailabilityCount, Holdings
 
 TWELVE = set(INDICES)
-SHORT = {"CM001", "CM002-B11", "CM003-PRB1-ITER5", CM004}
+SHORT = {"CM001", "CM002-B11", "CM003-PRB1-ITER5", CM004, "OCM"}
 
 
 def look(library: Path | None = None, safe: Path | None = None) -> ArchiveInfo:
@@ -246,6 +249,7 @@ def test_availability_follows_from_bands_and_metadata(
     truth: dict[str, Counter[str]] = {which: Counter() for which in TWELVE | SHORT}
     inputs = {which: {band for band in ALL if band in INDICES[which].formula} for which in TWELVE}
     inputs |= {"CM001": {"CLDPRB"}, "CM002-B11": {"CLDPRB", "B11"}, "CM003-PRB1-ITER5": {"CLDPRB"}, CM004: {"SCL"}}
+    inputs["OCM"] = {"B03", "B04", "B8A"}
     for day in range(data.draw(st.integers(1, 4))):
         product = name(f"202206{5 + day:02d}")
         bands = data.draw(st.sets(st.sampled_from(ALL), min_size=1))
@@ -622,3 +626,20 @@ def test_kinds_of_files_follow_from_what_the_source_found(library: Path) -> None
     assert {file.location for file in found.files if file.kind is FileKind.MASK} == {
         place for a in every for place in a.masks.values()
     }
+
+
+def test_what_was_produced_is_stored(few_fields: Any, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(few_fields.library / "data" / "L2A", library / "L2A")
+    source = open_library(library)
+    assert isinstance(source, LibrarySource)
+    request = ProductRequest(indices=(INDICES["NDVI"],), masks=(Mask.parse("CM004"),), masked=True)
+    produce_files(plan_products(request, source), source, quiet=True)
+    info = look(library)
+    total, every = info.total, len(info.total.products)
+    assert (of(total, "NDVI").stored, of(total, CM004).stored) == (every, every)
+    assert (of(total, "NDVI").lossy, of(total, "BIGR").makeable) == (0, every)
+    assert total.bytes["index rasters, lossless"][0] == total.bytes["masks"][0] == every
+    assert len(total.redundant) == total.bytes["masked copies"][0] == every
+    assert total.size == tree_size(*(library / part for part in ("L2A", "INDICES", "CLOUDMASKS")))
+    assert "incomplete files" not in total.bytes

@@ -165,6 +165,11 @@ class Sensor:
         """Edge in metres of the smallest pixels of `served`: those of the grid that values are computed on."""
         return min(band.resolution for band in self.served)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the bands by wavelength, and then of the quality rasters."""
+        return (*(band.name for band in self.bands), *(raster.name for raster in self.quality))
+
     def band(self, name: str) -> Band | None:
         """Return a served band by its name; None where there is none of this name."""
         return next((band for band in self.bands if band.name == name and band.served), None)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sen2chain.archive import ArchiveFile
     from sen2chain.products import Acquisition
     from sen2chain.raster_tags import RasterTags
-    from sen2chain.sensor import Sensor
 
 T = TypeVar("T")
 
@@ -130,17 +129,12 @@ def _entries(
             acquisition.id,
             has_safe,
             None if metadata is None else metadata.cloud_cover,
-            tuple(name for name in _names(sensor) if name in acquisition.bands),
+            tuple(name for name in sensor.names if name in acquisition.bands),
             indices,
             masks,
             sentence,
             acquisition.remark,
         )
-
-
-def _names(sensor: Sensor) -> list[str]:
-    """Names of the bands of a sensor by wavelength, and of its quality rasters."""
-    return [*(band.name for band in sensor.bands), *(raster.name for raster in sensor.quality)]
 
 
 def _stored(

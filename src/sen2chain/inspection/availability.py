@@ -13,6 +13,7 @@ from sen2chain.indices import INDICES, Index
 from sen2chain.masks import NO_MASK, Mask, short_names
 from sen2chain.plan import MaskKind, resolve_mask
 from sen2chain.plan.tagged_rasters import judge_index_raster, judge_mask
+from sen2chain.produce.cloud_model import BANDS as MODEL_BANDS
 from sen2chain.products import KnownDetails, Radiometry
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     Tags = Mapping[str, RasterTags]
     """Location -> tags, of the rasters that have some."""
 
+MODEL = "OCM"
+"""The family of masks that OmniCloudMask makes, an optional library."""
 LOSSY_SUFFIX = ".jp2"
 """Ending of the index rasters of the original program, which are lossy."""
 
@@ -174,8 +177,8 @@ class _Product:
         stored = kind is MaskKind.STORED
         lacking: str = "no raster of it is stored"
         missing: tuple[str, ...] = ()
-        if mask.inputs:
-            lacking, missing = self._lacking(mask.inputs, needs_metadata=bool(mask.bands))
+        if inputs := inputs_of(mask):
+            lacking, missing = self._lacking(inputs, needs_metadata=bool(mask.bands))
         distrusted = ""
         if not stored and mask.name in self.acquisition.masks:
             judged = judge_mask(self.acquisition, mask, mask.name)
@@ -195,6 +198,11 @@ class _Product:
         if self.acquisition.remark:
             return "the SAFE folder gives no {0}", missing
         return "{0} {1} missing", missing
+
+
+def inputs_of(mask: Mask) -> tuple[str, ...]:
+    """Return the bands and quality rasters that a mask is made from, by a rule or by the model of OmniCloudMask."""
+    return MODEL_BANDS if mask.family == MODEL else mask.inputs
 
 
 def joined(names: Sequence[str], last: str = "and") -> str:
@@ -237,6 +245,6 @@ def _masks(acquisitions: Iterable[Acquisition], sensor: Sensor) -> dict[str, Mas
             mask = Mask.parse(name, sensor)
         except RequestError:
             continue  # a file that cannot be used as a mask
-        if mask.family != NO_MASK and (mask.inputs or name in stored):
+        if mask.family != NO_MASK:
             found[mask.name] = mask
     return found

@@ -186,9 +186,7 @@ class Holdings:
         """Band or quality raster -> number of products that have it, in the order of their sensor."""
         counts = Counter(band for entry in self.products for band in entry.bands)
         sensors = {entry.id.sensor.name: entry.id.sensor for entry in self.products}.values()
-        names = [band.name for sensor in sensors for band in sensor.bands]
-        names += [raster.name for sensor in sensors for raster in sensor.quality]
-        return {name: counts[name] for name in names if name in counts}
+        return {name: counts[name] for sensor in sensors for name in sensor.names if name in counts}
 
     @property
     def with_safe(self) -> int:

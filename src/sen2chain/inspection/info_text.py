@@ -6,7 +6,7 @@ import textwrap
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Protocol
 
-from sen2chain.inspection.availability import joined
+from sen2chain.inspection.availability import MODEL, joined
 from sen2chain.inspection.text_tables import TextTable, as_text
 from sen2chain.progress import sized
 
@@ -128,7 +128,7 @@ def _tables(info: Found, *, verbose: bool) -> list[TextTable]:
     tables = [
         tile_table(info.tiles, most=None if verbose else _MOST_TILES),
         _availability_table("Indices", total.indices, len(total.products)),
-        _availability_table("Cloud masks", total.masks, len(total.products)),
+        _availability_table(_title_of_masks(total.masks), total.masks, len(total.products)),
         _bytes_table(total),
     ]
     if not verbose:
@@ -210,6 +210,11 @@ def _availability_table(title: str, counts: Iterable[AvailabilityCount], product
     return TextTable(title, header, rows, range(1, len(header)))
 
 
+def _title_of_masks(masks: Iterable[AvailabilityCount]) -> str:
+    needs_model = any(found.name == MODEL and found.makeable for found in masks)
+    return f"Cloud masks ({MODEL} is made with the extra sen2chain[ocm])" if needs_model else "Cloud masks"
+
+
 def _bytes_table(found: Holdings) -> TextTable:
     rows = [[kind, f"{count:,}", sized(size)] for kind, (count, size) in found.bytes.items()]
     if len(rows) > 1:
@@ -285,11 +290,13 @@ def _impossible(total: Holdings, *, verbose: bool) -> list[str]:
                 names, missing = alike.setdefault(how.lacking, ([], {}))
                 names.append(name)
                 missing |= dict.fromkeys(how.missing)
-        causes.update((cause, tuple(names), tuple(sorted(missing))) for cause, (names, missing) in alike.items())
+        order = entry.id.sensor.names.index
+        causes.update((how, tuple(names), tuple(sorted(lacks, key=order))) for how, (names, lacks) in alike.items())
     sentences = []
     for (cause, without, lacks), count in causes.most_common(None if verbose else _FEW):
         told = cause.format(joined(lacks), _are(len(lacks)))
-        sentences.append(f"{told} in {_of(count, len(total.products))}, so {joined(without)} cannot be made.")
+        place = "in" if cause.startswith("{0}") else "for"
+        sentences.append(f"{told} {place} {_of(count, len(total.products))}, so {joined(without)} cannot be made.")
     if len(sentences) < len(causes):
         sentences.append(f"{len(causes) - len(sentences):,} more causes like these; --verbose shows all.")
     return [sentence[:1].upper() + sentence[1:] for sentence in sentences]
