@@ -11,7 +11,8 @@ from sen2chain.produce.cog_file import CogFile, write_cog
 from sen2chain.produce.conversion import convert_rasters
 from sen2chain.produce.converted_files import Conversion, ConversionOutcome, ConversionSource, ConvertedFile
 from sen2chain.produce.overviews import Overviews
-from sen2chain.produce.product_plan import FileKind, ProductFile, ProductOrder, ProductPlan, State, plan_products
+from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State
+from sen2chain.produce.product_plan import ProductPlan, plan_products
 from sen2chain.produce.product_request import MaskFormat, ProductRequest
 from sen2chain.produce.production import MadeFile, Outcome, Production, produce_files
 

@@ -24,7 +24,7 @@ from sen2chain.indices import HIGHEST, LOWEST, NODATA
 from sen2chain.parallel import Crew
 from sen2chain.plan import MaskKind, MaskSource, ValueKind, ValueSource
 from sen2chain.produce.cog_file import CogFile, Driver
-from sen2chain.produce.product_plan import FileKind
+from sen2chain.produce.product_file import FileKind
 from sen2chain.produce.raster_inputs import describe, difference, index_inputs, mask_inputs, masked_inputs
 from sen2chain.raster_tags import RasterTags
 from sen2chain.rasters import environment
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sen2chain.grid import Grid
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
-    from sen2chain.produce.product_plan import ProductFile
+    from sen2chain.produce.product_file import ProductFile
     from sen2chain.produce.product_request import ProductRequest
     from sen2chain.produce.raster_inputs import Inputs
     from sen2chain.products import Acquisition, Radiometry
@@ -150,7 +150,7 @@ class RasterPass:
                 product=str(self.acquisition.id),
                 name=file.name,
                 definition=file.index.definition if file.index else "",
-                mask=file.mask.name if file.mask and file.index else "",
+                mask=file.mask_name if file.index else "",
                 precision=self.request.precision if file.index else 0.0,
                 quantification=known.quantification if known else 0.0,
                 offsets={band: known.offsets[band] for band in bands} if known else {},
@@ -283,7 +283,7 @@ def _inputs(acquisition: Acquisition, file: ProductFile) -> Inputs | str:
         return mask_inputs(acquisition, file.mask) if file.mask else "There is nothing to make."
     if file.mask is None:
         return index_inputs(acquisition, file.index)
-    return masked_inputs(acquisition, file.index, file.mask)
+    return masked_inputs(acquisition, file.index, file.mask, acquisition.masks.get(file.mask_name, ""))
 
 
 def _rounded(stored: Array, index: Index, precision: float) -> Array:

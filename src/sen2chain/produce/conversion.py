@@ -30,8 +30,9 @@ from sen2chain.produce.cog_file import write_cog
 from sen2chain.produce.converted_files import Conversion, ConversionOutcome, ConversionSource, ConvertedFile
 from sen2chain.produce.disk_room import rooms_of
 from sen2chain.produce.lossy_rasters import LossyRaster, find_lossy_rasters
+from sen2chain.produce.product_file import State
 from sen2chain.produce.product_lock import lock_folder, product_lock
-from sen2chain.produce.product_plan import State, plan_products
+from sen2chain.produce.product_plan import plan_products
 from sen2chain.produce.product_request import ProductRequest
 from sen2chain.produce.production import Outcome, produce_files
 from sen2chain.produce.raster_inputs import describe, difference
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
     from sen2chain.archive import LibrarySource
     from sen2chain.indices import Index
-    from sen2chain.produce.product_plan import ProductFile, ProductPlan
+    from sen2chain.produce.product_file import ProductFile
+    from sen2chain.produce.product_plan import ProductPlan
 
 _GROWTH = 5.5
 """Bytes of a lossless copy per byte of a lossy raster of quality 20 (measured on Bolzano: 3.5 to 4.4 without

@@ -5,86 +5,19 @@ No pixel is read and nothing is written. Files that exist are judged by their ta
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sen2chain.archive import index_file, mask_file
 from sen2chain.errors import UnknownNameError
 from sen2chain.produce.disk_room import Room, rooms_of
-from sen2chain.produce.expected_size import index_bytes, mask_bytes
-from sen2chain.produce.raster_inputs import index_inputs, mask_inputs, masked_inputs
-from sen2chain.produce.stored_file import Verdict, judge_index, judge_mask
+from sen2chain.produce.ordered_files import OrderedFiles
+from sen2chain.produce.product_file import ProductFile, ProductOrder, State
 from sen2chain.progress import counted, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from sen2chain.archive import LibrarySource
-    from sen2chain.indices import Index
-    from sen2chain.masks import Mask
     from sen2chain.produce.product_request import ProductRequest
-    from sen2chain.products import Acquisition, Skipped
-
-
-class FileKind(enum.StrEnum):
-    """What a produced file is."""
-
-    INDEX = "index"
-    MASKED = "masked index"
-    MASK = "mask"
-    QUICKLOOK = "quicklook"
-
-
-class State(enum.StrEnum):
-    """What becomes of a file."""
-
-    MAKE = "to make"
-    KEPT = "kept"
-    REFUSED = "refused"
-    IMPOSSIBLE = "impossible"
-
-
-@dataclass(frozen=True, slots=True)
-class ProductFile:
-    """One file that a request asks for."""
-
-    path: Path
-    """Where it belongs."""
-    kind: FileKind
-    """What it is."""
-    name: str
-    """Name of the index, of the mask as it stands in file names, or of the picture."""
-    index: Index | None
-    """The index of an index raster or a picture."""
-    mask: Mask | None
-    """The mask of a mask raster or a masked index."""
-    state: State
-    """What becomes of it."""
-    detail: str = ""
-    """A sentence: why it is made again, kept, refused, or impossible; empty for a file that is not there yet."""
-    expected_bytes: int = 0
-    """About how large it will be, where it is to be made."""
-    exists: bool = False
-    """Whether there is a file of that name now."""
-    version: tuple[int, int] | None = None
-    """Size and time of change of that file; None where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProductOrder:
-    """The files of one acquisition."""
-
-    acquisition: Acquisition
-    """The acquisition."""
-    files: tuple[ProductFile, ...]
-    """The files."""
-
-    @property
-    def to_make(self) -> tuple[ProductFile, ...]:
-        """Return the files that are to be made."""
-        return tuple(file for file in self.files if file.state is State.MAKE)
+    from sen2chain.products import Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,84 +134,25 @@ def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan
         If a tile is asked for that the source lacks.
     LibraryError
         If a folder of the archive cannot be listed.
+    MissingExtraError
+        If an optional library is needed and not installed.
+    ModelError
+        If OmniCloudMask is asked for and cannot be used.
     """
     tiles = source.tiles(None, request.first, request.last)
     for tile in request.tiles or ():
         if tile not in tiles:
             raise UnknownNameError("tile", tile, tiles)
+    ordered = OrderedFiles.of_request(request, source)
     orders, outside = [], 0
     for tile in sorted(set(request.tiles or tiles)):
         for acquisition in source.acquisitions(tile, request.first, request.last):
             if not request.takes(acquisition):
                 outside += 1
                 continue
-            orders.append(ProductOrder(acquisition, tuple(_files_of(acquisition, request, source))))
+            orders.append(ProductOrder(acquisition, ordered.of(acquisition)))
     written = [(file.path, file.expected_bytes) for order in orders for file in order.to_make]
     source.save()
-    return ProductPlan(request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written))
-
-
-def version_of(path: Path) -> tuple[int, int] | None:
-    """Return size and time of change of a file; None where there is none."""
-    try:
-        facts = path.lstat()
-    except OSError:
-        return None
-    return facts.st_size, facts.st_mtime_ns
-
-
-def judge_again(
-    file: ProductFile, acquisition: Acquisition, request: ProductRequest, source: LibrarySource
-) -> ProductFile:
-    """Judge a file that has changed since the plan: what another run has just made is not made again by force."""
-    request = replace(request, force=False)
-    found = _files_of(acquisition, request, source)
-    return next(other for other in found if (other.kind, other.name, other.mask) == (file.kind, file.name, file.mask))
-
-
-def _files_of(acquisition: Acquisition, request: ProductRequest, source: LibrarySource) -> Iterator[ProductFile]:
-    """Yield the files that a request asks for of one acquisition: masks first, which masked indices may need."""
-    for mask in request.masks:
-        yield _mask(acquisition, mask, request, source)
-    for index in request.indices:
-        yield _index(acquisition, index, request, source)
-        for mask in request.masks if request.masked else ():
-            yield _masked(acquisition, index, mask, request, source)
-
-
-def _mask(acquisition: Acquisition, mask: Mask, request: ProductRequest, source: LibrarySource) -> ProductFile:
-    inputs = mask_inputs(acquisition, mask)
-    suffixes = dict.fromkeys((f".{request.mask_format}", ".tif", ".jp2"))
-    paths = [mask_file(source.paths, acquisition.id, mask.name, suffix) for suffix in suffixes]
-    # Both formats are lossless: a mask that is there in the other one is there.
-    path = next((path for path in paths if version_of(path) is not None), paths[0])
-    verdict = judge_mask(path, acquisition, mask, inputs, request, source)
-    if verdict.state == "make" and not verdict.replaces:
-        path = paths[0]
-    return _file(path, FileKind.MASK, verdict, mask_bytes(acquisition, mask, source), mask.name, None, mask)
-
-
-def _index(acquisition: Acquisition, index: Index, request: ProductRequest, source: LibrarySource) -> ProductFile:
-    path = index_file(source.paths, acquisition.id, index.name)
-    verdict = judge_index(path, acquisition, index, index_inputs(acquisition, index), request, source)
-    expected = index_bytes(acquisition, index, source, request.precision)
-    return _file(path, FileKind.INDEX, verdict, expected, index.name, index, None)
-
-
-def _masked(
-    acquisition: Acquisition, index: Index, mask: Mask, request: ProductRequest, source: LibrarySource
-) -> ProductFile:
-    path = index_file(source.paths, acquisition.id, index.name, mask.name)
-    inputs = masked_inputs(acquisition, index, mask)
-    verdict = judge_index(path, acquisition, index, inputs, request, source, mask)
-    expected = index_bytes(acquisition, index, source, request.precision)
-    return _file(path, FileKind.MASKED, verdict, expected, index.name, index, mask)
-
-
-def _file(
-    path: Path, kind: FileKind, verdict: Verdict, expected: int, name: str, index: Index | None, mask: Mask | None
-) -> ProductFile:
-    state = State[verdict.state.upper()]
-    expected = expected if state is State.MAKE else 0
-    version = version_of(path)
-    return ProductFile(path, kind, name, index, mask, state, verdict.detail, expected, verdict.exists, version)
+    return ProductPlan(
+        request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written), ordered.notes(orders)
+    )

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sen2chain.atomic import check_folder, sweep_temporary, writing
-from sen2chain.errors import ExecutorError, OutputError
+from sen2chain.errors import ExecutorError, ModelError, OutputError
 from sen2chain.jit import CompilationError
 from sen2chain.notebook import card
 from sen2chain.parallel import Allowance, Crew, closed, memory, workers
-from sen2chain.produce.acquisition_rasters import RasterPass, acquisition_bytes
+from sen2chain.produce.order_work import OrderWork
+from sen2chain.produce.ordered_files import OrderedFiles, is_of_model
+from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State, version_of
 from sen2chain.produce.product_lock import lock_folder, product_lock
-from sen2chain.produce.product_plan import FileKind, ProductFile, ProductOrder, State, judge_again, version_of
 from sen2chain.progress import Shares, counted, progress, sized
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ class _Run:
         self.result = Production()
         self._found: dict[Path, MadeFile] = {}
         self._end, self._round_end = threading.Event(), threading.Event()
+        self._ordered = OrderedFiles.of_request(plan.request, source)
         self._memory = Allowance(max((memory() or 0) // 2, _LEAST_MEMORY))
 
     def check_folders(self) -> None:
@@ -221,6 +223,8 @@ class _Run:
 
     def work(self) -> None:
         """Make the files of all orders; products that another run works on come last."""
+        if self._ordered.model is not None and any(map(is_of_model, self._plan.to_make)):
+            self._ordered.model.load(quiet=self._quiet)
         pending, wait = [order for order in self._plan.orders if order.to_make], 0.0
         total = len(pending)
         count = sum(len(order.to_make) for order in pending)
@@ -269,6 +273,9 @@ class _Run:
                 self.result.ended_by = str(error)
             else:
                 self._fail(order, str(error))
+        except ModelError as error:  # of the machine
+            self._end.set()
+            self.result.ended_by = str(error)
         except Exception as error:  # one odd product does not end a run over ten years
             logger.warning("%s failed", product, exc_info=True)
             self._fail(order, f"{product} failed with {type(error).__name__}: {str(error).partition(chr(10))[0]}.")
@@ -296,21 +303,29 @@ class _Run:
                 folder.mkdir(parents=True, exist_ok=True)
         if not files:
             return
-        acquisition = order.acquisition
-        with self._memory.hold(acquisition_bytes(files, acquisition.id.sensor)):
-            work = RasterPass(acquisition, files, self._plan.request, self._source, crew, advanced, self._go_on)
-            try:
-                work.run()
-            finally:
-                seconds = time.monotonic() - began
-                for file in files:
-                    if file.path in work.made:
-                        tags = work.tags[file.path]
-                        self._source.facts.remember_tags(str(file.path), acquisition.id.tile, tags)
-                        outcome = Outcome.AGAIN if file.exists else Outcome.MADE
-                        self._record(order, file, outcome, file.detail, seconds)
-                    elif file.path in work.errors:
-                        self._record(order, file, Outcome.FAILED, str(work.errors[file.path]), seconds)
+        acquisition, request = order.acquisition, self._plan.request
+        work = OrderWork(
+            acquisition,
+            files,
+            request,
+            self._source,
+            self._ordered.model,
+            crew,
+            self._memory.hold,
+            advanced,
+            self._go_on,
+        )
+        try:
+            work.run()
+        finally:
+            seconds = time.monotonic() - began
+            for file in files:
+                if file.path in work.made:
+                    self._source.facts.remember_tags(str(file.path), acquisition.id.tile, work.made[file.path])
+                    outcome = Outcome.AGAIN if file.exists else Outcome.MADE
+                    self._record(order, file, outcome, file.detail, seconds)
+                elif file.path in work.errors:
+                    self._record(order, file, Outcome.FAILED, str(work.errors[file.path]), seconds)
 
     def _still_to_make(self, order: ProductOrder) -> Iterator[ProductFile]:
         """Yield the files that no other run has made since the plan."""
@@ -318,7 +333,7 @@ class _Run:
             if version_of(file.path) == file.version:
                 yield file
                 continue
-            judged = judge_again(file, order.acquisition, self._plan.request, self._source)
+            judged = self._ordered.again(file, order.acquisition)
             if judged.state is State.MAKE:
                 yield judged
             else:

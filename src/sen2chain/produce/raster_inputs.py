@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from sen2chain.produce.cloud_model import BANDS as MODEL_BANDS
 from sen2chain.progress import counted
 
 if TYPE_CHECKING:
@@ -42,16 +43,59 @@ def mask_inputs(acquisition: Acquisition, mask: Mask) -> Inputs | str:
     return found | (dict(acquisition.details.inputs) if mask.bands else {})
 
 
-def masked_inputs(acquisition: Acquisition, index: Index, mask: Mask) -> Inputs | str:
-    """Return the files that an index under a mask is made from, or a sentence on what is missing."""
+def masked_inputs(acquisition: Acquisition, index: Index, mask: Mask, stored: str = "") -> Inputs | str:
+    """Return the files that an index under a mask is made from, or a sentence on what is missing.
+
+    Parameters
+    ----------
+    acquisition, index, mask
+        The acquisition, the index and the mask.
+    stored
+        The file of the mask, where it cannot be computed.
+    """
     values = index_inputs(acquisition, index)
     if isinstance(values, str):
         return values
     clouds = mask_inputs(acquisition, mask)
     if isinstance(clouds, str):
-        stored = mask.stored(acquisition.id, acquisition.masks)
-        return clouds if stored is None else values | {"mask": acquisition.masks[stored]}
+        return values | {"mask": stored} if stored else clouds
     return values | clouds
+
+
+def model_inputs(acquisition: Acquisition, name: str) -> Inputs | str:
+    """Return the bands that OmniCloudMask sees, or a sentence on what is missing; `name` is that of the mask."""
+    missing = [band for band in MODEL_BANDS if band not in acquisition.bands]
+    return _missing(acquisition, name, missing) if missing else {b: acquisition.bands[b] for b in MODEL_BANDS}
+
+
+def picture_inputs(
+    acquisition: Acquisition, index: Index | None, raster: str, mask: Mask | None, stored: str
+) -> Inputs | str:
+    """Return the files that a quicklook is made from, or a sentence on what is missing.
+
+    Parameters
+    ----------
+    acquisition
+        The acquisition.
+    index, raster
+        The index and its raster, empty where there is none; None for the true colour.
+    mask, stored
+        The mask that is hatched, and its file, empty where it is computed.
+    """
+    if index is not None:
+        if not raster:
+            return f"{acquisition.id}: the quicklook of {index.name} needs its raster."
+        found: Inputs = {"raster": raster}
+    else:
+        colours = acquisition.id.sensor.true_colour
+        missing = [band for band in colours if band not in acquisition.bands]
+        if missing or not acquisition.details.has_radiometry:
+            return _missing(acquisition, "the true colour", missing)
+        found = {band: acquisition.bands[band] for band in colours} | dict(acquisition.details.inputs)
+    if mask is None:
+        return found
+    clouds = {"mask": stored} if stored else mask_inputs(acquisition, mask)
+    return clouds if isinstance(clouds, str) else found | clouds
 
 
 def _missing(acquisition: Acquisition, name: str, missing: list[str]) -> str:

@@ -10,7 +10,7 @@ from sen2chain.errors import RasterError
 from sen2chain.indices import INDICES
 from sen2chain.parallel import apart
 from sen2chain.produce.raster_inputs import difference
-from sen2chain.raster_tags import FROM_BANDS, FROM_LOSSY, RULES
+from sen2chain.raster_tags import FROM_LOSSY, FROM_MODEL, RULES
 from sen2chain.rasters import Raster, environment
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sen2chain.archive import LibrarySource
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
+    from sen2chain.produce.cloud_model import CloudModel
     from sen2chain.produce.product_request import ProductRequest
     from sen2chain.produce.raster_inputs import Inputs
     from sen2chain.products import Acquisition
@@ -46,9 +47,9 @@ def judge_index(  # noqa: PLR0911  # a table of cases
     inputs: Inputs | str,
     request: ProductRequest,
     source: LibrarySource,
-    mask: Mask | None = None,
+    mask: str = "",
 ) -> Verdict:
-    """Judge the raster of an index, or of a masked one; `inputs` is a sentence where they are missing."""
+    """Judge the raster of an index, or of one under a mask; `inputs` is a sentence where they are missing."""
     if (simple := _without_tags(path, inputs, request)) is not None:
         return simple
     tags = source.facts.tags(str(path), acquisition.id.tile)
@@ -58,7 +59,7 @@ def judge_index(  # noqa: PLR0911  # a table of cases
         if index.name not in INDICES:
             return _refused(path, f"it does not say its formula, and {index.name} is your own")
         return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
-    other = _of_other(tags, acquisition, index.name, mask.name if mask else "")
+    other = _of_other(tags, acquisition, index.name, mask)
     if other or not index.is_defined_by(tags.definition):
         return _refused(path, other or f"it holds another formula, {tags.definition}")
     if tags.precision != request.precision and tags.source != FROM_LOSSY:
@@ -96,6 +97,52 @@ def judge_mask(  # noqa: PLR0911  # a table of cases
     return _by_inputs(path, tags, inputs, source)
 
 
+def judge_model_mask(
+    path: Path,
+    acquisition: Acquisition,
+    model: CloudModel,
+    inputs: Inputs | str,
+    request: ProductRequest,
+    source: LibrarySource,
+) -> Verdict:
+    """Judge a mask of OmniCloudMask; `inputs` is a sentence where they are missing."""
+    if (simple := _without_tags(path, inputs, request)) is not None:
+        return simple
+    tags = source.facts.tags(str(path), acquisition.id.tile)
+    if tags is None:
+        if not _opens(path):
+            return _again(path, inputs, "it cannot be opened")
+        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
+    if other := _of_other(tags, acquisition, model.name, ""):
+        return _refused(path, other)
+    resolution = tags.more.get("resolution", "")
+    if tags.source != FROM_MODEL or resolution != str(model.resolution):
+        return _refused(path, f"it was made at {resolution or 'another'} m, and {model.resolution} m are asked for")
+    return _by_inputs(path, tags, inputs, source)
+
+
+def judge_picture(
+    path: Path,
+    acquisition: Acquisition,
+    index: Index | None,
+    mask: str,
+    inputs: Inputs | str,
+    request: ProductRequest,
+    source: LibrarySource,
+) -> Verdict:
+    """Judge a quicklook; `inputs` is a sentence where they are missing."""
+    if (simple := _without_tags(path, inputs, request)) is not None:
+        return simple
+    tags = source.facts.tags(str(path), acquisition.id.tile)
+    if tags is None:
+        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
+    if tags.product != str(acquisition.id):
+        return _refused(path, f"it was made from another product, {tags.product}")
+    if tags.mask != mask or (index is not None and not index.is_defined_by(tags.definition)):
+        return _again(path, inputs, "it shows another mask" if tags.mask != mask else "it shows another formula")
+    return _by_inputs(path, tags, inputs, source)
+
+
 def _without_tags(path: Path, inputs: Inputs | str, request: ProductRequest) -> Verdict | None:
     """Judge a file where that needs no tags: it is not there, not a file, or to be made again in any case."""
     if not os.path.lexists(path):
@@ -113,7 +160,7 @@ def _by_inputs(path: Path, tags: RasterTags, inputs: Inputs | str, source: Libra
     """Judge a file by the rules and the files it was made from."""
     if tags.rules != RULES:
         return _again(path, inputs, f"its rules are those of version {tags.rules}, and today's are {RULES}")
-    if isinstance(inputs, str) or tags.source != FROM_BANDS:
+    if isinstance(inputs, str) or tags.source == FROM_LOSSY:
         return Verdict("kept", exists=True)
     changed = difference(tags.inputs, inputs, source)
     return _again(path, inputs, changed) if changed else Verdict("kept", exists=True)
