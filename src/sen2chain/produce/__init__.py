@@ -12,6 +12,7 @@ from sen2chain.produce.conversion import convert_rasters
 from sen2chain.produce.converted_files import Conversion, ConversionOutcome, ConversionSource, ConvertedFile
 from sen2chain.produce.overviews import Overviews
 from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State
+from sen2chain.produce.product_lock import product_lock
 from sen2chain.produce.product_plan import ProductPlan, plan_products
 from sen2chain.produce.product_request import MaskFormat, ProductRequest
 from sen2chain.produce.production import MadeFile, Outcome, Production, produce_files
@@ -36,5 +37,6 @@ __all__ = [
     "convert_rasters",
     "plan_products",
     "produce_files",
+    "product_lock",
     "write_cog",
 ]
