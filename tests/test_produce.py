@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
+import omnicloudmask_double
 import oracle
 from far_end import small_disk
 from sen2chain import demo
@@ -209,7 +210,7 @@ def test_indices_and_masks_of_all_kinds_equal_the_oracle(source: LibrarySource, 
 
 def test_tags_say_what_it_is_and_what_it_was_made_from(source: LibrarySource) -> None:
     production = produce(source, "NDVI", "SR=B08/B04 scale=100", "CM004", masked=True, precision=0.01)
-    said = {(file.kind, file.name): tags(file.path) for file in production.made}
+    said = {(file.kind, file.name): tags(file.path) for file in production.made[:6]}
     ratio = said[FileKind.MASKED, "SR"]
     assert (ratio.name, ratio.definition, ratio.mask) == ("SR", "B08/B04 scale=100", CM004)
     assert (ratio.precision, ratio.quantification, set(ratio.offsets)) == (0.01, 10000.0, {"B04", "B08"})
@@ -220,7 +221,7 @@ def test_tags_say_what_it_is_and_what_it_was_made_from(source: LibrarySource) ->
         assert (dataset.scales, dataset.nodata) == ((0.01,), NODATA)
     library = open_library(source.paths.home)
     assert isinstance(library, LibrarySource)
-    acquisition = library.acquisitions("31TGJ")[-1]
+    acquisition = library.acquisitions("31TGJ")[0]
     assert acquisition.details.tags(str(path)) == said[FileKind.INDEX, "SR"]
 
 
@@ -282,7 +283,7 @@ def test_another_formula_or_precision_is_not_replaced_but_by_force(source: Libra
     assert outcomes(spelled) == {"kept": 2}
     other = produce(source, "MINE=B08/B03 scale=100")
     assert outcomes(other) == {"refused": 2}
-    assert "it holds another formula, B08/B04 scale=100; force replaces it" in other.refused[0].detail
+    assert "it holds another formula, B08/B04 scale=100; --force (force=True) replaces it" in other.refused[0].detail
     assert outcomes(produce(source, "MINE=B08/B04 scale=100", precision=0.1)) == {"refused": 2}
     assert outcomes(produce(source, "MINE=B08/B03 scale=100", force=True)) == {"made again": 2}
     assert tags(other.made[0].path).definition == "B08/B03 scale=100"
@@ -516,3 +517,49 @@ def test_results_are_plain_values(source: LibrarySource) -> None:
     assert [path.exists() for path in production.files] == [True, True]
     assert isinstance(production, Production)
     assert issubclass(OutputError, Sen2ChainError)
+
+
+# ------------------------------------------------------------------------------------------ pictures and the model
+
+
+def test_quicklooks_are_drawn_after_the_pass_and_kept(source: LibrarySource, safe: Path, tmp_path: Path) -> None:
+    asked: tuple[str, ...] = ("NDVI", "CM004")
+    production = produce(source, *asked, quicklooks=True)
+    assert outcomes(production) == {"made": 2 * 4}
+    names = {(file.kind, file.name) for file in production.made}
+    assert {(FileKind.QUICKLOOK, "L2A"), (FileKind.QUICKLOOK, "NDVI")} < names
+    assert all(path.stat().st_size > 1000 for path in production.files)
+    with counting() as counts:
+        again = produce(opened(tmp_path, safe), *asked, quicklooks=True)
+    assert outcomes(again) == {"kept": 2 * 4}
+    assert not counts.opens
+    other = produce(opened(tmp_path, safe), "NDVI", "CM001", quicklooks=True)
+    assert outcomes(other) == {"made": 2, "made again": 4, "kept": 2}
+
+
+def test_masks_of_the_model_serve_masked_indices_of_the_same_run(
+    source: LibrarySource, safe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "double"
+    folder.mkdir()
+    omnicloudmask_double.install(folder, monkeypatch)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    omnicloudmask_double.write_weights(weights)
+    config = source.paths.config / "config.cfg"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(f"[DATA PATHS]\nocm_models = {weights}\n")
+    asked: dict[str, Any] = {"masked": True, "model_resolution": 20}
+    planned = plan(opened(tmp_path, safe), "NDVI", "OCM", **asked)
+    assert any(sentence.startswith("OmniCloudMask: 2 masks at 20 m") for sentence in planned.sentences())
+    production = produce_files(planned, opened(tmp_path, safe), quiet=True)
+    assert outcomes(production) == {"made": 2 * 3}
+    clouds, _, masked = (file.path for file in production.made[:3])
+    assert clouds.name.endswith("_OCM_v1_8_1.tif")
+    assert masked.name.endswith("_NDVI_OCM_v1_8_1.tif")
+    assert tags(masked).mask == "OCM_v1_8_1"
+    hidden = np.kron(values(clouds), np.ones((2, 2), np.uint8)) > 0
+    assert np.array_equal(values(masked) == NODATA, hidden | (values(production.made[1].path) == NODATA))
+    assert outcomes(produce(opened(tmp_path, safe), "NDVI", "OCM", **asked)) == {"kept": 2 * 3}
+    finer = produce(opened(tmp_path, safe), "NDVI", "OCM", masked=True, model_resolution=10)
+    assert outcomes(finer) == {"refused": 2, "kept": 4}

@@ -113,17 +113,18 @@ class RasterPass:
         verifier = self.acquisition.details.verifier() if self.request.verify else None
         within = partial(environment, self.acquisition.reading)
         rasters = OpenRasters(stack, verifier, self.crew, within, self.advanced)
-        grid = finest_grid(rasters, sources) or self._grid_of_masks(rasters, sources)
-        # Rasters that could not be opened cost their own files alone.
+        grid = finest_grid(rasters, sources)
+        sources = sources.without(lambda location: rasters.error(location) is not None)
+        grid = grid or self._grid_of_masks(rasters, sources)
         self._fail_broken(rasters)
-        sources = self._sources()
-        if grid is None or not self._left(*FileKind):
+        if grid is None:
             return
         plan = _whole_rows(grid, _strip_height(rasters, sources, grid))
         reader = AcquisitionReader(rasters, grid, plan, Layouts(), sources, radiometry)
         reader.decode()
         masks = self._masks(reader)
-        if sources.indices:
+        self._fail_broken(rasters)
+        if self._left(FileKind.INDEX, FileKind.MASKED):
             self._indices(reader, masks)
         self._fail_broken(rasters)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from sen2chain.archive import index_file
 from sen2chain.errors import ModelError, RasterError, RequestError, Sen2ChainError, UnreadableError
-from sen2chain.produce import quicklooks
 from sen2chain.produce.acquisition_rasters import RasterPass, acquisition_bytes
 from sen2chain.produce.ordered_files import is_of_model
 from sen2chain.produce.product_file import FileKind
+from sen2chain.produce.quicklooks import read_quicklook, write_quicklook
 from sen2chain.produce.raster_inputs import describe, model_inputs, picture_inputs
 from sen2chain.raster_tags import RasterTags
 
@@ -151,11 +151,11 @@ class OrderWork:
             version=version(),
         )
         try:
-            seen = quicklooks.read_quicklook(acquisition, file.index, raster, file.mask, verify=self.request.verify)
+            seen = read_quicklook(acquisition, file.index, raster, file.mask, verify=self.request.verify)
         except (RasterError, RequestError) as error:
             self.errors[file.path] = error
             return
-        quicklooks.write_quicklook(seen, file.path, tags)
+        write_quicklook(seen, file.path, tags)
         self.made[file.path] = tags
 
     def _raster_of(self, file: ProductFile) -> Path | None:

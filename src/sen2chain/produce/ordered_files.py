@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 from sen2chain.archive import index_file, mask_file, quicklook_file
 from sen2chain.pictures.chip_images import need_pillow
-from sen2chain.produce import quicklooks
 from sen2chain.produce.cloud_model import CloudModel
 from sen2chain.produce.expected_size import index_bytes, mask_bytes
 from sen2chain.produce.product_file import FileKind, ProductFile, State, version_of
+from sen2chain.produce.quicklooks import COLOUR, EXPECTED_BYTES
 from sen2chain.produce.raster_inputs import index_inputs, mask_inputs, masked_inputs, model_inputs, picture_inputs
 from sen2chain.produce.stored_file import Verdict, judge_index, judge_mask, judge_model_mask, judge_picture
 
@@ -144,10 +144,9 @@ class OrderedFiles:
             verdict = judge_picture(path, acquisition, index, hidden, inputs, self.request, self.source)
             if verdict.state == "kept" and any(f is not None and f.state is State.MAKE for f in (raster, clouds)):
                 verdict = Verdict("make", f"{path.name} is made again, as its raster is.", exists=True, replaces=True)
-            name = index.name if index else quicklooks.COLOUR
-            size = quicklooks.EXPECTED_BYTES
+            name = index.name if index else COLOUR
             yield self._file(
-                path, FileKind.QUICKLOOK, verdict, size, name, index=index, mask=mask, mask_name=hidden
+                path, FileKind.QUICKLOOK, verdict, EXPECTED_BYTES, name, index=index, mask=mask, mask_name=hidden
             )  # fmt: skip
 
     @staticmethod

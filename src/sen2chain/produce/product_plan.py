@@ -146,7 +146,8 @@ def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan
     ordered = OrderedFiles.of_request(request, source)
     orders, outside = [], 0
     for tile in sorted(set(request.tiles or tiles)):
-        for acquisition in source.acquisitions(tile, request.first, request.last):
+        found = source.acquisitions(tile, request.first, request.last)
+        for acquisition in sorted(found, key=lambda acquisition: (acquisition.id.sensing, str(acquisition.id))):
             if not request.takes(acquisition):
                 outside += 1
                 continue
