@@ -119,7 +119,7 @@ class RasterPass:
         self._fail_broken(rasters)
         if grid is None:
             return
-        plan = _whole_rows(grid, _strip_height(rasters, sources, grid))
+        plan = whole_rows(grid, _strip_height(rasters, sources, grid))
         reader = AcquisitionReader(rasters, grid, plan, Layouts(), sources, radiometry)
         reader.decode()
         masks = self._masks(reader)
@@ -305,7 +305,7 @@ def _strip_height(rasters: OpenRasters, sources: LayerSources, grid: Grid) -> in
     return min(math.lcm(*heights), grid.shape[0]) if heights else _STRIP_HEIGHT
 
 
-def _whole_rows(grid: Grid, height: int) -> PixelPlan:
+def whole_rows(grid: Grid, height: int) -> PixelPlan:
     """Return all pixels of a grid as a plan, in which each feature is some rows of one strip of `height` rows."""
     rows, columns = grid.shape
     at_once = max(1, min(AT_ONCE // columns, height))
