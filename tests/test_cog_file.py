@@ -217,3 +217,11 @@ def test_a_folder_of_that_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"index\.tif"):
         write_index(tmp_path / "index.tif", index_values(20, 20))
     assert [path.name for path in tmp_path.iterdir()] == ["index.tif"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"caf\\xe9.*is not UTF-8; rename"):
+        write_index(folder / "index.tif", index_values(20, 20))
+    assert list(folder.iterdir()) == []
