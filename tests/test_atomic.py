@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from sen2chain import atomic
-from sen2chain.atomic import FileGroup, check_folder, is_abandoned, is_temporary, replacing, temporary, temporary_name
+from sen2chain.atomic import (
+    FileGroup,
+    check_folder,
+    is_abandoned,
+    is_temporary,
+    move_to_new_name,
+    replacing,
+    temporary,
+    temporary_name,
+)
 from sen2chain.errors import OutputError
 
 
@@ -133,3 +142,14 @@ def test_a_killed_process_that_nobody_asked_for_is_dead() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:  # our own interpreter
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert is_abandoned(temporary_name().replace(f"-{os.getpid()}.", f"-{process.pid}."))
+
+
+def test_a_file_is_never_moved_onto_itself(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    file = tmp_path / "folder" / "a.jp2"
+    file.write_bytes(b"pixels")
+    for same in (file, tmp_path / "link" / "a.jp2", tmp_path / "folder" / ".." / "link" / "a.jp2"):
+        with pytest.raises(OutputError, match="the same place"):
+            move_to_new_name(file, same)
+        assert file.read_bytes() == b"pixels"

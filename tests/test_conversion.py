@@ -228,6 +228,18 @@ def test_rasters_are_not_moved_into_the_library_nor_without_a_new_raster(library
     assert sum(file.moved_to is not None for file in done.files) == 5
 
 
+def test_rasters_are_not_moved_onto_themselves(library: Path, tmp_path: Path) -> None:
+    """Moved below the folder that holds INDICES, each raster would be its own target, and be removed."""
+    before = state_of(library)
+    (tmp_path / "link").symlink_to(library / "data")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/INDICES").symlink_to(library / "data/INDICES")
+    for folder in (library / "data", tmp_path / "link", tmp_path / "other", library / "data/x/.."):
+        with pytest.raises(RequestError, match="where rasters are looked for"):
+            convert(library, move_old=folder)
+        assert state_of(library) == before
+
+
 def test_rasters_are_moved_to_another_disk(library: Path, tmp_path: Path) -> None:
     legacy = files_of(library, ".jp2")
     content = {path: path.read_bytes() for path in legacy}

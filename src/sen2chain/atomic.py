@@ -348,6 +348,9 @@ def move_to_new_name(path: Path, target: Path) -> None:
         raise OutputError(f"{path} is a link, and stays where it is.")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.name.casefold() == path.name.casefold() and target.parent.samefile(path.parent):
+            # By another path, or in another case: the file would be compared with itself, and removed.
+            raise OutputError(f"{path} and {target} are the same place, so the file stays where it is.")
         try:
             os.link(path, target)
         except FileExistsError:

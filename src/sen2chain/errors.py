@@ -266,6 +266,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
+def found_text(text: str) -> str:
+    """Text that was found in a file, for a message: escaped, and cut after 80 characters."""
+    return escaped(shown(text))
+
+
 class FormulaError(RequestError):
     """A formula that cannot be parsed safely or uses an unknown band."""
 

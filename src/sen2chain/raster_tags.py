@@ -109,7 +109,7 @@ class RasterTags:
                 texts.get("VERSION", ""),
                 {name: str(text) for name, text in _object(texts.get("MORE")).items()},
             )
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):  # from float(10**400)
             return None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sen2chain.acquisition.open_rasters import LEGACY_NODATA, check_role, check_scale
 from sen2chain.coverage import TouchedBlocks
-from sen2chain.errors import RasterError, RequestError
+from sen2chain.errors import RasterError, RequestError, found_text
 from sen2chain.grid import nominal_grid
 from sen2chain.index_catalogue import catalogue
 from sen2chain.indices import INDICES, NODATA, Index
@@ -287,7 +287,7 @@ def _index_of(raster: Raster, report: RasterReport) -> Index | None:
             try:
                 known = Index.parse(f"{place.name}={tags.definition}")
             except RequestError:
-                report.add(_ERROR, f"says that its formula is {tags.definition!r}, which cannot be read")
+                report.add(_ERROR, f"says that its formula is {found_text(tags.definition)}, which cannot be read")
     if known is not None:
         try:
             check_scale(raster, known.scale)
@@ -306,17 +306,19 @@ def _judge_tags(tags: RasterTags, known: Index | None, report: RasterReport) -> 
     """Compare what a raster says of itself with its place and name."""
     place = report.place
     if tags.product != str(place.product):
-        report.add(_ERROR, f"says that it is of {tags.product}, and lies in the folder of {place.product}")
+        report.add(_ERROR, f"says that it is of {found_text(tags.product)}, and lies in the folder of {place.product}")
     if tags.name != place.name:
-        report.add(_ERROR, f"says that it holds {tags.name}, and is called {place.name}")
+        report.add(_ERROR, f"says that it holds {found_text(tags.name)}, and is called {place.name}")
     elif known is not None and not known.is_defined_by(tags.definition):
         report.add(
             _WARNING,
-            f"was made by the formula {tags.definition}, and {place.name} is {known.definition}",
+            f"was made by the formula {found_text(tags.definition)}, and {place.name} is {known.definition}",
             "rename your formula, or make the raster again with sen2chain produce --force",
         )
     if place.role is Role.MASKED and tags.mask != place.mask:
-        report.add(_ERROR, f"says that it is masked by {tags.mask or 'nothing'}, and is called {place.mask}")
+        report.add(
+            _ERROR, f"says that it is masked by {found_text(tags.mask or 'nothing')}, and is called {place.mask}"
+        )
     if tags.rules != RULES:
         report.add(
             _WARNING,

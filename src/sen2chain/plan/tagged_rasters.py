@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sen2chain.errors import escaped, shown
+from sen2chain.errors import found_text
 from sen2chain.indices import INDICES
 from sen2chain.raster_tags import FROM_BANDS, FROM_LOSSY, FROM_MODEL, RULES
 
@@ -59,9 +59,9 @@ def judge_index_raster(acquisition: Acquisition, index: Index, location: str) ->
     if tags.mask != mask:
         why_not = f"says that it is masked by {tags.mask}" if tags.mask else "says that it is not masked"
     if not index.is_defined_by(tags.definition):
-        why_not = f"was made by another formula, {_shown(tags.definition)}"
+        why_not = f"was made by another formula, {found_text(tags.definition)}"
     if tags.source not in {FROM_BANDS, FROM_LOSSY}:
-        why_not = f"was made in a way that this version does not know ({_shown(tags.source)})"
+        why_not = f"was made in a way that this version does not know ({found_text(tags.source)})"
     if why_not:
         return Judgement(usable=False, why_not=why_not)
     if tags.source == FROM_LOSSY:
@@ -102,15 +102,10 @@ def is_known(index: Index) -> bool:
 def _of_another(acquisition: Acquisition, tags: RasterTags, name: str) -> str:
     """Return why a raster is not one of this product and name, by the rules of today; empty where it is."""
     if tags.product != str(acquisition.id) or tags.name != name:
-        return f"says that it holds {_shown(tags.name)} of {_shown(tags.product)}"
+        return f"says that it holds {found_text(tags.name)} of {found_text(tags.product)}"
     return "was made by rules of another version of sen2chain" if tags.rules != RULES else ""
 
 
 def _present(acquisition: Acquisition, names: tuple[str, ...]) -> dict[str, str]:
     """Name -> location of bands and quality rasters, empty where the archive lacks them."""
     return {name: acquisition.bands.get(name, "") for name in names}
-
-
-def _shown(text: str) -> str:
-    """Return a text of a file for a sentence."""
-    return escaped(shown(text))

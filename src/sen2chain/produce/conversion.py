@@ -149,10 +149,12 @@ def _result(item: LossyRaster, outcome: ConversionOutcome, detail: str = "", siz
 
 def _check_target(move_old: Path, source: LibrarySource) -> None:
     """Raise `RequestError` where moved rasters would be found as rasters of the library again."""
-    paths, target = source.paths, Path(os.path.realpath(move_old))
+    paths = source.paths
+    # They go to a folder of the name of that of the indices in it, which may be the same one.
+    targets = [Path(os.path.realpath(folder)) for folder in (move_old, move_old / paths.indices.name)]
     for folder in (paths.indices, paths.cloudmasks, paths.l2a, paths.quicklooks):
         inside = Path(os.path.realpath(folder))
-        if target == inside or inside in target.parents:
+        if any(target == inside or inside in target.parents for target in targets):
             raise RequestError(f"{move_old} lies in {folder}, where rasters are looked for; choose another folder.")
 
 

@@ -118,7 +118,7 @@ def difference(described: str, inputs: Mapping[str, str], source: Source) -> str
     """Return a clause on what has changed since inputs were described; empty where nothing has."""
     try:
         before = {str(role): (str(n), int(s), int(t), str(d)) for role, (n, s, t, d) in json.loads(described).items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):  # from int(inf)
         return "it does not say what it was made from"
     if before.keys() != inputs.keys():
         return "it was made from other files"

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sen2chain.errors import RasterError
+from sen2chain.errors import RasterError, found_text
 from sen2chain.indices import INDICES
 from sen2chain.parallel import apart
 from sen2chain.produce.raster_inputs import difference
@@ -61,7 +61,7 @@ def judge_index(  # noqa: PLR0911  # a table of cases
         return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
     other = _of_other(tags, acquisition, index.name, mask)
     if other or not index.is_defined_by(tags.definition):
-        return _refused(path, other or f"it holds another formula, {tags.definition}")
+        return _refused(path, other or f"it holds another formula, {found_text(tags.definition)}")
     if tags.precision != request.precision and tags.source != FROM_LOSSY:
         steps = f"in steps of {tags.precision:g}" if tags.precision else "not rounded"
         return _refused(path, f"its values are {steps}, and that is not what is asked for")
@@ -179,9 +179,9 @@ def _refused(path: Path, why: str) -> Verdict:
 def _of_other(tags: RasterTags, acquisition: Acquisition, name: str, mask: str) -> str:
     """Return a clause on tags of a file that is not what its name says; empty where it is."""
     if tags.product != str(acquisition.id):
-        return f"it was made from another product, {tags.product}"
+        return f"it was made from another product, {found_text(tags.product)}"
     if (tags.name, tags.mask) != (name, mask):
-        return f"it holds {tags.name}{f' under {tags.mask}' if tags.mask else ''}"
+        return f"it holds {found_text(tags.name)}{f' under {found_text(tags.mask)}' if tags.mask else ''}"
     return ""
 
 
