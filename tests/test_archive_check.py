@@ -57,8 +57,12 @@ def library(made: demo.DemoArchive, tmp_path: Path) -> Path:
     return tmp_path / "sen2chain_data"
 
 
-def check(library: Path, *parts: str, **options: Any) -> ArchiveCheck:
-    options = {"parts": parts or ("rasters", "duplicates", "leftovers"), "workers": 2, "quiet": True} | options
+def check(library: Path, *parts: str, **given: Any) -> ArchiveCheck:
+    options: dict[str, Any] = {
+        "parts": parts or ("rasters", "duplicates", "leftovers"),
+        "workers": 2,
+        "quiet": True,
+    } | given
     source = open_library(library)
     assert isinstance(source, LibrarySource)
     return check_archive(source, **options)
