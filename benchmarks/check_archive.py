@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
             with rasterio.open(file) as opened:
                 pixels += opened.read(1).size
     plain = time.monotonic() - begun
-    print(f"plain decoding: {plain:.1f} s, {len(files)} files, {pixels / 1e6:.0f} million pixels")  # noqa: T201  # its output
+    print(f"plain decoding: {plain:.1f} s, {len(files)} files, {pixels / 1e6:.0f} million pixels")  # its output
     for name, options in {
         "rasters, without checksums": {"parts": ("rasters",), "verify": False},
         "rasters": {"parts": ("rasters",)},
@@ -40,8 +40,8 @@ def main(folder: Path) -> None:
         begun = time.monotonic()
         result = check_archive(SafeFolder(folder), quiet=True, **options)  # type: ignore[arg-type]
         spent = time.monotonic() - begun
-        print(f"{name}: {spent:.1f} s, {spent / plain:.2f} x plain decoding, {result.counts()}")  # noqa: T201
-    print(f"largest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")  # noqa: T201
+        print(f"{name}: {spent:.1f} s, {spent / plain:.2f} x plain decoding, {result.counts()}")
+    print(f"largest memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":
