@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +17,10 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 
-from sen2chain import demo
+from sen2chain import demo, settings
 from sen2chain.cli import main
+from sen2chain.produce.product_lock import product_lock
+from sen2chain.products import ProductId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -330,6 +334,51 @@ def test_a_line_of_a_crontab_needs_no_home_and_no_terminal(home: Path) -> None:
         )  # fmt: skip
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(rasters(home)) == 1
+
+
+def test_two_runs_at_once_share_the_work(home: Path) -> None:
+    command = [sys.executable, "-m", "sen2chain.cli", "produce", "--library", str(home / "sen2chain_data")]
+    runs = [
+        subprocess.Popen(  # noqa: S603  # our own interpreter
+            [*command, "--index", "NDVI", "--mask", "CM004"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    ended = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], ended
+    made = [int(number) for out, _ in ended for number in re.findall(r"(\d+) made,", out)]
+    assert sum(made) == 12, "nothing is made twice"
+    assert len(rasters(home)) == 12
+
+
+def test_a_product_that_another_run_holds_is_waited_for(home: Path) -> None:
+    """What another run is working on comes last, and is looked at again."""
+    paths = settings.paths(home / "sen2chain_data")
+    held = ProductId.parse(next((paths.l2a / "31TGJ").glob("*20211109*")).name.removesuffix(".SAFE"))
+    with product_lock(paths, held) as is_held:
+        assert is_held
+        other = subprocess.Popen(  # noqa: S603  # our own interpreter
+            [sys.executable, "-m", "sen2chain.cli", "produce", "--library", str(home), "--mask", "CM004"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        end = time.monotonic() + 60
+        while len(rasters(home)) < 5 and time.monotonic() < end:
+            time.sleep(0.1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1.5)
+        assert len(rasters(home)) == 5
+    assert other.communicate(timeout=60)[0].strip().endswith("s.")
+    assert other.returncode == 0
+    assert len(rasters(home)) == 6
+
+
+@pytest.mark.parametrize("option", ["--index", "--mask"])
+def test_a_library_whose_name_is_not_utf_8_is_refused_before_the_work(home: Path, option: str) -> None:
+    name = os.fsdecode(b"lib\xff")
+    result = run("produce", "--safe", "downloads", "--library", name, option, {"--index": "NDVI"}.get(option, "CM004"))
+    assert result.exit_code == 1
+    assert "since its name is not UTF-8" in sentence(result)
+    assert not (home / name).exists()
 
 
 # --- library info, check, convert

@@ -10,6 +10,7 @@ from sen2chain.archive import open_library, open_target
 from sen2chain.atomic import check_folder
 from sen2chain.errors import (
     LibraryError,
+    OutputError,
     RequestError,
     choice,
     items_of,
@@ -227,6 +228,8 @@ class Library:
     def run(self, plan: ProductPlan, *, quiet: bool | None = None) -> Production:
         """Make the files of a plan that ``produce(..., dry_run=True)`` has returned; parameters and errors as there."""
         is_quiet = truth("quiet", quiet)
+        if plan.to_make:
+            _check_names(self.paths)
         for sentence in [*plan.sentences(), *self.where()]:
             say(sentence, quiet=is_quiet)
         if plan.to_make and self.is_new:
@@ -358,6 +361,8 @@ class Library:
             If a folder cannot be written, or the disk is full.
         """
         source = self._target()
+        if not truth("dry_run", dry_run):
+            _check_names(source.paths)
         return convert_rasters(
             source,
             indices=None if indices is None else resolve_indices(indices),
@@ -418,6 +423,23 @@ def _check_together(request: ProductRequest) -> None:
         raise RequestError("The format jp2 is for masks, and none is named; index rasters are always tif.")
     if request.model_resolution != _RESOLUTIONS[0] and all(mask.family != _MODEL_MASK for mask in request.masks):
         raise RequestError(f"A resolution belongs to the mask {_MODEL_MASK}, which is not named; leave it out.")
+
+
+def _check_names(paths: Paths) -> None:
+    """Make sure that GDAL can write into the library.
+
+    Raises
+    ------
+    OutputError
+        If the name of a folder holds bytes that are not UTF-8, which GDAL's bindings cannot pass on.
+    """
+    for folder in (paths.indices, paths.cloudmasks, paths.quicklooks):
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise OutputError(
+                f"No raster can be written into {folder}, since its name is not UTF-8; rename the folder."
+            ) from None
 
 
 def _is_verified(verify: str) -> bool:

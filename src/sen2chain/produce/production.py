@@ -236,6 +236,9 @@ class _Run:
                 results = crew.results(partial(self._attempt, crew, shares, wait), pending, self._round_end.set)
                 with closed(results):
                     held = [order for order in results if order is not None]
+                if self.result.ended_by:
+                    return
+                self._end.clear()  # a round sets it at its end, too
                 pending, wait = held, _LOOK
 
     def outcome_of(self, order: ProductOrder, file: ProductFile) -> MadeFile:
