@@ -350,3 +350,8 @@ def test_a_missing_band_is_named(pictured: Acquisition) -> None:
     rest = {band: where for band, where in pictured.bands.items() if band != "B02"}
     with pytest.raises(RequestError, match="has no band B02"):
         look(replace(pictured, bands=rest))
+
+
+def test_an_index_without_a_raster_is_not_shown_as_something_else(pictured: Acquisition) -> None:
+    with pytest.raises(RequestError, match="has no raster of NDVI to be shown"):
+        look(pictured, NDVI)

@@ -26,7 +26,7 @@ import platformdirs
 from sen2chain import settings
 from sen2chain.errors import MissingExtraError, ModelError, shown
 from sen2chain.files import is_folder, read_limited
-from sen2chain.parallel import apart, recorded_warnings
+from sen2chain.parallel import detached, recorded_warnings
 from sen2chain.progress import say
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class ModelLibrary:
         ModelError
             If that fails; the message says what to do.
         """
-        apart(lambda: self._load(quiet=quiet))
+        # A request to a server does not end with Ctrl-C, so nothing waits for this thread then.
+        detached(lambda: self._load(quiet=quiet)).result()
 
     def _load(self, *, quiet: bool) -> None:
         library = _imported()

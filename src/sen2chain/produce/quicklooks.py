@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sen2chain.acquisition import IndexValues, MaskLayer, OpenAcquisition, OpenRasters, Reflectance
-from sen2chain.errors import GridMismatchError
+from sen2chain.errors import GridMismatchError, RequestError
 from sen2chain.indices import NODATA
 from sen2chain.legends import legend_of
 from sen2chain.masks import NO_MASK
@@ -115,7 +115,7 @@ def read_quicklook(
     index
         An index; None for the true colour.
     raster
-        The raster of the index.
+        The raster of the index; an index needs it.
     mask
         The mask that is hatched; None for none.
     verify
@@ -132,12 +132,14 @@ def read_quicklook(
         rasters = OpenRasters(stack, acquisition.details.verifier() if verify else None)
         opened = partial(OpenAcquisition, stack, rasters=rasters)
         legend: Legend | None = None
-        if index is None or raster is None:
+        if index is None:
             bands = [Reflectance(band) for band in acquisition.id.sensor.true_colour]
             finest = opened(acquisition, bands).grid
             found = opened(acquisition, bands, _resolution(finest), overview=True)
             arrays, grid = found.read(), found.grid
             colours = true_colour(np.stack([arrays[band] for band in bands], axis=-1).astype(np.float32))
+        elif raster is None:
+            raise RequestError(f"{acquisition.id} has no raster of {index.name} to be shown; produce it first.")
         else:
             values, grid = _index_values(acquisition, index, raster)
             legend = legend_of(index, values)
