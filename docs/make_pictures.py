@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sen2chain import TimeSeries, TimeSeriesCompil, demo
+from sen2chain import Library, TimeSeries, TimeSeriesCompil, demo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,19 @@ def quicklooks_colour(archive: Path, folder: Path) -> Path:
 def quicklooks_ndvi(archive: Path, folder: Path) -> Path:
     """Show the contact sheet of one parcel in NDVI."""
     return _series(archive).extract_ql(folder, features=[7])[1]
+
+
+@picture("quicklook-product")
+def quicklook_product(archive: Path, folder: Path) -> Path:
+    """Make the quicklook of a product with clouds and the edge of a swath."""
+    made = Library(folder / "library", safe=archive / "sen2chain_data" / "data" / "L2A").produce(
+        indices=["NDVI"], masks=["CM004"], quicklooks=True, tiles=["31TGJ"], date_min="2022-01-23",
+        date_max="2022-01-23", quiet=True,
+    )  # fmt: skip
+    small = folder / "quicklook.png"
+    with Image.open(next(file for file in made.files if file.name.endswith("_NDVI_QL.jpg"))) as opened:
+        opened.resize((640, round(opened.height * 640 / opened.width)), Image.Resampling.LANCZOS).save(small)
+    return small
 
 
 @picture("smoothing")
