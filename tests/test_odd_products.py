@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import rasterio
+from affine import Affine
 
 from sen2chain import Library, demo
 from sen2chain.parallel import apart
@@ -64,6 +66,31 @@ def retag(path: Path, **tags: str) -> None:
 
     apart(write)
     os.utime(path, (1.6e9, 1.6e9))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only there are processes forked")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_can_produce(home: Path) -> None:
+    """It has none of the threads that GDAL began in the process before."""
+    assert produce(home, force=True).failed == []
+    process = multiprocessing.get_context("fork").Process(target=produce, args=(home,), kwargs={"force": True})
+    process.start()
+    process.join(60)
+    is_done = process.exitcode == 0
+    process.kill()
+    assert is_done
+
+
+def test_a_raster_beside_its_place_by_one_pixel_is_found(home: Path) -> None:
+    odd = rasters(home)[0]
+
+    def move() -> None:
+        with rasterio.open(odd, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+            file.transform = file.transform @ Affine.translation(1, 0)
+
+    apart(move)
+    found = Library(home).check(parts="rasters", quiet=True).findings
+    assert [item.path for item in found if "other ground" in item.sentence] == [str(odd)]
 
 
 @pytest.mark.parametrize(

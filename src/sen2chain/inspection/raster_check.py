@@ -439,7 +439,12 @@ def _judge_extents(reports: list[RasterReport]) -> None:
     def alike(one: Grid, other: Grid) -> bool:
         return one.covers(other) and other.covers(one)
 
-    most = max(opened, key=lambda item: sum(alike(item[1], other) for _, other in opened))[1]
+    def of_most(grids: list[Grid]) -> Grid:
+        return max(grids, key=lambda grid: sum(alike(grid, other) for _, other in opened))
+
+    # A raster of 20 m is like two of 10 m that lie a pixel of theirs apart, so each is compared with its own kind too.
+    most = of_most([grid for _, grid in opened])
+    own = {pixel: of_most([g for _, g in opened if g.pixel_xy == pixel]) for pixel in {g.pixel_xy for _, g in opened}}
     for report, grid in opened:
-        if not alike(grid, most) and grid.crs == most.crs:
+        if grid.crs == most.crs and not (alike(grid, most) and alike(grid, own[grid.pixel_xy])):
             report.add(_ERROR, f"covers other ground ({grid}) than the other rasters of its product ({most})")

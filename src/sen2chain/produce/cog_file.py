@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Driver = Literal["COG", "JP2OpenJPEG"]
 
-COMPRESSION: Mapping[Driver, Mapping[str, str | int]] = {
+COMPRESSION: Mapping[Driver, dict[str, str | int]] = {
     "COG": {
         "COMPRESS": "ZSTD",
         "LEVEL": 1,
@@ -59,6 +59,9 @@ COMPRESSION: Mapping[Driver, Mapping[str, str | int]] = {
     "JP2OpenJPEG": {"CODEC": "JP2", "QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO", "WRITE_METADATA": "YES"},
 }
 """Creation options by driver."""
+if hasattr(os, "register_at_fork"):
+    # A forked process waits for ever for GDAL's threads, which it does not have.
+    os.register_at_fork(after_in_child=lambda: COMPRESSION["COG"].update(NUM_THREADS=1))
 
 _OPTIONS = {
     "GDAL_PAM_ENABLED": False,
