@@ -243,12 +243,15 @@ def test_exit_2_for_parameters_that_cannot_be_used(command: list[str]) -> None:
         ([*command, "--mask", "CM005"], "Unknown cloud mask 'CM005'; allowed: CM001, "),
         ([*command, "--mask", "CM04"], "Did you mean CM004?"),
         ([*command, "--iterations", "-1"], "allowed: whole numbers from 0 to 1000"),
-        ([*command, "--from", "2022-13-01"], "allowed: a date as YYYY-MM-DD"),
-        ([*command, "--from", "2022-02-01", "--to", "2022-01-01"], "is after date_max"),
+        ([*command, "--from", "2022-13-01"], "--from is '2022-13-01'; allowed: a date as YYYY-MM-DD"),
+        (
+            [*command, "--from", "2022-02-01", "--to", "2022-01-01"],
+            "--from 2022-02-01 is after --to 2022-01-01",
+        ),
         ([*command, "--stat", "mode"], "Unknown statistic 'mode'; allowed: sum, "),
         ([*command, "--min-valid", "80"], "allowed: shares from 0 to 1"),
-        ([*command, "--cover-min", "60", "--cover-max", "40"], "cover_min 60"),
-        ([*command, "--workers", "-2"], "multiproc is -2"),
+        ([*command, "--cover-min", "60", "--cover-max", "40"], "--cover-min 60 is above --cover-max 40; swap them."),
+        ([*command, "--workers", "-2"], "--workers is -2; allowed"),
         ([*command, "--stac", "somewhere"], "pass one of them"),
     ]
     for words, part in cases:

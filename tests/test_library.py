@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 import sen2chain
 from sen2chain import INDICES, Library, Mask, demo
 from sen2chain.archive import MemorySource
+from sen2chain.cli import main
 from sen2chain.errors import LibraryError, RequestError, UnknownKeywordError, UnknownNameError
 from sen2chain.produce import Production, ProductPlan
 
@@ -67,6 +70,18 @@ def test_a_dry_run_is_a_plan_that_can_be_carried_out(home: Path) -> None:
     assert len(plan.orders) == 2
     assert not list(home.rglob("*.tif"))
     assert library.run(plan).counts() == {"made": 2}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_plan_says_what_the_command_says() -> None:
+    plan = planned(Library().produce(["NDVI", "NBR"], tiles="31TGJ", dry_run=True))
+    said = CliRunner().invoke(main, ["produce", "--index", "NDVI", "--index", "NBR", "--tile", "31TGJ", "--dry-run"])
+    assert f"{plan}\n" == said.stdout
+    assert repr(plan) == "<ProductPlan of 2 products: 2 to make, 2 impossible>"
+    told = json.loads(json.dumps(plan.to_dict(), allow_nan=False))
+    assert told["counts"] == {"to make": 2, "impossible": 2}
+    assert [file["path"] for file in told["files"]] == plan.to_frame()["path"].to_list()
+    assert plan.to_frame()["state"].value_counts().to_dict() == told["counts"]
 
 
 @pytest.mark.usefixtures("home")
@@ -134,9 +149,11 @@ def test_many_tiles_are_not_all_listed(home: Path) -> None:
 @pytest.mark.usefixtures("home")
 def test_keywords_of_others_are_answered_with_ours() -> None:
     library: Any = Library()
-    for wrong, right in (("tile", "tiles"), ("start", "date_min"), ("multiproc", "workers"), ("cm_version", "masks")):
+    for wrong, right in (("tile", "tiles"), ("start", "date_min"), ("format", "mask_format"), ("cm_version", "masks")):
         with pytest.raises(UnknownKeywordError, match=f"did you mean {right}"):
             library.produce("NDVI", **{wrong: 1})
+    with pytest.raises(UnknownKeywordError, match="did you mean parts"):
+        library.check(only="offsets")
     with pytest.raises(UnknownKeywordError, match="did you mean library"):
         sen2chain.Library(archive="x")  # type: ignore[call-arg]
 
@@ -187,8 +204,8 @@ def test_texts_for_terminals_and_notebooks() -> None:
     assert "INDICES" in library._repr_html_()
     plan = planned(library.produce("NDVI", tiles="31TGJ", dry_run=True))
     done = library.run(plan)
-    for result in (done, library.info(), library.check(), library.convert()):
-        assert "\n" not in repr(result) or str(result)
+    assert len(repr(plan)) + len(repr(done)) < 200
+    for result in (plan, done, library.info(), library.check(), library.convert()):
         assert result._repr_html_().startswith("<")
         assert str(result)
         assert len(result.to_frame().columns)

@@ -484,7 +484,7 @@ def _cover(low: float, high: float) -> tuple[float, float]:
     low = real_number("cover_min", low, 0, 100, "percentages")
     high = real_number("cover_max", high, 0, 100, "percentages")
     if low > high:
-        raise RequestError(f"cover_min {low} is above cover_max {high}; swap them.")
+        raise RequestError(f"cover_min {low:g} is above cover_max {high:g}; swap them.")
     return low, high
 
 

@@ -26,7 +26,7 @@ _MEANT = {
     "file": ("vectors_file",), "shapefile": ("vectors_file",), "vector": ("vectors_file",),
     "workers": ("multiproc",), "multiproc": ("workers",), "threads": ("multiproc", "workers"),
     "n_jobs": ("multiproc", "workers"), "nb_proc": ("multiproc", "workers"), "tile": ("tiles",),
-    "cm_version": ("masks",),
+    "cm_version": ("masks",), "only": ("parts",), "part": ("parts",),
     "field": ("field_names",), "archive": ("library",), "statistics": ("stats",), "iter": ("iterations",),
     "all": ("alldata",), "all_data": ("alldata",), "smooth": ("smoothing",), "format": ("formats", "mask_format"),
     "all_touched": ("pixels",), "replace": ("overwrite",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -31,6 +32,9 @@ _MEANT = {
 
 RENAMED = {"workers": "multiproc"}
 """Option -> parameter of the classes, where they are called otherwise."""
+
+_OF_LIMITS = frozenset({"date_min", "date_max", "datemin", "datemax", "cover_min", "cover_max"})
+"""Parameters that sentences name in pairs."""
 
 
 class Command(click.Command):
@@ -65,8 +69,10 @@ class Command(click.Command):
         except RequestError as error:
             if ctx.params.get("debug"):
                 raise
-            sentence = f"{self._option(error.parameter)}{error}"
-            if isinstance(error.value, str) and not _is_number(error.value):
+            option = self._option(error.parameter)
+            sentence = self._with_options(str(error), error.parameter, option)
+            is_number = option is not None and isinstance(option.type, Number)
+            if is_number and isinstance(error.value, str) and not _is_number(error.value):
                 raise click.UsageError(sentence, ctx) from None
             fail(sentence, EXIT_USAGE)
         except Sen2ChainError as error:
@@ -89,10 +95,21 @@ class Command(click.Command):
             where = f" ({error.filename})" if error.filename else ""
             fail(f"{error.strerror or error}{where}.")
 
-    def _option(self, parameter: str) -> str:
-        """Return the option of a parameter, as the beginning of a sentence; empty where there is none."""
+    def _option(self, parameter: str) -> click.Option | None:
+        """Return the option of a parameter; None where there is none."""
         name = next((option for option, keyword in RENAMED.items() if keyword == parameter), parameter)
-        return next((f"{p.opts[0]}: " for p in self.params if p.name == name and isinstance(p, click.Option)), "")
+        return next((p for p in self.params if p.name == name and isinstance(p, click.Option)), None)
+
+    def _with_options(self, sentence: str, parameter: str, option: click.Option | None) -> str:
+        """Return a sentence about a parameter with the names of options in the place of those of parameters."""
+        if option is not None:
+            begin = f"{parameter} is "
+            if not sentence.startswith(begin):
+                return f"{option.opts[0]}: {sentence}"
+            return f"{option.opts[0]} is {sentence.removeprefix(begin)}"
+        names = {p.name: p.opts[0] for p in self.params if isinstance(p, click.Option) and p.name in _OF_LIMITS}
+        # What stands in quotes was given by the user.
+        return re.sub(r"(?<!['\w-])\w+(?!['\w])", lambda word: names.get(word[0], word[0]), sentence)
 
 
 class Number(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions only

@@ -13,6 +13,7 @@ from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
+from sen2chain.errors import RequestError
 from sen2chain.progress import counted, printable
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ Examples:
   sen2chain library convert --move-old ~/old-rasters
 
 \b
-Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there is no such raster, 4 a part could not be
-converted.
+Exit codes: 0 done, also before, 1 error, 2 an option that cannot be used, 3 there is no index raster at all, neither
+old nor new, 4 a part could not be converted or moved.
 """
 
 _PARTS = ("rasters", "offsets", "duplicates", "leftovers")
@@ -168,6 +169,8 @@ def convert(**options: Any) -> None:
     Those are lossy JPEG 2000 files. Where the product is still there, the index is computed from its bands, without
     loss; else the values of the old file are taken, and the new file says so. The old file stays.
     """
+    if options["quiet"] and options["dry_run"] and not options["as_json"]:
+        raise RequestError("--dry-run says what would be converted, and --quiet says nothing; leave one of them out.")
     done = _library(options).convert(
         indices=list(options["indices"]) or None,
         tiles=options["tiles"] or None,
@@ -181,9 +184,9 @@ def convert(**options: Any) -> None:
     )
     if options["as_json"]:
         _print_json(done)
-    elif not options["quiet"]:
+    elif not options["quiet"] and not done.nothing:
         show.notes(done.sentences())
-        if options["verbose"] and not done.nothing:
+        if options["verbose"] and done.files:
             rows = [
                 [file.path.name, str(file.outcome), str(file.source), file.detail or file.left or "-"]
                 for file in done.files

@@ -131,7 +131,9 @@ threads = click.option(
     "--workers", type=WHOLE, default=0, show_default=True, help="Number of threads; 0 uses all processors."
 )
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables, also with --quiet."
+)
 
 stac = together(
     click.option(

@@ -11,12 +11,12 @@ from sen2chain.cli import options as shared
 from sen2chain.cli import show
 from sen2chain.cli.click_command import REAL, WHOLE, Command, fail
 from sen2chain.cli.codes import EXIT_ERROR, EXIT_NOTHING, EXIT_PARTLY
-from sen2chain.errors import LibraryError
+from sen2chain.errors import LibraryError, RequestError
 from sen2chain.progress import counted, printable, sized
 from sen2chain.report import BROKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sen2chain.library import Library
     from sen2chain.produce import Production, ProductPlan
@@ -35,13 +35,13 @@ Examples:
 
 \b
 Exit codes: 0 all is there, made now or before, 1 error, 2 an option that cannot be used, 3 there is nothing to make
-or nothing can be made, 4 a part failed, was refused or cannot be made.
+or nothing can be made, 4 a part failed, was refused or cannot be made. --dry-run ends with the code that the run
+would have, if nothing fails.
 """
 
 _THERE = ("made", "made again", "kept", "made by another run")
 _MISSING = ("failed", "not reached", "refused", "impossible")
 """Outcomes of files that are not there, worst first."""
-_REASONS = 5
 
 
 @click.command(
@@ -102,6 +102,8 @@ def produce(**options: Any) -> None:
     """  # fmt: skip
     from sen2chain.library import Library
 
+    if options["quiet"] and options["dry_run"]:
+        raise RequestError("--dry-run says what would be made, and --quiet says nothing; leave one of them out.")
     target = Library(options["library"], options["safe"])
     plan = _plan(target, options)
     if not plan.orders:
@@ -116,18 +118,23 @@ def produce(**options: Any) -> None:
         show.notes([*plan.sentences(), *(target.where() if plan.to_make else [])])
         show.notes(dict.fromkeys(f"! {item.detail}" for item in _unusable(plan)))
     if options["dry_run"]:
-        if options["verbose"] and not options["quiet"]:
+        if options["verbose"]:
             rows = [
                 [file.name, str(order.acquisition.id), str(file.state), file.detail or "-"]
                 for order in plan.orders
                 for file in order.files
             ]
             show.table("Files", ["name", "product", "state", "reason"], rows, numeric=())
+        else:
+            show.notes(f"! {sentence}" for sentence in plan.reasons())
+        _leave(plan, [(str(file.state), file.detail) for file in plan.files], quiet=False)
         return
     done = target.run(plan, quiet=options["quiet"])
     if not options["quiet"]:
         _tell(done, verbose=options["verbose"])
-    _leave(plan, done)
+    if done.ended_by:
+        fail(f"{done.ended_by} {done}", EXIT_ERROR)
+    _leave(plan, [(str(file.outcome), file.detail) for file in done.made], quiet=options["quiet"])
 
 
 def _plan(target: Library, options: Mapping[str, Any]) -> ProductPlan:
@@ -176,37 +183,36 @@ def _tell(done: Production, *, verbose: bool) -> None:
         every = [[file.name, file.product, file.outcome, file.detail or "-"] for file in done.made]
         show.table("Products", ["name", "product", "outcome", "reason"], every, numeric=())
     else:
-        _reasons(done)
+        show.notes(f"! {sentence}" for sentence in done.reasons())
     click.echo(printable(str(done)))
 
 
-def _reasons(done: Production) -> None:
-    """Print the reasons of files that are not there or were made again, the most frequent first."""
-    told = Counter(file.detail for file in done.made if file.detail and file.outcome not in {"made", "kept"})
-    for sentence, count in told.most_common(_REASONS):
-        times = f" ({counted(count, 'product')})" if count > 1 else ""
-        click.echo(printable(f"! {sentence}{times}"))
-    if len(told) > _REASONS:
-        click.echo(f"! ... and {len(told) - _REASONS} more reasons; --verbose shows all.")
+def _leave(plan: ProductPlan, files: Sequence[tuple[str, str]], *, quiet: bool) -> None:
+    """Leave with the exit code that says how it went, or would go; where a part is missing, with a sentence.
 
-
-def _leave(plan: ProductPlan, done: Production) -> None:
-    """Leave with the exit code that says how it went; where a part is missing, with a sentence."""
-    if done.ended_by:
-        fail(f"{done.ended_by} {done}", EXIT_ERROR)
-    counts = done.counts()
-    missing = {outcome: counts[outcome] for outcome in counts if outcome in _MISSING}
+    Parameters
+    ----------
+    plan
+        The plan.
+    files
+        Of each file what has become of it, or will, and the reason.
+    quiet
+        Whether nothing was printed, so that the sentence has to give a reason.
+    """
+    counts = Counter(outcome for outcome, _ in files)
+    missing = {outcome: counts[outcome] for outcome in _MISSING if outcome in counts}
     broken = [item for item in _unusable(plan) if item.reason in BROKEN]
     if not missing and not broken:
         return
     said = []
     if missing:
-        worst = next(outcome for outcome in _MISSING if outcome in missing)
-        first = next(file for file in done.made if file.outcome == worst)
+        worst = next(iter(missing))
         number = ", ".join(f"{count} {outcome}" for outcome, count in missing.items())
-        said = [f"{counted(len(done.made), 'file')}: {number}.", first.detail]
+        said = [f"{counted(len(files), 'file')}: {number}."]
+        said += [next(detail for outcome, detail in files if outcome == worst)] if quiet else []
         if set(counts) == {"impossible"}:
             fail(" ".join(["Nothing can be made.", *said]), EXIT_NOTHING)
     if broken:
-        said.append(f"{counted(len(broken), 'product')} cannot be used: {broken[0].detail}")
+        number = f"{counted(len(broken), 'product')} cannot be used"
+        said.append(f"{number}: {broken[0].detail}" if quiet else f"{number}.")
     fail(" ".join(["A part is missing.", *said]), EXIT_PARTLY)

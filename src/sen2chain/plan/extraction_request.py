@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from sen2chain.coverage import PixelRule
-from sen2chain.errors import RequestError, choice, items_of, quoted, real_number, truth
+from sen2chain.errors import RequestError, choice, items_of, out_of_range, real_number, truth
 from sen2chain.indices import Index, resolve_indices
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.sensor import SENTINEL2, Sensor
@@ -74,7 +74,7 @@ class Request:
         if self.first and self.last and self.first > self.last:
             raise RequestError(f"date_min {self.first} is after date_max {self.last}; swap them.")
         if self.cover_min > self.cover_max:
-            raise RequestError(f"cover_min {self.cover_min} is above cover_max {self.cover_max}; swap them.")
+            raise RequestError(f"cover_min {self.cover_min:g} is above cover_max {self.cover_max:g}; swap them.")
         choice("pixel rule", self.pixels, get_args(PixelRule))
         choice("unit", self.units, get_args(Units))
         choice("verification", self.verify, get_args(Verify))
@@ -151,7 +151,7 @@ def parse_date(name: str, value: object) -> dt.date | None:
     try:
         return dt.datetime.strptime(str(value), "%Y-%m-%d").date()  # noqa: DTZ007  # dates of the archive are UTC
     except ValueError:
-        raise RequestError(f"{name} is {quoted(value)}; allowed: a date as YYYY-MM-DD, like 2022-06-01.") from None
+        raise out_of_range(name, value, "a date as YYYY-MM-DD, like 2022-06-01") from None
 
 
 def resolve_masks(

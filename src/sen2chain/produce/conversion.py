@@ -30,7 +30,7 @@ from sen2chain.produce.cog_file import write_cog
 from sen2chain.produce.converted_files import Conversion, ConversionOutcome, ConversionSource, ConvertedFile
 from sen2chain.produce.disk_room import rooms_of
 from sen2chain.produce.lossy_rasters import LossyRaster, find_lossy_rasters
-from sen2chain.produce.product_file import State
+from sen2chain.produce.product_file import State, in_short
 from sen2chain.produce.product_lock import lock_folder, product_lock
 from sen2chain.produce.product_plan import plan_products
 from sen2chain.produce.product_request import ProductRequest
@@ -117,11 +117,18 @@ def convert_rasters(
     if move_old is not None:
         _check_target(move_old, source)
     with activity("looking for lossy rasters", quiet=quiet):
-        lossy, masked = find_lossy_rasters(source, wanted, tiles, first, last)
+        lossy, masked, others = find_lossy_rasters(source, wanted, tiles, first, last)
         plan = _plan_of_bands(source, [item for item in lossy if item.has_bands], force=force, workers=workers)
         judged = {item.path: _judge(item, source, force=force) for item in lossy if not item.has_bands}
         source.save()
-    done = Conversion(is_dry_run=dry_run, masked_copies=masked, free_bytes=_free_bytes(source))
+    done = Conversion(
+        is_dry_run=dry_run,
+        masked_copies=masked,
+        free_bytes=_free_bytes(source),
+        others=others,
+        folder=source.paths.indices,
+        moved_into=move_old,
+    )
     if dry_run:
         judged |= {item.path: _planned(item, file) for item, file in _pairs(lossy, plan)}
     elif lossy:
@@ -132,12 +139,16 @@ def convert_rasters(
         judged |= _from_bands(source, lossy, plan, quiet=quiet)
         to_copy = [item for item in lossy if judged[item.path].outcome is ConversionOutcome.PLANNED]
         judged |= _Copies(source, force=force).run(to_copy, workers, quiet=quiet)
-    done.files = [judged[item.path] for item in lossy]
+    done.files = [_in_short(judged[item.path], source) for item in lossy]
     if move_old is not None and not dry_run:
         done.files = [_moved(file, move_old, source) for file in done.files]
     source.save()
     done.seconds = time.monotonic() - begin
     return done
+
+
+def _in_short(file: ConvertedFile, source: LibrarySource) -> ConvertedFile:
+    return replace(file, detail=in_short(file.detail, source.paths))
 
 
 def _result(item: LossyRaster, outcome: ConversionOutcome, detail: str = "", size: int = 0) -> ConvertedFile:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.notebook import card
+from sen2chain.produce.product_file import once_each
 from sen2chain.progress import counted, sized
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class Conversion:
     """Lossy rasters of indices under a mask, which are not converted: they are copies of the others."""
     free_bytes: int | None = None
     """Bytes that were free on the disk of the indices before the run; None where that is not known."""
+    others: int = 0
+    """Index rasters of these indices, tiles and dates that are no lossy ones of the original program."""
+    folder: Path | None = None
+    """Folder of the indices, which new rasters are written into."""
+    moved_into: Path | None = None
+    """Folder that lossy rasters were to be moved into."""
     seconds: float = 0.0
     """Time of the run."""
 
@@ -86,8 +93,8 @@ class Conversion:
 
     @property
     def nothing(self) -> bool:
-        """Whether there is no lossy raster at all."""
-        return not self.files
+        """Whether there is no index raster at all: none to convert, and none that was converted before."""
+        return not self.files and not self.others
 
     @property
     def failed(self) -> int:
@@ -121,15 +128,13 @@ class Conversion:
         if self.masked_copies:
             rasters = counted(self.masked_copies, "lossy raster")
             said.append(f"{rasters} of masked indices left as they are: these are copies, which the masks give again.")
-        troubled = [text for file in self.files for text in (_trouble(file), file.left) if text]
-        said += list(dict.fromkeys(troubled))[:_SHOWN]
-        if len(troubled) > _SHOWN:
-            said.append(f"{len(troubled) - _SHOWN} more sentences are in the table.")
-        return said
+        troubled = ((file.product, text) for file in self.files for text in (_trouble(file), file.left))
+        return [*said, *once_each(troubled, _SHOWN)]
 
     def _done(self) -> str:
-        if self.nothing:
-            return "There is no lossy index raster (.jp2) of these indices, tiles and dates."
+        if not self.files:
+            none = "There is no lossy index raster (.jp2) of these indices, tiles and dates"
+            return f"{none}, and nothing to do: {counted(self.others, 'raster')} (.tif)." if self.others else f"{none}."
         now = (ConversionOutcome.CONVERTED, ConversionOutcome.PLANNED)
         sources = Counter(file.source for file in self.files if file.outcome in now)
         words = {ConversionSource.BANDS: "the bands", ConversionSource.LOSSY: "the JP2"}
@@ -140,7 +145,11 @@ class Conversion:
             return f"{text}; about {sized(self.expected_bytes)} will be written{self._room()}."
         moved = sum(file.moved_to is not None for file in self.files)
         size = sum(file.bytes for file in self.files if file.outcome is ConversionOutcome.CONVERTED)
-        parts = [text, *([f"{sized(size)} written"] if size else []), *([f"{moved} JP2 moved"] if moved else [])]
+        parts = [text]
+        if size:
+            parts.append(f"{sized(size)} written into {self.folder}, into the folders of the products")
+        if moved:
+            parts.append(f"{moved} JP2 moved into {self.moved_into}, under their paths in the library")
         return f"{'; '.join(parts)}."
 
     def _room(self) -> str:
@@ -155,6 +164,9 @@ class Conversion:
             "dry_run": self.is_dry_run,
             "counts": self.counts(),
             "masked_copies": self.masked_copies,
+            "others": self.others,
+            "folder": None if self.folder is None else str(self.folder),
+            "moved_into": None if self.moved_into is None else str(self.moved_into),
             "expected_bytes": self.expected_bytes,
             "free_bytes": self.free_bytes,
             "seconds": round(self.seconds, 3),

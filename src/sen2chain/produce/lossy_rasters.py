@@ -45,15 +45,20 @@ def find_lossy_rasters(
     tiles: Sequence[str] | None = None,
     first: dt.date | None = None,
     last: dt.date | None = None,
-) -> tuple[list[LossyRaster], int]:
-    """Return the lossy rasters of some indices, tiles (None: all) and dates, and the number of masked ones there.
+) -> tuple[list[LossyRaster], int, int]:
+    """Return the lossy rasters of some indices, tiles (None: all) and dates.
+
+    Returns
+    -------
+    tuple
+        The rasters, the number of lossy ones under a mask, and the number of index rasters without a lossy one.
 
     Raises
     ------
     LibraryError
         If a folder of the library cannot be listed.
     """
-    found, masked = [], 0
+    found, masked, others = [], 0, 0
     by_name = {index.name: index for index in indices}
     for tile in source.tiles(None, first, last) if tiles is None else tiles:
         for acquisition in source.acquisitions(tile, first, last):
@@ -61,7 +66,8 @@ def find_lossy_rasters(
             masked += sum(name in by_name for name in lossy)
             for name, places in sorted(acquisition.indices.items()):
                 old = next((where for where in places if where.endswith(_SUFFIX)), None)
+                others += old is None and name in by_name
                 if old is not None and name in by_name:
                     path = index_file(source.paths, acquisition.id, name)
                     found.append(LossyRaster(acquisition, by_name[name], old, path))
-    return found, masked
+    return found, masked, others

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
     from sen2chain.products import Acquisition
+    from sen2chain.settings import Paths
+
+_IN_ZIP = re.compile(r"/vsizip/(.+?\.zip)/", re.IGNORECASE)
 
 
 class FileKind(enum.StrEnum):
@@ -82,3 +87,31 @@ def version_of(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_size, facts.st_mtime_ns
+
+
+def in_short(sentence: str, paths: Paths) -> str:
+    """Return a sentence on a product with its paths as people read them.
+
+    A path that lies in the library begins there, and that of a file in a zip file names both.
+    """
+    return _IN_ZIP.sub(r"\1, inside ", sentence).replace(f"{paths.home}/", "")
+
+
+def once_each(sentences: Iterable[tuple[str, str]], most: int) -> list[str]:
+    """Return sentences on files, each with their number where it holds for several but for the product's name.
+
+    Parameters
+    ----------
+    sentences
+        Name of the product, and the sentence; empty ones are left out.
+    most
+        How many are returned, the most frequent first; one that says how many more there are comes last.
+    """
+    told: dict[str, list[str]] = {}
+    for product, sentence in sentences:
+        if sentence:
+            told.setdefault(sentence.replace(product, ""), []).append(sentence)
+    groups: Sequence[list[str]] = sorted(told.values(), key=len, reverse=True)
+    said = [group[0] if len(group) == 1 else f"{group[0]} ({len(group)} files like this)" for group in groups[:most]]
+    more = f"... and {len(groups) - most} more reasons; --verbose (to_frame()) shows all."
+    return [*said, more] if len(groups) > most else said

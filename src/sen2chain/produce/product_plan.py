@@ -6,21 +6,29 @@ No pixel is read and nothing is written. Files that exist are judged by their ta
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import UnknownNameError
+from sen2chain.notebook import card
 from sen2chain.produce.disk_room import Room, rooms_of
 from sen2chain.produce.ordered_files import OrderedFiles
-from sen2chain.produce.product_file import ProductFile, ProductOrder, State
+from sen2chain.produce.product_file import ProductFile, ProductOrder, State, once_each
 from sen2chain.progress import counted, sized
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sen2chain.archive import LibrarySource
     from sen2chain.produce.product_request import ProductRequest
     from sen2chain.products import Skipped
 
 
-@dataclass(frozen=True, slots=True)
+_REASONS = 5  # sentences on files
+
+_COLUMNS = ("path", "product", "kind", "name", "state", "detail", "expected_bytes")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ProductPlan:
     """Files of a run, and what is in the way of some."""
 
@@ -76,8 +84,7 @@ class ProductPlan:
             return f"There is no product of these tiles and dates{cover}."
         if self.count(State.KEPT) == len(self.files):
             return f"There is nothing to do: all {counted(len(self.files), 'file')} are there and up to date."
-        first = next(file for file in self.files if file.state is not State.KEPT)
-        return f"Nothing can be made: {self._others()}. The first: {first.detail}"
+        return f"Nothing can be made: {self._others()}."
 
     def _others(self) -> str:
         """Return the counts of files that are not made, in words."""
@@ -102,6 +109,57 @@ class ProductPlan:
         if self.outside_cover:
             said.append(f"{counted(self.outside_cover, 'product')} left out for cloud cover.")
         return [*said, *self.notes, *filter(None, [self.why_nothing])]
+
+    def reasons(self) -> list[str]:
+        """Say why files are made again, refused or impossible: each sentence once, the most frequent first."""
+        files = ((str(order.acquisition.id), file) for order in self.orders for file in order.files)
+        return once_each(((name, file.detail) for name, file in files if file.state is not State.KEPT), _REASONS)
+
+    def __str__(self) -> str:
+        return "\n".join([*self.sentences(), *(f"! {sentence}" for sentence in self.reasons())])
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state in State if (count := self.count(state)))
+        return f"<ProductPlan of {counted(len(self.orders), 'product')}: {counts or 'no files'}>"
+
+    def _repr_html_(self) -> str:
+        """Show counts and sentences in a notebook."""
+        facts = [(str(state), count) for state in State if (count := self.count(state))]
+        said = [("", sentence) for sentence in (*self.sentences(), *self.reasons())]
+        return card("Plan of a production", [*facts, *said], "library.run(plan)" if self.to_make else "plan.to_frame()")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with a row for each file."""
+        import pandas as pd  # noqa: PLC0415  # half a second, for a table that few runs need
+
+        return pd.DataFrame(self._lines(), columns=list(_COLUMNS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts and files as plain values, for JSON."""
+        return {
+            "counts": {str(state): count for state in State if (count := self.count(state))},
+            "expected_bytes": self.expected_bytes,
+            "free_bytes": self.free_bytes,
+            "fits": self.fits,
+            "outside_cover": self.outside_cover,
+            "files": self._lines(),
+        }
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the files as plain values."""
+        return [
+            {
+                "path": str(file.path),
+                "product": str(order.acquisition.id),
+                "kind": str(file.kind),
+                "name": file.name,
+                "state": str(file.state),
+                "detail": file.detail,
+                "expected_bytes": file.expected_bytes,
+            }
+            for order in self.orders
+            for file in order.files
+        ]
 
 
 _WORDS = {

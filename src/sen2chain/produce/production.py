@@ -21,7 +21,7 @@ from sen2chain.notebook import card
 from sen2chain.parallel import Allowance, Crew, closed, memory, workers
 from sen2chain.produce.order_work import OrderWork
 from sen2chain.produce.ordered_files import OrderedFiles, is_of_model
-from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State, version_of
+from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State, in_short, once_each, version_of
 from sen2chain.produce.product_lock import lock_folder, product_lock
 from sen2chain.progress import Shares, counted, progress, sized
 
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _FATAL = (MemoryError, ImportError, CompilationError)
 """Errors that are not the fault of a product and would meet the next one too."""
 _LEAST_MEMORY = 1 << 30
+_REASONS = 5  # sentences on files
 _LOOK = 1.0
 """Seconds between two looks whether another run has ended its work on a product."""
 
@@ -79,7 +80,7 @@ class MadeFile:
     """Time that its product took."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Production:
     """Result of a run."""
 
@@ -145,6 +146,14 @@ class Production:
         parts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts().items())
         size = f", {sized(self.bytes)} written" if self.bytes else ""
         return f"{counted(len(self.made), 'file')}: {parts}{size} in {self.seconds:.0f} s."
+
+    __repr__ = __str__
+
+    def reasons(self) -> list[str]:
+        """Say why files are not there or were made again: each sentence once, the most frequent first."""
+        as_expected = {Outcome.MADE, Outcome.KEPT}
+        told = ((file.product, file.detail) for file in self.made if file.outcome not in as_expected)
+        return once_each(told, _REASONS)
 
     def _repr_html_(self) -> str:
         facts = [(str(outcome), count) for outcome, count in self.counts().items()]
@@ -294,7 +303,7 @@ class _Run:
         self, order: ProductOrder, file: ProductFile, outcome: Outcome, detail: str = "", seconds: float = 0.0
     ) -> None:
         size = file.path.stat().st_size if outcome in {Outcome.MADE, Outcome.AGAIN} else 0
-        product = str(order.acquisition.id)
+        product, detail = str(order.acquisition.id), in_short(detail, self._source.paths)
         self._found[file.path] = MadeFile(file.path, product, file.kind, file.name, outcome, detail, size, seconds)
 
     def _make(self, order: ProductOrder, crew: Crew, advanced: Callable[[float], None]) -> None:

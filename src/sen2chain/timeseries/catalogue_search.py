@@ -163,5 +163,5 @@ def _limits(cover: tuple[float, float]) -> tuple[float, float]:
         for name, value in zip(("cover_min", "cover_max"), cover, strict=True)
     )
     if low > high:
-        raise RequestError(f"cover_min {low} is above cover_max {high}; swap them.")
+        raise RequestError(f"cover_min {low:g} is above cover_max {high:g}; swap them.")
     return low, high
