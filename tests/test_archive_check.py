@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import re
@@ -25,7 +26,10 @@ from sen2chain.indices import INDICES, Index
 from sen2chain.inspection import ArchiveCheck, check_archive, put_back
 from sen2chain.inspection.raster_check import value_range
 from sen2chain.inspection.set_aside import set_aside
-from sen2chain.raster_tags import RasterTags
+from sen2chain.inspection.value_comparison import spread_windows
+from sen2chain.masks import Mask
+from sen2chain.produce.raster_inputs import describe, index_inputs, mask_inputs
+from sen2chain.raster_tags import FROM_LOSSY, RasterTags
 from sen2chain.rasters.decoded_blocks import counting
 
 if TYPE_CHECKING:
@@ -118,6 +122,14 @@ def put(values: Any, at: tuple[Any, ...] = (5, 5)) -> Callable[[npt.NDArray[Any]
 
 
 def test_a_right_archive_raises_nothing_and_each_block_is_decoded_once(library: Path) -> None:
+    with counting() as counts:
+        result = check(library)
+    assert result.findings == []
+    assert set(counts.blocks.values()) == {1, 2}  # rasters of other programs are compared with their bands
+    for path in [*library.rglob(NDVI), *library.rglob(A_MASK)]:
+        definition = INDICES["NDVI"].definition if path.match(NDVI) else ""
+        name = "NDVI" if definition else MASK
+        rewrite(path, tags=RasterTags(path.parent.name, name, definition).items())
     with counting() as counts:
         result = check(library)
     assert result.findings == []
@@ -589,3 +601,99 @@ def test_a_library_that_cannot_be_written_is_one_sentence(library: Path) -> None
     with pytest.raises(OutputError, match="set_aside"):
         check(library, fix=True)
     assert first(library, NDVI).exists()
+
+
+# ---------------------------------------------------------------------------- stored rasters compared with their bands
+
+
+def test_a_foreign_raster_is_compared_with_its_bands(library: Path) -> None:
+    path = first(library, NDVI)
+    rewrite(path, lambda v: np.full_like(v, 5))
+    found = only(check(library))
+    assert (found.severity, found.path) == ("error", str(path))
+    told = r"does not hold the NDVI of its bands: [0-9,]+ pixels .* median is 0\.0005, and 0\.[0-9]+ from the bands"
+    assert re.search(told, found.sentence)
+    assert check(library, quick=True).findings == []
+
+
+@pytest.mark.parametrize("change", [lambda v: v + 1, put(0, (slice(0, 9), slice(0, 20))), put(32767, (slice(0, 70),))])
+def test_a_foreign_raster_that_differs_a_little_is_right(
+    library: Path, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> None:
+    rewrite(first(library, NDVI), lambda v: np.where(v == 32767, v, change(v.copy())).astype(np.int16))
+    assert check(library).findings == []
+
+
+def test_a_foreign_raster_of_another_date_or_index_is_an_error(library: Path) -> None:
+    path = first(library, NDVI)
+    rewrite(path, lambda v: np.where(v == 32767, v, -v).astype(np.int16))
+    assert "does not hold the NDVI of its bands" in only(check(library)).sentence
+
+
+def test_a_foreign_mask_is_compared_with_its_classes(library: Path) -> None:
+    path = first(library, A_MASK)
+    rewrite(path, lambda v: 1 - v)
+    found = only(check(library))
+    assert (found.severity, found.path) == ("error", str(path))
+    assert found.sentence.startswith(f"is another mask than {MASK} of its product: ")
+    # One that sen2chain wrote is told by its inputs.
+    rewrite(path, tags=RasterTags(path.parent.name, MASK).items())
+    assert check(library).findings == []
+
+
+def test_one_value_everywhere_is_no_index_where_the_bands_are_not_there(library: Path) -> None:
+    shutil.rmtree(library / "data" / "L2A")
+    path = first(library, NDVI)
+    rewrite(path, lambda v: np.full_like(v, 5))
+    found = only(check(library))
+    assert (found.severity, found.path) == ("error", str(path))
+    assert found.sentence == "has the value 0.0005 in all 14,400 pixels with data, and no ground has one NDVI"
+    rewrite(path, put(32767, (slice(None), slice(1, None))))  # a few pixels may have one value
+    assert check(library).findings == []
+
+
+def test_a_lossy_raster_of_the_original_program_is_compared(bolzano: Path, tmp_path: Path) -> None:
+    product = min((bolzano / "legacy" / "INDICES" / "NDVI" / "32TPS").iterdir())
+    folder = tmp_path / "data" / "INDICES" / "NDVI" / "32TPS" / product.name
+    shutil.copytree(product, folder, copy_function=shutil.copyfile)
+    (tmp_path / "data" / "L2A" / "32TPS").mkdir(parents=True)
+    safe = f"{product.name}.SAFE"
+    (tmp_path / "data" / "L2A" / "32TPS" / safe).symlink_to(bolzano / "L2A" / "32TPS" / safe)
+    assert check(tmp_path, "rasters", verify=False).counts()["error"] == 0
+    path = folder / f"{product.name}_NDVI.jp2"
+    rewrite(path, lambda v: np.where(v == 16383, v, v // 2).astype(np.int16))
+    (found,) = [f for f in check(tmp_path, "rasters", verify=False).findings if f.severity == "error"]
+    assert (found.path, "does not hold the NDVI" in found.sentence) == (str(path), True)
+
+
+@given(shape=st.tuples(st.integers(1, 12000), st.integers(1, 12000)))
+def test_compared_squares_lie_inside_and_do_not_overlap(shape: tuple[int, int]) -> None:
+    windows = spread_windows(shape)
+    assert 1 <= len(windows) <= 9
+    for window in windows:
+        assert window.row + window.height <= shape[0]
+        assert window.column + window.width <= shape[1]
+    rows = sorted({(w.row, w.row + w.height) for w in windows})
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(rows))
+
+
+def test_a_raster_whose_bands_have_changed_is_stale(library: Path) -> None:
+    source = open_library(library)
+    acquisition = source.acquisitions("31TGJ")[0]
+    path, mask = Path(acquisition.indices["NDVI"][0]), Path(acquisition.masks[MASK])
+    inputs = describe(index_inputs(acquisition, INDICES["NDVI"]), source)  # type: ignore[arg-type]
+    tagged(path, inputs=inputs)
+    clouds = describe(mask_inputs(acquisition, Mask.parse(MASK)), source)  # type: ignore[arg-type]
+    rewrite(mask, tags=RasterTags(path.parent.name, MASK, inputs=clouds).items())
+    assert check(library, quick=True).findings == []
+    without_manifest(library)
+    band = Path(acquisition.bands["B04"])
+    rewrite(band, put(1500))
+    os.utime(band, (1.6e9,) * 2)
+    found = only(check(library))
+    assert (found.severity, found.path, found.item) == ("warning", "", str(path.relative_to(library)))
+    assert found.sentence == "was made from files that are not those of today: B04 of the product changed"
+    assert found.advice == "make it again with sen2chain produce"
+    # A raster from a lossy one, and one whose bands are gone, are not judged.
+    tagged(path, inputs=inputs, source=FROM_LOSSY)
+    assert check(library, quick=True).findings == []

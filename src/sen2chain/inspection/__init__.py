@@ -5,9 +5,10 @@ finds gaps in time, and `holdings` sums up. `archive_info` is the result, `info_
 tables of results as plain text.
 
 `archive_check` checks it. `raster_check` reads and judges one raster, `product_check` those of a product;
-`baseline_audit` finds dates with a wrong offset in small pictures, which `audit_pictures` reads; `duplicates` and
-`leftovers` find what is there twice or serves nothing. `findings` says how, `check_result` is the result, and
-`set_aside` moves files into a dated folder and back.
+`value_comparison` compares rasters of other programs with their bands, and `stale_rasters` finds those whose bands
+changed; `baseline_audit` finds dates with a wrong offset in small pictures, which `audit_pictures` reads;
+`duplicates` and `leftovers` find what is there twice or serves nothing. `findings` says how, `check_result` is the
+result, and `set_aside` moves files into a dated folder and back.
 """
 
 from __future__ import annotations

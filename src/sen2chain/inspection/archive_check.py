@@ -150,7 +150,7 @@ class _Check:
                 def advance(share: float) -> None:
                     shares.advance(acquisition.id, share)
 
-                return check_product(acquisition, crew, self._shown, advance, read=read, verify=verify)
+                return check_product(acquisition, self._source, crew, self._shown, advance, read=read, verify=verify)
 
             with closed(crew.results(work, acquisitions)) as reports:
                 for acquisition, report in zip(acquisitions, reports, strict=True):

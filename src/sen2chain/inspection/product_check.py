@@ -15,6 +15,8 @@ from sen2chain.inspection.raster_check import (
     check_raster,
     judge_together,
 )
+from sen2chain.inspection.stale_rasters import what_changed
+from sen2chain.inspection.value_comparison import compare_values
 from sen2chain.masks import Mask
 from sen2chain.rasters import environment
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sen2chain.parallel import Crew
-    from sen2chain.products import Acquisition
+    from sen2chain.products import Acquisition, Source
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class ProductReport:
 
 def check_product(
     acquisition: Acquisition,
+    source: Source,
     crew: Crew,
     shown: Callable[[str], str],
     advance: Callable[[float], object] = lambda _: None,
@@ -52,6 +55,8 @@ def check_product(
     ----------
     acquisition
         The product.
+    source
+        The archive, which tells whether files change.
     crew
         Threads that help with decoding.
     shown
@@ -74,7 +79,12 @@ def check_product(
             reports.append(check_raster(place, crew, lambda: environment(acquisition.reading), compare, read=read))
             advance((number + 1) / len(places))
     judge_together(reports)
+    for found, clause in compare_values(acquisition, reports):
+        found.add(Severity.ERROR, clause)
     for found in reports:
+        if not found.is_damaged and (changed := what_changed(acquisition, found.place, source)):
+            clause = f"was made from files that are not those of today: {changed}"
+            found.add(Severity.WARNING, clause, "make it again with sen2chain produce")
         report.findings += _findings(found, shown)
         report.pixels += found.values.pixels if found.values is not None else 0
     report.rasters = len(places)
