@@ -23,8 +23,9 @@ from sen2chain.archive.product_details import ProductDetails
 from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.archive.product_metadata import read_metadata
 from sen2chain.products import ProductId
+from sen2chain.raster_form import RasterForm
 from sen2chain.raster_tags import RasterTags
-from sen2chain.rasters import read_header_texts
+from sen2chain.rasters import Header, read_header
 
 SCENE = demo.Scene(size=90, parcels=4, overpasses=demo.season(3), bands=("B04", "B08", "SCL", "CLDPRB"))
 
@@ -137,11 +138,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The rasters whose header is read."""
     seen: list[str] = []
 
-    def texts(path: str) -> dict[str, str]:
+    def texts(path: str) -> Header:
         seen.append(path)
-        return read_header_texts(path)
+        return read_header(path)
 
-    monkeypatch.setattr(product_facts, "read_header_texts", texts)
+    monkeypatch.setattr(product_facts, "read_header", texts)
     return seen
 
 
@@ -160,13 +161,15 @@ def test_tags_are_read_once(tmp_path: Path, opened: list[str]) -> None:
     assert opened == [ours, foreign, ours]
 
 
-def test_what_is_no_raster_is_looked_at_again(tmp_path: Path, opened: list[str]) -> None:
-    broken = str(put(tmp_path / "a.tif", b"II*\0 broken"))
+def test_damage_is_learned_once_and_what_cannot_be_opened_is_looked_at_again(tmp_path: Path, opened: list[str]) -> None:
+    broken, folder = str(put(tmp_path / "a.tif", b"II*\0 broken")), str(tmp_path)
     for _ in range(2):
         facts = ProductFacts(tmp_path / "kept")
         assert facts.tags(broken, TILE) is None
+        assert facts.form(broken, TILE) == RasterForm("is damaged (it is not a TIFF file)")
+        assert facts.form(folder, TILE) is None
         facts.save()
-    assert opened == [broken] * 2
+    assert opened == [broken, folder, folder]
     assert ProductFacts(tmp_path / "kept").tags(str(tmp_path / "absent.tif"), TILE) is None
     assert ProductFacts(tmp_path / "kept").tags("no\0path", TILE) is None
 

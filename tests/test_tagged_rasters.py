@@ -22,7 +22,7 @@ from sen2chain.parallel import apart
 from sen2chain.plan import MaskKind, ValueKind, resolve_sources
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry
 from sen2chain.raster_tags import FROM_LOSSY, FROM_MODEL, RULES, RasterTags
-from sen2chain.rasters import read_header_texts
+from sen2chain.rasters import Header, read_header, read_header_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -294,11 +294,11 @@ def test_the_tags_of_a_raster_are_read_once(tmp_path: Path, monkeypatch: pytest.
     os.utime(path, (time.time() - 60,) * 2)
     seen = []
 
-    def read(location: str) -> dict[str, str]:
+    def read(location: str) -> Header:
         seen.append(location)
-        return read_header_texts(location)
+        return read_header(location)
 
-    monkeypatch.setattr(product_facts, "read_header_texts", read)
+    monkeypatch.setattr(product_facts, "read_header", read)
     for _ in range(3):
         facts = ProductFacts(tmp_path / "cache")
         assert [facts.tags(str(path), "31TGJ") for _ in range(2)] == [TAGS] * 2

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from sen2chain.raster_form import RasterForm
     from sen2chain.raster_tags import RasterTags
     from sen2chain.reasons import Reason
     from sen2chain.remote import Access
@@ -150,6 +151,10 @@ class Details(Protocol):
         """Return the tags of a stored raster of the product, which tell how it was made; None where it has none."""
         ...
 
+    def form(self, location: str) -> RasterForm | None:
+        """Return the form of a stored raster of the product as its header tells it; None where it is not known."""
+        ...
+
     def verifier(self) -> Callable[[str], None] | None:
         """Return a function that compares the file at a location with its checksum; None without checksums.
 
@@ -206,6 +211,10 @@ class KnownDetails:
         return self.known_footprint
 
     def tags(self, location: str) -> None:  # noqa: ARG002  # no file is opened
+        """Return None: nothing is known of stored rasters."""
+        return
+
+    def form(self, location: str) -> None:  # noqa: ARG002  # no file is opened
         """Return None: nothing is known of stored rasters."""
         return
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sen2chain.products import Details, Footprint, ProductId, Radiometry
+    from sen2chain.raster_form import RasterForm
     from sen2chain.raster_tags import RasterTags
 
 
@@ -71,6 +72,10 @@ class ProductDetails:
     def tags(self, location: str) -> RasterTags | None:
         """Return the tags of a stored raster of the product; None where it has none."""
         return self.facts.tags(location, self.product.tile)
+
+    def form(self, location: str) -> RasterForm | None:
+        """Return the form of a stored raster of the product; None where it cannot be opened."""
+        return self.facts.form(location, self.product.tile)
 
     def verifier(self) -> Callable[[str], None] | None:
         """Return the comparison with the manifest, which is read when the first file is compared."""

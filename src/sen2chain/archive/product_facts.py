@@ -1,7 +1,7 @@
 """Facts about products and their rasters, cached from run to run, so that each file is opened once to learn them.
 
-These are the metadata of products (scale, offsets, cloud cover, footprint) and the tags of stored rasters. The cache is
-one small file per tile. An entry holds as long as its file keeps its size and time of change.
+These are the metadata of products (scale, offsets, cloud cover, footprint), and tags and form of stored rasters. The
+cache is one small file per tile. An entry holds as long as its file keeps its size and time of change.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sen2chain.archive.file_contents import file_of
 from sen2chain.archive.product_metadata import ProductMetadata, read_metadata
 from sen2chain.errors import UnreadableError
 from sen2chain.files import is_young, read_limited
+from sen2chain.raster_form import NAMES, RasterForm
 from sen2chain.raster_tags import PREFIX, RasterTags
-from sen2chain.rasters import read_header_texts
+from sen2chain.rasters import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +98,25 @@ class ProductFacts:
         tile
             The tile that it belongs to.
         """
-        found = self._of(location, tile, lambda: _tags_of(location))
+        found = self._raster(location, tile)
         return RasterTags.read(found) if found else None
+
+    def form(self, location: str, tile: str) -> RasterForm | None:
+        """Return the form of a stored raster as its header tells it; None where it cannot be opened.
+
+        Parameters
+        ----------
+        location
+            The file.
+        tile
+            The tile that it belongs to.
+        """
+        found = self._raster(location, tile)
+        return None if found is None else RasterForm.read(found)
+
+    def _raster(self, location: str, tile: str) -> Known | None:
+        """Return tags and form of a stored raster as texts."""
+        return self._of(location, tile, lambda: _known_of(location))
 
     def remember_tags(self, location: str, tile: str, tags: RasterTags) -> None:
         """Keep the tags of a file that has just been written, so that no run opens it to learn them."""
@@ -191,13 +209,14 @@ def _facts(location: str) -> os.stat_result | None:
         return None
 
 
-def _tags_of(location: str) -> Known | None:
-    """Read the tags of sen2chain in a file; empty where it has none, None where it cannot be opened."""
+def _known_of(location: str) -> Known | None:
+    """Read the tags of sen2chain in a file, and its form, as texts; None where it cannot be opened."""
     try:
-        tags = RasterTags.read(read_header_texts(location))
+        header = read_header(location)
     except UnreadableError:
         return None
-    return {} if tags is None else tags.items()
+    tags = RasterTags.read(header.texts)
+    return {**({} if tags is None else tags.items()), **header.form.items()}
 
 
 def _metadata(known: Known) -> ProductMetadata:
@@ -211,14 +230,15 @@ def _metadata(known: Known) -> ProductMetadata:
 
 
 def _is_whole(entry: object) -> bool:
-    """Tell whether an entry is a list of size, time and facts: metadata or tags."""
+    """Tell whether an entry is a list of size, time and facts: metadata, or tags and form."""
     if not isinstance(entry, list) or len(entry) != 3 or type(entry[0]) is not int or type(entry[1]) is not int:
         return False
     known = entry[2]
     if not isinstance(known, dict):
         return False
     if known.keys() != _METADATA:
-        return all(name.startswith(PREFIX) and isinstance(text, str) for name, text in known.items())
+        texts = all(isinstance(text, str) and (n.startswith(PREFIX) or n in NAMES) for n, text in known.items())
+        return texts and RasterForm.read(known) is not None
     offsets, cover, footprint = known["offsets"], known["cloud_cover"], known["footprint"]
     return (
         _is_number(known["quantification"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RequestError
 from sen2chain.index_catalogue import catalogue
 from sen2chain.masks import NO_MASK, Mask, short_names
-from sen2chain.plan.tagged_rasters import is_known, judge_index_raster, judge_mask
+from sen2chain.plan.tagged_rasters import Judgement, is_known, judge_index_raster, judge_mask
 from sen2chain.products import LOCAL
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
@@ -60,6 +60,8 @@ class ValueSource:
     same_as: Mapping[str, str] = field(default_factory=dict)
     """Role -> location of other files that give the same rows: the bands that an exact raster was made from. The
     location is empty where the archive lacks the file."""
+    is_foreign: bool = False
+    """Whether it is an index raster of another program, whose name alone tells what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
         return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, _of_another(index, sensor))
     if mask.sensor != sensor and mask.family != NO_MASK:
         return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _of_another(mask, sensor))
-    clouds, found = _mask_source(acquisition, mask), _Choices.of(acquisition, index, mask)
+    (clouds, unfit), found = _mask_choice(acquisition, mask), _Choices.of(acquisition, index, mask)
     for kind in value_order(prefer):
         value = found.usable.get(kind)
         if value is None:
@@ -163,9 +165,10 @@ def resolve_sources(acquisition: Acquisition, index: Index, mask: Mask, prefer: 
             own = in_value if "unmasked" in value.rasters else clouds or in_value
             return Output(index, mask, value, own, note=note)
         if clouds is not None:
-            return Output(index, mask, value, clouds, note=note)
+            computed = f"{mask.name} is computed: the stored raster {unfit}." if unfit else ""
+            return Output(index, mask, value, clouds, note=" ".join(filter(None, (note, computed))))
     if found.usable:
-        return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _why_no_mask(acquisition, mask))
+        return Output(index, mask, None, None, Reason.MASK_INPUTS_MISSING, _why_no_mask(acquisition, mask, unfit))
     why = _why_no_value(acquisition, index, found.refused.get(ValueKind.LOSSLESS, ""))
     return Output(index, mask, None, None, Reason.INDEX_INPUTS_MISSING, why)
 
@@ -178,9 +181,9 @@ def resolve_mask(acquisition: Acquisition, mask: Mask) -> MaskSource:
     RequestError
         If the acquisition has neither; the message names what is missing.
     """
-    source = _mask_source(acquisition, mask)
+    source, unfit = _mask_choice(acquisition, mask)
     if source is None:
-        raise RequestError(f"{acquisition.id}: {_why_no_mask(acquisition, mask)}")
+        raise RequestError(f"{acquisition.id}: {_why_no_mask(acquisition, mask, unfit)}")
     return source
 
 
@@ -215,7 +218,7 @@ class _Choices:
                 found.refused.setdefault(ValueKind.LEGACY if judged.usable else ValueKind.LOSSLESS, judged.why_not)
             if judged.usable:
                 kind = ValueKind.LOSSLESS if judged.exact else ValueKind.LEGACY
-                found.usable.setdefault(kind, ValueSource(kind, {"value": location}, same_as=judged.same_as))
+                found.usable.setdefault(kind, _stored_value(kind, location, judged))
                 stored.append(location)
         found._add_masked(acquisition, index, mask, stored)
         return found
@@ -253,23 +256,32 @@ class _Choices:
         return f"{index.name} {source}: the stored raster {' and '.join(dict.fromkeys(why))}."
 
 
-def _mask_source(acquisition: Acquisition, mask: Mask) -> MaskSource | None:
+def _stored_value(kind: ValueKind, location: str, judged: Judgement) -> ValueSource:
+    return ValueSource(kind, {"value": location}, same_as=judged.same_as, is_foreign=judged.is_foreign)
+
+
+def _mask_choice(acquisition: Acquisition, mask: Mask) -> tuple[MaskSource | None, str]:
+    """Return what serves a mask, and a clause on why a stored raster of it does not; empty where one does."""
     if mask.family == NO_MASK:
-        return MaskSource(MaskKind.NONE, {}, mask.name)
-    suffix = mask.stored(
-        acquisition.id, acquisition.masks, lambda name: judge_mask(acquisition, mask, name) is not None
-    )
-    if suffix is not None:
+        return MaskSource(MaskKind.NONE, {}, mask.name), ""
+    places, unfit = dict(acquisition.masks), ""
+
+    def is_ours(suffix: str) -> bool:
+        return acquisition.details.tags(places[suffix]) is not None
+
+    while (suffix := mask.stored(acquisition.id, places, is_ours)) is not None:
         judged = judge_mask(acquisition, mask, suffix)
         if judged is None or judged.usable:
             same_as = {} if judged is None else judged.same_as
-            return MaskSource(MaskKind.STORED, {"mask": acquisition.masks[suffix]}, suffix, same_as)
+            return MaskSource(MaskKind.STORED, {"mask": places[suffix]}, suffix, same_as), ""
+        unfit = unfit or judged.why_not
+        del places[suffix]
     inputs = mask.inputs
     if not inputs or any(name not in acquisition.bands for name in inputs):
-        return None
+        return None, unfit
     if mask.bands and not acquisition.details.has_radiometry:
-        return None
-    return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name)
+        return None, unfit
+    return MaskSource(MaskKind.COMPUTED, {name: acquisition.bands[name] for name in inputs}, mask.name), unfit
 
 
 def _of_another(item: Index | Mask, sensor: Sensor) -> str:
@@ -296,15 +308,18 @@ def _why_no_value(acquisition: Acquisition, index: Index, refused: str) -> str:
     return f"{index.name} needs {what}, which the {acquisition.reading.kind} lacks{stored}{because}.{instead}"
 
 
-def _why_no_mask(acquisition: Acquisition, mask: Mask) -> str:
+def _why_no_mask(acquisition: Acquisition, mask: Mask, unfit: str) -> str:
+    """Return what a mask would take; `unfit` says why a stored raster of it is not used, or is empty."""
     missing = [name for name in mask.inputs if name not in acquisition.bands]
     would = f"Masks that would work: {', '.join(masks_that_work([acquisition]))}."
     if not mask.inputs:
-        return f"No {mask.name} raster is stored, and it cannot be computed here. {would}"
+        stored = f"The stored {mask.name} raster {unfit}" if unfit else f"No {mask.name} raster is stored"
+        return f"{stored}, and it cannot be computed here. {would}"
     what = " and ".join(missing) or _metadata(acquisition)
     because = f": {acquisition.remark}" if acquisition.remark else ""
     source = f"the {acquisition.reading.kind}"
-    return f"{mask.name} needs {what}, which {source} lacks, and no raster of it is stored{because}. {would}"
+    stored = f"the stored raster {unfit}" if unfit else "no raster of it is stored"
+    return f"{mask.name} needs {what}, which {source} lacks, and {stored}{because}. {would}"
 
 
 def masks_that_work(acquisitions: Iterable[Acquisition]) -> list[str]:
@@ -317,12 +332,25 @@ def masks_that_work(acquisitions: Iterable[Acquisition]) -> list[str]:
                 mask = Mask.parse(name, sensor)
             except RequestError:
                 continue  # a file that cannot be used as a mask
-            if mask.family != NO_MASK and mask not in found and _mask_source(acquisition, mask):
+            if mask.family != NO_MASK and mask not in found and _mask_choice(acquisition, mask)[0]:
                 found[mask] = name
     return [*found.values(), NO_MASK]
 
 
 def notes_on(tasks: Iterable[Task]) -> list[str]:
-    """Return the sentences on stored rasters that are not used, each once with its number of products."""
+    """Return the sentences on stored rasters that are not used, each once with its number of products.
+
+    A last one counts the index rasters of other programs that are used.
+    """
+    tasks = list(tasks)
     notes = Counter(note for task in tasks for note in dict.fromkeys(output.note for output in task.outputs) if note)
-    return [f"{counted(number, 'product')}: {note}" for note, number in notes.items()]
+    values = (output.value for task in tasks for output in task.outputs)
+    foreign = {value.rasters["value"] for value in values if value is not None and value.is_foreign}
+    said = [f"{counted(number, 'product')}: {note}" for note, number in notes.items()]
+    if foreign:
+        them = "it" if len(foreign) == 1 else "them"
+        said.append(
+            f"{counted(len(foreign), 'index raster')} without tags of sen2chain will be read: another program wrote "
+            f"{them}, and only the name says which index that is."
+        )
+    return said

@@ -1,7 +1,7 @@
-"""Judgement of stored rasters by their tags: which index or mask they serve, and why not.
+"""Judgement of stored rasters by their tags and form: which index or mask they serve, and why not.
 
-Tags say how a raster that sen2chain wrote was made. Rasters without tags are other programs'; what is known of them is
-their name alone.
+Tags say how a raster that sen2chain wrote was made. Its form says whether the file is complete and of the right kind.
+Rasters without tags are other programs'; what is known of them is their name and form alone.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Judgement:
     same_as: Mapping[str, str] = field(default_factory=dict)
     """Role -> location of files that give the same rows, as far as it is known; the location is empty where the archive
     lacks the file."""
+    is_foreign: bool = False
+    """Whether another program wrote it, so that its name alone tells what it holds."""
 
 
 def judge_index_raster(acquisition: Acquisition, index: Index, location: str) -> Judgement:
@@ -47,13 +49,16 @@ def judge_index_raster(acquisition: Acquisition, index: Index, location: str) ->
     location
         The raster.
     """
-    if not location.endswith(".tif"):  # lossy, of the original program, which knows twelve indices
-        known = is_known(index)
-        return Judgement(known, exact=False, why_not="" if known else "does not say by which formula it was made")
-    tags = acquisition.details.tags(location)
+    if why_not := why_unfit(acquisition, location, "int16"):
+        return Judgement(usable=False, why_not=why_not)
+    is_tiff = location.endswith(".tif")  # others are lossy, of the original program, which knows twelve indices
+    tags = acquisition.details.tags(location) if is_tiff else None
     if tags is None:
         known = is_known(index)
-        return Judgement(known, why_not="" if known else "does not say by which formula it was made")
+        why_not = "" if known else "does not say by which formula it was made"
+        # Of rasters that cannot be looked at here it is not known who wrote them.
+        is_foreign = is_tiff and acquisition.details.form(location) is not None
+        return Judgement(known, exact=is_tiff, why_not=why_not, is_foreign=is_foreign)
     why_not = _of_another(acquisition, tags, index.name)
     mask = next((suffix for (_, suffix), where in acquisition.masked.items() if where == location), "")
     if tags.mask != mask:
@@ -74,7 +79,7 @@ def judge_index_raster(acquisition: Acquisition, index: Index, location: str) ->
 
 
 def judge_mask(acquisition: Acquisition, mask: Mask, suffix: str) -> Judgement | None:
-    """Judge a stored mask by its tags; None where it has none.
+    """Judge a stored mask by its tags and form; None where it has no tags and nothing speaks against it.
 
     Parameters
     ----------
@@ -83,15 +88,36 @@ def judge_mask(acquisition: Acquisition, mask: Mask, suffix: str) -> Judgement |
     suffix
         The mask as it stands in the file name.
     """
-    tags = acquisition.details.tags(acquisition.masks[suffix])
+    location = acquisition.masks[suffix]
+    if why_not := why_unfit(acquisition, location, "uint8", coarse=True):
+        return Judgement(usable=False, why_not=why_not)
+    tags = acquisition.details.tags(location)
     if tags is None:
         return None
     if tags.source == FROM_MODEL:
-        return Judgement(usable=tags.product == str(acquisition.id) and tags.name == suffix)
+        is_right = tags.product == str(acquisition.id) and tags.name == suffix
+        return Judgement(is_right, why_not="" if is_right else _holds(tags))
     if why_not := _of_another(acquisition, tags, suffix):
         return Judgement(usable=False, why_not=why_not)
     # A raster of this mask under another suffix, which the original program may have written, is the same mask.
     return Judgement(usable=True, same_as={**_present(acquisition, mask.inputs), "mask": ""})
+
+
+def why_unfit(acquisition: Acquisition, location: str, dtype: str, *, coarse: bool = False) -> str:
+    """Return a clause on why a stored raster cannot be read as what it is stored for; empty where nothing is seen.
+
+    Parameters
+    ----------
+    acquisition, location
+        The product and the raster.
+    dtype
+        Type that its values need to have.
+    coarse
+        Whether its pixels may have a whole multiple of the finest size.
+    """
+    form = acquisition.details.form(location)
+    product = acquisition.id
+    return "" if form is None else form.why_not(product.tile, dtype, product.sensor.finest, coarse=coarse)
 
 
 def is_known(index: Index) -> bool:
@@ -102,8 +128,12 @@ def is_known(index: Index) -> bool:
 def _of_another(acquisition: Acquisition, tags: RasterTags, name: str) -> str:
     """Return why a raster is not one of this product and name, by the rules of today; empty where it is."""
     if tags.product != str(acquisition.id) or tags.name != name:
-        return f"says that it holds {found_text(tags.name)} of {found_text(tags.product)}"
+        return _holds(tags)
     return "was made by rules of another version of sen2chain" if tags.rules != RULES else ""
+
+
+def _holds(tags: RasterTags) -> str:
+    return f"says that it holds {found_text(tags.name)} of {found_text(tags.product)}"
 
 
 def _present(acquisition: Acquisition, names: tuple[str, ...]) -> dict[str, str]:

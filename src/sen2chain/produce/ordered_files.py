@@ -164,7 +164,8 @@ class OrderedFiles:
         state = State[verdict.state.upper()]
         expected, version = expected if state is State.MAKE else 0, version_of(path)
         return ProductFile(
-            path, kind, name, index, mask, state, verdict.detail, expected, verdict.exists, version, mask_name
+            path, kind, name, index, mask, state, verdict.detail, expected, verdict.exists, version,
+            verdict.is_foreign, mask_name,
         )  # fmt: skip
 
 

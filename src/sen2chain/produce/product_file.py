@@ -61,6 +61,8 @@ class ProductFile:
     """Whether there is a file of that name now."""
     version: tuple[int, int] | None = None
     """Size and time of change of that file; None where there is none."""
+    is_foreign: bool = False
+    """Whether another program wrote the file that is kept."""
     mask_name: str = ""
     """The mask as it stands in file names; empty without a mask."""
 

@@ -83,7 +83,8 @@ class ProductPlan:
             cover = f"; {counted(self.outside_cover, 'product')} left out for cloud cover" if self.outside_cover else ""
             return f"There is no product of these tiles and dates{cover}."
         if self.count(State.KEPT) == len(self.files):
-            return f"There is nothing to do: all {counted(len(self.files), 'file')} are there and up to date."
+            whole = "the one file is" if len(self.files) == 1 else f"all {len(self.files)} files are"
+            return f"There is nothing to do: {whole} there and up to date."
         return f"Nothing can be made: {self._others()}."
 
     def _others(self) -> str:
@@ -105,10 +106,18 @@ class ProductPlan:
         said += [_room_in_words(room) for room in self.rooms if room.free is not None and files]
         others = self._others()
         if others and files:
-            said.append(f"Of the others, {others}.")
+            said.append(f"Others: {others}.")
         if self.outside_cover:
             said.append(f"{counted(self.outside_cover, 'product')} left out for cloud cover.")
-        return [*said, *self.notes, *filter(None, [self.why_nothing])]
+        return [*said, *self.notes, *self._foreign(), *filter(None, [self.why_nothing])]
+
+    def _foreign(self) -> list[str]:
+        """Say how many files of other programs are kept."""
+        count = sum(file.is_foreign for file in self.files)
+        was, has = ("was", "has") if count == 1 else ("were", "have")
+        return [f"{count} of the files that are kept {was} written by another program, and {has} no tags."] * bool(
+            count
+        )
 
     def reasons(self) -> list[str]:
         """Say why files are made again, refused or impossible: each sentence once, the most frequent first."""

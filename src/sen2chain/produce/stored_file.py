@@ -38,6 +38,8 @@ class Verdict:
     """Whether it is there."""
     replaces: bool = False
     """Whether the file that is there is to be replaced."""
+    is_foreign: bool = False
+    """Whether another program wrote the file that is kept."""
 
 
 def judge_index(  # noqa: PLR0911  # a table of cases
@@ -50,7 +52,7 @@ def judge_index(  # noqa: PLR0911  # a table of cases
     mask: str = "",
 ) -> Verdict:
     """Judge the raster of an index, or of one under a mask; `inputs` is a sentence where they are missing."""
-    if (simple := _without_tags(path, inputs, request)) is not None:
+    if simple := _without_tags(path, inputs, request) or _unfit(path, acquisition, inputs, source, "int16"):
         return simple
     tags = source.facts.tags(str(path), acquisition.id.tile)
     if tags is None:
@@ -58,8 +60,10 @@ def judge_index(  # noqa: PLR0911  # a table of cases
             return _again(path, inputs, "it cannot be opened")
         if index.name not in INDICES:
             return _refused(path, f"it does not say its formula, and {index.name} is your own")
-        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
-    other = _of_other(tags, acquisition, index.name, mask)
+        return _of_another_program(path)
+    if another := _of_another_product(path, acquisition, tags, inputs):
+        return another
+    other = _of_other(tags, index.name, mask)
     if other or not index.is_defined_by(tags.definition):
         return _refused(path, other or f"it holds another formula, {found_text(tags.definition)}")
     if tags.precision != request.precision and tags.source != FROM_LOSSY:
@@ -79,7 +83,9 @@ def judge_mask(  # noqa: PLR0911  # a table of cases
     source: LibrarySource,
 ) -> Verdict:
     """Judge the raster of a mask; `inputs` is a sentence where they are missing."""
-    if (simple := _without_tags(path, inputs, request)) is not None:
+    if simple := _without_tags(path, inputs, request) or _unfit(
+        path, acquisition, inputs, source, "uint8", coarse=True
+    ):
         return simple
     tags = source.facts.tags(str(path), acquisition.id.tile)
     if tags is None:
@@ -91,13 +97,15 @@ def judge_mask(  # noqa: PLR0911  # a table of cases
                 return Verdict("impossible", f"{detail} {inputs}", exists=True)
             is_tif = path.suffix == ".tif"
             return Verdict("make", f"{detail} It is made again.", exists=is_tif, replaces=is_tif)
-        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
-    if other := _of_other(tags, acquisition, mask.name, ""):
+        return _of_another_program(path)
+    if another := _of_another_product(path, acquisition, tags, inputs):
+        return another
+    if other := _of_other(tags, mask.name, ""):
         return _refused(path, other)
     return _by_inputs(path, tags, inputs, source)
 
 
-def judge_model_mask(
+def judge_model_mask(  # noqa: PLR0911  # a table of cases
     path: Path,
     acquisition: Acquisition,
     model: CloudModel,
@@ -106,14 +114,18 @@ def judge_model_mask(
     source: LibrarySource,
 ) -> Verdict:
     """Judge a mask of OmniCloudMask; `inputs` is a sentence where they are missing."""
-    if (simple := _without_tags(path, inputs, request)) is not None:
+    if simple := _without_tags(path, inputs, request) or _unfit(
+        path, acquisition, inputs, source, "uint8", coarse=True
+    ):
         return simple
     tags = source.facts.tags(str(path), acquisition.id.tile)
     if tags is None:
         if not _opens(path):
             return _again(path, inputs, "it cannot be opened")
-        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
-    if other := _of_other(tags, acquisition, model.name, ""):
+        return _of_another_program(path)
+    if another := _of_another_product(path, acquisition, tags, inputs):
+        return another
+    if other := _of_other(tags, model.name, ""):
         return _refused(path, other)
     resolution = tags.more.get("resolution", "")
     if tags.source != FROM_MODEL or resolution != str(model.resolution):
@@ -133,11 +145,13 @@ def judge_picture(
     """Judge a quicklook; `inputs` is a sentence where they are missing."""
     if (simple := _without_tags(path, inputs, request)) is not None:
         return simple
-    tags = source.facts.tags(str(path), acquisition.id.tile)
+    form, tags = source.facts.form(str(path), acquisition.id.tile), source.facts.tags(str(path), acquisition.id.tile)
+    if form is not None and form.damage:
+        return _again(path, inputs, f"it {form.damage}")
     if tags is None:
-        return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True)
-    if tags.product != str(acquisition.id):
-        return _refused(path, f"it was made from another product, {tags.product}")
+        return _of_another_program(path)
+    if another := _of_another_product(path, acquisition, tags, inputs):
+        return another
     if tags.mask != mask or (index is not None and not index.is_defined_by(tags.definition)):
         return _again(path, inputs, "it shows another mask" if tags.mask != mask else "it shows another formula")
     return _by_inputs(path, tags, inputs, source)
@@ -176,10 +190,40 @@ def _refused(path: Path, why: str) -> Verdict:
     return Verdict("refused", f"{path.name} is kept, since {why}; --force (force=True) replaces it.", exists=True)
 
 
-def _of_other(tags: RasterTags, acquisition: Acquisition, name: str, mask: str) -> str:
-    """Return a clause on tags of a file that is not what its name says; empty where it is."""
-    if tags.product != str(acquisition.id):
-        return f"it was made from another product, {found_text(tags.product)}"
+def _unfit(
+    path: Path,
+    acquisition: Acquisition,
+    inputs: Inputs | str,
+    source: LibrarySource,
+    dtype: str,
+    *,
+    coarse: bool = False,
+) -> Verdict | None:
+    """Judge a raster whose header says that it cannot be read as what it is; None where it says nothing of it."""
+    product = acquisition.id
+    form = source.facts.form(str(path), product.tile)
+    why_not = "" if form is None else form.why_not(product.tile, dtype, product.sensor.finest, coarse=coarse)
+    if form is None or not why_not:
+        return None
+    # A complete file of another program may be all that its owner has.
+    if not form.damage and source.facts.tags(str(path), product.tile) is None:
+        return _refused(path, f"another program wrote it, and it {why_not}")
+    return _again(path, inputs, f"it {why_not}")
+
+
+def _of_another_program(path: Path) -> Verdict:
+    return Verdict("kept", f"{path.name} was written by another program, and is kept.", exists=True, is_foreign=True)
+
+
+def _of_another_product(path: Path, acquisition: Acquisition, tags: RasterTags, inputs: Inputs | str) -> Verdict | None:
+    """Judge a file that says that it was made from another product; None where it was made from this one."""
+    if tags.product == str(acquisition.id):
+        return None
+    return _again(path, inputs, f"it was made from another product, {found_text(tags.product)}")
+
+
+def _of_other(tags: RasterTags, name: str, mask: str) -> str:
+    """Return a clause on tags of a file that holds another index or mask than its name says; else empty."""
     if (tags.name, tags.mask) != (name, mask):
         return f"it holds {found_text(tags.name)}{f' under {found_text(tags.mask)}' if tags.mask else ''}"
     return ""

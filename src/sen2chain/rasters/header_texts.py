@@ -1,29 +1,34 @@
-"""Texts in the metadata of a raster's file, read from its header alone, many times faster than GDAL opens it.
+"""What the file of a raster says of itself, read from its header alone, many times faster than GDAL opens it.
 
-GDAL writes them as XML: into tag 42112 of a TIFF file, and into a box ``xml`` of a JPEG 2000 file. Texts of other
-domains than the default one, and of single bands, are left aside. Quicklooks have them in a comment.
+It tells its form (see `sen2chain.raster_form`) and texts. GDAL writes texts as XML: into tag 42112 of a TIFF file, and
+into a box ``xml`` of a JPEG 2000 file. Texts of other domains than the default one, and of single bands, are left
+aside. Quicklooks have them in a comment.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET  # `_texts` refuses what makes it unsafe
 from xml.sax.saxutils import unescape
 
 from sen2chain.errors import UnreadableError
 from sen2chain.files import has_document_type, open_regular
+from sen2chain.raster_form import RasterForm
 from sen2chain.rasters import picture_texts
+from sen2chain.rasters.header_form import form_of
 from sen2chain.tiff import Directory, read_directories, read_metadata_tag
 
 if TYPE_CHECKING:
     from io import BufferedReader
 
 _JPEG_2000 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_END_OF_CODE = b"\xff\xd9"
 _BOX = struct.Struct(">I4s")
 _LARGEST = 1 << 20  # bytes of the XML
 _MOST_BOXES = 64
+_CUT_OFF = RasterForm("is cut off")
 _ENTITIES = {"&quot;": '"', "&apos;": "'"}
 
 
@@ -37,6 +42,47 @@ class _OnDisk:
     def read(self, offset: int, length: int, ahead: int = 0) -> bytes:  # noqa: ARG002  # a disk needs no more at once
         self._file.seek(offset)
         return self._file.read(length)
+
+
+class Header(NamedTuple):
+    """What the file of a raster says of itself."""
+
+    texts: dict[str, str]
+    """Texts by name; empty where it has none."""
+    form: RasterForm
+    """Form of the raster, as far as it is told."""
+
+
+def read_header(path: str) -> Header:
+    """Read the header of a GeoTIFF, JPEG 2000 file or quicklook on disk. Damage that is seen is part of its form.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be opened or read.
+    """
+    try:
+        with open_regular(path) as file:
+            ranges = _OnDisk(path, file)
+            if (found := picture_texts.read(ranges)) is not None:
+                return Header(found, RasterForm() if picture_texts.is_complete(ranges) else _CUT_OFF)
+            if ranges.read(0, len(_JPEG_2000)) == _JPEG_2000:
+                document, is_complete = _boxes(ranges)
+                return Header(_texts(document), RasterForm() if is_complete else _CUT_OFF)
+            return _of_tiff(ranges)
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be opened: {error}.") from error
+
+
+def _of_tiff(file: _OnDisk) -> Header:
+    """Read the header of a TIFF file."""
+    texts: dict[str, str] = {}
+    try:
+        texts = _texts(read_metadata_tag(file, _LARGEST))
+        return Header(texts, form_of(read_directories(file)[0]))
+    except UnreadableError as error:
+        what = str(error).partition(" cannot be read: ")[2].removesuffix("; the file is damaged.")
+        return Header(texts, _CUT_OFF if what.startswith("it ends ") else RasterForm(f"is damaged ({what})"))
 
 
 def read_header_texts(path: str) -> dict[str, str]:
@@ -53,7 +99,7 @@ def read_header_texts(path: str) -> dict[str, str]:
             if (found := picture_texts.read(ranges)) is not None:
                 return found
             is_jpeg_2000 = ranges.read(0, len(_JPEG_2000)) == _JPEG_2000
-            document = _box(ranges) if is_jpeg_2000 else read_metadata_tag(ranges, _LARGEST)
+            document = _boxes(ranges)[0] if is_jpeg_2000 else read_metadata_tag(ranges, _LARGEST)
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be opened: {error}.") from error
     return _texts(document)
@@ -74,23 +120,30 @@ def read_pictures(path: str) -> list[Directory]:
         raise UnreadableError(f"{path} cannot be opened: {error}.") from error
 
 
-def _box(file: _OnDisk) -> bytes:
-    """Return the content of the first box ``xml`` before the code of a JPEG 2000 file; empty where there is none."""
-    at = 0
+def _boxes(file: _OnDisk) -> tuple[bytes, bool]:
+    """Return the content of the first box ``xml`` before the code of a JPEG 2000 file, empty where there is none.
+
+    Also return whether the code is in the file to its end, as far as the lengths of boxes tell.
+    """
+    at, found = 0, b""
     for _ in range(_MOST_BOXES):
         head = file.read(at, 16)
         if len(head) < _BOX.size:
-            break
+            return found, False
         length, kind = _BOX.unpack_from(head)
         start = _BOX.size
         if length == 1 and len(head) == 16:  # a longer length follows
             (length,), start = struct.unpack_from(">Q", head, 8), 16
-        if kind == b"jp2c" or length < start:
+        if kind == b"jp2c":
+            # Code of length 0 goes on to the end of the file.
+            is_complete = at + length <= file.size if length else file.read(file.size - 2, 2) == _END_OF_CODE
+            return found, is_complete
+        if length < start:
             break
         if kind == b"xml " and length - start <= _LARGEST:
-            return file.read(at + start, length - start)
+            found = found or file.read(at + start, length - start)
         at += length
-    return b""
+    return found, True
 
 
 def _texts(document: bytes) -> dict[str, str]:

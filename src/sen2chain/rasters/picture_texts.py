@@ -18,6 +18,8 @@ LONGEST = 65_533
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN, _COMMENT = 0xDA, 0xFE
+_LAST = 64
+"""Bytes at the end of a JPEG in which its end is looked for."""
 _MOST = 64  # parts before the pixels
 
 
@@ -44,6 +46,13 @@ def read(file: Ranges) -> dict[str, str] | None:
         if isinstance(found, dict):
             return {name: text for name, text in found.items() if isinstance(text, str)}
     return {}
+
+
+def is_complete(file: Ranges) -> bool:
+    """Whether a picture ends as it has to; programs may have added bytes to a JPEG."""
+    if file.read(0, len(_PNG)) == _PNG:
+        return file.read(max(0, file.size - 8), 4) == b"IEND"
+    return b"\xff\xd9" in file.read(max(0, file.size - _LAST), _LAST)
 
 
 def _of_jpeg(file: Ranges) -> Iterator[bytes]:

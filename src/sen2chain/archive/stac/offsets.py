@@ -167,6 +167,10 @@ class StacDetails:
         """Return None: nothing is known of stored rasters."""
         return
 
+    def form(self, location: str) -> None:  # noqa: ARG002  # stored rasters of catalogues are not read
+        """Return None: a catalogue has no rasters of indices."""
+        return
+
     def verifier(self) -> None:
         """Return None: there are no checksums."""
         return
