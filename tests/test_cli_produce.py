@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
 from click.testing import CliRunner
+from PIL import Image
 
+import omnicloudmask_double as double
 from sen2chain import demo, settings
 from sen2chain.cli import main
 from sen2chain.produce.product_lock import product_lock
@@ -25,6 +27,7 @@ from sen2chain.products import ProductId
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy.typing as npt
     from click.testing import Result
 
 TILES = ("31TGJ", "32TLP")
@@ -378,6 +381,17 @@ def test_a_file_in_the_place_of_a_folder_is_told_before_the_work(home: Path) -> 
 # --- from cron
 
 
+def test_a_disk_that_is_not_mounted_is_an_error(home: Path) -> None:
+    """What is left of a disk that is not mounted is an empty folder."""
+    for name in ("library", "archive/L2A", "downloads2"):
+        (home / name).mkdir(parents=True)
+    for where in (["--library", "library"], ["--library", "archive"], ["--safe", "downloads2"]):
+        result = run("produce", *where, "--index", "NDVI", "--quiet")
+        assert result.exit_code == 1, result.output
+        assert "is not a library" in sentence(result) or "is its disk mounted?" in sentence(result)
+    assert not rasters(home)
+
+
 def test_a_line_of_a_crontab_needs_no_home_and_no_terminal(home: Path) -> None:
     """As cron starts it: hardly any environment, another folder, no input."""
     command = [sys.executable, "-m", "sen2chain.cli", "produce", "--library", str(home / "sen2chain_data"), "--quiet"]
@@ -433,6 +447,111 @@ def test_a_library_whose_name_is_not_utf_8_is_refused_before_the_work(home: Path
     assert result.exit_code == 1
     assert "since its name is not UTF-8" in sentence(result)
     assert not (home / name).exists()
+
+
+# --- quicklooks and OmniCloudMask
+
+
+@pytest.fixture(scope="module")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
+    scene = demo.Scene(
+        size=240,
+        tiles=TILES[:1],
+        parcels=2,
+        overpasses=demo.season(1),
+        bands=("B03", "B04", "B08", "B8A"),
+    )
+    return demo.build(tmp_path_factory.mktemp("modelled"), scene)
+
+
+@pytest.fixture
+def with_weights(modelled: demo.DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library whose configuration names the folder of the model's weights; the model is a stand-in."""
+    library = tmp_path / "library"
+    shutil.copytree(modelled.library, library)
+    double.install(tmp_path / "site", monkeypatch)
+    double.write_weights(tmp_path / "weights")
+    (library / "config").mkdir(exist_ok=True)
+    (library / "config" / "config.cfg").write_text(
+        f"[DATA PATHS]\nocm_models = {tmp_path / 'weights'}\n", encoding="utf-8"
+    )
+    return library
+
+
+def test_quicklooks_show_true_colour_and_each_index(home: Path) -> None:
+    words = ["produce", "--index", "NDVI", "--mask", "CM004", "--quicklooks", "--tile", "31TGJ", "--to", "2021-10-15"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    shown = sorted((home / "sen2chain_data" / "data" / "QUICKLOOKS").rglob("*.jpg"))
+    assert [path.name.partition("_20211015T133021")[2] for path in shown] == ["_NDVI_QL.jpg", "_QL.jpg"]
+    with Image.open(shown[0]) as picture:
+        assert b"SEN2CHAIN_MASK" in picture.info["comment"]
+        assert CM004.encode() in picture.info["comment"]
+    assert run(*words).output == "There is nothing to do: all 4 files are there and up to date.\n"
+    # The pictures of a run show its mask.
+    without = run(*[word for word in words if word not in {"--mask", "CM004"}])
+    assert "it shows another mask" in without.output
+
+
+def test_quicklooks_without_their_library_say_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    result = run("produce", "--index", "NDVI", "--quicklooks")
+    assert result.exit_code == 1
+    assert "sen2chain[plot]" in sentence(result)
+    assert not rasters(home)
+
+
+def test_the_model_makes_its_mask_and_another_resolution_is_refused(with_weights: Path) -> None:
+    words = ["produce", "--library", str(with_weights), "--mask", "OCM"]
+    dry = run(*words, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert re.search(r"OmniCloudMask: 1 mask at 10 m, one at a time, .* (seconds?|minutes?|h|min|s) each", dry.output)
+    assert not rasters(with_weights)
+    made = run(*words, "--index", "NDVI", "--masked")
+    assert made.exit_code == 0, made.output
+    names = [name.partition("_20211015T133021")[2] for name in rasters(with_weights)]
+    assert names == ["_NDVI.tif", "_NDVI_OCM_v1_8_1.tif", "_OCM_v1_8_1.tif"]
+    (mask,) = with_weights.rglob("*T133021_OCM_v1_8_1.tif")
+    before = mask.read_bytes()
+    dn = {}
+    for band in ("B03", "B04", "B8A"):
+        with rasterio.open(next(with_weights.rglob(f"*_{band}_?0m.jp2"))) as source:
+            dn[band] = source.read(1)
+    assert run(*words).output == "There is nothing to do: the one file is there and up to date.\n"
+    for more in ([], ["--dry-run"]):
+        refused = run(*words, "--resolution", "20", *more)
+        assert refused.exit_code == 4
+        assert "it was made at 10 m, and 20 m are asked for; --force" in refused.output
+    assert mask.read_bytes() == before
+    assert run(*words, "--resolution", "20", "--force").exit_code == 0
+    with rasterio.open(mask) as source:
+        assert source.res == (20, 20)
+        classes = double.classes(_halved(dn["B04"]), _halved(dn["B03"]), dn["B8A"])
+        np.testing.assert_array_equal(source.read(1) > 0, classes > 0)
+
+
+def _halved(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Average 2 x 2 pixels, to whole numbers."""
+    rows, columns = image.shape
+    halved: npt.NDArray[Any] = np.rint(image.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3)))
+    return halved
+
+
+def test_without_weights_the_folder_of_the_configuration_is_named(with_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights" / double.WEIGHTS[1]).unlink()
+    result = run("produce", "--library", str(with_weights), "--mask", "OCM", "--index", "NDVI")
+    assert result.exit_code == 1
+    assert str(tmp_path / "weights") in sentence(result)
+    assert double.WEIGHTS[1] in sentence(result)
+    assert not rasters(with_weights), "nothing is made before"
+
+
+def test_the_model_without_its_library_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "omnicloudmask", None)
+    result = run("produce", "--mask", "OCM", "--index", "NDVI")
+    assert result.exit_code == 1
+    assert "sen2chain[ocm]" in sentence(result)
+    assert not rasters(home)
 
 
 # --- library info, check, convert

@@ -197,7 +197,7 @@ class Library:
         RequestError
             If a parameter cannot be used; the message lists what is allowed.
         LibraryError
-            If a folder cannot be listed.
+            If a folder cannot be listed, or there is no product at all.
         OutputError
             If a folder cannot be written, or the disk is full; files that are complete stay.
         MissingExtraError
@@ -222,6 +222,8 @@ class Library:
         _check_together(request)
         with activity("looking for products", quiet=is_quiet):
             plan = plan_products(request, source)
+        if not (plan.orders or plan.skipped or source.tiles()):
+            raise _without_products(source)
         return plan if only_plan else self.run(plan, quiet=is_quiet)
 
     @suggest_keywords
@@ -528,6 +530,11 @@ def _texts(parameter: str, given: Iterable[str] | str, example: str) -> list[str
     return found
 
 
+def _without_products(source: Source) -> LibraryError:
+    """Return the error for an archive without any product."""
+    return LibraryError(f"There is no product in the {source.describe()}; is its disk mounted?")
+
+
 def _tiles(given: Iterable[str] | str | None, source: Source) -> tuple[str, ...] | None:
     """Return the names of tiles as the source has them, each once; None where all are meant.
 
@@ -548,7 +555,7 @@ def _tiles(given: Iterable[str] | str | None, source: Source) -> tuple[str, ...]
         if found[-1] in known:
             continue
         if not known:
-            raise LibraryError(f"There is no product in the {source.describe()}; is its disk mounted?")
+            raise _without_products(source)
         alike = sorted(known, key=lambda other: -difflib.SequenceMatcher(None, other, found[-1]).ratio())
         more = f" and {len(alike) - _NEAREST} more" if len(alike) > _NEAREST else ""
         place, there = source.describe(), ", ".join(alike[:_NEAREST])
