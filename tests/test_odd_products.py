@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import errno
 import os
 import shutil
 import time
@@ -15,6 +15,8 @@ from affine import Affine
 from sen2chain import Library, demo
 from sen2chain.parallel import apart
 from sen2chain.produce import Production, ProductPlan
+from sen2chain.produce.cog_file import COMPRESSION
+from sen2chain.produce.product_lock import lock_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,15 +72,61 @@ def retag(path: Path, **tags: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only there are processes forked")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_can_produce(home: Path) -> None:
-    """It has none of the threads that GDAL began in the process before."""
-    assert produce(home, force=True).failed == []
-    process = multiprocessing.get_context("fork").Process(target=produce, args=(home,), kwargs={"force": True})
-    process.start()
-    process.join(60)
-    is_done = process.exitcode == 0
-    process.kill()
-    assert is_done
+def test_a_forked_process_writes_without_the_threads_of_gdal() -> None:
+    """It has none of those that GDAL began in the process before, and would wait for them for ever."""
+    child = os.fork()
+    if not child:
+        os._exit(int(COMPRESSION["COG"]["NUM_THREADS"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert COMPRESSION["COG"]["NUM_THREADS"] == 2
+
+
+def test_a_lock_that_a_killed_run_left_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a file system without locks a file takes their place, and a run would wait for it for ever."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    fcntl = pytest.importorskip("fcntl", reason="this system has no such locks")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder = lock_folder(Library(home).paths)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(256):
+        left = folder / f"{number:02x}.lock-soft"
+        left.write_text("99999999\nanother-host\n")
+        os.utime(left, (1.6e9, 1.6e9))
+    done = produce(home, force=True)
+    assert [str(file.outcome) for file in done.made] == ["failed", "failed"]
+    assert all("is locked for more than a day" in file.detail for file in done.made)
+    assert all("remove " in file.detail and ".lock-soft" in file.detail for file in done.made)
+    assert "has no file locks" in caplog.text
+
+
+def test_files_that_cannot_be_read_now_are_not_moved_aside(home: Path, tmp_path: Path) -> None:
+    """A disk that fails, or a name that GDAL cannot take, says nothing about a raster."""
+    odd = tmp_path / os.fsdecode(b"odd\xff")
+    try:
+        home.rename(odd)
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    before = rasters(odd)
+    checked = Library(odd).check(parts="rasters", fix=True, quiet=True)
+    assert {found.sentence for found in checked.findings if found.item.endswith("_NDVI.tif")} == {
+        "cannot be read: its name is not UTF-8"
+    }
+    assert rasters(odd) == before
+    assert checked.set_aside is None
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not hold for this user")
+def test_locked_files_are_not_moved_aside(home: Path) -> None:
+    locked = rasters(home)[0]
+    locked.chmod(0)
+    checked = Library(home).check(parts="rasters", fix=True, quiet=True)
+    assert [found.sentence for found in checked.findings] == ["cannot be read: Permission denied"]
+    assert locked.exists()
 
 
 def test_a_raster_beside_its_place_by_one_pixel_is_found(home: Path) -> None:
@@ -101,7 +149,7 @@ def test_a_raster_beside_its_place_by_one_pixel_is_found(home: Path) -> None:
         ({"INPUTS": "[" * 50_000}, "to make"),
         ({"OFFSETS": f'{{"B04": {"9" * 400}}}'}, "kept"),  # as the raster of another program
         ({"DEFINITION": "B04+" * 20_000 + "B04"}, "refused"),
-        ({"PRODUCT": "x\n\x7f" * 100}, "refused"),
+        ({"PRODUCT": "x\n\x7f" * 100}, "to make"),
     ],
 )
 def test_odd_tags_cost_their_raster_alone_and_are_told_in_short(home: Path, tags: dict[str, str], state: str) -> None:

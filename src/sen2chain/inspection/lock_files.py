@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sen2chain.produce.product_lock import lock_folder
+from sen2chain.produce.product_lock import LONGEST_HOLD, lock_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from sen2chain.settings import Paths
 
 _SOFT = "*-soft"
-_LONGEST_RUN = 86400.0
-"""Age in seconds from which no run holds such a file any more: a product is held for minutes."""
 
 
 def left_locks(paths: Paths) -> list[Path]:
@@ -25,7 +23,7 @@ def left_locks(paths: Paths) -> list[Path]:
     found = []
     for path in sorted(lock_folder(paths).glob(_SOFT)):
         try:
-            if time.time() - path.stat().st_mtime > _LONGEST_RUN:
+            if time.time() - path.stat().st_mtime > LONGEST_HOLD:
                 found.append(path)
         except OSError:  # it has just been released
             continue

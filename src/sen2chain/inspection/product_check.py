@@ -147,7 +147,7 @@ def _findings(report: RasterReport, shown: Callable[[str], str]) -> list[Finding
     place = report.place
     found = []
     for severity, clause, advice in report.faults:
-        movable = severity is Severity.ERROR and not place.is_delivered
+        movable = severity is Severity.ERROR and not place.is_delivered and not report.is_unread
         # The sentence of an error names the file once more.
         text = clause.replace(place.location, "it").removesuffix(f"; {DOWNLOAD}")
         found.append(

@@ -20,7 +20,7 @@ from sen2chain.index_catalogue import catalogue
 from sen2chain.indices import INDICES, NODATA, Index
 from sen2chain.inspection.findings import DOWNLOAD, Severity
 from sen2chain.raster_tags import RULES, RasterTags
-from sen2chain.rasters import Raster
+from sen2chain.rasters import Raster, why_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,6 +88,9 @@ class RasterReport:
     """Its grid; None where it cannot be opened."""
     values: Values | None = None
     """Its values, where all were read."""
+
+    is_unread: bool = False
+    """Whether its bytes could not be read at all, so that nothing is known of the raster itself."""
 
     def add(self, severity: Severity, clause: str, advice: str | None = None) -> None:
         """Add a fault; by default the advice is that for damage."""
@@ -171,8 +174,14 @@ def check_raster(
                 report.values = values
                 _judge_values(values, index, report)
     except RasterError as error:
-        report.add(_ERROR, f"is damaged: {error}".rstrip("."))
+        why = why_unread(place.location)
+        report.is_unread = bool(why)
+        if why:
+            report.add(_ERROR, f"cannot be read: {why}", "see to that, and check again; the raster may be right")
+        else:
+            report.add(_ERROR, f"is damaged: {error}".rstrip("."))
     except MemoryError:
+        report.is_unread = True
         report.add(_ERROR, "is too large to be read", "look at the file; no raster of a tile is so large")
     return report
 

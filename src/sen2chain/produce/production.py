@@ -38,6 +38,8 @@ _FATAL = (MemoryError, ImportError, CompilationError)
 """Errors that are not the fault of a product and would meet the next one too."""
 _LEAST_MEMORY = 1 << 30
 _REASONS = 5  # sentences on files
+_LOOKS = 3
+"""Looks after which that is told; two products of this run may share a lock, too."""
 _LOOK = 1.0
 """Seconds between two looks whether another run has ended its work on a product."""
 
@@ -234,7 +236,7 @@ class _Run:
         """Make the files of all orders; products that another run works on come last."""
         if self._ordered.model is not None and any(map(is_of_model, self._plan.to_make)):
             self._ordered.model.load(quiet=self._quiet)
-        pending, wait = [order for order in self._plan.orders if order.to_make], 0.0
+        pending, wait, looks = [order for order in self._plan.orders if order.to_make], 0.0, 0
         total = len(pending)
         count = sum(len(order.to_make) for order in pending)
         with progress(f"producing ({counted(count, 'file')})", total, quiet=self._quiet) as step:
@@ -248,6 +250,10 @@ class _Run:
                 if self.result.ended_by:
                     return
                 self._end.clear()  # a round sets it at its end, too
+                looks += 1
+                if held and looks == _LOOKS:
+                    what, folder = counted(len(held), "product"), lock_folder(self._source.paths)
+                    logger.warning("Waiting for another run that works on %s; its locks are in %s.", what, folder)
                 pending, wait = held, _LOOK
 
     def outcome_of(self, order: ProductOrder, file: ProductFile) -> MadeFile:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sen2chain.rasters.decoded_blocks import Counts, counting
 from sen2chain.rasters.environment import GDAL_OPTIONS, environment
-from sen2chain.rasters.header_texts import Header, read_header, read_header_texts, read_pictures
+from sen2chain.rasters.header_texts import Header, read_header, read_header_texts, read_pictures, why_unread
 from sen2chain.rasters.raster import Raster, spans
 from sen2chain.rasters.raster_file import RemotePart, begin_remote
 
@@ -26,4 +26,5 @@ __all__ = [
     "read_header_texts",
     "read_pictures",
     "spans",
+    "why_unread",
 ]

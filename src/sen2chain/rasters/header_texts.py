@@ -7,6 +7,7 @@ aside. Quicklooks have them in a comment.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,6 +119,23 @@ def read_pictures(path: str) -> list[Directory]:
             return read_directories(_OnDisk(path, file))
     except OSError as error:
         raise UnreadableError(f"{path} cannot be opened: {error}.") from error
+
+
+def why_unread(location: str) -> str:
+    """Return what keeps us from reading the bytes of a file, whatever they are; empty where nothing does."""
+    if location.startswith("/vsizip/"):
+        return ""
+    try:
+        location.encode()
+        with open_regular(location) as file:
+            while file.read(1 << 20):
+                pass
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    except OSError as error:
+        # A folder or a pipe in its place is a fault of the archive.
+        return "" if error.errno in {errno.EISDIR, errno.EINVAL} else error.strerror or str(error)
+    return ""
 
 
 def _boxes(file: _OnDisk) -> tuple[bytes, bool]:
