@@ -300,7 +300,7 @@ FROM_ARCHIVE = {
     "PROVIDERS", "ArchiveFile", "ArchiveFiles", "FileKind", "LibrarySource", "MemorySource", "Provider", "SafeFolder",
     "Saved", "StacCatalogue", "Verdict", "archive_files", "away_from_gaps", "by_reason", "chosen_source", "index_file",
     "is_catalogue", "look", "mask_file", "open_library", "open_target", "provider_named", "quicklook_file",
-    "reads_at_once", "save_items",
+    "reads_at_once", "save_items", "size_of",
 }  # fmt: skip
 """What other packages use of the sources: to open one. All else goes through the protocols in `products`."""
 

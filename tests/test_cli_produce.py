@@ -305,6 +305,13 @@ def test_a_damaged_band_in_a_zip_file_is_named_as_people_read_it(home: Path) -> 
     assert f"{safe.stem}.zip, inside {safe.name}/GRANULE/" in result.output
 
 
+def test_quicklooks_have_lines_of_their_own(home: Path) -> None:
+    result = run("produce", "--index", "NDVI", "--quicklooks", "--masked", "--mask", "CM004")
+    lines = [line.strip().split("  ")[0] for line in result.output.splitlines()]
+    assert {"NDVI", "NDVI, masked", "quicklook", "quicklook NDVI"} <= set(lines)
+    assert home.is_dir()
+
+
 def test_another_formula_is_refused_until_force(home: Path) -> None:
     words = ["produce", "--tile", "31TGJ", "--to", "2021-10-15", "--index"]
     assert run(*words, "SAVI=1.5*(B08-B04)/(B08+B04+0.5)").exit_code == 0

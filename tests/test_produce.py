@@ -144,6 +144,30 @@ def test_expected_sizes_are_near_the_real_ones(real: Production, shared_data: Pa
     assert 0.8 * made < without_overviews < 1.25 * made
 
 
+def test_the_sizes_of_zipped_products_are_those_in_their_directory(
+    source: LibrarySource, safe: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "zipped").mkdir()
+    for product in safe.rglob("*.SAFE"):
+        shutil.make_archive(str(tmp_path / "zipped" / product.name), "zip", product.parent, product.name)
+    planned = plan(opened(tmp_path, tmp_path / "zipped"), "NDVI", CM004)
+    assert len(planned.to_make) == 4
+    assert planned.expected_bytes == plan(source, "NDVI", CM004).expected_bytes < 1_000_000
+
+
+def test_the_room_is_that_of_the_library(source: LibrarySource, tmp_path: Path) -> None:
+    produce(source, "NDVI")
+    assert [room.folder for room in plan(source, "NDVI", CM004, force=True).rooms] == [tmp_path / "library"]
+
+
+def test_folders_of_products_that_fail_do_not_stay(safe: Path, tmp_path: Path) -> None:
+    for band in safe.rglob("*_B04_10m.jp2"):
+        band.write_bytes(b"damaged")
+    assert outcomes(produce(opened(tmp_path, safe), "NDVI", CM004)) == {"made": 2, "failed": 2}
+    folders = [path for path in (tmp_path / "library").rglob("*_MSIL2A_*") if path.is_dir()]
+    assert {path.relative_to(tmp_path / "library").parts[0] for path in folders} == {"CLOUDMASKS"}
+
+
 @pytest.mark.parametrize("form", ["tif", "jp2"])
 def test_masks_equal_scipy_on_a_real_tile(shared_data: Path, tmp_path: Path, form: Any) -> None:
     source = open_target(tmp_path, shared_data / "ireland" / "L2A")

@@ -19,7 +19,7 @@ RULES = 1
 """Version of the definitions of indices and masks. Raise it when a definition changes: stored rasters of an older
 version are then not read any more, and are made again."""
 
-FROM_BANDS = "bands"
+FROM_PRODUCT = "product"
 """`RasterTags.source` of a raster that was made from the bands, SCL or CLDPRB of its product."""
 FROM_LOSSY = "lossy index raster"
 """`RasterTags.source` of a raster that was converted from a lossy one of the original program."""
@@ -42,8 +42,8 @@ class RasterTags:
     Empty for a mask."""
     mask: str = ""
     """Of a masked index: the name of the mask whose pixels are no data in it."""
-    source: str = FROM_BANDS
-    """What it was made from: `FROM_BANDS`, `FROM_LOSSY` or `FROM_MODEL`."""
+    source: str = FROM_PRODUCT
+    """What it was made from: `FROM_PRODUCT`, `FROM_LOSSY` or `FROM_MODEL`."""
     precision: float = 0.0
     """Step that values were rounded to, in units of the index; 0 where they were not."""
     quantification: float = 0.0
@@ -62,7 +62,7 @@ class RasterTags:
     @property
     def is_exact(self) -> bool:
         """Whether the values are those of the definition: made from bands, not rounded, by the rules of today."""
-        return self.source == FROM_BANDS and not self.precision and self.rules == RULES
+        return self.source == FROM_PRODUCT and not self.precision and self.rules == RULES
 
     def items(self) -> dict[str, str]:
         """Return the tags as texts, by their names in the file."""

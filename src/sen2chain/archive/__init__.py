@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from sen2chain import settings
 from sen2chain.archive.archive_files import ArchiveFile, ArchiveFiles, FileKind, archive_files
+from sen2chain.archive.file_contents import size_of
 from sen2chain.archive.library_source import LibrarySource
 from sen2chain.archive.library_tree import index_file, mask_file, quicklook_file
 from sen2chain.archive.memory_source import MemorySource
@@ -53,6 +54,7 @@ __all__ = [
     "quicklook_file",
     "reads_at_once",
     "save_items",
+    "size_of",
 ]
 
 

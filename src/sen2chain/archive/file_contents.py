@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import zipfile
 import zlib
@@ -99,6 +100,25 @@ def opened(location: str) -> Iterator[tuple[BinaryIO, int]]:
         entry = unzipped.getinfo(inside)
         with unzipped.open(entry) as member:
             yield cast("BinaryIO", member), entry.file_size
+
+
+def size_of(location: str) -> int | None:
+    """Return the bytes of a file, of one in a zip file those that its directory states; None where none are known."""
+    try:
+        facts = os.stat(file_of(location))  # noqa: PTH116  # thousands of texts
+        if not location.startswith("/vsizip/"):
+            return facts.st_size
+        archive, inside = split_zip(location)
+        return _sizes(archive, facts.st_size, facts.st_mtime_ns).get(inside)
+    except READ_ERRORS:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _sizes(archive: str, size: int, changed: int) -> dict[str, int]:  # noqa: ARG001  # another file has other sizes
+    """Return the unpacked sizes of the files in a zip file."""
+    with open_regular(archive) as file, zipfile.ZipFile(file) as unzipped:
+        return {entry.filename: entry.file_size for entry in unzipped.infolist()}
 
 
 def why(error: Exception) -> str:

@@ -120,7 +120,7 @@ def produce(**options: Any) -> None:
     if options["dry_run"]:
         if options["verbose"]:
             rows = [
-                [file.name, str(order.acquisition.id), str(file.state), file.detail or "-"]
+                [file.label, str(order.acquisition.id), str(file.state), file.detail or "-"]
                 for order in plan.orders
                 for file in order.files
             ]
@@ -172,15 +172,15 @@ def _tell(done: Production, *, verbose: bool) -> None:
     outcomes: dict[str, Counter[str]] = {}
     written: Counter[str] = Counter()
     for file in done.made:
-        outcomes.setdefault(file.name, Counter())[file.outcome] += 1
-        written[file.name] += file.bytes
+        outcomes.setdefault(file.label, Counter())[file.outcome] += 1
+        written[file.label] += file.bytes
     rows = [
         [name, *(str(found[column] or "-") for column in columns), sized(written[name]) if written[name] else "-"]
         for name, found in outcomes.items()
     ]
     show.table("Files", ["name", *columns, "written"], rows, numeric=range(1, len(columns) + 2))
     if verbose:
-        every = [[file.name, file.product, file.outcome, file.detail or "-"] for file in done.made]
+        every = [[file.label, file.product, file.outcome, file.detail or "-"] for file in done.made]
         show.table("Products", ["name", "product", "outcome", "reason"], every, numeric=())
     else:
         show.notes(f"! {sentence}" for sentence in done.reasons())

@@ -9,7 +9,7 @@ from sen2chain.indices import Index
 from sen2chain.inspection.raster_check import RasterPlace, Role
 from sen2chain.masks import Mask
 from sen2chain.produce.raster_inputs import difference, index_inputs, mask_inputs, masked_inputs, model_inputs
-from sen2chain.raster_tags import FROM_BANDS, FROM_MODEL
+from sen2chain.raster_tags import FROM_MODEL, FROM_PRODUCT
 
 if TYPE_CHECKING:
     from sen2chain.produce.raster_inputs import Inputs
@@ -45,7 +45,7 @@ def _inputs(acquisition: Acquisition, place: RasterPlace, tags: RasterTags) -> I
     """Return the files that a raster would be made from today; a sentence, or None, where it would not."""
     if tags.source == FROM_MODEL:
         return model_inputs(acquisition, place.name)
-    if tags.source != FROM_BANDS:
+    if tags.source != FROM_PRODUCT:
         return None
     sensor = acquisition.id.sensor
     name = place.name if place.role is Role.MASK else place.mask

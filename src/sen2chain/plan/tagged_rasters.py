@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain.errors import found_text
 from sen2chain.indices import INDICES
-from sen2chain.raster_tags import FROM_BANDS, FROM_LOSSY, FROM_MODEL, RULES
+from sen2chain.raster_tags import FROM_LOSSY, FROM_MODEL, FROM_PRODUCT, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ def judge_index_raster(acquisition: Acquisition, index: Index, location: str) ->
         why_not = f"says that it is masked by {tags.mask}" if tags.mask else "says that it is not masked"
     if not index.is_defined_by(tags.definition):
         why_not = f"was made by another formula, {found_text(tags.definition)}"
-    if tags.source not in {FROM_BANDS, FROM_LOSSY}:
+    if tags.source not in {FROM_PRODUCT, FROM_LOSSY}:
         why_not = f"was made in a way that this version does not know ({found_text(tags.source)})"
     if why_not:
         return Judgement(usable=False, why_not=why_not)

@@ -18,23 +18,26 @@ class Room:
     """Room on one disk."""
 
     folder: Path
-    """A folder on it that files are written into."""
+    """The library, or the folder of it that files are written into."""
     needed: int
     """Bytes that are to be written."""
     free: int | None
     """Bytes that are free; None where that is not known."""
 
 
-def rooms_of(files: Iterable[tuple[Path, int]]) -> tuple[Room, ...]:
+def rooms_of(files: Iterable[tuple[Path, int]], named: Iterable[Path] = ()) -> tuple[Room, ...]:
     """Add up what is written to each disk, and look how much is free there.
 
     Parameters
     ----------
     files
         Files with the bytes that they will take.
+    named
+        Folders by which disks are named, where one of them is on the disk: the library's own, then its parts.
     """
     needed: dict[int, int] = {}
     folder_of: dict[int, Path] = {}
+    known: dict[int, Path] = {}
     place_of: dict[Path, tuple[int, Path] | None] = {}
     for path, size in files:
         if path.parent not in place_of:
@@ -43,7 +46,12 @@ def rooms_of(files: Iterable[tuple[Path, int]]) -> tuple[Room, ...]:
             disk, folder = place
             folder_of.setdefault(disk, folder)
             needed[disk] = needed.get(disk, 0) + size
-    return tuple(Room(folder_of[disk], total, _free(folder_of[disk])) for disk, total in needed.items())
+    for folder in named:
+        if (place := _disk_of(folder)) is not None and place[0] not in known:
+            known[place[0]] = folder
+    return tuple(
+        Room(known.get(disk, folder_of[disk]), total, _free(folder_of[disk])) for disk, total in needed.items()
+    )
 
 
 def _disk_of(folder: Path) -> tuple[int, Path] | None:

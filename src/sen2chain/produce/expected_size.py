@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from sen2chain.archive import size_of
 from sen2chain.indices import SCALE
 
 if TYPE_CHECKING:
     from sen2chain.indices import Index
     from sen2chain.masks import Mask
-    from sen2chain.products import Acquisition, Source
+    from sen2chain.products import Acquisition
 
 _PER_BAND = 1.4
 """Bytes of an index raster without overviews, per byte of the file of one band on the finest grid."""
@@ -29,12 +30,12 @@ _PER_TENFOLD = 0.1
 """Share of the bytes that is saved by steps ten times as large (measured: 0.07 on clear dates, 0.33 on clouds)."""
 
 
-def index_bytes(acquisition: Acquisition, index: Index, source: Source, precision: float = 0.0) -> int:
+def index_bytes(acquisition: Acquisition, index: Index, precision: float = 0.0) -> int:
     """Return about how many bytes a raster of an index will take."""
     sensor = acquisition.id.sensor
     sizes = []
     for name in index.bands:
-        size, band = _size(acquisition.bands.get(name, ""), source), sensor.band(name)
+        size, band = size_of(acquisition.bands.get(name, "")), sensor.band(name)
         if size is not None and band is not None:
             sizes.append(size * (band.resolution / sensor.finest) ** 2)
     whole = _PER_BAND * _OVERVIEWS * sum(sizes) / len(sizes) if sizes else _FULL
@@ -42,15 +43,7 @@ def index_bytes(acquisition: Acquisition, index: Index, source: Source, precisio
     return round(whole * (1 - _PER_TENFOLD * math.log10(max(steps * SCALE / index.scale, 1))))
 
 
-def mask_bytes(acquisition: Acquisition, mask: Mask, source: Source) -> int:
+def mask_bytes(acquisition: Acquisition, mask: Mask) -> int:
     """Return about how many bytes a mask will take."""
-    size = next((size for name in mask.inputs if (size := _size(acquisition.bands.get(name, ""), source))), None)
+    size = next((size for name in mask.inputs if (size := size_of(acquisition.bands.get(name, "")))), None)
     return _FULL_MASK if size is None else round(_PER_MASK * size)
-
-
-def _size(location: str, source: Source) -> int | None:
-    """Return the bytes of a file on disk; None for one in a zip file, or one that is not there."""
-    if not location or location.startswith("/vsizip/"):
-        return None
-    token = source.identify([location], ())[location]
-    return token.size if token.exists else None

@@ -9,8 +9,8 @@ from sen2chain.archive import index_file, mask_file, quicklook_file
 from sen2chain.pictures.chip_images import need_pillow
 from sen2chain.produce.cloud_model import CloudModel
 from sen2chain.produce.expected_size import index_bytes, mask_bytes
-from sen2chain.produce.product_file import FileKind, ProductFile, State, version_of
-from sen2chain.produce.quicklooks import COLOUR, EXPECTED_BYTES
+from sen2chain.produce.product_file import COLOUR, FileKind, ProductFile, State, version_of
+from sen2chain.produce.quicklooks import EXPECTED_BYTES
 from sen2chain.produce.raster_inputs import index_inputs, mask_inputs, masked_inputs, model_inputs, picture_inputs
 from sen2chain.produce.stored_file import Verdict, judge_index, judge_mask, judge_model_mask, judge_picture
 
@@ -91,7 +91,7 @@ class OrderedFiles:
             path = mask_file(paths, acquisition.id, name)
             inputs = model_inputs(acquisition, name)
             verdict = judge_model_mask(path, acquisition, self.model, inputs, self.request, self.source)
-            expected = mask_bytes(acquisition, mask, self.source)
+            expected = mask_bytes(acquisition, mask) if verdict.state == "make" else 0
             return self._file(path, FileKind.MASK, verdict, expected, name, mask=mask)
         inputs = mask_inputs(acquisition, mask)
         suffixes = dict.fromkeys((f".{self.request.mask_format}", ".tif", ".jp2"))
@@ -101,13 +101,14 @@ class OrderedFiles:
         verdict = judge_mask(path, acquisition, mask, inputs, self.request, self.source)
         if verdict.state == "make" and path.suffix == ".jp2":
             path = candidates[0]
-        return self._file(path, FileKind.MASK, verdict, mask_bytes(acquisition, mask, self.source), name, mask=mask)
+        expected = mask_bytes(acquisition, mask) if verdict.state == "make" else 0
+        return self._file(path, FileKind.MASK, verdict, expected, name, mask=mask)
 
     def _index(self, acquisition: Acquisition, index: Index) -> ProductFile:
         path = index_file(self.source.paths, acquisition.id, index.name)
         inputs = index_inputs(acquisition, index)
         verdict = judge_index(path, acquisition, index, inputs, self.request, self.source)
-        expected = index_bytes(acquisition, index, self.source, self.request.precision)
+        expected = index_bytes(acquisition, index, self.request.precision) if verdict.state == "make" else 0
         return self._file(path, FileKind.INDEX, verdict, expected, index.name, index=index)
 
     def _masked(self, acquisition: Acquisition, index: Index, clouds: ProductFile) -> ProductFile:
@@ -118,7 +119,7 @@ class OrderedFiles:
         verdict = judge_index(path, acquisition, index, inputs, self.request, self.source, name)
         if verdict.state == "kept" and clouds.state is State.MAKE and is_of_model(clouds):
             verdict = Verdict("make", f"{path.name} is made again, as its mask is.", exists=True, replaces=True)
-        expected = index_bytes(acquisition, index, self.source, self.request.precision)
+        expected = index_bytes(acquisition, index, self.request.precision) if verdict.state == "make" else 0
         return self._file(path, FileKind.MASKED, verdict, expected, index.name, index=index, mask=mask, mask_name=name)
 
     def _stored(self, acquisition: Acquisition, clouds: ProductFile) -> str:

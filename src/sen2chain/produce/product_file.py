@@ -28,6 +28,10 @@ class FileKind(enum.StrEnum):
     QUICKLOOK = "quicklook"
 
 
+COLOUR = "L2A"
+"""Name of the true colour picture, as it stands in file names."""
+
+
 class State(enum.StrEnum):
     """What becomes of a file."""
 
@@ -66,6 +70,11 @@ class ProductFile:
     mask_name: str = ""
     """The mask as it stands in file names; empty without a mask."""
 
+    @property
+    def label(self) -> str:
+        """Return its name in tables."""
+        return label_of(self.kind, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class ProductOrder:
@@ -80,6 +89,13 @@ class ProductOrder:
     def to_make(self) -> tuple[ProductFile, ...]:
         """Return the files that are to be made."""
         return tuple(file for file in self.files if file.state is State.MAKE)
+
+
+def label_of(kind: FileKind, name: str) -> str:
+    """Return the name of files in tables, which says their kind where that is not a plain index or mask."""
+    if kind is FileKind.QUICKLOOK:
+        return "quicklook" if name == COLOUR else f"quicklook {name}"
+    return f"{name}, masked" if kind is FileKind.MASKED else name
 
 
 def version_of(path: Path) -> tuple[int, int] | None:

@@ -220,7 +220,9 @@ def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan
                 continue
             orders.append(ProductOrder(acquisition, ordered.of(acquisition)))
     written = [(file.path, file.expected_bytes) for order in orders for file in order.to_make]
+    paths = source.paths
+    named = (paths.home, paths.indices, paths.cloudmasks, paths.quicklooks)
     source.save()
     return ProductPlan(
-        request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written), ordered.notes(orders)
+        request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written, named), ordered.notes(orders)
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 import errno
 import logging
+import os
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,16 @@ from sen2chain.notebook import card
 from sen2chain.parallel import Allowance, Crew, closed, memory, workers
 from sen2chain.produce.order_work import OrderWork
 from sen2chain.produce.ordered_files import OrderedFiles, is_of_model
-from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State, in_short, once_each, version_of
+from sen2chain.produce.product_file import (
+    FileKind,
+    ProductFile,
+    ProductOrder,
+    State,
+    in_short,
+    label_of,
+    once_each,
+    version_of,
+)
 from sen2chain.produce.product_lock import lock_folder, product_lock
 from sen2chain.progress import Shares, counted, progress, sized
 
@@ -80,6 +91,11 @@ class MadeFile:
     """Its size, where it was made."""
     seconds: float = 0.0
     """Time that its product took."""
+
+    @property
+    def label(self) -> str:
+        """Return its name in tables."""
+        return label_of(self.kind, self.name)
 
 
 @dataclass(slots=True, repr=False)
@@ -316,7 +332,9 @@ class _Run:
         """Make the files of an order whose product is held."""
         began = time.monotonic()
         files = list(self._still_to_make(order))
-        for folder in {file.path.parent for file in files}:
+        folders = {file.path.parent for file in files}
+        new = [folder for folder in folders if not os.path.lexists(folder)]
+        for folder in folders:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         if not files:
@@ -336,6 +354,9 @@ class _Run:
         try:
             work.run()
         finally:
+            for folder in new:
+                with suppress(OSError):  # it has files
+                    folder.rmdir()
             seconds = time.monotonic() - began
             for file in files:
                 if file.path in work.made:

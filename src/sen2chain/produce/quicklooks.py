@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     Floats = npt.NDArray[np.float64]
 
-COLOUR = "L2A"
-"""Name of the true colour, as in files of quicklooks of features."""
 EXPECTED_BYTES = 900_000
 """About how large a quicklook of a tile is."""
 
