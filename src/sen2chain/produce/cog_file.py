@@ -5,7 +5,8 @@ with the overviews, which are made on the way while the pixels are at hand. The 
 That costs disk space for a while, a third more than the pixels take, and no memory.
 
 A file is ZSTD with PREDICTOR=STANDARD, in blocks of 512 x 512. Level 1 of ZSTD is used: index values in steps of 1e-4
-are mostly noise to a compressor, and level 9 takes five times as long for 3 % less.
+are mostly noise to a compressor, and level 9 takes five times as long and saves nothing on clear dates (up to 12 % on
+clouds). Decision 19 and the page *Speed* have the figures.
 """
 
 from __future__ import annotations
