@@ -24,6 +24,7 @@ from sen2chain.archive import LibrarySource, SafeFolder, open_library
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.indices import INDICES, Index
 from sen2chain.inspection import ArchiveCheck, check_archive, put_back
+from sen2chain.inspection.findings import Finding, Part, Severity
 from sen2chain.inspection.raster_check import value_range
 from sen2chain.inspection.set_aside import set_aside
 from sen2chain.inspection.value_comparison import spread_windows
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from sen2chain.inspection.findings import Finding
 
 MASK = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 BANDS = ("B02", "B03", "B04", "B08", "SCL", "CLDPRB")
@@ -199,7 +199,13 @@ def test_a_truncated_index_raster_is_moved_aside(library: Path, cut: float) -> N
     assert not path.exists()
     assert result.set_aside is not None
     assert (result.set_aside / path.relative_to(library)).is_file()
-    assert {found.sentence for found in check(library).findings} == {"is an empty folder of a product"}
+    # The folder is empty then, and goes; put_back makes it again.
+    assert not path.parent.exists()
+    assert path.parents[1].exists()
+    assert "1 folder that had become empty removed" in result.text()
+    assert check(library).findings == []
+    assert put_back(result.set_aside).failed == []
+    assert path.stat().st_size == len(whole[: int(cut if cut > 1 else len(whole) * cut)])
 
 
 def test_damage_in_a_smaller_picture_is_found(library: Path) -> None:
@@ -425,13 +431,104 @@ def test_leftovers_of_interrupted_work(library: Path) -> None:
         dead.name: ("warning", True),
         young.name: ("note", False),
         side.name: ("note", True),
-        empty.name: ("note", False),
+        empty.name: ("note", True),
         part.name: ("warning", False),
         lock.name: ("warning", True),
     }
     assert {move.source for move in result.moves.moved} == {dead, side, lock}
+    assert result.moves.folders == [empty]
+    assert not empty.exists()
     assert young.exists()
     assert part.exists()
+    text = result.text(width=200)
+    assert "3 files moved to" in text
+    assert "Not moved: 1 incomplete file that a run may be writing now." in text
+    assert "Not moved: 1 warning" in text
+    assert result.moves.folder is not None
+    assert put_back(result.moves.folder).failed == []
+    assert empty.is_dir()
+    assert dead.exists()
+
+
+def test_what_other_programs_left_beside_rasters(library: Path) -> None:
+    tif = first(library, NDVI)
+    stem = tif.name.removesuffix(".tif")
+    old, young, strange = (tif.with_name(f"{stem}{end}") for end in (".tif.part", ".tif.tmp", "_old.tif"))
+    for path in (old, young, strange):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    empty = tif.with_name(tif.name.replace("NDVI", "NBR"))
+    empty.write_bytes(b"")
+    for k in range(4):
+        first(library, A_MASK).with_name(f"notes{k}.txt").write_text("x", encoding="utf-8")
+    (library / "data" / "INDICES" / "readme.txt").write_text("not beside rasters", encoding="utf-8")
+    result = check(library, "leftovers", fix=True)
+    told = {Path(f.item).name: (f.severity.value, bool(f.path)) for f in result.findings}
+    assert told == {
+        old.name: ("warning", True),
+        young.name: ("note", False),
+        empty.name: ("error", True),
+        "31TGJ": ("note", False),
+    }
+    (note,) = [f for f in result.findings if f.item == "31TGJ"]
+    assert note.sentence.startswith(
+        "has 5 files in folders of products whose names are not those of an index or a mask"
+    )
+    assert note.sentence.endswith("and 2 more")
+    assert {move.source for move in result.moves.moved} == {old, empty}
+    damaged = tif.parents[3] / "NBR" / "31TGJ" / tif.parent.name / empty.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"")
+    assert only(check(library, "rasters")).path == str(damaged)
+
+
+def test_what_fix_does_not_move_is_told(library: Path) -> None:
+    path = first(library, "*_B04_10m.jp2")
+    path.write_bytes(path.read_bytes()[:-400])
+    ours = first(library, NDVI)
+    rewrite(ours, nodata=None)
+    result = check(library, fix=True)
+    assert {(f.severity.value, "--fix" in f.advice, f.path) for f in result.findings} == {
+        ("error", False, ""), ("warning", False, ""),
+    }  # fmt: skip
+    text = result.text(width=200)
+    assert "No file was moved aside." in text
+    assert "Not moved: 1 error in SAFE products; download these again." in text
+    assert "Not moved: 1 warning that moving a file does not mend" in text
+    assert result.problems_found() == "1 error and 1 warning found."
+    assert "Not moved" not in check(library).text()
+
+
+def test_every_finding_with_the_advice_to_move_is_moved(library: Path) -> None:
+    without_manifest(library)
+    for pattern in (NDVI, A_MASK, "*_B03_10m.jp2", "*_SCL_20m.jp2"):
+        first(library, pattern).write_bytes(b"")
+    first(library, NDVI).with_name("gone.jp2.aux.xml").write_bytes(b"<x/>")
+    for found in check(library).findings:
+        assert ("--fix" in found.advice) is bool(found.path), str(found)
+
+
+def test_lines_of_the_text_keep_names_whole(library: Path) -> None:
+    for path in (*library.rglob(NDVI), first(library, "*_B03_10m.jp2")):
+        path.write_bytes(path.read_bytes()[:-300])
+    result = check(library)
+    lines = result.text(width=100).splitlines()
+    for found in result.findings[:1]:
+        assert any(line.startswith(f"  {found.item}") for line in lines)
+    assert "Errors:" in lines
+    assert all(len(line) <= 100 or line.strip().split(" ")[0] in result.text(width=999) for line in lines)
+    assert [line for line in lines if "is damaged" in line]
+    assert "  Let --fix move it aside, and make it again with sen2chain produce." in "\n".join(lines)
+    verbose = result.text(verbose=True)
+    assert all(f"\n  {found.item}\n" in verbose for found in result.findings)
+    assert repr(result) == f"<ArchiveCheck: {result.summary()}>"
+
+
+def test_a_sentence_is_one_line_and_names_files_as_people_do() -> None:
+    found = Finding(Severity.ERROR, Part.RASTERS, "a\nb", "is damaged: /vsizip//x/y.zip/z:\n  no\tdata", "look\nat it")
+    assert found.item == "a\\nb"
+    assert found.sentence == "is damaged: /x/y.zip/z: no data"
+    assert found.advice == "look at it"
 
 
 # --------------------------------------------------------------------------------------------------------- the offsets

@@ -459,6 +459,13 @@ def test_other_sources_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------------------- the text
 
 
+def test_the_short_form_is_the_first_sentence(library: Path) -> None:
+    info = look(library)
+    assert repr(info).startswith("<ArchiveInfo: Sen2Chain library ")
+    assert len(repr(info)) < 400
+    assert repr(info)[14:-1] == " ".join(info.text(width=999).splitlines()[0].split())
+
+
 @pytest.mark.parametrize("tiles", [1, 60])
 def test_the_text_fits_into_a_hundred_columns(tmp_path: Path, tiles: int) -> None:
     for count in range(tiles):

@@ -139,7 +139,7 @@ def check(**options: Any) -> None:
     )
     _print(found, options)
     if found.exit_code:
-        said = found.summary() if options["quiet"] else f"{counted(found.problems, 'problem')} found."
+        said = found.summary() if options["quiet"] else found.problems_found()
         fail(said, found.exit_code)
 
 

@@ -63,8 +63,8 @@ def check_archive(
     quick
         Judge headers, metadata and names alone: no pixel is read, and offsets are not compared.
     fix
-        Move damaged and left-over files of a library into a dated folder of it. Products as ESA delivers them are never
-        moved, and nothing is deleted.
+        Move damaged and left-over files of a library into a dated folder of it, and remove product folders that are
+        empty then. Products as ESA delivers them are never moved, and no file is deleted.
     verify
         Compare the files of products with the checksums that they list.
     workers
@@ -132,7 +132,9 @@ class _Check:
         result.sort()
         if fix and isinstance(self._source, LibrarySource):
             why = {finding.path: finding.sentence for finding in reversed(result.findings) if finding.path}
-            result.moves = set_aside(self._source.paths.home, why)
+            paths = self._source.paths
+            result.moves = set_aside(paths.home, why, (paths.indices, paths.cloudmasks, paths.quicklooks))
+            result.is_fix = True
         result.seconds = time.monotonic() - begun
         return result
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain.errors import choice
-from sen2chain.inspection.info_text import lines_of, tile_table
+from sen2chain.inspection.info_text import headline, lines_of, tile_table
 from sen2chain.inspection.text_tables import WIDTH
 from sen2chain.notebook import card
 from sen2chain.progress import sized
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sen2chain.products import Skipped
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ArchiveInfo:
     """What an archive holds: the result of `sen2chain.inspection.read_contents`.
 
@@ -53,6 +53,9 @@ class ArchiveInfo:
 
     def __str__(self) -> str:
         return self.text()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {headline(self)}>"
 
     def _repr_html_(self) -> str:
         total = self.total

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.inspection.baseline_audit import Offset
-from sen2chain.inspection.findings import Severity
+from sen2chain.inspection.findings import DOWNLOAD, Severity
+from sen2chain.inspection.leftovers import BEING_WRITTEN
 from sen2chain.inspection.set_aside import Moves
 from sen2chain.inspection.text_tables import WIDTH, TextTable, as_text
 from sen2chain.notebook import card
@@ -48,13 +50,32 @@ class CheckedDate:
         return self.product.sensing.date().isoformat()
 
 
-def _named(findings: Sequence[Finding]) -> str:
-    """Return what findings that say the same are about: the first item, and the number of others."""
-    first = findings[0].item.rpartition("/")[2]
-    return f"{first} and {len(findings) - 1} more" if len(findings) > 1 else first
+def _told(findings: Sequence[Finding], width: int, *, verbose: bool) -> list[str]:
+    """Return the lines on findings that say the same: the items, what is wrong, and what to do."""
+    if verbose:
+        lines = [f"  {found.item}" for found in findings]
+    else:
+        lines = [f"  {findings[0].item}" + (f" and {len(findings) - 1} more" if len(findings) > 1 else "")]
+    advice = findings[0].advice
+    for text in (f"{findings[0].sentence}.", f"{advice[:1].upper()}{advice[1:]}." if advice else ""):
+        lines += _wrapped(text, width, "      ")
+    return lines
 
 
-@dataclass(slots=True)
+def _number(findings: Sequence[Finding]) -> str:
+    """Return the numbers of findings by severity, as they stand in a sentence."""
+    found = Counter(finding.severity for finding in findings)
+    return " and ".join(counted(found[severity], severity) for severity in _ORDER if found[severity])
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Break a text into lines; names stay whole."""
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+@dataclass(slots=True, repr=False)
 class ArchiveCheck:
     """What the check of an archive found."""
 
@@ -66,6 +87,8 @@ class ArchiveCheck:
     """The verdict on the offset of each product; empty where offsets were not compared."""
     moves: Moves = field(default_factory=Moves)
     """Files that were moved aside."""
+    is_fix: bool = False
+    """Whether files were to be moved aside."""
     parts: tuple[str, ...] = ()
     """What was looked for."""
     tiles: tuple[str, ...] = ()
@@ -94,6 +117,10 @@ class ArchiveCheck:
     def problems(self) -> int:
         """Number of errors and warnings."""
         return sum(finding.severity in _PROBLEMS for finding in self.findings)
+
+    def problems_found(self) -> str:
+        """Return a sentence with the numbers of errors and of warnings."""
+        return f"{_number([f for f in self.findings if f.severity in _PROBLEMS]) or 'Nothing wrong'} found."
 
     @property
     def exit_code(self) -> int:
@@ -125,12 +152,15 @@ class ArchiveCheck:
         width
             Columns of the text.
         """
-        lines = [self.summary()]
+        lines = _wrapped(self.summary(), width)
         groups = self._groups()
         shown = groups if verbose else groups[:_MOST]
-        if shown:
-            rows = [(f[0].severity.value, f[0].part.value, _named(f), f[0].sentence, f[0].advice) for f in shown]
-            lines += ["", as_text([TextTable("", ("severity", "part", "item", "finding", "what to do"), rows)], width)]
+        for severity in _ORDER:
+            alike = [group for group in shown if group[0].severity is severity]
+            if alike:
+                lines += ["", f"{severity.capitalize()}s:"]
+            for group in alike:
+                lines += _told(group, width, verbose=verbose)
         if len(shown) < len(groups):
             left = counted(sum(map(len, groups[len(shown) :])), "more finding")
             lines += ["", f"{left} not shown; to_frame() and --json list all."]
@@ -147,11 +177,29 @@ class ArchiveCheck:
         return list(groups.values())
 
     def _moved(self) -> list[str]:
-        """Return the lines on files that were moved aside."""
-        if self.moves.folder is None:
+        """Return the lines on files that were moved aside, and on what was not and why."""
+        if not self.is_fix:
             return []
-        lines = ["", f"{counted(len(self.moves.moved), 'file')} moved to {self.moves.folder}; moves.json lists them."]
-        return lines + self.moves.failed
+        moves = self.moves
+        lines = ["", "No file was moved aside."]
+        if moves.moved:
+            lines = ["", f"{counted(len(moves.moved), 'file')} moved to {moves.folder}; moves.json lists them."]
+        if moves.folders:
+            lines.append(f"{counted(len(moves.folders), 'folder')} that had become empty removed.")
+        stay = [f for f in self.findings if not f.path and f.severity in _PROBLEMS]
+        delivered = [f for f in stay if DOWNLOAD in f.advice]
+        others = [f for f in stay if DOWNLOAD not in f.advice]
+        if delivered:
+            lines.append(f"Not moved: {_number(delivered)} in SAFE products; download these again.")
+        if others:
+            lines.append(f"Not moved: {_number(others)} that moving a file does not mend; see what is said on each.")
+        young = sum(f.sentence == BEING_WRITTEN for f in self.findings)
+        if young:
+            lines.append(f"Not moved: {counted(young, 'incomplete file')} that a run may be writing now.")
+        return lines + moves.failed
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.summary()}>"
 
     def __str__(self) -> str:
         return self.text()
@@ -192,6 +240,7 @@ class ArchiveCheck:
             "findings": self._rows(),
             "offsets": self._dates(),
             "set_aside": None if self.moves.folder is None else str(self.moves.folder),
+            "removed_folders": [str(path) for path in self.moves.folders],
             "not_moved": list(self.moves.failed),
         }
 

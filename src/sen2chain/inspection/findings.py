@@ -32,6 +32,7 @@ class Part(StrEnum):
     """Files of interrupted work, and files and folders that serve nothing."""
 
 
+_ZIP = "/vsizip/"
 DOWNLOAD = "download the product again"
 """Advice for damage in a product as ESA delivers it, which is never moved."""
 
@@ -53,11 +54,13 @@ class Finding:
     tile: str = ""
     """The tile; empty where it is not known."""
     path: str = ""
-    """The file, where ``fix`` may move it aside; else empty."""
+    """The file that ``fix`` moves aside, or the empty folder that it removes; else empty."""
 
     def __post_init__(self) -> None:
-        for name in ("item", "sentence", "advice"):
-            object.__setattr__(self, name, escaped(getattr(self, name)))
+        object.__setattr__(self, "item", escaped(self.item))
+        for name in ("sentence", "advice"):  # errors of GDAL have several lines, and name files by its own paths
+            text = " ".join(getattr(self, name).replace(_ZIP, "").split())
+            object.__setattr__(self, name, escaped(text))
 
     def __str__(self) -> str:
         advice = f"; {self.advice}" if self.advice else ""

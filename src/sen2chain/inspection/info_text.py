@@ -63,7 +63,7 @@ def lines_of(info: Found, *, verbose: bool, width: int) -> list[str]:
         Columns of the tables.
     """
     total = info.total
-    lines = _wrapped([_headline(info)], width)
+    lines = _wrapped([headline(info)], width)
     if total.products:
         tables = as_text(_tables(info, verbose=verbose), width)
         lines += [*_wrapped(_facts(total), width), "", *tables.split("\n"), ""]
@@ -85,7 +85,8 @@ def _wrapped(sentences: Iterable[str], width: int) -> list[str]:
     ]
 
 
-def _headline(info: Found) -> str:
+def headline(info: Found) -> str:
+    """Return the sentence on what was read and how much there is."""
     total, dates = info.total, info.total.dates
     source = info.source[:1].upper() + info.source[1:]
     if not dates:

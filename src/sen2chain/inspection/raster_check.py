@@ -68,12 +68,13 @@ class RasterPlace:
     is_delivered: bool = False
     """Whether it lies in a product as ESA delivers it."""
 
-    @property
-    def advice(self) -> str:
-        """What to do where it is damaged."""
+    def advice(self, severity: Severity) -> str:
+        """Return what to do; only where it cannot be used is it moved aside."""
         if self.is_delivered:
             return DOWNLOAD
-        return MAKE_AGAIN if self.role not in {Role.BAND, Role.QUALITY} else "let --fix move it aside, and " + DOWNLOAD
+        if self.role in {Role.BAND, Role.QUALITY}:
+            return "let --fix move it aside, and " + DOWNLOAD if severity is _ERROR else "look at the file"
+        return MAKE_AGAIN if severity is _ERROR else "make it again with sen2chain produce --force"
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ class RasterReport:
 
     def add(self, severity: Severity, clause: str, advice: str | None = None) -> None:
         """Add a fault; by default the advice is that for damage."""
-        self.faults.append((severity, clause, self.place.advice if advice is None else advice))
+        self.faults.append((severity, clause, self.place.advice(severity) if advice is None else advice))
 
     @property
     def is_damaged(self) -> bool:

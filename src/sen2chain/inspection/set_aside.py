@@ -20,7 +20,7 @@ from sen2chain.errors import LibraryError, OutputError
 from sen2chain.files import is_folder, read_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FOLDER = "set_aside"
 """The folder of a library that holds the dated folders."""
@@ -53,10 +53,12 @@ class Moves:
     """Those that were moved."""
     failed: list[str] = field(default_factory=list)
     """A sentence on each file that was not."""
+    folders: list[Path] = field(default_factory=list)
+    """Folders that were removed since nothing is left in them, or that were made again."""
 
 
-def set_aside(home: Path, files: Mapping[str, str]) -> Moves:
-    """Move files into a new dated folder of a library.
+def set_aside(home: Path, files: Mapping[str, str], roots: Iterable[Path] = ()) -> Moves:
+    """Move files into a new dated folder of a library, and remove the folders that are empty then.
 
     They keep their path relative to the library; files outside of it keep their whole path. Side files
     (``.aux.xml``) go with their raster.
@@ -66,7 +68,9 @@ def set_aside(home: Path, files: Mapping[str, str]) -> Moves:
     home
         The library.
     files
-        Path -> why it is moved, a clause.
+        Path -> why it is moved, a clause. Empty folders are removed; the list names them.
+    roots
+        Folders below which folders that became empty are removed; these stay.
 
     Raises
     ------
@@ -74,23 +78,57 @@ def set_aside(home: Path, files: Mapping[str, str]) -> Moves:
         If the folder cannot be made, or the list not be written; no file has moved then.
     """
     wanted = {Path(path): why for path, why in files.items() if os.path.lexists(path)}
+    folders = sorted(path for path in wanted if path.is_dir() and not path.is_symlink())
+    for path in folders:
+        wanted.pop(path)
     for path, why in list(wanted.items()):
         side = path.with_name(path.name + _SIDE)
         if os.path.lexists(side):
             wanted.setdefault(side, why)
     moves = Moves()
-    if not wanted:
+    if not wanted and not folders:
         return moves
     moves.folder = _new_folder(home / FOLDER)
     planned = [Move(path, moves.folder / _inside(path, home), why) for path, why in sorted(wanted.items())]
-    _write_list(moves.folder, planned)
+    _write_list(moves.folder, planned, folders)
     for move in planned:
         _try(move.source, move.target, move, moves)
+    for path in folders:
+        _remove(path, moves)
+    emptied = {move.source.parent for move in moves.moved} | {path.parent for path in moves.folders}
+    for root in roots:
+        _remove_empty({path for path in emptied if path.is_relative_to(root)}, root, moves)
     return moves
+
+
+def _remove(folder: Path, moves: Moves) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        moves.failed.append(f"{folder} stays: {error.strerror}.")
+    else:
+        moves.folders.append(folder)
+
+
+def _remove_empty(folders: Iterable[Path], root: Path, moves: Moves) -> None:
+    """Remove folders and those above them, up to a root that stays, as far as they are empty."""
+    for start in folders:
+        folder = start
+        while folder != root:
+            try:
+                folder.rmdir()
+            except OSError:  # it holds something, or is gone with another one
+                if folder.exists():
+                    break
+            else:
+                moves.folders.append(folder)
+            folder = folder.parent
 
 
 def put_back(folder: str | Path) -> Moves:
     """Move files back to where they were before `set_aside`; files whose place is taken stay.
+
+    Folders are made again.
 
     Parameters
     ----------
@@ -105,8 +143,17 @@ def put_back(folder: str | Path) -> Moves:
         If it cannot be written.
     """
     folder = Path(folder).absolute()
-    planned = _read_list(folder)
+    planned, folders = _read_list(folder)
     moves = Moves(folder)
+    for path in folders:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            moves.failed.append(f"{path} cannot be made: {error.strerror}.")
+        else:
+            moves.folders.append(path)
     for move in planned:
         if os.path.lexists(move.target):
             _try(move.target, move.source, move, moves)
@@ -152,18 +199,19 @@ def _inside(path: Path, home: Path) -> Path:
     return Path(path.name)
 
 
-def _write_list(folder: Path, planned: list[Move]) -> None:
+def _write_list(folder: Path, planned: list[Move], folders: list[Path]) -> None:
     moves = [
         {"from": str(move.source), "to": str(move.target.relative_to(folder)), "why": move.why} for move in planned
     ]
     with replacing(folder / LIST) as file:
-        file.write(json.dumps({"version": _VERSION, "moves": moves}, indent=1).encode("ascii"))
+        content = {"version": _VERSION, "moves": moves, "folders": [str(path) for path in folders]}
+        file.write(json.dumps(content, indent=1).encode("ascii"))
 
 
-def _read_list(folder: Path) -> list[Move]:
-    """Read the list of a dated folder."""
+def _read_list(folder: Path) -> tuple[list[Move], list[Path]]:
+    """Read the list of a dated folder: moves, and empty folders that were removed."""
     try:
-        moves = _parsed(read_limited(folder / LIST, _LARGEST), folder)
+        moves, folders = _parsed(read_limited(folder / LIST, _LARGEST), folder)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = "is not a folder" if not is_folder(folder) else f"has no list {LIST} that can be read ({error})"
         raise LibraryError(f"{folder} {what}; pass a dated folder below {FOLDER} of a library.") from error
@@ -171,11 +219,15 @@ def _read_list(folder: Path) -> list[Move]:
         inside = move.target.is_relative_to(folder) and ".." not in move.target.relative_to(folder).parts
         if not inside or not move.source.is_absolute() or ".." in move.source.parts:
             raise LibraryError(f"The list {folder / LIST} names {move.target}, which is not inside of its folder.")
-    return moves
+    for path in folders:
+        if not path.is_absolute() or ".." in path.parts:
+            raise LibraryError(f"The list {folder / LIST} names the folder {path}, which is not a whole path.")
+    return moves, folders
 
 
-def _parsed(text: bytes, folder: Path) -> list[Move]:
+def _parsed(text: bytes, folder: Path) -> tuple[list[Move], list[Path]]:
     found = json.loads(text)
     if found["version"] != _VERSION:
         raise ValueError("it is of another version")
-    return [Move(Path(move["from"]), folder / move["to"], str(move["why"])) for move in found["moves"]]
+    moves = [Move(Path(move["from"]), folder / move["to"], str(move["why"])) for move in found["moves"]]
+    return moves, [Path(path) for path in found.get("folders", ())]
