@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import dark_scenes
 from audit_scenes import HAZE_SEEN, Archive, simulate
 from sen2chain.archive import SafeFolder
-from sen2chain.inspection.audit_pictures import audit_bands, audit_tile
+from sen2chain.inspection.audit_pictures import audit_bands, audit_tile, witness_of
 from sen2chain.inspection.baseline_audit import Offset, Pictures, audit
+from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,6 +160,42 @@ def test_glint_on_a_sea_is_no_wrong_offset_and_reflectance_below_zero_is_one() -
     assert found[20] is LOW
     assert found[10] is UNDECIDED
     assert not WRONG & {offset for date, offset in enumerate(found) if date != 20}
+
+
+def test_one_band_that_contradicts_the_others_is_named(farmland: Archive) -> None:
+    archive = farmland
+    verdicts = audit(archive.pictures({}))
+    assert not [verdict for verdict in verdicts if verdict.shift]
+    right = [verdict.offset for verdict in verdicts]
+    dates = [
+        date
+        for date in range(200)
+        if archive.judgeable(date) and right[date] is RIGHT and verdicts[date].votes > 0.7 * verdicts[date].pixels
+    ][-4:]
+    pictures = archive.pictures({})
+    changed = pictures.reflectance.copy()
+    changed[dates[0], ..., 3] += 0.1
+    changed[dates[1], ..., 2] -= 0.1
+    changed[dates[2], ..., 2] = 0.45 - changed[dates[2], ..., 2]  # another product's
+    named = Pictures(changed, pictures.clear, pictures.haze, ("B02", "B03", "B04", "B8A", "B11", "B12"))
+    found = audit(named, [-1 if date == dates[2] else None for date in range(200)])
+    assert [found[date].offset for date in dates[:3]] == [UNDECIDED] * 3
+    assert [found[date].band for date in dates[:3]] == ["B8A", "B04", "B04"]
+    assert [round(found[date].shift, 3) for date in dates[:3]] == [0.1, -0.1, 0]
+    assert found[dates[2]].reason.startswith("its bands contradict each other: all but B04 agree")
+    assert not WRONG & {verdict.offset for verdict in found}
+    assert sum(bool(verdict.shift) for verdict in found) == 2
+
+
+def test_one_band_of_another_product_is_no_witness() -> None:
+    scene = dark_scenes.simulate("crops")
+    kept, lost = (dark_scenes.stored(scene, included=included) for included in (True, False))
+    for numbers, said in ((kept, 0), (lost, -1)):
+        bands = {band: numbers[band] for band in ("B04", "B08")} | {"B03": numbers["B04"]}
+        assert witness_of(bands, numbers["SCL"], SENTINEL2, {-1000.0}) == said
+    for red, green in ((lost, kept), (kept, lost)):
+        bands = {"B04": red["B04"], "B03": green["B04"], "B08": kept["B08"]}
+        assert witness_of(bands, kept["SCL"], SENTINEL2, {-1000.0}) is None
 
 
 def test_odd_pictures_do_not_fail() -> None:

@@ -611,6 +611,21 @@ def test_check_finds_nothing_wrong_in_what_was_made_and_then_the_damaged_file(ho
     assert run("library", "check").exit_code == 0
 
 
+def test_files_are_put_back_into_a_library_that_is_not_named_and_has_moved(home: Path) -> None:
+    assert run("produce", "--index", "NDVI", "--tile", "31TGJ").exit_code == 0
+    damaged = next(home.rglob("*_NDVI.tif"))
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    assert run("library", "check", "--fix", "--only", "rasters").exit_code == 4
+    (folder,) = (home / "sen2chain_data" / "set_aside").iterdir()
+    (home / "sen2chain_data").rename(home / "elsewhere")
+    moved = home / "elsewhere" / folder.relative_to(home / "sen2chain_data")
+    done = run("library", "check", "--put-back", str(moved))
+    assert (done.exit_code, done.output.strip()) == (0, "1 file moved back.")
+    assert (home / "elsewhere" / damaged.relative_to(home / "sen2chain_data")).exists()
+    assert not (home / "sen2chain_data").exists()
+    assert run("library", "check", "--put-back", str(home / "none")).exit_code == 1
+
+
 @pytest.mark.usefixtures("home")
 def test_convert_keeps_the_old_file(tmp_path: Path) -> None:
     scene = demo.Scene(

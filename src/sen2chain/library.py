@@ -303,8 +303,11 @@ class Library:
             quiet=truth("quiet", quiet),
         )
 
-    def put_back(self, folder: str | Path) -> Moves:
+    @staticmethod
+    def put_back(folder: str | Path) -> Moves:
         """Move files back that ``check(fix=True)`` has moved aside; those whose place is taken stay.
+
+        The folder lies in its library, so ``Library.put_back(folder)`` needs no other one.
 
         Parameters
         ----------

@@ -122,11 +122,10 @@ def check(**options: Any) -> None:
     pixels tell whether the offset of a date was forgotten or applied twice. Duplicates, leftovers of runs that were
     stopped, and stored masks that are known to be wrong are listed.
     """
-    archive = _library(options)
     if options["put_back"]:
-        _put_back(archive, options)
+        _put_back(options)
         return
-    found = archive.check(
+    found = _library(options).check(
         tiles=options["tiles"] or None,
         date_min=options["date_min"],
         date_max=options["date_max"],
@@ -143,9 +142,11 @@ def check(**options: Any) -> None:
         fail(said, found.exit_code)
 
 
-def _put_back(archive: Library, options: dict[str, Any]) -> None:
-    """Undo `--fix`."""
-    moves = archive.put_back(options["put_back"])
+def _put_back(options: dict[str, Any]) -> None:
+    """Undo `--fix`; the folder lies in its library, which need not be named."""
+    from sen2chain.library import Library
+
+    moves = Library.put_back(options["put_back"])
     if not options["quiet"]:
         click.echo(f"{counted(len(moves.moved), 'file')} moved back.")
     if moves.failed:

@@ -215,6 +215,13 @@ def offset_findings(tile: str, dates: Sequence[CheckedDate]) -> list[Finding]:
             clause = f"has reflectance that is {abs(verdict.shift):.1f} {verdict.offset}: {verdict.reason}"
             cause = f"{_CAUSES[verdict.offset]}; {DOWNLOAD}"
             found.append(Finding(Severity.ERROR, Part.OFFSETS, str(date.product), clause, cause, tile))
+        elif verdict.band and verdict.shift:
+            way = "high" if verdict.shift > 0 else "low"
+            clause = (
+                f"has a band that contradicts the others: {verdict.band} is {abs(verdict.shift):.1f} too {way}, and "
+                "all others agree with the dates around it"
+            )
+            found.append(Finding(Severity.WARNING, Part.OFFSETS, str(date.product), clause, DOWNLOAD, tile))
     differing = [date for date in dates if date.verdict.offset is Offset.CONTRADICTED]
     if differing:
         clause = (
@@ -237,6 +244,8 @@ def offset_findings(tile: str, dates: Sequence[CheckedDate]) -> list[Finding]:
 
 def _kind_of_reason(verdict: DateVerdict) -> str:
     """Return the kind of a reason, to count products by it."""
+    if verdict.band:
+        return f"with bands that contradict each other ({verdict.band})"
     if verdict.pixels < LEAST_PIXELS:
         return "without enough clear ground, clear dates around, or bands"
     return "whose ground differs too much from that of the dates around"

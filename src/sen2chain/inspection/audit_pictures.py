@@ -37,6 +37,9 @@ MOST_KEPT = 8000
 """Pixels of a picture that are kept."""
 _HAZE = (0.6, 0.8, 1.0)  # in red, green and blue, the order of `Sensor.true_colour`
 _HAZE_INFRARED, _HAZE_BEYOND = 0.3, 0.05
+_LEAST_DARK, _MOST_DARK = 0.02, 0.2
+# Shares of the valid pixels with a DN below 1000 in red and green, which dark ground has where the offset was
+# subtracted, and water a little below zero may have where it was not.
 _COVERED = (
     "no data", "saturated or defective", "cloud shadow", "cloud, medium probability", "cloud, high probability",
     "thin cirrus", "snow or ice",
@@ -166,7 +169,7 @@ def _read(acquisition: Acquisition, bands: Sequence[str], most: int) -> _Picture
         opened.grid,
         reflectance[step // 2 :: step, step // 2 :: step].copy(),
         clear[step // 2 :: step, step // 2 :: step].copy(),
-        _witness(numbers, scene, sensor, declared),
+        witness_of(numbers, scene, sensor, declared),
     )
 
 
@@ -183,11 +186,18 @@ def _covered(sensor: Sensor) -> list[int]:
     return [number for number, label in enumerate(sensor.classes) if label in _COVERED]
 
 
-def _witness(numbers: Mapping[str, Array], scene: Array | None, sensor: Sensor, declared: set[float]) -> int | None:
+def witness_of(numbers: Mapping[str, Array], scene: Array | None, sensor: Sensor, declared: set[float]) -> int | None:
     """Return what the pixels of a product alone show, in units of 0.1; None where they do not tell."""
     pictures = dict(numbers) if scene is None else {**numbers, str(sensor.classification): scene}
-    verdict = look(pictures, sensor.nodata, sensor.saturated).verdict
+    evidence = look(pictures, sensor.nodata, sensor.saturated)
+    verdict = evidence.verdict
     if verdict is Verdict.UNDECIDED or len(declared) != 1:
+        return None
+    # One band decides. Where it is another product's, the dark ground in the one beside it says something else.
+    shares = evidence.dark_share.values()
+    if verdict is Verdict.SUBTRACTED and min(shares) < _LEAST_DARK:
+        return None
+    if verdict is Verdict.INCLUDED and max(shares) > _MOST_DARK:
         return None
     (offset,) = declared
     contained = 1000 if verdict is Verdict.INCLUDED else 0
@@ -205,6 +215,7 @@ def _judge(found: Mapping[str, _Picture], bands: Sequence[str], sensor: Sensor) 
         np.stack([picture.reflectance for picture in alike.values()]),
         np.stack([picture.clear for picture in alike.values()]),
         _haze(bands, sensor),
+        tuple(bands),
     )
     verdicts = dict(zip(alike, audit(pictures, [p.witness for p in alike.values()]), strict=True))
     for name, picture in found.items():

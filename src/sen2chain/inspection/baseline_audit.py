@@ -69,6 +69,11 @@ UNIFORM = 0.95
 """that share of the pixels with contrast votes for one shift."""
 IMPOSSIBLE = -0.03
 """Reflectance that the dark bands of clear pixels are not below; the median over the voting pixels counts."""
+ALONE = (0.4, 0.5)
+"""Share of the clear pixels that agree with the dates around in all bands but one, and the largest share of these that
+does in that one, too, where a date's bands contradict each other; it is"""
+STEADY = 0.02
+"""off by the shift where its middle half differs by no more than this from pixel to pixel, and its median from it."""
 MINORITY = 1 / 3
 """Share of the dates up to which those that differ from the others are the wrong ones."""
 _PASSES = 8
@@ -105,6 +110,8 @@ class DateVerdict:
     """Pixels that voted for the shift that was found."""
     shift: float = 0.0
     """Reflectance that is too much; negative where it is too little."""
+    band: str = ""
+    """The one band that differs from the dates around it where all others agree; `shift` is of it alone then."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +127,12 @@ class Pictures:
     """(dates, rows, columns); False under clouds and shadows, as far as these are known."""
     haze: tuple[float, ...]
     """(bands,) brightness of haze relative to blue; 0 in bands that see through it."""
+    bands: tuple[str, ...] = ()
+    """(bands,) their names, for reasons; they are numbered where there are none."""
+
+    def name(self, number: int) -> str:
+        """Return the name of a band."""
+        return self.bands[number] if self.bands else f"band {number + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,8 @@ class _Poll:
     """Whether the difference of those that voted for the shift with most of them has no natural explanation."""
     dark: tuple[float, float, float]
     """Median over the voting pixels of their darkest band."""
+    alone: tuple[int, float] | None = None
+    """The band that differs where all others agree, and its shift: 0 where that is not `SHIFT`."""
 
     def winner(self) -> int | None:
         """Return the shift that was voted for, in units of `SHIFT`; None where the votes do not decide."""
@@ -209,7 +224,16 @@ def audit(pictures: Pictures, witnesses: Sequence[int | None] | None = None) -> 
     levels, polls = _levels(series)
     relative = [None if poll.winner() is None else level for level, poll in zip(levels, polls, strict=True)]
     zero = _zero_level(relative, told)
-    return [_verdict(polls[d], relative[d], zero, told[d], series.clear_dates_around(d)) for d in range(count)]
+    verdicts = []
+    for d, poll in enumerate(polls):
+        is_wrong = poll.alone is not None and (told[d] != 0 or poll.alone[1] != 0)
+        if relative[d] is None and poll.alone is not None and is_wrong:  # a witness may look at that band alone
+            band, shift = pictures.name(poll.alone[0]), poll.alone[1]
+            reason = f"its bands contradict each other: all but {band} agree with the dates around it"
+            verdicts.append(DateVerdict(Offset.UNDECIDED, reason, poll.pixels, 0, shift, band))
+        else:
+            verdicts.append(_verdict(poll, relative[d], zero, told[d], series.clear_dates_around(d)))
+    return verdicts
 
 
 def _levels(series: _Series) -> tuple[list[int], list[_Poll]]:
@@ -421,7 +445,22 @@ def _take(today: Floats, reference: Floats, haze: Floats) -> _Poll:
         bool(_majority(counts))
         and _is_odd(difference[own], expected[own], haze, is_uniform=own.sum() >= UNIFORM * has_contrast.sum()),
         _three(float(np.median(seen[votes].min(axis=1))) if votes.any() else 0.0 for votes in voting),
+        _alone(difference),
     )
+
+
+def _alone(difference: Floats) -> tuple[int, float] | None:
+    """Return the one band that differs where all others agree, and its shift, see `_Poll.alone`."""
+    if len(difference) < LEAST_PIXELS or difference.shape[1] < 3:
+        return None
+    agree = np.abs(difference) <= TOLERANCE
+    band = int(np.argmin(agree.mean(axis=0)))
+    rest: Bools = np.logical_and.reduce(np.delete(agree, band, axis=1), axis=1)
+    if rest.sum() < max(LEAST_PIXELS, ALONE[0] * len(rest)) or agree[rest, band].mean() > ALONE[1]:
+        return None
+    low, middle, high = np.quantile(difference[rest, band], (0.25, 0.5, 0.75))
+    is_shift = high - low <= STEADY and abs(abs(middle) - SHIFT) <= STEADY
+    return band, float(np.copysign(SHIFT, middle)) if is_shift else 0.0
 
 
 def _three(values: Any) -> Any:

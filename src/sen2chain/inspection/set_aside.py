@@ -90,7 +90,7 @@ def set_aside(home: Path, files: Mapping[str, str], roots: Iterable[Path] = ()) 
         return moves
     moves.folder = _new_folder(home / FOLDER)
     planned = [Move(path, moves.folder / _inside(path, home), why) for path, why in sorted(wanted.items())]
-    _write_list(moves.folder, planned, folders)
+    _write_list(moves.folder, home, planned, folders)
     for move in planned:
         _try(move.source, move.target, move, moves)
     for path in folders:
@@ -128,7 +128,7 @@ def _remove_empty(folders: Iterable[Path], root: Path, moves: Moves) -> None:
 def put_back(folder: str | Path) -> Moves:
     """Move files back to where they were before `set_aside`; files whose place is taken stay.
 
-    Folders are made again.
+    Folders are made again. Where the library lies elsewhere now, they go to where it lies.
 
     Parameters
     ----------
@@ -199,12 +199,12 @@ def _inside(path: Path, home: Path) -> Path:
     return Path(path.name)
 
 
-def _write_list(folder: Path, planned: list[Move], folders: list[Path]) -> None:
+def _write_list(folder: Path, home: Path, planned: list[Move], folders: list[Path]) -> None:
     moves = [
         {"from": str(move.source), "to": str(move.target.relative_to(folder)), "why": move.why} for move in planned
     ]
     with replacing(folder / LIST) as file:
-        content = {"version": _VERSION, "moves": moves, "folders": [str(path) for path in folders]}
+        content = {"version": _VERSION, "home": str(home), "moves": moves, "folders": [str(path) for path in folders]}
         file.write(json.dumps(content, indent=1).encode("ascii"))
 
 
@@ -229,5 +229,13 @@ def _parsed(text: bytes, folder: Path) -> tuple[list[Move], list[Path]]:
     found = json.loads(text)
     if found["version"] != _VERSION:
         raise ValueError("it is of another version")
-    moves = [Move(Path(move["from"]), folder / move["to"], str(move["why"])) for move in found["moves"]]
-    return moves, [Path(path) for path in found.get("folders", ())]
+    home = found.get("home", "")
+    library = folder.parents[1] if folder.parent.name == FOLDER and home else None
+
+    def now(text: str) -> Path:
+        """Return the path that a file of the library has today."""
+        path = Path(text)
+        return path if library is None or not path.is_relative_to(home) else library / path.relative_to(home)
+
+    moves = [Move(now(move["from"]), folder / move["to"], str(move["why"])) for move in found["moves"]]
+    return moves, [now(path) for path in found.get("folders", ())]
