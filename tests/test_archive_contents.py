@@ -508,9 +508,36 @@ def test_sentences_say_what_to_look_at(library: Path) -> None:
         "! 1 acquisition is there in several baselines, of which an extraction prefers the newest: 05.09 and 03.00",
         "! 4 masked copies (4.0 kB) are redundant:",
         "! 1 incomplete file (3 bytes) of a run that is going on or was interrupted;",
-        "B11 and B12 are missing in 1 of 8 products, so NDWIGAO, MNDWI, NBR, NDBI and CM002-B11 cannot be made.",
+        (
+            f"B11 and B12 are missing in 1 of 8 products ({name('20220615')}), "
+            "so NDWIGAO, MNDWI, NBR, NDBI and CM002-B11 cannot be made."
+        ),
     ):
         assert sentence in text
+
+
+def test_rasters_without_any_product_are_one_sentence(tmp_path: Path) -> None:
+    for day in ("20220605", "20220615", "20220625", "20220705"):
+        index(tmp_path, name(day))
+        mask(tmp_path, name(day))
+    text = " ".join(look(tmp_path).text(width=10000).split())
+    assert text.count("SAFE") == 1
+    assert (
+        "! There are index rasters of 4 products and masks of 4 products, and none of their SAFE folders, so nothing "
+        "can be made from bands. Where the products lie in another folder, name it, too: --safe DIR."
+    ) in text
+    assert "Bands: none" not in text
+    assert "cannot be made" not in text
+
+
+def test_products_of_one_cause_are_named_on_request(tmp_path: Path) -> None:
+    for day in range(1, 6):
+        safe(tmp_path, name(f"2022060{day}"), ("B04", "B08"), cover=0)
+    safe(tmp_path, name("20220615"), cover=0)
+    text = " ".join(look(safe=tmp_path).text(width=10000).split())
+    assert "missing in 5 of 6 products, so" in text
+    text = " ".join(look(safe=tmp_path).text(width=10000, verbose=True).split())
+    assert f"missing in 5 of 6 products ({', '.join(name(f'2022060{d}') for d in (1, 2, 3))} and 2 more), so" in text
 
 
 def test_plain_values_and_frames_agree_with_the_result(library: Path) -> None:
@@ -523,6 +550,8 @@ def test_plain_values_and_frames_agree_with_the_result(library: Path) -> None:
     assert sum(kind["bytes"] for kind in told["bytes"].values()) == info.total.size
     assert told["redundant_masked_copies"]["bytes"] == 4000
     assert set(told["redundant_masked_copies"]["paths"]) == {file.path for file in info.total.redundant}
+    lacking = next(item for item in told["not_possible"] if item["reason"] == "B11 and B12 are missing in")
+    assert (lacking["products"], lacking["first_products"]) == (1, [name("20220615")])
     assert told["metadata_faults"].keys() == {name("20220705")}
     assert [found["products"] for found in told["several_baselines"]] == [
         [name("20220625", b) for b in ("0509", "0300")]

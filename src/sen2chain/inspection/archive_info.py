@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sen2chain.errors import choice
-from sen2chain.inspection.info_text import headline, lines_of, tile_table
+from sen2chain.inspection.info_text import headline, impossible_files, lines_of, tile_table
 from sen2chain.inspection.text_tables import WIDTH
 from sen2chain.notebook import card
 from sen2chain.progress import sized
@@ -97,6 +97,7 @@ class ArchiveInfo:
         return {
             "archive": self.source,
             **{name: value for name, value in self.total.to_dict().items() if name != "tile"},
+            "not_possible": [found.to_dict() for found in impossible_files(self.total)],
             "tiles": [found.to_dict() for found in self.tiles.values()],
             "skipped": [
                 {"name": item.name, "tile": item.tile or None, "reason": item.reason.value, "detail": item.detail}

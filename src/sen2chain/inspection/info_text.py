@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.inspection.availability import MODEL, joined
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _MOST_TILES = 20  # rows of the table of tiles, unless all are asked for
 _FEW = 5  # examples of what to look at
 _FEW_DETAILS = 2  # sentences of one reason
+_FEW_NAMED = 3  # products of one cause
 
 
 class Found(Protocol):
@@ -97,7 +99,9 @@ def headline(info: Found) -> str:
 
 
 def _facts(total: Holdings) -> list[str]:
-    """Sentences on bands and cloud cover."""
+    """Sentences on bands and cloud cover; none where there is no product but rasters made from some."""
+    if not total.with_safe and not total.bands:
+        return []
     every = len(total.products)
     by_count: dict[int, list[str]] = defaultdict(list)
     for band, count in total.bands.items():
@@ -281,9 +285,30 @@ def _product_faults(total: Holdings, *, verbose: bool) -> list[str]:
     return sentences
 
 
-def _impossible(total: Holdings, *, verbose: bool) -> list[str]:
-    """Say which indices and masks cannot be made, those of one cause together, and for how many products."""
-    causes: Counter[tuple[str, tuple[str, ...], tuple[str, ...]]] = Counter()
+@dataclass(frozen=True, slots=True)
+class ImpossibleFiles:
+    """Indices and masks that cannot be made in some products, for one cause."""
+
+    cause: str
+    """The cause, a clause without the number of products."""
+    names: tuple[str, ...]
+    """The indices and masks."""
+    products: tuple[str, ...]
+    """The products."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as plain values, with the first products."""
+        return {
+            "reason": self.cause,
+            "names": list(self.names),
+            "products": len(self.products),
+            "first_products": list(self.products[:_FEW_NAMED]),
+        }
+
+
+def impossible_files(total: Holdings) -> list[ImpossibleFiles]:
+    """Find which indices and masks cannot be made, those of one cause together, the most frequent cause first."""
+    found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
     for entry in total.products:
         alike: dict[str, tuple[list[str], dict[str, None]]] = {}
         for name, how in (*entry.indices.items(), *entry.masks.items()):
@@ -292,15 +317,35 @@ def _impossible(total: Holdings, *, verbose: bool) -> list[str]:
                 names.append(name)
                 missing |= dict.fromkeys(how.missing)
         order = entry.id.sensor.names.index
-        causes.update((how, tuple(names), tuple(sorted(lacks, key=order))) for how, (names, lacks) in alike.items())
+        for cause, (of, lacks) in alike.items():
+            found[cause, tuple(of), tuple(sorted(lacks, key=order))].append(str(entry.id))
+    return [
+        ImpossibleFiles(f"{cause.format(joined(lacks), _are(len(lacks)))} {_place(cause)}", without, tuple(products))
+        for (cause, without, lacks), products in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _place(cause: str) -> str:
+    return "in" if cause.startswith("{0}") else "for"
+
+
+def _impossible(total: Holdings, *, verbose: bool) -> list[str]:
+    """Say which indices and masks cannot be made, and in which products."""
+    if not total.with_safe:  # one sentence tells it of all
+        return []
     sentences = []
-    for (cause, without, lacks), count in causes.most_common(None if verbose else _FEW):
-        told = cause.format(joined(lacks), _are(len(lacks)))
-        place = "in" if cause.startswith("{0}") else "for"
-        sentences.append(f"{told} {place} {_of(count, len(total.products))}, so {joined(without)} cannot be made.")
-    if len(sentences) < len(causes):
-        sentences.append(f"{len(causes) - len(sentences):,} more causes like these; --verbose shows all.")
-    return [sentence[:1].upper() + sentence[1:] for sentence in sentences]
+    found = impossible_files(total)
+    for one in found if verbose else found[:_FEW]:
+        count = len(one.products)
+        named = ""
+        if (count == 1 or verbose) and len(total.products) > 1:
+            more = f" and {count - _FEW_NAMED:,} more" if count > _FEW_NAMED else ""
+            named = f" ({', '.join(one.products[:_FEW_NAMED])}{more})"
+        told = f"{one.cause} {_of(count, len(total.products))}{named}, so {joined(one.names)} cannot be made."
+        sentences.append(told[:1].upper() + told[1:])
+    if len(sentences) < len(found):
+        sentences.append(f"{len(found) - len(sentences):,} more causes like these; --verbose shows all.")
+    return sentences
 
 
 def _unstored(total: Holdings) -> list[str]:
@@ -324,7 +369,12 @@ def _without_safe(total: Holdings) -> list[str]:
     indices, masks = len(total.indices_without_safe), len(total.masks_without_safe)
     parts = [f"index rasters of {_number(indices, 'product')}"] * bool(indices)
     parts += [f"masks of {_number(masks, 'product')}"] * bool(masks)
-    return [f"There are {' and '.join(parts)} whose SAFE folder is not there."] if parts else []
+    if not parts:
+        return []
+    if not total.with_safe:
+        told = f"There are {' and '.join(parts)}, and none of their SAFE folders, so nothing can be made from bands."
+        return [f"{told} Where the products lie in another folder, name it, too: --safe DIR."]
+    return [f"There are {' and '.join(parts)} whose SAFE folder is not there."]
 
 
 def _dates(total: Holdings, *, verbose: bool) -> list[str]:
