@@ -159,6 +159,22 @@ def test_complete_files_of_other_programs_are_not_replaced(library: Path) -> Non
     assert path.read_bytes() == before
 
 
+def test_reasons_name_the_raster_that_is_wrong(drawn: demo.DemoArchive, library: Path) -> None:
+    path = stored(library, "INDICES")
+    with rasterio.open(path) as file:
+        transform = file.transform
+    rewrite(path, transform=transform @ rasterio.Affine.translation(30, 0))
+    report = rows(drawn, library).report
+    assert report["error"].str.contains(path.name, regex=False).any()
+    shutil.copy(stored(drawn.library, "INDICES"), path)
+    content = bytearray(path.read_bytes())
+    begin = len(content) // 2
+    content[begin : begin + 2000] = bytes(2000)  # inside of the only block
+    path.write_bytes(content)
+    report = rows(drawn, library).report
+    assert report["error"].str.contains(f"{path} cannot be", regex=False).any()
+
+
 def test_index_rasters_of_other_programs_are_counted_once(drawn: demo.DemoArchive, library: Path) -> None:
     rewrite(stored(library, "INDICES"), tagged=False)
     notes = rows(drawn, library).estimate().notes

@@ -21,7 +21,7 @@ from sen2chain.masks import Mask
 from sen2chain.parallel import apart
 from sen2chain.plan import MaskKind, ValueKind, resolve_sources
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry
-from sen2chain.raster_tags import FROM_LOSSY, FROM_MODEL, RULES, RasterTags
+from sen2chain.raster_tags import FROM_LOSSY, FROM_MODEL, FROM_PRODUCT, RULES, RasterTags
 from sen2chain.rasters import Header, read_header, read_header_texts
 
 if TYPE_CHECKING:
@@ -485,7 +485,7 @@ def test_a_lossy_raster_that_was_converted_is_the_same_and_an_exact_one_is_bette
     assert update(prefer="stored") == (0, [])
     for path in made:
         with rasterio.open(path, "r+") as file:
-            file.update_tags(SEN2CHAIN_SOURCE="bands")
+            file.update_tags(SEN2CHAIN_SOURCE=FROM_PRODUCT)
     old(made, 50)
     assert update(prefer="stored")[0] == 3
     for path in (*made, *legacy):

@@ -89,8 +89,9 @@ class Grid:
     def __str__(self) -> str:
         """Describe the grid in words."""
         left, _, _, top = self.bounds
+        unit = "m" if turn(self.crs) is None else "degrees"
         crs = self.crs if self.crs.startswith("EPSG") else "another CRS"
-        pixels = f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_xy[0]:g} m"
+        pixels = f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_xy[0]:g} {unit}"
         return f"{pixels} from ({left:.10g}, {top:.10g}) in {crs}"
 
     def refined(self, pixel: float) -> Grid:

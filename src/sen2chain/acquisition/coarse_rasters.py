@@ -77,7 +77,9 @@ class CoarseRasters:
         """
         raster = self._rasters.open(location)
         if not raster.grid.covers(self._grid):
-            error = GridMismatchError(f"{location} does not cover the 10 m rasters ({self._grid}): {raster.grid}.")
+            # Of the two either may be the wrong one.
+            fine = self._rasters.of_grid(self._grid) or "the 10 m rasters"
+            error = GridMismatchError(f"{location} does not cover {fine} ({self._grid}): {raster.grid}.")
             self._rasters.fail(location, error)
             raise error
         return raster

@@ -111,6 +111,11 @@ class OpenRasters:
                 raise
         return self._open[location]
 
+    def of_grid(self, grid: Grid) -> str:
+        """Return the location of the first open raster of a grid; empty where there is none."""
+        whole = (where for where, raster in self._open.items() if where not in self._broken and raster.grid == grid)
+        return next(whole, "")
+
     def verify(self, location: str) -> None:
         """Compare a file with its checksum, where there are checksums.
 
