@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import pytest
 import rasterio
 from rasterio.shutil import copy
 
-from sen2chain import TimeSeries, TimeSeriesCompil, demo
+from sen2chain import Library, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.archive import product_facts
 from sen2chain.archive.product_facts import ProductFacts
 from sen2chain.errors import UnreadableError
@@ -130,6 +132,44 @@ def test_a_raster_that_is_something_else_is_not_used(changed: dict[str, Any], sa
     output = chosen(NDVI, tags_of(NDVI, **changed), prefer)
     assert output.value.kind is ValueKind.BANDS
     assert says in output.note
+
+
+@pytest.mark.parametrize(
+    "changed", [{"offsets": {"B04": -1000.0, "B08": 0.0}}, {"quantification": 1000.0}, {"offsets": {"B04": -500.0}}]
+)
+def test_a_raster_of_other_offsets_than_the_metadata_list_is_not_used(changed: dict[str, Any]) -> None:
+    made = {"offsets": {"B04": -1000.0, "B08": -1000.0}, "quantification": 10000.0}
+    assert chosen(NDVI, tags_of(NDVI, **made)).value.kind == ValueKind.LOSSLESS
+    output = chosen(NDVI, tags_of(NDVI, **{**made, **changed}))
+    assert output.value.kind == ValueKind.BANDS
+    assert "other offsets" in output.note
+    cm002 = Mask.parse("CM002")
+    for extra, kind in (({}, MaskKind.STORED), (changed, MaskKind.COMPUTED)):
+        tags = tags_of(cm002.name, **{**made, "offsets": {"B11": -1000.0}, **extra})
+        found = acquisition({"m.tif": tags}, masks={cm002.name: "m.tif"})
+        clouds = resolve_sources(found, NDVI, cm002).clouds
+        assert clouds is not None
+        assert clouds.kind == (kind if "B11" in tags.offsets else MaskKind.COMPUTED)
+
+
+def test_metadata_that_were_mended_after_production_are_noticed_by_extraction(
+    archive: demo.DemoArchive, tmp_path: Path
+) -> None:
+    library = shutil.copytree(archive.library, tmp_path / "sen2chain_data")
+
+    def rows() -> Any:
+        series = TimeSeries(archive.layer, ["BIRNIR"], library=library, cm_version="none", quiet=True, multiproc=1)
+        return series.data["BIRNIR"], str(series.report)
+
+    Library(library).produce(indices=["BIRNIR"], quiet=True)
+    produced, _ = rows()
+    for path in library.rglob("MTD_MSIL2A.xml"):
+        path.write_text(re.sub(r"(<BOA_QUANTIFICATION_VALUE[^>]*>)10000", r"\g<1>5000", path.read_text()))
+    mended, _ = rows()
+    shutil.rmtree(library / "data" / "INDICES")
+    bands, _ = rows()
+    assert not produced.equals(bands)
+    assert mended.equals(bands)
 
 
 def test_without_tags_the_twelve_are_trusted_and_no_other_index() -> None:

@@ -139,6 +139,10 @@ class Details(Protocol):
         """
         ...
 
+    def remembered_radiometry(self) -> Radiometry | None:
+        """Return scale and offsets without reading metadata again that have kept size and time; None if not known."""
+        ...
+
     def cloud_cover(self) -> float | None:
         """Return the cloud cover in percent, None where it is not known or cannot be read."""
         ...
@@ -200,6 +204,10 @@ class KnownDetails:
         """
         if self.known_radiometry is None:
             raise UnreadableError("The scale and the offsets of the product's digital numbers are not known.")
+        return self.known_radiometry
+
+    def remembered_radiometry(self) -> Radiometry | None:
+        """Return the given scale and offsets; None where none were given."""
         return self.known_radiometry
 
     def cloud_cover(self) -> float | None:

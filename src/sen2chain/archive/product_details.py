@@ -58,6 +58,11 @@ class ProductDetails:
             raise UnreadableError(f"{self.product} has no metadata, so its digital numbers are unclear.")
         return read_metadata(self.metadata, self.product).radiometry
 
+    def remembered_radiometry(self) -> Radiometry | None:
+        """Return scale and offsets from the cache, where the metadata have kept size and time; None if not known."""
+        found = self.facts.metadata(self.metadata, self.product)
+        return None if found is None else found.radiometry
+
     def cloud_cover(self) -> float | None:
         """Return the cloud cover in percent; None where the metadata do not say it or cannot be read."""
         return self.facts.cloud_cover(self.metadata, self.product)

@@ -126,10 +126,18 @@ def is_known(index: Index) -> bool:
 
 
 def _of_another(acquisition: Acquisition, tags: RasterTags, name: str) -> str:
-    """Return why a raster is not one of this product and name, by the rules of today; empty where it is."""
+    """Return why a raster is not one of this product and name, by rules and offsets of today; empty where it is."""
     if tags.product != str(acquisition.id) or tags.name != name:
         return _holds(tags)
-    return "was made by rules of another version of sen2chain" if tags.rules != RULES else ""
+    if tags.rules != RULES:
+        return "was made by rules of another version of sen2chain"
+    known = acquisition.details.remembered_radiometry() if tags.offsets else None
+    if known is None:
+        return ""
+    offsets = {band: known.offsets.get(band) for band in tags.offsets}
+    if (tags.quantification, tags.offsets) != (known.quantification, offsets):
+        return f"was made with other offsets or another scale than {acquisition.id.sensor.metadata} lists today"
+    return ""
 
 
 def _holds(tags: RasterTags) -> str:

@@ -163,6 +163,10 @@ class StacDetails:
         """Return the outline that the catalogue says."""
         return self.known_footprint
 
+    def remembered_radiometry(self) -> None:
+        """Return None: it is asked for stored rasters alone."""
+        return
+
     def tags(self, location: str) -> None:  # noqa: ARG002  # stored rasters of catalogues are not read
         """Return None: nothing is known of stored rasters."""
         return
