@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -445,6 +446,17 @@ def test_room_is_told_before(source: LibrarySource) -> None:
     assert planned.fits
     assert planned.free_bytes is not None
     assert 0 < planned.expected_bytes < 1e6
+
+
+def test_what_lies_beside_a_raster_in_the_making_needs_room_too(
+    source: LibrarySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = plan(source, "NDVI").expected_bytes
+    for free, fits in ((int(2.5 * needed), True), (int(1.2 * needed), False), (needed - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        planned = plan(source, "NDVI")
+        assert (planned.fits, planned.free_bytes) == (fits, free)
+        assert (" is more than the " in planned.sentences()[1]) is not fits
 
 
 def test_a_library_that_cannot_be_written_is_one_sentence(source: LibrarySource) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def to_reflectance(
     dn: Array, offset: float, quantification: float, nodata: float, saturated: float, out: Floats
 ) -> None:
-    """Turn digital numbers into reflectance, not below 0; NaN where they are no measurement."""
+    """Turn digital numbers into reflectance, not below 0; NaN where there is no measurement."""
     for i in range(dn.size):
         number = np.float64(dn[i])
         value = (number + offset) / quantification

@@ -271,7 +271,7 @@ class _Walk:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            if not folder.endswith("/lost+found"):  # every mounted disk has its own, which nobody may read
+            if not folder.endswith("/lost+found"):  # a mounted disk has its own, which only root may read
                 self.found.unread.append(f"{folder} ({error.strerror})")
             return
         for entry in listed:

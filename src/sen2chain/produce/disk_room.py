@@ -23,9 +23,18 @@ class Room:
     """Bytes that are to be written."""
     free: int | None
     """Bytes that are free; None where that is not known."""
+    meanwhile: int = 0
+    """Bytes that the files which are in the making take besides."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for it, as far as that is known."""
+        return self.free is None or self.needed + self.meanwhile <= self.free
 
 
-def rooms_of(files: Iterable[tuple[Path, int]], named: Iterable[Path] = ()) -> tuple[Room, ...]:
+def rooms_of(
+    files: Iterable[tuple[Path, int]], named: Iterable[Path] = (), at_once: Iterable[tuple[Path, int]] = ()
+) -> tuple[Room, ...]:
     """Add up what is written to each disk, and look how much is free there.
 
     Parameters
@@ -34,8 +43,11 @@ def rooms_of(files: Iterable[tuple[Path, int]], named: Iterable[Path] = ()) -> t
         Files with the bytes that they will take.
     named
         Folders by which disks are named, where one of them is on the disk: the library's own, then its parts.
+    at_once
+        Those of the files that are written at once, with the bytes of what lies beside them meanwhile.
     """
     needed: dict[int, int] = {}
+    beside: dict[int, int] = {}
     folder_of: dict[int, Path] = {}
     known: dict[int, Path] = {}
     place_of: dict[Path, tuple[int, Path] | None] = {}
@@ -46,11 +58,15 @@ def rooms_of(files: Iterable[tuple[Path, int]], named: Iterable[Path] = ()) -> t
             disk, folder = place
             folder_of.setdefault(disk, folder)
             needed[disk] = needed.get(disk, 0) + size
+    for path, size in at_once:
+        if (place := place_of.get(path.parent)) is not None:
+            beside[place[0]] = beside.get(place[0], 0) + size
     for folder in named:
         if (place := _disk_of(folder)) is not None and place[0] not in known:
             known[place[0]] = folder
     return tuple(
-        Room(known.get(disk, folder_of[disk]), total, _free(folder_of[disk])) for disk, total in needed.items()
+        Room(known.get(disk, folder_of[disk]), total, _free(folder_of[disk]), beside.get(disk, 0))
+        for disk, total in needed.items()
     )
 
 

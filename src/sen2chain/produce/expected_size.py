@@ -23,6 +23,9 @@ _PER_BAND = 1.4
 _OVERVIEWS = 4 / 3
 _FULL = 271_000_000
 """Bytes of an index raster of a full tile, where the sizes of its bands are not known."""
+UNCOMPRESSED = 1.4
+"""Bytes of an uncompressed index raster with its overviews, per byte of the compressed one (1.2 on clear dates, 1.6 on
+clouded ones)."""
 _PER_MASK = 0.5
 """Bytes of a mask per byte of the file of its classes."""
 _FULL_MASK = 1_000_000

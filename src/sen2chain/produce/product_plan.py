@@ -5,17 +5,23 @@ No pixel is read and nothing is written. Files that exist are judged by their ta
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import UnknownNameError
 from sen2chain.notebook import card
+from sen2chain.parallel import workers
 from sen2chain.produce.disk_room import Room, rooms_of
+from sen2chain.produce.expected_size import UNCOMPRESSED
 from sen2chain.produce.ordered_files import OrderedFiles
-from sen2chain.produce.product_file import ProductFile, ProductOrder, State, once_each
+from sen2chain.produce.product_file import FileKind, ProductFile, ProductOrder, State, once_each
 from sen2chain.progress import counted, sized
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     import pandas as pd
 
     from sen2chain.archive import LibrarySource
@@ -68,7 +74,7 @@ class ProductPlan:
     @property
     def fits(self) -> bool:
         """Whether there is room for what will be written, as far as that is known."""
-        return all(room.free is None or room.needed <= room.free for room in self.rooms)
+        return all(room.fits for room in self.rooms)
 
     def count(self, state: State) -> int:
         """Return the number of files in a state."""
@@ -180,9 +186,10 @@ _WORDS = {
 
 def _room_in_words(room: Room) -> str:
     free = sized(room.free or 0)
-    if room.free is not None and room.needed > room.free:
-        return f"That is more than the {free} that are free in {room.folder}: free some, or ask for less."
-    return f"{free} are free in {room.folder}."
+    if room.fits:
+        return f"{free} are free in {room.folder}."
+    beside = f" With {sized(room.meanwhile)} for files in the making, that" if room.meanwhile else "That"
+    return f"{beside.strip()} is more than the {free} that are free in {room.folder}: free some, or ask for less."
 
 
 def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan:
@@ -223,6 +230,15 @@ def plan_products(request: ProductRequest, source: LibrarySource) -> ProductPlan
     paths = source.paths
     named = (paths.home, paths.indices, paths.cloudmasks, paths.quicklooks)
     source.save()
-    return ProductPlan(
-        request, tuple(orders), tuple(source.skipped()), outside, rooms_of(written, named), ordered.notes(orders)
-    )
+    rooms = rooms_of(written, named, _written_at_once(orders, workers(request.workers)))
+    return ProductPlan(request, tuple(orders), tuple(source.skipped()), outside, rooms, ordered.notes(orders))
+
+
+def _written_at_once(orders: Iterable[ProductOrder], threads: int) -> list[tuple[Path, int]]:
+    """Return the rasters of the largest products that may be written at once, each with what lies beside it meanwhile.
+
+    That is the uncompressed raster, see `sen2chain.produce.cog_file`.
+    """
+    largest = heapq.nlargest(threads, orders, key=lambda order: sum(file.expected_bytes for file in order.to_make))
+    rasters = (file for order in largest for file in order.to_make if file.kind is not FileKind.QUICKLOOK)
+    return [(file.path, round(file.expected_bytes * UNCOMPRESSED)) for file in rasters]
