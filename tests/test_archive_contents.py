@@ -679,3 +679,8 @@ def test_what_was_produced_is_stored(few_fields: Any, tmp_path: Path) -> None:
     assert len(total.redundant) == total.bytes["masked copies"][0] == every
     assert total.size == tree_size(*(library / part for part in ("L2A", "INDICES", "CLOUDMASKS")))
     assert "incomplete files" not in total.bytes
+    # A raster that is cut off serves no extraction, so it does not count as stored.
+    cut = next((library / "INDICES").rglob("*_NDVI.tif"))
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    again = of(look(library).total, "NDVI")
+    assert (again.stored, again.makeable) == (every - 1, 1)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sen2chain.archive import ArchiveFile
     from sen2chain.products import Acquisition
+    from sen2chain.raster_form import RasterForm
     from sen2chain.raster_tags import RasterTags
 
 T = TypeVar("T")
@@ -67,8 +68,8 @@ def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) ->
         acquisitions = [found for tile in source.tiles() for found in source.acquisitions(tile)]
         found = archive_files(source, acquisitions)
     try:
-        tags = _tags(source, found.files, quiet=quiet)
-        entries = list(_entries(source, acquisitions, tags, quiet=quiet))
+        tags, forms = _headers(source, found.files, quiet=quiet)
+        entries = list(_entries(source, AvailabilityTable(acquisitions, tags, forms), acquisitions, quiet=quiet))
     finally:
         source.save()  # what an interrupted run has read need not be read again
     files = list(_stored(found.files, acquisitions, tags))
@@ -83,16 +84,20 @@ def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) ->
     return ArchiveInfo(source.describe(), holdings_of("", entries, files), tiles, source.skipped(), tuple(found.unread))
 
 
-def _tags(source: LibrarySource | SafeFolder, files: Iterable[ArchiveFile], *, quiet: bool) -> dict[str, RasterTags]:
-    """Return the tags of stored rasters, by location, of those that have some."""
+def _headers(
+    source: LibrarySource | SafeFolder, files: Iterable[ArchiveFile], *, quiet: bool
+) -> tuple[dict[str, RasterTags], dict[str, RasterForm]]:
+    """Return the tags and the forms of the stored rasters that have tags, by location."""
     kinds = {FileKind.INDEX, FileKind.MASKED, FileKind.MASK}
     rasters = [file for file in files if file.kind in kinds and not file.location.endswith(SIDE_FILE)]
-    found = {}
-    for raster in _with_progress("Reading tags of rasters", rasters, quiet=quiet):
-        tags = source.facts.tags(raster.location, raster.tile)
-        if tags is not None:
-            found[raster.location] = tags
-    return found
+    tags, forms = {}, {}
+    for raster in _with_progress("Reading headers of rasters", rasters, quiet=quiet):
+        if (found := source.facts.tags(raster.location, raster.tile)) is None:
+            continue  # a raster of another program counts by its name; its form is left to the check of an archive
+        tags[raster.location] = found
+        if (form := source.facts.form(raster.location, raster.tile)) is not None:
+            forms[raster.location] = form
+    return tags, forms
 
 
 def _with_progress(title: str, items: Sequence[T], *, quiet: bool) -> Iterator[T]:
@@ -106,13 +111,12 @@ def _with_progress(title: str, items: Sequence[T], *, quiet: bool) -> Iterator[T
 
 def _entries(
     source: LibrarySource | SafeFolder,
+    table: AvailabilityTable,
     acquisitions: Sequence[Acquisition],
-    tags: Mapping[str, RasterTags],
     *,
     quiet: bool,
 ) -> Iterator[ProductEntry]:
     """Look at each product."""
-    table = AvailabilityTable(acquisitions, tags)
     for acquisition in _with_progress("Reading metadata", acquisitions, quiet=quiet):
         location = acquisition.details.inputs.get("metadata")
         metadata = source.facts.metadata(location, acquisition.id)

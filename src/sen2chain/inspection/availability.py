@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sen2chain.products import Acquisition
+    from sen2chain.raster_form import RasterForm
     from sen2chain.raster_tags import RasterTags
     from sen2chain.sensor import Sensor
 
     Tags = Mapping[str, RasterTags]
     """Location -> tags, of the rasters that have some."""
+    Forms = Mapping[str, RasterForm]
+    """Location -> form, of the rasters that can be opened."""
 
 MODEL = "OCM"
 """The family of masks that OmniCloudMask makes, an optional library."""
@@ -67,14 +70,27 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class _TaggedDetails(KnownDetails):
-    """Details of a product whose tags have been read."""
+    """Details of a product the headers of whose rasters have been read.
+
+    Whether scale and offsets are still those that a raster was made with is left to the check of an archive.
+    """
 
     known_tags: Tags = field(default_factory=dict)
     """Location -> tags."""
+    known_forms: Forms = field(default_factory=dict)
+    """Location -> form."""
+
+    def remembered_radiometry(self) -> None:
+        """Return None: tags are not compared with the metadata."""
+        return
 
     def tags(self, location: str) -> RasterTags | None:  # type: ignore[override]  # the base knows none
         """Return the tags of a raster."""
         return self.known_tags.get(location)
+
+    def form(self, location: str) -> RasterForm | None:  # type: ignore[override]  # the base knows none
+        """Return the form of a raster."""
+        return self.known_forms.get(location)
 
 
 class AvailabilityTable:
@@ -84,12 +100,12 @@ class AvailabilityTable:
     ----------
     acquisitions
         All products: what one of them has stored is looked for in all.
-    tags
-        Tags of their rasters.
+    tags, forms
+        Tags and forms of their rasters.
     """
 
-    def __init__(self, acquisitions: Iterable[Acquisition], tags: Tags) -> None:
-        self._tags = tags
+    def __init__(self, acquisitions: Iterable[Acquisition], tags: Tags, forms: Forms) -> None:
+        self._tags, self._forms = tags, forms
         every = list(acquisitions)
         self._indices = _indices(every, tags)
         self._masks = {
@@ -114,7 +130,9 @@ class AvailabilityTable:
         key = self._signature(acquisition, has_safe=has_safe, metadata_fault=metadata_fault)
         if key not in self._known:
             tags = {place: self._tags[place] for place in _rasters(acquisition) if place in self._tags}
-            details = _TaggedDetails(None if metadata_fault else _SOME_RADIOMETRY, known_tags=tags)
+            forms = {place: self._forms[place] for place in _rasters(acquisition) if place in self._forms}
+            radiometry = None if metadata_fault else _SOME_RADIOMETRY
+            details = _TaggedDetails(radiometry, known_tags=tags, known_forms=forms)
             product = _Product(replace(acquisition, details=details), has_safe, metadata_fault)
             self._known[key] = (
                 {name: product.index(name, index) for name, index in self._indices.items()},
@@ -130,7 +148,7 @@ class AvailabilityTable:
 
         def told(location: str) -> object:
             found = tags.get(location)
-            kind = location.rpartition(".")[2]
+            kind = location.rpartition(".")[2], self._forms.get(location)
             if found is None:
                 return kind
             is_own = found.product == own
