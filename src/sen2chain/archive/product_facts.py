@@ -114,6 +114,11 @@ class ProductFacts:
         found = self._raster(location, tile)
         return None if found is None else RasterForm.read(found)
 
+    def header(self, location: str, tile: str) -> tuple[RasterTags | None, RasterForm | None]:
+        """Return what `tags` and `form` return, with one look at the file."""
+        found = self._raster(location, tile)
+        return (RasterTags.read(found) if found else None), (None if found is None else RasterForm.read(found))
+
     def _raster(self, location: str, tile: str) -> Known | None:
         """Return tags and form of a stored raster as texts."""
         return self._of(location, tile, lambda: _known_of(location))

@@ -235,7 +235,8 @@ def scan_best(product: ProductId, candidates: Iterable[str], tile: str, skipped:
         return is_zip_name(name), not name.startswith(str(product)), path
 
     best = None
-    for path in sorted(candidates, key=order):
+    copies = list(candidates)
+    for path in copies if len(copies) == 1 else sorted(copies, key=order):
         try:
             parts = scan_safe(path, product)
         except UnreadableError as error:

@@ -6,6 +6,7 @@ once for as long as their files stay the same. No pixel is read.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from sen2chain.archive import FileKind, LibrarySource, SafeFolder, archive_files
@@ -80,8 +81,12 @@ def read_contents(source: LibrarySource | SafeFolder, *, quiet: bool = False) ->
     for file in files:
         if file.tile in of_tile:
             of_tile[file.tile][1].append(file)
-    tiles = {tile: holdings_of(tile, *parts) for tile, parts in of_tile.items()}
-    return ArchiveInfo(source.describe(), holdings_of("", entries, files), tiles, source.skipped(), tuple(found.unread))
+    total = holdings_of("", entries, files)
+    if len(names) == 1 and all(file.tile == names[0] for file in files):
+        tiles = {names[0]: replace(total, tile=names[0])}  # summed up once
+    else:
+        tiles = {tile: holdings_of(tile, *parts) for tile, parts in of_tile.items()}
+    return ArchiveInfo(source.describe(), total, tiles, source.skipped(), tuple(found.unread))
 
 
 def _headers(
@@ -92,10 +97,11 @@ def _headers(
     rasters = [file for file in files if file.kind in kinds and not file.location.endswith(SIDE_FILE)]
     tags, forms = {}, {}
     for raster in _with_progress("Reading headers of rasters", rasters, quiet=quiet):
-        if (found := source.facts.tags(raster.location, raster.tile)) is None:
+        found, form = source.facts.header(raster.location, raster.tile)
+        if found is None:
             continue  # a raster of another program counts by its name; its form is left to the check of an archive
         tags[raster.location] = found
-        if (form := source.facts.form(raster.location, raster.tile)) is not None:
+        if form is not None:
             forms[raster.location] = form
     return tags, forms
 
