@@ -36,8 +36,10 @@ from sen2chain.produce import ProductRequest, plan_products, produce_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Two tiles on two days.
-SCENE = demo.Scene(size=60, parcels=4, overpasses=demo.season(2), bands=("B04", "B08", "SCL", "CLDPRB"))
+# One tile on two days.
+SCENE = demo.Scene(
+    size=60, parcels=4, overpasses=demo.season(2), bands=("B04", "B08", "SCL", "CLDPRB"), tiles=("31TGJ",)
+)
 SAVI = Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")
 REQUEST = ProductRequest(
     indices=(Index.parse("NDVI"), SAVI), masks=(Mask.parse("CM001"), Mask.parse("CM004")), masked=True, workers=2

@@ -369,14 +369,6 @@ def test_options_of_other_tools_are_answered_with_ours() -> None:
     assert "Did you mean '--workers'?" in run("produce", "--threads", "2").output
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(home: Path) -> None:
-    (home / "sen2chain_data" / "data" / "INDICES").mkdir(mode=0o500)
-    result = run("produce", "--index", "NDVI")
-    assert result.exit_code == 1
-    assert "INDICES" in sentence(result)
-
-
 def test_a_file_in_the_place_of_a_folder_is_told_before_the_work(home: Path) -> None:
     (home / "sen2chain_data" / "data" / "INDICES").touch()
     result = run("produce", "--index", "NDVI", "--mask", "CM004")

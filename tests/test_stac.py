@@ -1075,7 +1075,8 @@ def test_mutated_items_are_written_and_read_back_as_far_as_they_can_be(
     assert len(again) == saved.total <= len(items)
     before = {(item["id"].strip(), str(read(item).__class__)) for item in items if isinstance(item.get("id"), str)}
     after = {(item["id"].strip(), str(read(item).__class__)) for item in again}
-    assert {pair for pair in after if "Found" in pair[1]} <= before
+    # An id that looks like an address is kept without what may be a secret in it.
+    assert {pair for pair in after if "Found" in pair[1] and "://" not in pair[0]} <= before
     assert "hunter2" not in str(pq.read_table(path).to_pylist())
 
 

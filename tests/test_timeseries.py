@@ -668,7 +668,7 @@ def test_bad_libraries(season: demo.DemoArchive, tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match=str(tmp_path / "none")):
         extract(season, safe=tmp_path / "none")
     with pytest.raises(RequestError, match="one of them"):
-        TimeSeries(season.layer, library=season.library, safe=tmp_path)
+        TimeSeries(season.layer, library=season.library, stac=tmp_path)
 
 
 def nothing(series: TimeSeries, *words: str) -> None:
