@@ -356,7 +356,7 @@ def _unstored(total: Holdings) -> list[str]:
             alike[len(found.unstored), found.unstored_makeable].append(found.name)
     sentences = []
     for (count, makeable), names in alike.items():
-        head = f"{', '.join(names)}: stored for some products, not for {count:,} others"
+        head = f"{', '.join(names)}: stored for some products, not for {count:,} other{'s' * (count > 1)}"
         if makeable:
             which = "for which" if makeable == count else f"for {makeable:,} of which"
             sentences.append(f"{head}, {which} sen2chain produce can make it.")
