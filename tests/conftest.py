@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from stac_servers import Api, FileServer, ObjectStore
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A first example may compile a kernel, and machines are busy: how long an example takes is not what tests are about.
+hypothesis.settings.register_profile("any_time", deadline=None)
+hypothesis.settings.load_profile("any_time")
 
 
 @pytest.fixture(scope="session")
