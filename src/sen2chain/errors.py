@@ -313,6 +313,10 @@ class UnreadableError(RasterError):
     """A file is missing, truncated or corrupt."""
 
 
+class KeptPixelsError(UnreadableError):
+    """Kept pixels are damaged, or do not hold what is asked of them; the message says which and why."""
+
+
 class GridMismatchError(RasterError):
     """A raster has another grid or CRS than the other rasters of its tile."""
 

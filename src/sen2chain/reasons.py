@@ -20,6 +20,8 @@ class Reason(enum.StrEnum):
     SUPERSEDED = "superseded"
     INDEX_INPUTS_MISSING = "index_inputs_missing"
     MASK_INPUTS_MISSING = "mask_inputs_missing"
+    MASK_REACH = "mask_reach"
+    NOT_KEPT = "pixels_not_kept"
     GRID_MISMATCH = "grid_mismatch"
     UNREADABLE = "unreadable"
     FAILED = "failed"
@@ -45,6 +47,8 @@ _SENTENCES = {
     Reason.SUPERSEDED: "another tile, baseline or part of the same acquisition gave the better row",
     Reason.INDEX_INPUTS_MISSING: "there is neither the index nor the bands to compute it",
     Reason.MASK_INPUTS_MISSING: "there is neither the mask nor the rasters to compute it",
+    Reason.MASK_REACH: "the cloud mask reaches farther than the margin of the kept pixels, and no archive has the rest",
+    Reason.NOT_KEPT: "the pixels asked for are not kept, and no archive has them",
     Reason.GRID_MISMATCH: "the product has another grid or CRS than its tile",
     Reason.UNREADABLE: "a file of the product cannot be read",
     Reason.FAILED: "the product failed each of the three times it was tried",

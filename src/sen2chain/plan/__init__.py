@@ -9,6 +9,7 @@ from __future__ import annotations
 from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, why_outside
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
 from sen2chain.plan.raster_choice import (
+    Keeping,
     MaskKind,
     MaskSource,
     Output,
@@ -26,6 +27,7 @@ from sen2chain.plan.raster_choice import (
 
 __all__ = [
     "ExtractionPlan",
+    "Keeping",
     "MaskKind",
     "MaskSource",
     "Output",

@@ -95,6 +95,18 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """The pixels of an acquisition that are kept in the folder of its layer beside the rows."""
+
+    rasters: Mapping[str, str]
+    """Band or quality raster -> location."""
+    margin: float
+    """Metres around the features in which quality rasters are kept."""
+    complete: bool = False
+    """Whether pixels of features that cloud masks remove entirely are read and kept too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One acquisition with all its outputs."""
 
@@ -110,6 +122,11 @@ class Task:
     """Whether the product's files are compared with its checksums."""
     reading: Reading = LOCAL
     """How the rasters are read."""
+    keep: Keeping | None = None
+    """The pixels to keep; None keeps none."""
+    otherwise: Task | None = None
+    """Of a task on kept pixels: the same acquisition in the archive, which is read where kept pixels turn out to be
+    damaged or not to hold what is needed. None where the archive lacks it."""
 
     @property
     def cannot_be_verified(self) -> bool:

@@ -1,0 +1,3 @@
+"""The pixels themselves as tables and cubes: one row per feature, pixel and date."""
+
+from __future__ import annotations
