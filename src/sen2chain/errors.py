@@ -317,6 +317,10 @@ class KeptPixelsError(UnreadableError):
     """Kept pixels are damaged, or do not hold what is asked of them; the message says which and why."""
 
 
+class PixelsNotKeptError(KeptPixelsError):
+    """Kept pixels are whole, but what is asked for is not among them: it lies elsewhere, or was under clouds."""
+
+
 class GridMismatchError(RasterError):
     """A raster has another grid or CRS than the other rasters of its tile."""
 
