@@ -1,9 +1,9 @@
 """The rows that stay on disk: a folder for each layer, with one file per image and a ledger of all images.
 
 `extraction_folder` builds and parses the names in the folder, `images` writes and reads the rows of one image, `ledger`
-keeps the state of all images, `inputs` detects changes of the files that images were made from, `lock` keeps two runs
-apart, `recognition` finds the folder of a layer again, `resume` decides what is still to be extracted, and `contents`
-tells people what a folder holds.
+keeps the state of all images, `kept_catalogue` that of kept pixels, `inputs` detects changes of the files that images
+were made from, `lock` keeps two runs apart, `recognition` finds the folder of a layer again, `resume` decides what is
+still to be extracted, and `contents` tells people what a folder holds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from sen2chain.store.contents import FolderContents, contents_of, is_layer_folder
 from sen2chain.store.extraction_folder import COMPILED, ExtractionFolder, sweep
 from sen2chain.store.images import RawImage, list_images, read_image, write_image
+from sen2chain.store.kept_catalogue import HeldRaster, KeptCatalogue, KeptEntry
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import file_lock, held_since, if_left, is_locked, locked
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
@@ -23,7 +24,10 @@ __all__ = [
     "Entry",
     "ExtractionFolder",
     "FolderContents",
+    "HeldRaster",
     "ImageLedger",
+    "KeptCatalogue",
+    "KeptEntry",
     "RawImage",
     "Recognised",
     "State",

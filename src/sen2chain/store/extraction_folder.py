@@ -21,6 +21,9 @@ RAW = "raw_data"
 """The folder of raw rows in that of a layer."""
 COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
+PIXELS = "pixels"
+"""The folder of kept pixels in that of a layer."""
+_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".positions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,30 @@ class ExtractionFolder:
         """Return the names of the indices that have a folder of rows."""
         folder = self.root / RAW
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def pixels(self, tile: str) -> Path:
+        """Return the folder of the kept pixels of a tile."""
+        return self.root / PIXELS / tile
+
+    def pixel_file(self, product: ProductId, token: str) -> Path:
+        """Return the file of the kept pixels of a product; `token` keeps it apart from a former one of the same."""
+        return self.pixels(product.tile) / f"{product}_{token}{_PIXEL_FILE}"
+
+    def positions_file(self, tile: str, digest: str) -> Path:
+        """Return the file of the positions of kept pixels with a digest."""
+        return self.pixels(tile) / f"{digest}{_POSITIONS_FILE}"
+
+    def all_pixel_files(self) -> list[Path]:
+        """Return all files of kept pixels and of their positions, whether the catalogue names them or not.
+
+        Links and folders that lead elsewhere are left out, and files of other programs.
+        """
+        found = []
+        for place, folders, names in os.walk(self.root / PIXELS):
+            folders.sort()
+            paths = (Path(place, name) for name in sorted(names) if name.endswith((_PIXEL_FILE, _POSITIONS_FILE)))
+            found += [path for path in paths if path.is_file() and not path.is_symlink()]
+        return found
 
     def compiled(self, index: str, mask: str, kind: str) -> Path:
         """Return the folder of one kind of compilation."""

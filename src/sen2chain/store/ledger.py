@@ -1,7 +1,7 @@
 """The ledger of a layer's folder: the state of every image, and the inputs of every compiled file.
 
 The ledger is a SQLite file, so that each step is written as a whole or not at all, whatever kills the process; any tool
-for SQLite opens it. Tables: ``images``, ``compiled``, ``facts``.
+for SQLite opens it. Tables: ``images``, ``compiled``, ``facts``, and ``pixels`` of `kept_catalogue`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS images (
 CREATE TABLE IF NOT EXISTS compiled (
     path TEXT PRIMARY KEY, family TEXT NOT NULL, made_from TEXT NOT NULL, size INTEGER NOT NULL,
     changed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pixels (
+    product TEXT PRIMARY KEY, file TEXT NOT NULL, size INTEGER NOT NULL, positions TEXT NOT NULL, margin REAL NOT NULL,
+    rasters TEXT NOT NULL, inputs TEXT NOT NULL, facts TEXT NOT NULL, changed TEXT NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -210,7 +214,7 @@ class ImageLedger:
     def record(self, entries: Iterable[Entry]) -> None:
         """Enter images, all of them or none; former entries of the same images are replaced."""
         places = ", ".join("?" * len(fields(Entry)))
-        with self._transaction():
+        with self.transaction():
             self._base.executemany(
                 f"INSERT OR REPLACE INTO images VALUES ({places})",  # noqa: S608  # question marks only
                 [_row(entry) for entry in entries],
@@ -223,7 +227,7 @@ class ImageLedger:
         """
         blank = [_row(Entry(*key, State.PENDING)) for key in keys]
         places = ", ".join("?" * len(fields(Entry)))
-        with self._transaction():
+        with self.transaction():
             self._base.executemany(
                 f"INSERT INTO images VALUES ({places}) "  # noqa: S608  # question marks only
                 "ON CONFLICT DO UPDATE SET state = excluded.state, changed = excluded.changed",
@@ -249,7 +253,7 @@ class ImageLedger:
 
     def set_fact(self, name: str, value: str) -> None:
         """Note something about the folder."""
-        with self._transaction():
+        with self.transaction():
             self._base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def compiled(self) -> dict[str, CompiledFile]:
@@ -260,7 +264,7 @@ class ImageLedger:
 
     def set_compiled(self, files: Iterable[CompiledFile] = (), gone: Iterable[str] = ()) -> None:
         """Enter compiled files, and forget those that are gone."""
-        with self._transaction():
+        with self.transaction():
             self._base.executemany("DELETE FROM compiled WHERE path = ?", [(path,) for path in gone])
             self._base.executemany(
                 "INSERT OR REPLACE INTO compiled VALUES (?, ?, ?, ?, ?)",
@@ -292,7 +296,7 @@ class ImageLedger:
                 self._base.close()
                 self._base = copy
         before = self._base.total_changes
-        with self._transaction():
+        with self.transaction():
             self._base.execute(f"DELETE FROM images WHERE {_ODD}")  # noqa: S608  # a fixed text
             for value, column in wrong:
                 self._base.execute(f"DELETE FROM images WHERE {column} IS ?", (value,))  # noqa: S608  # a fixed name
@@ -302,12 +306,29 @@ class ImageLedger:
             f"{escaped(example)}; what the archive has of {'it' if count == 1 else 'them'} is extracted again."
         )
 
+    def select(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a table that another module defines; an empty list where there is no such table."""
+        with self._sentences():
+            table = statement.rpartition(" FROM ")[2]
+            known = self._base.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            return self._base.execute(statement).fetchall() if known != (0,) else []
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[Callable[[str, list[tuple[Any, ...]]], object]]:
+        """Enter everything of the block, or nothing; blocks inside it belong to it.
+
+        Yields
+        ------
+        callable
+            Takes an SQL statement, and the values of each row for which it is run.
+        """
+        if self._base.in_transaction:
+            yield self._base.executemany
+            return
         with self._sentences():
             self._base.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._base.executemany
                 self._base.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):

@@ -1,0 +1,156 @@
+"""The catalogue of kept pixels in a layer's folder: the pixel file of each product, and what it was made from.
+
+It is the table ``pixels`` of the folder's ledger, so that rows and pixels of an acquisition are entered in one step. A
+pixel file that the catalogue does not name is what a killed run left, and counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from sen2chain.errors import RequestError
+from sen2chain.products import ProductId, Radiometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sen2chain.products import Footprint
+    from sen2chain.store.extraction_folder import ExtractionFolder
+    from sen2chain.store.ledger import ImageLedger
+
+_COLUMNS = "product, file, size, positions, margin, rasters, inputs, facts, changed"
+_READ = f"SELECT {_COLUMNS} FROM pixels"  # noqa: S608  # fixed names
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRaster:
+    """What a pixel file holds of one band or quality raster."""
+
+    token: tuple[Any, ...]
+    """Identity of the raster's file when it was read: name, size, time and, where it is known, content; see
+    `sen2chain.products.IdentityToken`."""
+    masks: frozenset[str] | None = None
+    """None where the pixels of all features are there. Otherwise the masks of the runs that read the raster: pixels of
+    features that each of these masks removes entirely are absent."""
+
+    def suffices(self, masks: Iterable[str] | None) -> bool:
+        """Whether it has the pixels of all features (None), or of all that some masks leave."""
+        return self.masks is None or (masks is not None and self.masks >= set(masks))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEntry:
+    """The kept pixels of one product."""
+
+    product: str
+    """The product's name."""
+    file: str
+    """Name of its pixel file, in `ExtractionFolder.pixels` of its tile."""
+    size: int
+    """Bytes of that file."""
+    positions: str
+    """Digest of the positions of its pixels, whose file is `ExtractionFolder.positions_file`."""
+    margin: float
+    """Metres around the features in which quality rasters are kept."""
+    rasters: Mapping[str, HeldRaster]
+    """Band or quality raster -> what is held of it."""
+    inputs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Role -> identity of the files beside rasters that the facts come from: ``metadata``."""
+    radiometry: Radiometry | None = None
+    """Scale and offsets of the bands; None where no band is held or they are not known."""
+    cover: float | None = None
+    """Cloud cover of the product in percent."""
+    footprint: Footprint | None = None
+    """Outline of the product's data, (longitude, latitude) in degrees."""
+    changed: str = field(default="", compare=False)
+    """When it was entered, UTC."""
+
+    @property
+    def id(self) -> ProductId:
+        """The product."""
+        return ProductId.parse(self.product)
+
+    def path(self, folder: ExtractionFolder) -> Path:
+        """Return the pixel file in the folder of the layer."""
+        return folder.pixels(self.id.tile) / self.file
+
+    def is_there(self, folder: ExtractionFolder) -> bool:
+        """Whether the pixel file is there with its size; its content is checked when it is read."""
+        try:
+            return self.path(folder).stat().st_size == self.size
+        except OSError:
+            return False
+
+    @classmethod
+    def _of_row(cls, row: tuple[Any, ...]) -> Self:
+        product, file, size, positions, margin, rasters, inputs, facts, changed = row
+        ProductId.parse(product)
+        told = json.loads(facts)
+        radiometry = told.get("radiometry")
+        held = {
+            name: HeldRaster(tuple(token), None if masks is None else frozenset(masks))
+            for name, (token, masks) in json.loads(rasters).items()
+        }
+        return cls(
+            product, str(file), int(size), str(positions), float(margin), held,
+            {role: tuple(token) for role, token in json.loads(inputs).items()},
+            None if radiometry is None else Radiometry(*radiometry),
+            told.get("cover"),
+            None if told.get("footprint") is None else tuple((x, y) for x, y in told["footprint"]),
+            str(changed),
+        )  # fmt: skip
+
+    def _as_row(self) -> tuple[Any, ...]:
+        rasters = {
+            name: (held.token, None if held.masks is None else sorted(held.masks))
+            for name, held in self.rasters.items()
+        }
+        told = self.radiometry
+        facts = {
+            "radiometry": None if told is None else (told.quantification, dict(told.offsets), told.note),
+            "cover": self.cover,
+            "footprint": self.footprint,
+        }
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        texts = (json.dumps(part) for part in (rasters, dict(self.inputs), facts))
+        return self.product, self.file, self.size, self.positions, self.margin, *texts, now
+
+
+class KeptCatalogue:
+    """The kept pixels of a layer by product.
+
+    Parameters
+    ----------
+    ledger
+        The folder's ledger, open for reading or writing.
+    """
+
+    def __init__(self, ledger: ImageLedger) -> None:
+        self._ledger = ledger
+
+    def entries(self) -> dict[str, KeptEntry]:
+        """Return what is kept, by product; entries that cannot be read are left out, as if nothing were kept."""
+        found = {}
+        for row in self._ledger.select(_READ):
+            try:
+                found[row[0]] = KeptEntry._of_row(row)  # noqa: SLF001  # the two are one
+            except (ValueError, TypeError, KeyError, AttributeError, RequestError):
+                continue
+        return found
+
+    def record(self, entries: Iterable[KeptEntry]) -> None:
+        """Enter kept pixels; former entries of the same products are replaced."""
+        with self._ledger.transaction() as write:
+            write(
+                f"INSERT OR REPLACE INTO pixels ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # fixed
+                [entry._as_row() for entry in entries],  # noqa: SLF001  # the two are one
+            )
+
+    def remove(self, products: Iterable[str]) -> None:
+        """Forget kept pixels of products."""
+        with self._ledger.transaction() as write:
+            write("DELETE FROM pixels WHERE product = ?", [(product,) for product in products])
