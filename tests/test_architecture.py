@@ -293,9 +293,9 @@ def test_no_module_configures_logging_or_prints() -> None:
                 assert called != "print", name
 
 
-OPENERS = ("files", "remote", "archive", "rasters", "jpeg2000", "demo", "jobs")
+OPENERS = ("files", "remote", "archive", "rasters", "jpeg2000", "pixel_store", "demo", "jobs")
 """The sources and the readers of rasters, which alone touch paths of products, and what they open files with; the demo,
-which writes them; and jobs, where a location is that of a job."""
+which writes them; kept pixels, whose files are the package's own; and jobs, where a location is that of a job."""
 OF_PRODUCTS = {"bands", "masked", "rasters", "cldprb", "scl", "details", "location", "locations"}
 """Attributes and parameters that hold locations of a product's files, or lead to them."""
 PATHS = {"fsspec", "glob", "io", "mmap", "os", "pathlib", "rasterio", "sen2chain.files", "shutil", "stat", "zipfile"}

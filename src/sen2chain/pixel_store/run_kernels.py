@@ -1,0 +1,118 @@
+"""Kernels on row runs of a raster: their union, growth, containment, and the copying of their pixels.
+
+A run is ``length`` pixels of ``row`` from ``column`` on. Arrays in, arrays out. Callers have made sure that all runs
+lie inside the raster.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sen2chain.jit import kernel
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+    Ints = npt.NDArray[np.int32]
+    Starts = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+
+_RUNS = "int32[::1], int32[::1], int32[::1], int64[::1]"
+
+
+@kernel("int64(int32[::1], int32[::1], int32[::1])")
+def unite(row: Ints, column: Ints, length: Ints) -> int:
+    """Join runs that overlap or touch, in place; they are ordered by row and column. Returns how many are left."""
+    last = -1
+    for k in range(row.size):
+        if length[k] <= 0:
+            continue
+        if last >= 0 and row[last] == row[k] and column[k] <= column[last] + length[last]:
+            length[last] = max(length[last], column[k] + length[k] - column[last])
+            continue
+        last += 1
+        row[last], column[last], length[last] = row[k], column[k], length[k]
+    return last + 1
+
+
+@kernel("int64(int32[::1], int32[::1], int32[::1], int64, int64, int64, int32[::1], int32[::1], int32[::1])")
+def grow(
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    height: int,
+    width: int,
+    margin: int,
+    out_row: Ints,
+    out_column: Ints,
+    out_length: Ints,
+) -> int:
+    """Write the runs of all pixels within `margin` pixels of runs to all sides, cut to the raster.
+
+    The runs are ordered by row. Returns how many there are; where the outputs have no room, they are only counted.
+    """
+    until = np.full(width, -1, np.int32)  # the last row that each column is reached in, as far as runs are known
+    furthest, k, found, room = -1, 0, 0, out_row.size
+    for r in range(height):
+        while k < row.size and row[k] <= r + margin:
+            furthest = row[k] + margin
+            for c in range(max(column[k] - margin, 0), min(column[k] + length[k] + margin, width)):
+                until[c] = furthest
+            k += 1
+        if furthest < r:
+            continue
+        begin = -1
+        for c in range(width):
+            if until[c] >= r:
+                if begin < 0:
+                    begin = c
+            elif begin >= 0:
+                if found < room:
+                    out_row[found], out_column[found], out_length[found] = r, begin, c - begin
+                found += 1
+                begin = -1
+        if begin >= 0:
+            if found < room:
+                out_row[found], out_column[found], out_length[found] = r, begin, width - begin
+            found += 1
+    return found
+
+
+@kernel(
+    *(
+        f"void({dtype}[:,::1], int64, {_RUNS}, int64, int64, {dtype}[::1])"
+        for dtype in ("uint8", "uint16", "uint32", "uint64")
+    )
+)
+def take(
+    image: Array, row0: int, row: Ints, column: Ints, length: Ints, start: Starts, first: int, last: int, out: Array
+) -> None:
+    """Copy the pixels of runs `first` to `last` out of rows of the raster, of which row0 is the first.
+
+    Those of the first of these runs come to the beginning of `out`.
+    """
+    for k in range(first, last):
+        line = image[row[k] - row0]
+        c, s = np.uint32(column[k]), np.uint64(start[k] - start[first])
+        for i in range(np.uint32(length[k])):
+            out[s + i] = line[c + i]
+
+
+@kernel(
+    *(
+        f"void({dtype}[::1], int64, {_RUNS}, int64, int64, {dtype}[:,::1])"
+        for dtype in ("uint8", "uint16", "uint32", "uint64")
+    )
+)
+def put(
+    values: Array, row0: int, row: Ints, column: Ints, length: Ints, start: Starts, first: int, last: int, image: Array
+) -> None:
+    """Copy values of the pixels of runs `first` to `last` into rows of the raster, the inverse of `take`."""
+    for k in range(first, last):
+        line = image[row[k] - row0]
+        c, s = np.uint32(column[k]), np.uint64(start[k] - start[first])
+        for i in range(np.uint32(length[k])):
+            line[c + i] = values[s + i]
