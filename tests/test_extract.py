@@ -593,7 +593,7 @@ def test_the_error_of_a_damaged_file_does_not_depend_on_threads(cut_up: Archive,
 def test_nothing_is_decoded_behind_an_error(cut_up: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rasters are closed when a task ends; a thread that still decoded the next strip would read a closed one."""
     closed, late, calls = set[Raster](), [], []
-    close, counted, reduce = Raster.close, Raster._counted, extraction._Extraction._reduce
+    close, counted, reduce = Raster.close, Raster._counted, extraction.Extraction._reduce
 
     def closing(self: Raster) -> None:
         closed.add(self)
@@ -613,7 +613,7 @@ def test_nothing_is_decoded_behind_an_error(cut_up: Archive, monkeypatch: pytest
 
     monkeypatch.setattr(Raster, "close", closing)
     monkeypatch.setattr(Raster, "_counted", slow)
-    monkeypatch.setattr(extraction._Extraction, "_reduce", fail)
+    monkeypatch.setattr(extraction.Extraction, "_reduce", fail)
     got = run(cut_up.acquisitions, cut_up.geometries, threads=3)
     assert got.of().reasons == {Reason.FAILED: got.features}
     assert len(calls) == 6

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Sent = Callable[[Task], None]
     Advanced = Callable[[Task, float], None]
+    Work = Callable[[Task, Coverages, RowRules, Crew | None, Callable[[float], None] | None], TaskResult]
+    """A function that runs a task, as `extract`."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ def announced(tasks: Iterable[Task], sent: Sent | None) -> Iterator[Task]:
 class Serial:
     """Runs one task after the other, each while the caller waits."""
 
+    work: Work | None = None
+    """Runs a task; None is `extract`."""
+
     def run(
         self,
         tasks: Sequence[Task],
@@ -88,7 +93,7 @@ class Serial:
         for task in announced(tasks, sent):
             stop = Stop()
             # In a thread of its own for GDAL's options, see `rasters.environment`.
-            yield apart(partial(_attempt, task, coverages, rules, None, advanced, stop), stop.end)
+            yield apart(partial(_attempt, self.work or extract, task, coverages, rules, None, advanced, stop), stop.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Threads:
 
     count: int
     """Number of threads."""
+    work: Work | None = None
+    """Runs a task; None is `extract`."""
 
     def run(
         self,
@@ -107,20 +114,26 @@ class Threads:
         advanced: Advanced | None = None,
     ) -> Generator[TaskResult, None, None]:
         """Run tasks, see `Executor`."""
-        crew, stop = Crew(self.count), Stop()
+        crew, stop, work = Crew(self.count), Stop(), self.work or extract
         yield from crew.results(
-            lambda task: _attempt(task, coverages, rules, crew, advanced, stop), announced(tasks, sent), stop.end
+            lambda task: _attempt(work, task, coverages, rules, crew, advanced, stop), announced(tasks, sent), stop.end
         )
 
 
 def _attempt(
-    task: Task, coverages: Coverages, rules: RowRules, crew: Crew | None, advanced: Advanced | None, stop: Stop
+    work: Work,
+    task: Task,
+    coverages: Coverages,
+    rules: RowRules,
+    crew: Crew | None,
+    advanced: Advanced | None,
+    stop: Stop,
 ) -> TaskResult:
     """Run a task, and again after an unforeseen error; one odd product should not end a run over ten years."""
     ended_by = _ended_by(task, stop)
     for attempt in range(ATTEMPTS):
         try:
-            result = extract(ended_by, coverages, rules, crew, None if advanced is None else partial(advanced, task))
+            result = work(ended_by, coverages, rules, crew, None if advanced is None else partial(advanced, task))
             return replace(result, task=task)
         except FATAL as error:
             raise fatal(task, error) from error

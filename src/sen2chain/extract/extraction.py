@@ -80,10 +80,10 @@ def extract(
     with reading(), ExitStack() as stack:
         verifier = task.details.verifier() if task.verify else None
         rasters = OpenRasters(stack, verifier, crew, reading, advanced)
-        return _Extraction(task, coverages, rules, rasters).run()
+        return Extraction(task, coverages, rules, rasters).run()
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
     """Collected pixels of one output."""
 
     stored: npt.NDArray[np.int16]
@@ -110,8 +110,16 @@ class _Large:
     """Pixels (area) inside the raster."""
 
 
-class _Extraction:
-    """The state of one task while it runs."""
+class Extraction:
+    """The state of one task while it runs.
+
+    Parameters
+    ----------
+    task, coverages, rules
+        As for `extract`.
+    rasters
+        The open rasters of the acquisition.
+    """
 
     def __init__(self, task: Task, coverages: Coverages, rules: RowRules, rasters: OpenRasters) -> None:
         self.task, self.coverages, self.rules, self.rasters = task, coverages, rules, rasters
@@ -123,6 +131,7 @@ class _Extraction:
         self.sensor = task.product.sensor
 
     def run(self) -> TaskResult:
+        """Extract every output of the task."""
         task = self.task
         quality = {task.cldprb: self.sensor.cloud_probability, task.scl: self.sensor.classification}
         self.rasters.assign(self.sensor, {where: name for where, name in quality.items() if where and name})
@@ -343,17 +352,17 @@ class _Extraction:
                 found["clipped"] = np.array([float(whole.clipped[i])])
                 self._keep(i, features, found | shared)
 
-    def _measure(self, pixels: Pixels) -> dict[int, _Measured]:
+    def _measure(self, pixels: Pixels) -> dict[int, Measured]:
         """Return the stored values and the mask of every output at collected pixels."""
         wanted = self._wanted()
         values = pixels.index_values(dict.fromkeys(index_key(output) for _, output in wanted))
-        found: dict[int, _Measured] = {}
+        found: dict[int, Measured] = {}
         for i, output in wanted:
             (stored, clipped), (cloud, bit) = values[index_key(output)], pixels.mask(output.mask.name)
             if output.value is not None and output.value.kind is ValueKind.MASKED:
                 stored, cloud = _removed_by_mask(output.value, pixels, stored, cloud, bit)
                 bit = 1
-            found[i] = _Measured(stored, cloud, bit, clipped[(cloud[clipped] & bit) == 0])
+            found[i] = Measured(stored, cloud, bit, clipped[(cloud[clipped] & bit) == 0])
         return found
 
     def _outside(self, pixels: Pixels) -> Floats:

@@ -48,7 +48,7 @@ class ExtractionPlan:
     """fid of features that have a place, but near none of `tiles`; empty where there are no such tiles."""
 
 
-def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
+def make_plan(request: Request, source: Source, layer: Layer, bands: Sequence[str] | None = None) -> ExtractionPlan:
     """Find the acquisitions of a request and choose their rasters.
 
     Parameters
@@ -59,6 +59,8 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
         The source of products.
     layer
         The layer, to know which tiles to look at.
+    bands
+        Bands whose pixels are asked for beside the outputs, with the scene classification; None: neither is.
     """
     area = area_of(layer, request.buffer)
     tiles, far, far_features = _tiles_of(source, layer, area, request)
@@ -74,8 +76,9 @@ def make_plan(request: Request, source: Source, layer: Layer) -> ExtractionPlan:
                     request.indices,
                     request.masks,
                     prefer=request.prefer,
-                    needs_scl=request.statistics.needs_scl,
+                    needs_scl=request.statistics.needs_scl or bands is not None,
                     verify=request.verify != "never",
+                    bands=bands or (),
                 )
             )
     tasks.sort(key=lambda task: (task.product.sensing, task.product.tile, str(task.product)))

@@ -124,6 +124,9 @@ class Task:
     """How the rasters are read."""
     keep: Keeping | None = None
     """The pixels to keep; None keeps none."""
+    bands: Mapping[str, str] = field(default_factory=dict)
+    """Band -> location of the bands whose pixels are asked for beside the outputs; those that are missing are left
+    out."""
     otherwise: Task | None = None
     """Of a task on kept pixels: the same acquisition in the archive, which is read where kept pixels turn out to be
     damaged or not to hold what is needed. None where the archive lacks it."""
@@ -142,8 +145,9 @@ def plan_task(
     prefer: Preference | None = None,
     needs_scl: bool = False,
     verify: bool = False,
+    bands: Iterable[str] = (),
 ) -> Task:
-    """Choose the rasters of each index under each mask of one acquisition."""
+    """Choose the rasters of each index under each mask of one acquisition, and those of some bands beside them."""
     sensor = acquisition.id.sensor
     outputs = tuple(resolve_sources(acquisition, index, mask, prefer) for mask in masks for index in indices)
     return Task(
@@ -154,6 +158,7 @@ def plan_task(
         acquisition.bands.get(sensor.classification or "") if needs_scl else None,
         verify,
         acquisition.reading,
+        bands={band: acquisition.bands[band] for band in bands if band in acquisition.bands},
     )
 
 

@@ -232,7 +232,8 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
 
 def _all_locations(task: Task) -> Collection[str]:
     """Return the locations of everything that a task reads."""
-    return dict.fromkeys(where for output in task.outputs for where in _locations(task, output).values())
+    of_outputs = (where for output in task.outputs for where in _locations(task, output).values())
+    return dict.fromkeys((*of_outputs, *task.bands.values()))
 
 
 def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityToken], error: str) -> list[str]:

@@ -75,6 +75,9 @@ class Engine:
     name_fields: tuple[str, ...] = ()
     """The attributes, by their names in the layer, that name features in pictures."""
 
+    bands: tuple[str, ...] | None = None
+    """Bands whose pixels are asked for beside the outputs, with the scene classification; None: neither is."""
+
     @cached_property
     def source(self) -> Source:
         """The source of products; a catalogue is asked anew, for the cloud cover of the request alone."""
@@ -93,7 +96,7 @@ class Engine:
         """All requested acquisitions as tasks."""
         source = self.source
         with activity("looking for products", quiet=self.quiet):
-            found = make_plan(self.request, source, self.layer)
+            found = make_plan(self.request, source, self.layer, self.bands)
         source.save()
         if is_catalogue(source):
             self._check_masks(source, found)
