@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sen2chain.parallel import Piece
     from sen2chain.plan import MaskSource
     from sen2chain.products import Radiometry
-    from sen2chain.rasters import Raster
+    from sen2chain.rasters import OpenRaster, Use
 
     Image = npt.NDArray[np.generic]
     Bools = npt.NDArray[np.bool_]
@@ -48,10 +48,11 @@ class CoarseRasters:
     def __init__(self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, blocks: NeededBlocks) -> None:
         self._rasters, self._grid, self._plan, self._blocks = rasters, grid, plan, blocks
         self._margin: dict[str, int] = {}
+        self._uses: dict[str, set[tuple[Use, int]]] = {}
         self._extra: dict[str, PixelPlan] = {}
         self._images: dict[str, Image] = {}
 
-    def want(self, location: str, margin: int, plan: PixelPlan | None = None) -> None:
+    def want(self, location: str, margin: int, plan: PixelPlan | None = None, use: Use = "nearest") -> None:
         """Announce the use of a raster, so that one decoding serves all its uses.
 
         Parameters
@@ -62,12 +63,16 @@ class CoarseRasters:
             Pixels of the raster around those of the plan that are needed too; the largest of all uses counts.
         plan
             A second plan, whose pixels are needed as well.
+        use
+            Which pixels of the raster are read for those of the plan; where it is interpolated, `margin` is 1 so that
+            all neighbours are decoded.
         """
+        self._uses.setdefault(location, set()).add((use, margin if use == "nearest" else 0))
         self._margin[location] = max(margin, self._margin.get(location, 0))
         if plan is not None:
             self._extra[location] = plan
 
-    def raster(self, location: str) -> Raster:
+    def raster(self, location: str) -> OpenRaster:
         """Return the open raster, if it covers the ground of the finest grid.
 
         Raises
@@ -112,6 +117,7 @@ class CoarseRasters:
                 raster = self.raster(location)
                 if location not in self._images:
                     touched = self._touched(raster)
+                    self._check_kept(raster)
                     images[location] = np.zeros(raster.grid.shape, raster.dtype)
                     try:
                         own = raster.pieces(touched, (0, raster.grid.shape[0]), images[location])
@@ -122,7 +128,19 @@ class CoarseRasters:
         Decoding(self._rasters, pieces).finish()
         self._images |= {where: image for where, image in images.items() if self._rasters.error(where) is None}
 
-    def _touched(self, raster: Raster) -> TouchedBlocks:
+    def _check_kept(self, raster: OpenRaster) -> None:
+        """Make sure that a raster of kept pixels has all that is read; else it is marked as failed."""
+        location = raster.location
+        try:
+            for use, margin in self._uses[location]:
+                self._blocks.check_kept(self._plan, raster, use, margin)
+            if location in self._extra:
+                self._blocks.check_kept(self._extra[location], raster)
+        except RasterError as error:
+            self._rasters.fail(location, error)
+            raise
+
+    def _touched(self, raster: OpenRaster) -> TouchedBlocks:
         """Return the blocks of an announced raster that are needed."""
         touched = self._blocks.touched(self._plan, raster, self._margin[raster.location])
         extra = self._extra.get(raster.location)
@@ -191,7 +209,7 @@ class CoarseRasters:
             for rows, columns in self._touched_stretches(first)
         )
 
-    def _touched_stretches(self, raster: Raster) -> Iterator[tuple[slice, slice]]:
+    def _touched_stretches(self, raster: OpenRaster) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the stretches of blocks where the plan has pixels."""
         high, wide = raster.block_shape
         touched = self._blocks.touched(self._plan, raster).blocks

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain import coverage
 from sen2chain.parallel import Memo
+from sen2chain.rasters import KeptRaster
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.layouts import Layouts
     from sen2chain.coverage import PixelPlan, TouchedBlocks
-    from sen2chain.rasters import Raster
+    from sen2chain.rasters import OpenRaster, Use
 
     Bools = npt.NDArray[np.bool_]
 
@@ -47,7 +48,7 @@ class NeededBlocks:
         if not features.all():
             self._features[plan, location] = features
 
-    def touched(self, plan: PixelPlan, raster: Raster, margin: int = 0) -> TouchedBlocks:
+    def touched(self, plan: PixelPlan, raster: OpenRaster, margin: int = 0) -> TouchedBlocks:
         """Return the blocks of a raster to decode for a plan, see `sen2chain.coverage.touched_blocks`."""
         grid, block_shape = raster.grid, raster.block_shape
         features = self._features.get((plan, raster.location))
@@ -58,3 +59,23 @@ class NeededBlocks:
             (plan, grid, block_shape, margin, features.tobytes()),
             lambda: coverage.touched_blocks(plan, grid, block_shape, margin, features),
         )
+
+    def check_kept(self, plan: PixelPlan, raster: OpenRaster, use: Use = "nearest", margin: int = 0) -> None:
+        """Make sure that a raster has the pixels that are read for a plan, which only one of kept pixels may lack.
+
+        Parameters
+        ----------
+        plan, raster
+            The plan and the raster.
+        use, margin
+            Which pixels are read, see `sen2chain.rasters.KeptRaster.lacking`.
+
+        Raises
+        ------
+        PixelsNotKeptError
+            If one is not kept.
+        KeptPixelsError
+            If kept pixels are damaged.
+        """
+        if isinstance(raster, KeptRaster):
+            raster.check_kept(plan, self._features.get((plan, raster.location)), use, margin)

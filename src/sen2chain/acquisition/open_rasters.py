@@ -14,7 +14,7 @@ import numpy as np
 from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.parallel import Crew
-from sen2chain.rasters import Raster, begin_remote
+from sen2chain.rasters import PixelFiles, begin_remote, open_raster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sen2chain.acquisition.layers import LayerSources
     from sen2chain.grid import Grid
     from sen2chain.parallel import Piece, Within
-    from sen2chain.rasters import RemotePart
+    from sen2chain.rasters import OpenRaster, RemotePart
     from sen2chain.sensor import Sensor
 
 LEGACY_NODATA = 16383
@@ -65,11 +65,13 @@ class OpenRasters:
         """Makes the context that they enter."""
         self.decoded = DecodedFraction(advanced)
         """How much of what the acquisition needs is decoded."""
-        self._open: dict[str, Raster] = {}
+        self._open: dict[str, OpenRaster] = {}
+        self._pixel_files = PixelFiles()
         self._broken: dict[str, RasterError] = {}
         self._begun: dict[str, RemotePart] = {}
         self._roles: dict[str, tuple[Sensor, str]] = {}
         stack.callback(self._drop)
+        stack.callback(self._pixel_files.close)
 
     def expect(self, locations: Iterable[str]) -> None:
         """Begin to fetch the headers of remote rasters, all at once; call it in the context that reads them."""
@@ -90,7 +92,7 @@ class OpenRasters:
         for file in self._begun.values():
             file.close()
 
-    def open(self, location: str) -> Raster:
+    def open(self, location: str) -> OpenRaster:
         """Return the open raster.
 
         Raises
@@ -103,7 +105,9 @@ class OpenRasters:
         if location not in self._open:
             try:
                 self.verify(location)
-                self._open[location] = self._stack.enter_context(Raster(location, self._begun.pop(location, None)))
+                raster = open_raster(location, self._begun.pop(location, None), self._pixel_files)
+                self._open[location] = raster
+                self._stack.callback(raster.close)
                 if location in self._roles:
                     check_role(self._open[location], *self._roles[location])
             except RasterError as error:
@@ -250,7 +254,7 @@ def finest_grid(rasters: OpenRasters, sources: LayerSources) -> Grid | None:
     return common
 
 
-def check_role(raster: Raster, sensor: Sensor, name: str) -> None:
+def check_role(raster: OpenRaster, sensor: Sensor, name: str) -> None:
     """Check that a raster may be a band or a quality raster of a product, as far as its header tells.
 
     In an archive the names of files tell it. A catalogue's asset may be another picture: of other pixels, of several
@@ -289,20 +293,20 @@ def check_role(raster: Raster, sensor: Sensor, name: str) -> None:
         raise UnreadableError(f"{raster.location} is scaled by {factor:g}, but {1 / SCALE:g} is expected.")
 
 
-def check_scale(raster: Raster, scale: int) -> None:
+def check_scale(raster: OpenRaster, scale: int) -> None:
     """Raise `UnreadableError` if an index raster declares another scale than that of stored values of its index."""
     factor, summand = raster.scale
     if summand != 0 or not (factor == 1 or math.isclose(factor, 1 / scale)):
         raise UnreadableError(f"{raster.location} is scaled by {factor:g}, but it should hold values times {scale}.")
 
 
-def check_type(raster: Raster, dtype: type[np.generic] | None) -> None:
+def check_type(raster: OpenRaster, dtype: type[np.generic] | None) -> None:
     """Raise `UnreadableError` if a raster holds another type than its role asks for."""
     if dtype is not None and raster.dtype != np.dtype(dtype):
         raise UnreadableError(f"{raster.location} holds {raster.dtype} values, but {np.dtype(dtype)} are expected.")
 
 
-def nodata_of(raster: Raster) -> int:
+def nodata_of(raster: OpenRaster) -> int:
     """Return the no-data value of a stored index raster: the declared one, else that of its make."""
     if raster.nodata is not None:
         return int(raster.nodata)

@@ -167,6 +167,7 @@ class AcquisitionReader:
         values = self.sources.values()
         coarser = [where for where in self.coarse.announced if where in values or where not in self._values]
         self.rasters.decoded.expect(lambda: self.coarse.pixels(coarser) + self.value_rasters.pixels(values))
+        self.value_rasters.check_kept(self.sources)
         self.coarse.decode(coarser)
         self.value_rasters.decode_coarse(self.sources)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sen2chain.parallel import Piece
     from sen2chain.plan import ValueSource
     from sen2chain.products import Radiometry
-    from sen2chain.rasters import Raster
+    from sen2chain.rasters import OpenRaster
     from sen2chain.sensor import Sensor
 
     Values = npt.NDArray[np.int16]
@@ -141,7 +141,7 @@ class ValueRasters:
         for location, value in sources.values().items():
             raster = self._rasters.open(location)
             if raster.grid != self._grid:
-                self._coarse.want(location, 1)
+                self._coarse.want(location, 1, use="bilinear")
                 # Even where no pixel of it is read in the end.
                 self._coarse.check(location, np.uint16)
                 continue
@@ -166,6 +166,16 @@ class ValueRasters:
                 continue
             rows, columns = self._grid.bilinear_in(grid, 0), self._grid.bilinear_in(grid, 1)
             self._bilinear[location] = (rows.first, rows.share, columns.first, columns.share)
+
+    def check_kept(self, sources: LayerSources) -> None:
+        """Mark rasters of kept pixels on the finest grid that lack a needed pixel."""
+        values = sources.values()
+        for location in self._fine:
+            if location in values and self._rasters.error(location) is None:
+                try:
+                    self._blocks.check_kept(self._plan, self._rasters.open(location))
+                except RasterError as error:
+                    self._rasters.fail(location, error)
 
     @property
     def coarse_locations(self) -> list[str]:
@@ -269,7 +279,7 @@ class ValueRasters:
         raster, touched = self._touched(location)
         return raster.ranges(touched, (0, raster.grid.shape[0]))
 
-    def _touched(self, location: str) -> tuple[Raster, TouchedBlocks]:
+    def _touched(self, location: str) -> tuple[OpenRaster, TouchedBlocks]:
         """Return a raster on the finest grid, and its blocks that are needed."""
         raster = self._rasters.open(location)
         return raster, self._blocks.touched(self._plan, raster)

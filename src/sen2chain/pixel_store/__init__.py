@@ -20,10 +20,12 @@ from sen2chain.pixel_store.pixel_positions import (
     PixelPositions,
     bilinear_positions,
     bilinear_runs,
+    chosen_pixels,
     finest_positions,
     grown,
     nearest_positions,
     nearest_runs,
+    shrunk,
 )
 from sen2chain.pixel_store.tile_positions import (
     FORMAT,
@@ -45,6 +47,7 @@ __all__ = [
     "TilePositions",
     "bilinear_positions",
     "bilinear_runs",
+    "chosen_pixels",
     "finest_positions",
     "grown",
     "kept_location",
@@ -54,5 +57,6 @@ __all__ = [
     "nearest_runs",
     "pixel_file",
     "positions_path",
+    "shrunk",
     "split_kept",
 ]

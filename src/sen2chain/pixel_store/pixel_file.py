@@ -225,7 +225,7 @@ class PixelFile:
         name
             The raster.
         first, last
-            First row, and one past the last; multiples of `CHUNK_ROWS`, or the raster's end.
+            First row, and one past the last. Chunks of `CHUNK_ROWS` rows are decoded, and as a whole.
 
         Raises
         ------
@@ -235,28 +235,41 @@ class PixelFile:
         header, where = self.header(name), self.positions_of(name)
         whole = where.values_of_rows(first, last)
         values = np.empty(whole.stop - whole.start, header.dtype)
-        present = None if header.flags is None else np.empty(len(values), np.bool_)
+        present = None if header.is_complete else np.empty(len(values), np.bool_)
         for k, cut in _chunks(where, first, last):
-            own = slice(cut.start - whole.start, cut.stop - whole.start)
-            size = cut.stop - cut.start
-            if present is not None:
-                present[own] = self.read_flags(name, k, size)
-                here = present[own]
-                values[own] = 0
-                values[own][here] = self._decode(header, f"{name}/{k}", int(here.sum()))
-            else:
-                values[own] = self._decode(header, f"{name}/{k}", size)
+            a, b = max(cut.start, whole.start), min(cut.stop, whole.stop)
+            into, part = slice(a - whole.start, b - whole.start), slice(a - cut.start, b - cut.start)
+            flags = None if present is None else self._read_flags(header, k, cut.stop - cut.start)
+            values[into] = self._read_chunk(header, f"{name}/{k}", cut.stop - cut.start, flags)[part]
+            if present is not None and flags is not None:
+                present[into] = flags[part]
         return values, present
 
-    def read_flags(self, name: str, chunk: int, size: int) -> Bools:
-        """Return which pixels of a chunk of a raster are present, which has absent ones."""
-        with self._members.reading():
-            content = self._members.read(f"present-{self.header(name).flags}/{chunk}", size + 1024)
-            return decode_flags(content, size)
+    def read_present(self, name: str) -> Bools | None:
+        """Return where the values of a raster are present; None: everywhere. Errors as of `read_rows`."""
+        header, where = self.header(name), self.positions_of(name)
+        if header.is_complete:
+            return None
+        present = np.empty(where.size, np.bool_)
+        for k, cut in _chunks(where):
+            present[cut] = self._read_flags(header, k, cut.stop - cut.start)
+        return present
 
-    def _decode(self, header: KeptHeader, member: str, size: int) -> Array:
+    def _read_flags(self, header: KeptHeader, chunk: int, size: int) -> Bools:
+        """Return which pixels of a chunk are present."""
         with self._members.reading():
-            return decode(self._members.read(member, 2 * size * header.dtype.itemsize + 1024), header.dtype, size)
+            return decode_flags(self._members.read(f"present-{header.flags}/{chunk}", size + 1024), size)
+
+    def _read_chunk(self, header: KeptHeader, member: str, size: int, flags: Bools | None) -> Array:
+        """Return the values of a chunk; 0 where they are not present."""
+        count = size if flags is None else int(np.count_nonzero(flags))
+        with self._members.reading():
+            found = decode(self._members.read(member, 2 * count * header.dtype.itemsize + 1024), header.dtype, count)
+        if flags is None:
+            return found
+        values = np.zeros(size, header.dtype)
+        values[flags] = found
+        return values
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ import numpy as np
 from sen2chain.pixel_store import run_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Starts = npt.NDArray[np.int64]
     Bools = npt.NDArray[np.bool_]
     Runs = tuple[Ints, Ints, Ints]
+    Resize = Callable[[Ints, Ints, Ints, int, int, int, Ints, Ints, Ints], int]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -227,13 +228,33 @@ def nearest_runs(fine: Grid, coarse: Grid, row: Ints, column: Ints, length: Ints
 
 def grown(positions: PixelPositions, margin: int) -> PixelPositions:
     """Return all pixels within `margin` pixels of some pixels to all sides, cut to the raster."""
+    return _resized(positions, margin, run_kernels.grow)
+
+
+def shrunk(positions: PixelPositions, margin: int) -> PixelPositions:
+    """Return the pixels around which all pixels within `margin` to all sides are there, as far as the raster goes."""
+    return _resized(positions, margin, run_kernels.shrink)
+
+
+def chosen_pixels(positions: PixelPositions, chosen: Bools) -> PixelPositions:
+    """Return some of the pixels; `chosen` has a truth value for each."""
+    if len(chosen) != positions.size:
+        raise ValueError(f"{positions.size} truth values are needed, not {len(chosen)}.")
+    runs, nothing = (positions.row, positions.column, positions.length), np.zeros(0, np.int32)
+    count = run_kernels.select(*runs, chosen, nothing, nothing, nothing)
+    found = [np.empty(count, np.int32) for _ in range(3)]
+    run_kernels.select(*runs, chosen, *found)
+    return PixelPositions(positions.grid, *found)
+
+
+def _resized(positions: PixelPositions, margin: int, resize: Resize) -> PixelPositions:
     if margin <= 0:
         return positions
     runs, (height, width) = (positions.row, positions.column, positions.length), positions.grid.shape
     nothing = np.zeros(0, np.int32)
-    count = run_kernels.grow(*runs, height, width, margin, nothing, nothing, nothing)
+    count = resize(*runs, height, width, margin, nothing, nothing, nothing)
     found = [np.empty(count, np.int32) for _ in range(3)]
-    run_kernels.grow(*runs, height, width, margin, *found)
+    resize(*runs, height, width, margin, *found)
     return PixelPositions(positions.grid, *found)
 
 

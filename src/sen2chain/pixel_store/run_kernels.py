@@ -81,6 +81,77 @@ def grow(
     return found
 
 
+@kernel("int64(int32[::1], int32[::1], int32[::1], int64, int64, int64, int32[::1], int32[::1], int32[::1])")
+def shrink(
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    height: int,
+    width: int,
+    margin: int,
+    out_row: Ints,
+    out_column: Ints,
+    out_length: Ints,
+) -> int:
+    """Write the runs of all pixels whose surroundings within `margin` pixels lie in runs, as far as the raster goes.
+
+    The runs are ordered by row and do not touch. Returns how many there are; where the outputs have no room, they are
+    only counted.
+    """
+    # Per column: the last row in which it lies deep inside a run, and the first of the rows without a gap up to it.
+    last, since = np.full(width, -2, np.int32), np.zeros(width, np.int32)
+    ahead, found, room = 0, 0, out_row.size
+    for k in range(row.size):
+        r = row[k]
+        top, bottom = max(r - margin, 0), min(r + margin, height - 1)
+        while ahead < row.size and row[ahead] <= bottom:
+            begin, end, i = column[ahead], column[ahead] + length[ahead], row[ahead]
+            for c in range(begin + margin if begin > 0 else 0, end - margin if end < width else width):
+                if last[c] != i - 1:
+                    since[c] = i
+                last[c] = i
+            ahead += 1
+        begin = -1
+        for c in range(column[k], column[k] + length[k]):
+            if last[c] == bottom and since[c] <= top:
+                if begin < 0:
+                    begin = c
+            elif begin >= 0:
+                if found < room:
+                    out_row[found], out_column[found], out_length[found] = r, begin, c - begin
+                found += 1
+                begin = -1
+        if begin >= 0:
+            if found < room:
+                out_row[found], out_column[found], out_length[found] = r, begin, column[k] + length[k] - begin
+            found += 1
+    return found
+
+
+@kernel("int64(int32[::1], int32[::1], int32[::1], boolean[::1], int32[::1], int32[::1], int32[::1])")
+def select(
+    row: Ints, column: Ints, length: Ints, chosen: Bools, out_row: Ints, out_column: Ints, out_length: Ints
+) -> int:
+    """Write the runs of chosen pixels; `chosen` has a truth value for each pixel of the runs.
+
+    Returns how many there are; where the outputs have no room, they are only counted.
+    """
+    found, room, s = 0, out_row.size, 0
+    for k in range(row.size):
+        begin = -1
+        for i in range(length[k] + 1):
+            if i < length[k] and chosen[s + i]:
+                if begin < 0:
+                    begin = i
+            elif begin >= 0:
+                if found < room:
+                    out_row[found], out_column[found], out_length[found] = row[k], column[k] + begin, i - begin
+                found += 1
+                begin = -1
+        s += length[k]
+    return found
+
+
 @kernel(
     *(
         f"void({dtype}[:,::1], int64, {_RUNS}, int64, int64, {dtype}[::1])"

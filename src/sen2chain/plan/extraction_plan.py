@@ -15,7 +15,7 @@ from sen2chain.grid import Grid, nominal_grid
 from sen2chain.parallel import apart
 from sen2chain.plan.raster_choice import Task, plan_task
 from sen2chain.products import LOCAL, Area
-from sen2chain.rasters import Raster, environment
+from sen2chain.rasters import environment, open_raster
 from sen2chain.sensor import SENTINEL2, Sensor
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _real_grid(acquisitions: Iterable[Acquisition]) -> Grid | None:
 
 
 def _grid(location: str, reading: Reading) -> Grid:
-    with environment(reading), Raster(location) as raster:
+    with environment(reading), open_raster(location) as raster:
         return raster.grid
 
 

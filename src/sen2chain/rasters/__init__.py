@@ -2,7 +2,8 @@
 
 GDAL opens all of them, and decodes all but JPEG 2000 of known forms, which `sen2chain.jpeg2000` decodes by code-blocks.
 `environment` sets what a thread may read, and how; `raster_file` is the file of a raster, on disk or remote; `raster`
-decodes it; `decoded_blocks` counts. `header_texts` reads what a file says of itself without opening it as a raster.
+decodes it. `kept_raster` puts kept pixels where they belong, and `open_raster` opens either. `decoded_blocks` counts.
+`header_texts` reads what a file says of itself without opening it as a raster.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from sen2chain.rasters.decoded_blocks import Counts, counting
 from sen2chain.rasters.environment import GDAL_OPTIONS, environment
 from sen2chain.rasters.header_texts import Header, read_header, read_header_texts, read_pictures, why_unread
+from sen2chain.rasters.kept_raster import KeptRaster, PixelFiles, Use
+from sen2chain.rasters.open_raster import OpenRaster, open_raster
 from sen2chain.rasters.raster import Raster, spans
 from sen2chain.rasters.raster_file import RemotePart, begin_remote
 
@@ -17,11 +20,16 @@ __all__ = [
     "GDAL_OPTIONS",
     "Counts",
     "Header",
+    "KeptRaster",
+    "OpenRaster",
+    "PixelFiles",
     "Raster",
     "RemotePart",
+    "Use",
     "begin_remote",
     "counting",
     "environment",
+    "open_raster",
     "read_header",
     "read_header_texts",
     "read_pictures",
