@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sen2chain.grid import Grid
 from sen2chain.products import Radiometry
 from sen2chain.store import ExtractionFolder, HeldRaster, ImageLedger, KeptCatalogue, KeptEntry
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRODUCT = "S2A_MSIL2A_20220115T103021_N0400_R108_T31TGJ_20220115T140000"
+GRID = Grid("EPSG:32631", (10.0, 0.0, 600000.0, 0.0, -10.0, 5000000.0), (90, 90))
 NEWER = "S2A_MSIL2A_20220115T103021_N0500_R108_T31TGJ_20230115T140000"
 
 
@@ -26,8 +28,8 @@ def entry(product: str = PRODUCT, **changes: object) -> KeptEntry:
         "positions": "fedcba9876543210",
         "margin": 300.0,
         "rasters": {
-            "B04": HeldRaster(("B04.jp2", 5, 6, "parts:7"), frozenset({"CM001", "CM004"})),
-            "SCL": HeldRaster(("SCL.jp2", 8, 9)),
+            "B04": HeldRaster(("B04.jp2", 5, 6, "parts:7"), GRID, frozenset({"CM001", "CM004"})),
+            "SCL": HeldRaster(("SCL.jp2", 8, 9), GRID.reduced(2)),
         },
         "inputs": {"metadata": ("MTD_MSIL2A.xml", 1, 2)},
         "radiometry": Radiometry(10000.0, {"B04": -1000.0}, "a note"),
@@ -91,6 +93,7 @@ def test_a_ledger_of_a_former_version_has_no_kept_pixels(tmp_path: Path) -> None
     ("column", "value"),
     [
         ("product", "S2A_MSIL2A"), ("size", "many"), ("margin", "wide"), ("rasters", "[1]"), ("rasters", '{"B04": 3}'),
+        ("rasters", '{"B04": [[], ["EPSG:1", [1, 1, 0, 0, -1, 0], [9, 9]], null]}'),
         ("inputs", "{"), ("facts", "[]"), ("facts", '{"footprint": [1]}'), ("facts", '{"radiometry": [1, 2, 3, 4]}'),
     ],
 )  # fmt: skip
@@ -105,7 +108,7 @@ def test_a_damaged_entry_is_left_out(tmp_path: Path, column: str, value: str) ->
 
 
 def test_what_suffices() -> None:
-    whole, some = HeldRaster(()), HeldRaster((), frozenset({"CM001", "CM004"}))
+    whole, some = HeldRaster((), GRID), HeldRaster((), GRID, frozenset({"CM001", "CM004"}))
     assert whole.suffices(None)
     assert whole.suffices({"CM002"})
     assert some.suffices({"CM004"})

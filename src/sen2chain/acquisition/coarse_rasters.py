@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +52,7 @@ class CoarseRasters:
         self._margin: dict[str, int] = {}
         self._uses: dict[str, set[tuple[Use, int]]] = {}
         self._extra: dict[str, PixelPlan] = {}
+        self._kept: dict[str, tuple[PixelPlan, int]] = {}
         self._images: dict[str, Image] = {}
 
     def want(self, location: str, margin: int, plan: PixelPlan | None = None, use: Use = "nearest") -> None:
@@ -72,6 +75,10 @@ class CoarseRasters:
         if plan is not None:
             self._extra[location] = plan
 
+    def keep(self, location: str, margin: int, plan: PixelPlan) -> None:
+        """Announce a raster whose pixels are kept: those of a plan of their own, with so many pixels around them."""
+        self._kept[location] = plan, margin
+
     def raster(self, location: str) -> OpenRaster:
         """Return the open raster, if it covers the ground of the finest grid.
 
@@ -92,7 +99,7 @@ class CoarseRasters:
     @property
     def announced(self) -> list[str]:
         """Locations of the rasters that have been announced."""
-        return list(self._margin)
+        return list(dict.fromkeys([*self._margin, *self._kept]))
 
     def pixels(self, locations: Iterable[str]) -> int:
         """Return the number of pixels of announced rasters that are still to be decoded."""
@@ -132,7 +139,7 @@ class CoarseRasters:
         """Make sure that a raster of kept pixels has all that is read; else it is marked as failed."""
         location = raster.location
         try:
-            for use, margin in self._uses[location]:
+            for use, margin in self._uses.get(location, ()):
                 self._blocks.check_kept(self._plan, raster, use, margin)
             if location in self._extra:
                 self._blocks.check_kept(self._extra[location], raster)
@@ -142,9 +149,14 @@ class CoarseRasters:
 
     def _touched(self, raster: OpenRaster) -> TouchedBlocks:
         """Return the blocks of an announced raster that are needed."""
-        touched = self._blocks.touched(self._plan, raster, self._margin[raster.location])
-        extra = self._extra.get(raster.location)
-        return touched if extra is None else touched | self._blocks.touched(extra, raster)
+        location, needs = raster.location, []
+        if location in self._margin:
+            needs.append((self._plan, self._margin[location]))
+        if location in self._extra:
+            needs.append((self._extra[location], 0))
+        if location in self._kept:
+            needs.append(self._kept[location])
+        return functools.reduce(or_, (self._blocks.touched(plan, raster, margin) for plan, margin in needs))
 
     def check(self, location: str, dtype: type[np.generic]) -> None:
         """Make sure that a raster can be used, as far as its header tells; else it is marked as failed."""

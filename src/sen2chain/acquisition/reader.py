@@ -22,7 +22,7 @@ from sen2chain.parallel import Allowance, memory
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Bools = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
+    Taken = Callable[[Mapping[str, Array], int], None]
     Nearest = tuple[Array, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 AT_ONCE = 1 << 20
@@ -145,12 +146,43 @@ class AcquisitionReader:
         self.mask_bits = MaskBits(grid)
         self._quality: dict[str, Nearest] = {}
         self._values = sources.values().keys()
+        self._kept: list[str] = []
+        self._keep_plan: PixelPlan | None = None
+        self._taken: Taken | None = None
         self.value_rasters.announce(sources)
         for mask, source in sources.masks.values():
             for location in source.rasters.values():
                 self.coarse.want(location, mask.reach)
         for location in sources.quality.values():
             self.coarse.want(location, 0)
+
+    def keep(self, plan: PixelPlan, margins: Mapping[str, int], taken: Taken) -> None:
+        """Decode rasters for the pixels of a plan of their own too, before `decode_masks`.
+
+        Those on the finest grid are handed over in strips. The others can be taken from `coarse.image` after
+        `decode_values`, and before `pixels`.
+
+        Parameters
+        ----------
+        plan
+            The pixels, on the finest grid.
+        margins
+            Location of a raster that can be opened -> pixels of it around those of the plan that are kept too.
+        taken
+            Called with the images of each strip by location, and the strip's first row.
+        """
+        self._keep_plan, self._taken = plan, taken
+        for location, margin in margins.items():
+            self._kept.append(location)
+            is_whole = location in self.coarse.announced and location not in self._values
+            if margin or is_whole or self.rasters.open(location).grid != self.grid:
+                self.coarse.keep(location, margin, plan)
+            else:
+                self.value_rasters.keep(location, plan)
+
+    def _wanted(self) -> list[str]:
+        """Return the locations of rasters of values that are decoded: those of `sources`, and those that are kept."""
+        return list(dict.fromkeys([*self.sources.values(), *self._kept]))
 
     def set_radiometry(self, radiometry: Radiometry | None) -> None:
         """Set scale and offsets, where they are known only after the masks; before `decode_values`."""
@@ -164,17 +196,17 @@ class AcquisitionReader:
 
     def decode_values(self) -> None:
         """Decode the coarser bands of `sources`, for all features or those that `need` names."""
-        values = self.sources.values()
-        coarser = [where for where in self.coarse.announced if where in values or where not in self._values]
-        self.rasters.decoded.expect(lambda: self.coarse.pixels(coarser) + self.value_rasters.pixels(values))
+        wanted = self._wanted()
+        coarser = [where for where in self.coarse.announced if where in wanted or where not in self._values]
+        self.rasters.decoded.expect(lambda: self.coarse.pixels(coarser) + self.value_rasters.pixels(wanted))
         self.value_rasters.check_kept(self.sources)
         self.coarse.decode(coarser)
         self.value_rasters.decode_coarse(self.sources)
 
     def decode_masks(self) -> None:
         """Decode the quality rasters and the inputs of masks, and compute the masks."""
-        sources, announced = self.sources, self.coarse.announced
-        self.rasters.decoded.expect(lambda: self.coarse.pixels(announced) + self.value_rasters.pixels(sources.values()))
+        sources, announced, wanted = self.sources, self.coarse.announced, self._wanted()
+        self.rasters.decoded.expect(lambda: self.coarse.pixels(announced) + self.value_rasters.pixels(wanted))
         inputs = [where for _, source in sources.masks.values() for where in source.rasters.values()]
         self.coarse.decode([*inputs, *sources.quality.values()])
         for name, (mask, source) in self.sources.masks.items():
@@ -263,24 +295,31 @@ class AcquisitionReader:
         height = self.value_rasters.strip_height()
         strips = self._layouts.strips(self._plan, height, in_pieces=in_pieces)
         runs_of: dict[int, list[Runs]] = {}
+        parts_of: dict[int, list[Runs]] = {strip: [] for strip in self._strips_to_keep(height)}
         for part in strips.parts:
             runs_of.setdefault(part.group, []).append(part)
+            parts_of.setdefault(part.strip, []).append(part)
         buffers: dict[int, Buffer] = {}
-        strip = -1
-        images: dict[str, Array] = {}
-        with closing(self._decoded(list(dict.fromkeys(part.strip for part in strips.parts)), height)) as decoded:
-            for i, part in enumerate(strips.parts):
-                if part.strip != strip:
-                    strip = part.strip
-                    images = next(decoded)
-                group = strips.groups[part.group]
-                buffer = buffers.setdefault(part.group, Buffer())
-                self.value_rasters.collect(part, group.size, images, strip * height, buffer)
-                _collect_nearest(looked_up, part, group.size, buffer)
-                if group.is_piece:
-                    yield from self._piece(group, part, buffers.pop(part.group))
-                elif group.strip == strip and (i + 1 == len(strips.parts) or strips.parts[i + 1].group != part.group):
-                    yield from self._whole(group, runs_of[part.group], buffers.pop(part.group))
+        with closing(self._decoded(order := sorted(parts_of), height)) as decoded:
+            for strip, images in zip(order, decoded, strict=True):
+                if self._taken is not None:
+                    self._taken(images, strip * height)
+                for part in parts_of[strip]:
+                    group = strips.groups[part.group]
+                    buffer = buffers.setdefault(part.group, Buffer())
+                    self.value_rasters.collect(part, group.size, images, strip * height, buffer)
+                    _collect_nearest(looked_up, part, group.size, buffer)
+                    if group.is_piece:
+                        yield from self._piece(group, part, buffers.pop(part.group))
+                    elif group.strip == strip and part is runs_of[part.group][-1]:
+                        yield from self._whole(group, runs_of[part.group], buffers.pop(part.group))
+
+    def _strips_to_keep(self, height: int) -> list[int]:
+        """Return the strips of `height` rows in which pixels are kept, those without any other pixel too."""
+        if self._keep_plan is None or not self.value_rasters.keeps_any:
+            return []
+        found: list[int] = np.unique(self._keep_plan.row // height).tolist()
+        return found
 
     def _decoded(self, strips: Sequence[int], height: int) -> Generator[dict[str, Array]]:
         """Yield the images of strips of `height` rows. While one is used, idle threads decode the next."""
@@ -295,7 +334,7 @@ class AcquisitionReader:
         coming, buffer = None, 0
         try:
             for k, strip in enumerate(strips):
-                ahead.reach(k, self.sources.values())
+                ahead.reach(k, self._wanted())
                 images = (coming or self._begin(strip, height, buffer)).finish()
                 coming = None
                 if k + 1 < len(strips) and self.rasters.crew.has_idle:
@@ -309,7 +348,8 @@ class AcquisitionReader:
     def _begin(self, strip: int, height: int, buffer: int) -> StripReading:
         """Begin to decode a strip, without the layers of which a raster is broken."""
         self.sources = self.sources.without(lambda location: self.rasters.error(location) is not None)
-        return self.value_rasters.begin_strip(strip * height, height, self.sources.values(), buffer)
+        wanted = [where for where in self._wanted() if self.rasters.error(where) is None]
+        return self.value_rasters.begin_strip(strip * height, height, wanted, buffer)
 
     def _whole(self, group: Group, runs: list[Runs], buffer: Buffer) -> Iterator[Pixels]:
         """Yield the features of a complete group, some at a time."""

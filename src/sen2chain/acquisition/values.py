@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
+from operator import or_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -129,6 +131,7 @@ class ValueRasters:
         self._plan, self._blocks = plan, blocks
         self._sensor, self._radiometry = sensor, radiometry
         self._fine: list[str] = []
+        self._kept: dict[str, PixelPlan] = {}
         self._bilinear: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._strips: dict[tuple[str, int], Array] = {}
 
@@ -152,6 +155,21 @@ class ValueRasters:
                     check_scale(raster, value.scale)
             except UnreadableError as error:
                 self._rasters.fail(location, error)
+
+    def keep(self, location: str, plan: PixelPlan) -> None:
+        """Announce a raster on the finest grid whose pixels are kept: those of a plan of their own."""
+        self._kept[location] = plan
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether pixels of a raster on the finest grid are kept."""
+        return bool(self._kept)
+
+    @property
+    def _strip_rasters(self) -> list[str]:
+        """Locations of the rasters on the finest grid that can be used."""
+        every = dict.fromkeys([*self._fine, *self._kept])
+        return [location for location in every if self._rasters.error(location) is None]
 
     def decode_coarse(self, sources: LayerSources) -> None:
         """Decode the coarser bands; rasters that cannot be decoded are marked."""
@@ -184,7 +202,7 @@ class ValueRasters:
 
     def strip_height(self) -> int:
         """Return the rows of a strip that holds whole units of decoding of every raster on the finest grid."""
-        heights = [self._rasters.open(where).strip_height for where in self._fine if not self._rasters.error(where)]
+        heights = [self._rasters.open(where).strip_height for where in self._strip_rasters]
         return min(math.lcm(*heights), self._grid.shape[0]) if heights else _HEIGHT
 
     def begin_strip(self, row0: int, height: int, wanted: Iterable[str], buffer: int) -> StripReading:
@@ -203,7 +221,7 @@ class ValueRasters:
         pieces: dict[str, tuple[list[Piece], int]] = {}
         rows = min(height, self._grid.shape[0] - row0)
         wanted = set(wanted)
-        for location in self._fine:
+        for location in dict.fromkeys([*self._fine, *self._kept]):
             if location not in wanted:
                 continue
             raster, touched = self._touched(location)
@@ -222,8 +240,7 @@ class ValueRasters:
     @property
     def are_remote(self) -> bool:
         """Whether any raster on the finest grid is remote."""
-        usable = (where for where in self._fine if not self._rasters.error(where))
-        return any(self._rasters.open(where).is_remote for where in usable)
+        return any(self._rasters.open(where).is_remote for where in self._strip_rasters)
 
     def bytes_of_strip(self, tops: Iterable[int], height: int) -> int:
         """Return about how many bytes the largest strip takes: two images of it, and what is fetched for the next one.
@@ -233,9 +250,8 @@ class ValueRasters:
         tops, height
             First rows of the strips, and the rows of a strip.
         """
-        usable = [where for where in self._fine if not self._rasters.error(where)]
         largest = 0
-        touched = [(raster, own.blocks) for raster, own in map(self._touched, usable)]
+        touched = [(raster, own.blocks) for raster, own in map(self._touched, self._strip_rasters)]
         for top in tops:
             found = 0
             for raster, blocks in touched:
@@ -259,7 +275,8 @@ class ValueRasters:
             Bytes; 0 where no raster is remote.
         """
         rows = row0, min(row0 + height, self._grid.shape[0])
-        usable = [where for where in self._fine if where in set(wanted) and not self._rasters.error(where)]
+        wanted = set(wanted)
+        usable = [where for where in self._strip_rasters if where in wanted]
         fetched = 0
         for raster, touched in map(self._touched, usable):
             try:
@@ -271,7 +288,7 @@ class ValueRasters:
     def pixels(self, wanted: Iterable[str]) -> int:
         """Return the number of pixels of all strips of some rasters that will be decoded."""
         wanted = set(wanted)
-        usable = [where for where in self._fine if where in wanted and not self._rasters.error(where)]
+        usable = [where for where in self._strip_rasters if where in wanted]
         return sum(touched.pixels() for _, touched in map(self._touched, usable))
 
     def ranges(self, location: str) -> list[tuple[int, int]]:
@@ -282,7 +299,9 @@ class ValueRasters:
     def _touched(self, location: str) -> tuple[OpenRaster, TouchedBlocks]:
         """Return a raster on the finest grid, and its blocks that are needed."""
         raster = self._rasters.open(location)
-        return raster, self._blocks.touched(self._plan, raster)
+        plans = [self._plan] if location in self._fine else []
+        plans += [self._kept[location]] if location in self._kept else []
+        return raster, functools.reduce(or_, (self._blocks.touched(plan, raster) for plan in plans))
 
     def collect(self, part: Runs, size: int, images: dict[str, Array], row0: int, buffer: Buffer) -> None:
         """Copy the pixels of runs from a strip into the buffer of their group.
@@ -299,6 +318,8 @@ class ValueRasters:
             The buffer of the group.
         """
         for location, image in images.items():
+            if location not in self._fine:
+                continue  # it is only kept
             if location not in buffer.fine:
                 buffer.fine[location] = np.empty(size, image.dtype)
             # Values of either sign are copied as the 16 bits they are.

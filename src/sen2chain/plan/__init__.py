@@ -1,13 +1,14 @@
 """Plan of an extraction, from request, layer and source; no pixel is read.
 
 `extraction_request` holds the parameters, `tagged_rasters` judges what stored rasters hold, `raster_choice` chooses the
-rasters of each output, and `extraction_plan` finds the acquisitions.
+rasters of each output, `keep_request` the pixels to keep, and `extraction_plan` finds the acquisitions.
 """
 
 from __future__ import annotations
 
 from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, why_outside
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
+from sen2chain.plan.keep_request import KeepRequest, kept_bands
 from sen2chain.plan.raster_choice import (
     Keeping,
     MaskKind,
@@ -27,6 +28,7 @@ from sen2chain.plan.raster_choice import (
 
 __all__ = [
     "ExtractionPlan",
+    "KeepRequest",
     "Keeping",
     "MaskKind",
     "MaskSource",
@@ -37,6 +39,7 @@ __all__ = [
     "ValueKind",
     "ValueSource",
     "area_of",
+    "kept_bands",
     "make_plan",
     "masks_that_work",
     "notes_on",

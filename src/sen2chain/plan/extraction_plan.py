@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.plan.extraction_request import Request
+    from sen2chain.plan.keep_request import KeepRequest
     from sen2chain.products import Acquisition, Reading, Source
     from sen2chain.vectors import Layer
 
@@ -48,7 +49,13 @@ class ExtractionPlan:
     """fid of features that have a place, but near none of `tiles`; empty where there are no such tiles."""
 
 
-def make_plan(request: Request, source: Source, layer: Layer, bands: Sequence[str] | None = None) -> ExtractionPlan:
+def make_plan(
+    request: Request,
+    source: Source,
+    layer: Layer,
+    bands: Sequence[str] | None = None,
+    keep: KeepRequest | None = None,
+) -> ExtractionPlan:
     """Find the acquisitions of a request and choose their rasters.
 
     Parameters
@@ -61,6 +68,8 @@ def make_plan(request: Request, source: Source, layer: Layer, bands: Sequence[st
         The layer, to know which tiles to look at.
     bands
         Bands whose pixels are asked for beside the outputs, with the scene classification; None: neither is.
+    keep
+        The pixels to keep; None keeps none.
     """
     area = area_of(layer, request.buffer)
     tiles, far, far_features = _tiles_of(source, layer, area, request)
@@ -70,17 +79,16 @@ def make_plan(request: Request, source: Source, layer: Layer, bands: Sequence[st
             if not _within_cover(acquisition, request):
                 outside_cover += 1
                 continue
-            tasks.append(
-                plan_task(
-                    acquisition,
-                    request.indices,
-                    request.masks,
-                    prefer=request.prefer,
-                    needs_scl=request.statistics.needs_scl or bands is not None,
-                    verify=request.verify != "never",
-                    bands=bands or (),
-                )
+            task = plan_task(
+                acquisition,
+                request.indices,
+                request.masks,
+                prefer=request.prefer,
+                needs_scl=request.statistics.needs_scl or bands is not None,
+                verify=request.verify != "never",
+                bands=bands or (),
             )
+            tasks.append(task if keep is None else replace(task, keep=keep.of_acquisition(acquisition, task.outputs)))
     tasks.sort(key=lambda task: (task.product.sensing, task.product.tile, str(task.product)))
     return ExtractionPlan(tuple(tasks), tiles, far, outside_cover, far_features)
 

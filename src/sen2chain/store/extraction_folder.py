@@ -23,7 +23,7 @@ COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
 PIXELS = "pixels"
 """The folder of kept pixels in that of a layer."""
-_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".positions"
+_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class ExtractionFolder:
 
     def positions_file(self, tile: str, digest: str) -> Path:
         """Return the file of the positions of kept pixels with a digest."""
-        return self.pixels(tile) / f"{digest}{_POSITIONS_FILE}"
+        return self.pixels(tile) / f"positions_{digest}{_POSITIONS_FILE}"
 
     def all_pixel_files(self) -> list[Path]:
         """Return all files of kept pixels and of their positions, whether the catalogue names them or not.

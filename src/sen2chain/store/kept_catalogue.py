@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sen2chain.errors import RequestError
+from sen2chain.errors import GridMismatchError, RequestError
+from sen2chain.grid import Grid
 from sen2chain.products import ProductId, Radiometry
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class HeldRaster:
     token: tuple[Any, ...]
     """Identity of the raster's file when it was read: name, size, time and, where it is known, content; see
     `sen2chain.products.IdentityToken`."""
+    grid: Grid
+    """Its grid."""
     masks: frozenset[str] | None = None
     """None where the pixels of all features are there. Otherwise the masks of the runs that read the raster: pixels of
     features that each of these masks removes entirely are absent."""
@@ -92,8 +95,8 @@ class KeptEntry:
         told = json.loads(facts)
         radiometry = told.get("radiometry")
         held = {
-            name: HeldRaster(tuple(token), None if masks is None else frozenset(masks))
-            for name, (token, masks) in json.loads(rasters).items()
+            name: HeldRaster(tuple(token), _grid(*grid), None if masks is None else frozenset(masks))
+            for name, (token, grid, masks) in json.loads(rasters).items()
         }
         return cls(
             product, str(file), int(size), str(positions), float(margin), held,
@@ -106,7 +109,7 @@ class KeptEntry:
 
     def _as_row(self) -> tuple[Any, ...]:
         rasters = {
-            name: (held.token, None if held.masks is None else sorted(held.masks))
+            name: (held.token, _grid_facts(held.grid), None if held.masks is None else sorted(held.masks))
             for name, held in self.rasters.items()
         }
         told = self.radiometry
@@ -118,6 +121,15 @@ class KeptEntry:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         texts = (json.dumps(part) for part in (rasters, dict(self.inputs), facts))
         return self.product, self.file, self.size, self.positions, self.margin, *texts, now
+
+
+def _grid_facts(grid: Grid) -> tuple[Any, ...]:
+    return grid.crs, grid.transform, grid.shape
+
+
+def _grid(crs: str, transform: list[float], shape: list[int]) -> Grid:
+    (a, b, c, d, e, f), (rows, columns) = map(float, transform), map(int, shape)
+    return Grid(str(crs), (a, b, c, d, e, f), (rows, columns))
 
 
 class KeptCatalogue:
@@ -138,7 +150,7 @@ class KeptCatalogue:
         for row in self._ledger.select(_READ):
             try:
                 found[row[0]] = KeptEntry._of_row(row)  # noqa: SLF001  # the two are one
-            except (ValueError, TypeError, KeyError, AttributeError, RequestError):
+            except (ValueError, TypeError, KeyError, AttributeError, RequestError, GridMismatchError):
                 continue
         return found
 
