@@ -11,6 +11,7 @@ from typing import Self
 from sen2chain.atomic import is_temporary, sweep_temporary
 from sen2chain.errors import RequestError
 from sen2chain.files import is_folder
+from sen2chain.pixel_store import positions_path
 from sen2chain.products import ProductId
 from sen2chain.sensor import SENTINEL2
 
@@ -23,7 +24,7 @@ COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
 PIXELS = "pixels"
 """The folder of kept pixels in that of a layer."""
-_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".runs"
+_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".positions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class ExtractionFolder:
 
     def positions_file(self, tile: str, digest: str) -> Path:
         """Return the file of the positions of kept pixels with a digest."""
-        return self.pixels(tile) / f"positions_{digest}{_POSITIONS_FILE}"
+        return positions_path(self.pixels(tile), digest)
 
     def all_pixel_files(self) -> list[Path]:
         """Return all files of kept pixels and of their positions, whether the catalogue names them or not.
