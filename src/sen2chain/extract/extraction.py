@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
+    Begin = Callable[[Task, Coverages, RowRules, OpenRasters], "Extraction"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +61,8 @@ def extract(
     rules: RowRules,
     crew: Crew | None = None,
     advanced: Callable[[float], None] | None = None,
+    *,
+    begin: Begin | None = None,
 ) -> TaskResult:
     """Run one task in this thread.
 
@@ -75,12 +78,14 @@ def extract(
         Threads that help with decoding; None: there are none.
     advanced
         Called with the decoded fraction of the acquisition, from any thread; None: nobody asks.
+    begin
+        Makes the `Extraction` that runs; None is the class itself.
     """
     reading = partial(environment, task.reading)
     with reading(), ExitStack() as stack:
         verifier = task.details.verifier() if task.verify else None
         rasters = OpenRasters(stack, verifier, crew, reading, advanced)
-        return Extraction(task, coverages, rules, rasters).run()
+        return (begin or Extraction)(task, coverages, rules, rasters).run()
 
 
 class Measured(NamedTuple):
