@@ -28,8 +28,8 @@ REPORT_COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
 BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED, Reason.CHANGED)
 """Reasons of products that the archive has, and that could not be used."""
-LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING)
-"""Reasons of images that the archive lacks the inputs of."""
+LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING, Reason.MASK_REACH, Reason.NOT_KEPT)
+"""Reasons of images that the archive, or a folder of kept pixels without one, lacks the inputs of."""
 
 
 _TEXTS = ("index", "mask", "tile", "acquisition", "value_source", "mask_source", "error")

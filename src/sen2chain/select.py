@@ -30,6 +30,8 @@ _TELLING = (
     Reason.FAILED,
     Reason.MASK_INPUTS_MISSING,
     Reason.INDEX_INPUTS_MISSING,
+    Reason.MASK_REACH,
+    Reason.NOT_KEPT,
     Reason.OUTSIDE_RASTER,
     Reason.OUTSIDE_TILE,
 )

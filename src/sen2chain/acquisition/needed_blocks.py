@@ -45,9 +45,7 @@ class NeededBlocks:
         features
             (features of the plan,) True for the features that it is needed for.
         """
-        if features.all():
-            self._features.pop((plan, location), None)
-        else:
+        if not features.all():
             self._features[plan, location] = features
 
     def touched(self, plan: PixelPlan, raster: OpenRaster, margin: int = 0) -> TouchedBlocks:

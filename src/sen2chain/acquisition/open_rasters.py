@@ -135,6 +135,11 @@ class OpenRasters:
         """Remember that a raster cannot be used any more."""
         self._broken.setdefault(location, error)
 
+    @property
+    def errors(self) -> list[RasterError]:
+        """Why rasters cannot be used, one error for each of them."""
+        return list(self._broken.values())
+
     def error(self, location: str) -> RasterError | None:
         """Return why a raster cannot be used; None while it can."""
         return self._broken.get(location)

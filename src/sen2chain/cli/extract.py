@@ -28,6 +28,7 @@ Examples:
   sen2chain extract parcels.shp --index "SAVI=1.5*(B08-B04)/(B08+B04+0.5)" --stat percentile_10 --units index --out out
   sen2chain extract parcels.gpkg --stac https://earth-search.aws.element84.com/v1 -i NDVI --from 2024-06-01 --out out
   sen2chain extract parcels.gpkg --stac items.parquet --index NDVI --mask CM004 --out out
+  sen2chain extract parcels.gpkg --pixels-from EXTRACTION --index EVI --mask SCL-3-8-9-10-11-ITER2 --out out
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --dry-run
   sen2chain extract parcels.gpkg --index NDVI --id parcel_no --out out --html
 
@@ -71,6 +72,7 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
 @shared.sensing_dates
 @shared.masks
 @shared.archive
+@shared.pixels_from
 @click.option("--out", "-o", metavar="DIR", help="Folder for the results. Required, but for --dry-run.")
 @click.option(
     "--format",

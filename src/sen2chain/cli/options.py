@@ -155,6 +155,11 @@ stac = together(
 
 archive = together(library, _safe, stac)
 
+pixels_from = click.option(
+    "--pixels-from", metavar="DIR",
+    help="Layer's folder with kept pixels: they are read wherever they suffice, the archive for the rest.",
+)  # fmt: skip
+
 
 def catalogue_of(options: Mapping[str, Any]) -> str | StacCatalogue | None:
     """Return the catalogue that the options of `stac` name, as the classes take it; None where they name none.
@@ -294,7 +299,7 @@ EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 _OF_SERIES = (
     "indices", "date_min", "date_max", "library", "safe", "layer", "id_field", "encoding", "crs", "buffer", "pixels",
     "stats", "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
-    "scheduler", "extraction", "wait", "raw_format", "quiet",
+    "scheduler", "extraction", "wait", "raw_format", "pixels_from", "quiet",
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ _FORMER = {"CM003": 1}  # dilations of a short name in former versions
 @shared.sensing_dates
 @shared.masks
 @shared.archive
+@shared.pixels_from
 @shared.extraction
 @click.option(
     "--raw-format",

@@ -9,7 +9,6 @@ import numpy as np
 
 from sen2chain.coverage import REASONS
 from sen2chain.indices import SCALE
-from sen2chain.plan import MaskKind
 from sen2chain.reasons import Reason
 from sen2chain.rows import Batch, Clipped
 from sen2chain.zonal import Statistics
@@ -200,12 +199,7 @@ def failed_batch(
 
 
 def _sources(output: Output) -> tuple[str, str]:
-    value = str(output.value.kind) if output.value else ""
-    if output.clouds is None:
-        return value, ""
-    if output.clouds.kind is MaskKind.COMPUTED:
-        return value, f"computed from {' and '.join(output.clouds.rasters)}"
-    return value, str(output.clouds.kind)
+    return output.value.label if output.value else "", output.clouds.label if output.clouds else ""
 
 
 def _scaled(name: str, values: Floats, rules: RowRules) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sen2chain.errors import ExecutorError, OutputError
+from sen2chain.errors import ExecutorError
 from sen2chain.extract.batches import failed_batch
 from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.jit import CompilationError
@@ -134,11 +134,10 @@ def _attempt(
     for attempt in range(ATTEMPTS):
         try:
             result = work(ended_by, coverages, rules, crew, None if advanced is None else partial(advanced, task))
-            return replace(result, task=task)
+            read = task.otherwise if result.task is ended_by.otherwise else task
+            return replace(result, task=read or task)
         except FATAL as error:
             raise fatal(task, error) from error
-        except OutputError:  # of temporary files, for which the disk has no room
-            raise
         except Exception as error:  # foreseen errors become reasons within the task
             logger.warning("%s failed, attempt %d of %d", task.product, attempt + 1, ATTEMPTS, exc_info=True)
             last = error
@@ -147,9 +146,11 @@ def _attempt(
 
 def _ended_by(task: Task, stop: Stop) -> Task:
     """Return a task whose remote files are closed when its run ends."""
+    otherwise = None if task.otherwise is None else _ended_by(task.otherwise, stop)
     if task.reading.access is None:
-        return task
-    return replace(task, reading=replace(task.reading, access=replace(task.reading.access, stop=stop)))
+        return task if otherwise is task.otherwise else replace(task, otherwise=otherwise)
+    reading = replace(task.reading, access=replace(task.reading.access, stop=stop))
+    return replace(task, reading=reading, otherwise=otherwise)
 
 
 def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: BaseException) -> TaskResult:

@@ -6,12 +6,12 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
-from sen2chain.errors import GridMismatchError, RasterError, UnreadableError
+from sen2chain.errors import GridMismatchError, KeptPixelsError, PixelsNotKeptError, RasterError, UnreadableError
 from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch
 from sen2chain.extract.removed_features import RemovedFeatures
 from sen2chain.indices import NODATA
@@ -35,10 +35,18 @@ if TYPE_CHECKING:
     from sen2chain.products import Radiometry
     from sen2chain.rows import Batch
 
+    Result = TypeVar("Result")
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
-    Begin = Callable[[Task, Coverages, RowRules, OpenRasters], "Extraction"]
+
+
+_REASONS = (
+    (GridMismatchError, Reason.GRID_MISMATCH),
+    (PixelsNotKeptError, Reason.NOT_KEPT),
+    (RasterError, Reason.UNREADABLE),
+)
+"""Kind of error -> the reason that it is; the first that fits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +69,11 @@ def extract(
     rules: RowRules,
     crew: Crew | None = None,
     advanced: Callable[[float], None] | None = None,
-    *,
-    begin: Begin | None = None,
 ) -> TaskResult:
     """Run one task in this thread.
 
-    An error of a raster becomes the reason of the outputs that need it; the other outputs are complete.
+    An error of a raster becomes the reason of the outputs that need it; the other outputs are complete. Where kept
+    pixels are damaged or lack what is needed, the archive is read instead, see `Task.otherwise`.
 
     Parameters
     ----------
@@ -78,14 +85,36 @@ def extract(
         Threads that help with decoding; None: there are none.
     advanced
         Called with the decoded fraction of the acquisition, from any thread; None: nobody asks.
-    begin
-        Makes the `Extraction` that runs; None is the class itself.
+
+    Returns
+    -------
+    TaskResult
+        Its task is the one that the rows come from: the given one, or its `Task.otherwise`.
     """
-    reading = partial(environment, task.reading)
-    with reading(), ExitStack() as stack:
-        verifier = task.details.verifier() if task.verify else None
-        rasters = OpenRasters(stack, verifier, crew, reading, advanced)
-        return (begin or Extraction)(task, coverages, rules, rasters).run()
+
+    def once(task: Task) -> tuple[TaskResult, bool]:
+        reading = partial(environment, task.reading)
+        with reading(), ExitStack() as stack:
+            verifier = task.details.verifier() if task.verify else None
+            rasters = OpenRasters(stack, verifier, crew, reading, advanced)
+            extraction = Extraction(task, coverages, rules, rasters)
+            return extraction.run(), extraction.lacks_kept_pixels
+
+    return on_kept_or_archive(task, once)
+
+
+def on_kept_or_archive(task: Task, run: Callable[[Task], tuple[Result, bool]]) -> Result:
+    """Run a task, and `Task.otherwise` in its place where kept pixels lack what it needs.
+
+    Parameters
+    ----------
+    task
+        The task.
+    run
+        Runs a task; returns its result, and whether kept pixels were damaged or lacked something.
+    """
+    result, lacks = run(task)
+    return result if task.otherwise is None or not lacks else run(task.otherwise)[0]
 
 
 class Measured(NamedTuple):
@@ -167,6 +196,12 @@ class Extraction:
         )
         return TaskResult(task, grid, batches)
 
+    @property
+    def lacks_kept_pixels(self) -> bool:
+        """Whether kept pixels were damaged or did not hold what is needed, for rows or for one of their columns."""
+        errors = (*self.rasters.errors, *self.failures.values())
+        return any(isinstance(error, KeptPixelsError) for error in errors)
+
     def _read_radiometry(self, outputs: list[tuple[int, Output]]) -> Radiometry | None:
         """Read scale and offsets if anything of some outputs is computed from bands."""
         needing = [
@@ -204,7 +239,7 @@ class Extraction:
         reason, detail = output.reason, output.detail
         if reason is None:
             error = self.failures[i]
-            reason = Reason.GRID_MISMATCH if isinstance(error, GridMismatchError) else Reason.UNREADABLE
+            reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
             detail = str(error)
         return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
 

@@ -102,7 +102,7 @@ def workload_of(tasks: Iterable[Task], coverages: Coverages, *, quiet: bool = Fa
 
 def _kind(task: Task) -> object:
     """Return what tasks have in common whose work is the same: the tile and the kinds of their sources."""
-    sources = tuple((o.value and o.value.kind, o.clouds and o.clouds.kind, o.reason) for o in task.outputs)
+    sources = tuple((o.value and o.value.label, o.clouds and o.clouds.label, o.reason) for o in task.outputs)
     return task.product.tile, sources, task.cldprb is None
 
 

@@ -10,6 +10,7 @@ from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, w
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
 from sen2chain.plan.keep_request import KeepRequest, kept_bands
 from sen2chain.plan.raster_choice import (
+    KEPT,
     Keeping,
     MaskKind,
     MaskSource,
@@ -18,6 +19,7 @@ from sen2chain.plan.raster_choice import (
     Task,
     ValueKind,
     ValueSource,
+    kind_of_label,
     masks_that_work,
     notes_on,
     plan_task,
@@ -27,6 +29,7 @@ from sen2chain.plan.raster_choice import (
 )
 
 __all__ = [
+    "KEPT",
     "ExtractionPlan",
     "KeepRequest",
     "Keeping",
@@ -40,6 +43,7 @@ __all__ = [
     "ValueSource",
     "area_of",
     "kept_bands",
+    "kind_of_label",
     "make_plan",
     "masks_that_work",
     "notes_on",

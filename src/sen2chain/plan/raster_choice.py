@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RequestError
 from sen2chain.index_catalogue import catalogue
 from sen2chain.masks import NO_MASK, Mask, short_names
+from sen2chain.pixel_store import split_kept
 from sen2chain.plan.tagged_rasters import Judgement, is_known, judge_index_raster, judge_mask
 from sen2chain.products import LOCAL
 from sen2chain.progress import counted
@@ -36,6 +37,10 @@ class ValueKind(enum.StrEnum):
     BANDS = "bands"
     LEGACY = "lossy index raster"
     MASKED = "masked index raster"
+
+
+KEPT = "kept pixels"
+"""What the report names bands and quality rasters of which the pixels of the layer were kept."""
 
 
 class MaskKind(enum.StrEnum):
@@ -63,6 +68,19 @@ class ValueSource:
     is_foreign: bool = False
     """Whether it is an index raster of another program, whose name alone tells what it holds."""
 
+    @property
+    def label(self) -> str:
+        """The rasters as the report names them: their kind, or that their pixels were kept."""
+        kept = [split_kept(location) is not None for location in self.rasters.values()]
+        if not any(kept):
+            return self.kind.value
+        return KEPT if all(kept) else f"{self.kind} and {KEPT}"
+
+
+def kind_of_label(label: str) -> str:
+    """Return the kind of the rasters that a label of the report stands for: kept pixels are those of bands."""
+    return ValueKind.BANDS.value if label in {KEPT, f"{ValueKind.BANDS} and {KEPT}"} else label
+
 
 @dataclass(frozen=True, slots=True)
 class MaskSource:
@@ -76,6 +94,15 @@ class MaskSource:
     """The mask as it stands in the row's ``filename``."""
     same_as: Mapping[str, str] = field(default_factory=dict)
     """Role -> location of other files that give the same mask, see `ValueSource.same_as`."""
+
+    @property
+    def label(self) -> str:
+        """The rasters as the report names them: the kind, and for a computed mask what it is computed from."""
+        if self.kind is not MaskKind.COMPUTED:
+            return self.kind.value
+        others = [name for name, where in self.rasters.items() if split_kept(where) is None]
+        kept = [KEPT] if len(others) < len(self.rasters) else []
+        return f"{self.kind} from {' and '.join([*others, *kept])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +157,13 @@ class Task:
     otherwise: Task | None = None
     """Of a task on kept pixels: the same acquisition in the archive, which is read where kept pixels turn out to be
     damaged or not to hold what is needed. None where the archive lacks it."""
+
+    @property
+    def is_on_kept_pixels(self) -> bool:
+        """Whether it reads kept pixels, of some raster at least."""
+        sources = (source for output in self.outputs for source in (output.value, output.clouds) if source is not None)
+        places = [*self.bands.values(), *(where for source in sources for where in source.rasters.values())]
+        return any(split_kept(where) is not None for where in places)
 
     @property
     def cannot_be_verified(self) -> bool:

@@ -15,7 +15,7 @@ from sen2chain.products import OF_PARTS, IdentityToken
 from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sen2chain.plan import Output, Task
     from sen2chain.products import Source
@@ -48,8 +48,8 @@ class Inputs:
     # ------------------------------------------------------------------------------------------- while a task is read
 
     def note(self, task: Task) -> None:
-        """Take new tokens of all files of a task, just before the task reads them."""
-        locations = _all_locations(task)
+        """Take new tokens of all files of a task, just before the task reads them; of the archive's, too, if it may."""
+        locations = [*_all_locations(task), *(_all_locations(task.otherwise) if task.otherwise else ())]
         for location in locations:
             self._digests.pop(location, None)
         self._tokens |= self._source.identify(locations)
@@ -99,7 +99,7 @@ class Inputs:
             return json.dumps({"missing": output.detail})
         known = json.loads(recorded or "{}").get("files", {})
         places = _locations(task, output)
-        self._look_at(places.values())
+        self.look_at(places.values())
         files = {role: self._kept(where, known.get(role)) for role, where in places.items()}
         return json.dumps({"formula": output.index.definition, "files": files}, sort_keys=True)
 
@@ -130,11 +130,11 @@ class Inputs:
             for role, place in self._compared(task, output, before["files"]).items()
             if not (but_mask and role.startswith("mask "))
         }
-        self._look_at(where.values())
+        self.look_at(where.values())
         new = sorted(_word(role) for role in where.keys() - before["files"].keys())
         if new:
             return f"other files serve them now ({', '.join(dict.fromkeys(new))})"
-        differ = [role for role, place in where.items() if not self._same(before["files"][role], place)]
+        differ = [role for role, place in where.items() if not self.is_same(before["files"][role], place)]
         if not differ:
             return ""
         return f"files have changed ({', '.join(dict.fromkeys(map(_word, differ)))})"
@@ -172,13 +172,13 @@ class Inputs:
             return _to_record(replace(token, content=content))
         return kept
 
-    def _same(self, kept: list[Any], location: str) -> bool:
+    def is_same(self, kept: Sequence[Any], location: str) -> bool:
         """Tell whether a file is what the ledger says of it; its content decides where its time does not.
 
         Folders that were begun before contents were kept have name, size and time alone.
         """
         now = self._token(location)
-        name, size, changed = kept[:3]
+        name, size, changed = tuple(kept[:3])
         content = kept[3] if len(kept) > 3 else ""
         if (name, size) != (now.name, now.size):
             return False
@@ -188,15 +188,19 @@ class Inputs:
             return bool(content == now.content)
         return bool(changed == now.time or (content and content == self._digest(location)))
 
-    def _look_at(self, locations: Iterable[str]) -> None:
+    def look_at(self, locations: Iterable[str]) -> None:
         """Look at those of some files that were not looked at yet, all at once."""
         unknown = [location for location in locations if location not in self._tokens]
         if unknown:
             self._tokens.update(self._source.identify(unknown))
 
+    def exists(self, location: str) -> bool:
+        """Tell whether there is such a file."""
+        return self._token(location).exists
+
     def _token(self, location: str) -> IdentityToken:
         if location not in self._tokens:
-            self._look_at((location,))
+            self.look_at((location,))
         return self._tokens[location]
 
     def _digest(self, location: str) -> str:
@@ -223,7 +227,6 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
     places: Mapping[str, str] = {
         **{f"value {role}": where for role, where in (output.value.rasters if output.value else {}).items()},
         **{f"mask {role}": where for role, where in (output.clouds.rasters if output.clouds else {}).items()},
-        **{f"band {band}": where for band, where in task.bands.items()},
         **task.details.inputs,
         "cldprb": task.cldprb or "",
         "scl": task.scl or "",
@@ -233,7 +236,8 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
 
 def _all_locations(task: Task) -> Collection[str]:
     """Return the locations of everything that a task reads."""
-    return dict.fromkeys(where for output in task.outputs for where in _locations(task, output).values())
+    of_outputs = (where for output in task.outputs for where in _locations(task, output).values())
+    return dict.fromkeys((*of_outputs, *task.bands.values()))
 
 
 def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityToken], error: str) -> list[str]:

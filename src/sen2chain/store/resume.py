@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sen2chain.plan import MaskKind, value_order
+from sen2chain.plan import MaskKind, kind_of_label, value_order
 from sen2chain.reasons import Reason
 from sen2chain.store.extraction_folder import product_of
 from sen2chain.store.images import all_files, chosen
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NEW = "they are new"
 """Reason to extract an image that is not in the ledger."""
 
+_NOT_KEPT = {Reason.NOT_KEPT.value, Reason.MASK_REACH.value}
 _LOST = "their file of rows is gone or was changed"
 
 # How long a run that has nothing to extract from them may read files, only to know them again when they are copied.
@@ -191,6 +192,13 @@ def _why_lost(entry: Entry, image: RawImage | None, grid: Grid | None) -> str:
     return "their grid is not that of their tile" if odd else ""
 
 
+def _why_kept(task: Task, entry: Entry) -> str:
+    """Return why rows from kept pixels are not all there can be; empty where they are, or no archive has the rest."""
+    lacked = not entry.reasons.keys().isdisjoint(_NOT_KEPT)
+    has_archive = task.otherwise is not None or not task.is_on_kept_pixels
+    return "the archive has what the kept pixels lacked" if lacked and has_archive else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     inputs: Inputs
@@ -213,14 +221,15 @@ class _Judge:
         if entry.state is State.ORIGINAL:
             wanted = "the rows of the original program are to be replaced (redo_old)" if self.redo_old else ""
             return wanted or ("" if image else _LOST)
-        return _why_lost(entry, image, grid) or self._better_inputs(task, output, entry)
+        return _why_lost(entry, image, grid) or _why_kept(task, entry) or self._better_inputs(task, output, entry)
 
     def _better_inputs(self, task: Task, output: Output, entry: Entry) -> str:
         # A stored mask that has gone and can be computed is the same mask.
         gone = bool(output.clouds and output.clouds.kind is MaskKind.COMPUTED and entry.mask_source == MaskKind.STORED)
         why = self.inputs.difference(task, output, entry.inputs, but_mask=gone)
         kind = output.value.kind.value if output.value else ""
-        lesser = self.rank.get(kind, len(self.rank)) > self.rank.get(entry.value_source, len(self.rank))
+        before = kind_of_label(entry.value_source)
+        lesser = self.rank.get(kind, len(self.rank)) > self.rank.get(before, len(self.rank))
         return "" if lesser else why
 
     def refreshed(self, task: Task, output: Output, entry: Entry | None) -> Entry | None:

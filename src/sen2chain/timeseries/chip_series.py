@@ -167,7 +167,7 @@ class ChipSeries(LayerSeries):
         """
         engine, request = self._engine, self.request
         try:
-            source, plan = engine.source, engine.plan
+            source, plan = engine.archive_alone, engine.plan
         except LibraryError as error:
             raise LibraryError(f"Quicklooks are read from the rasters of the archive. {error}") from error
         layer, wanted = engine.layer, {str(task.product) for task in plan.tasks}

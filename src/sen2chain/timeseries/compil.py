@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.archive import is_catalogue
 from sen2chain.errors import choice, truth
 from sen2chain.files import absolute
 from sen2chain.products import Source
@@ -19,7 +18,6 @@ from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_r
 from sen2chain.timeseries.layer_folder import LayerFolder
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_page import SeriesPage
-from sen2chain.timeseries.series_pixels import SeriesPixels
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from sen2chain.spool import Spool
 
 
-class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklooks, SeriesTables):
+class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters
@@ -68,6 +66,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
     prefer, verify, executor, scheduler, quiet
         As for `TimeSeries`. Other `buffer`, `pixels`, `stats` and `min_valid` have a folder of their own, whose name
         says so.
+    pixels_from
+        As for `TimeSeries`; it may be the folder of this layer itself.
     extraction
         Folder of all layers' folders; by default that of the library, or of the user's home (also for a catalogue and
         for a source that is an object).
@@ -117,6 +117,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
         safe: str | Path | None = None,
         stac: str | Path | StacCatalogue | None = None,
         collection: str | None = None,
+        pixels_from: str | Path | None = None,
         extraction: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
@@ -170,7 +171,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
         LibraryError
             If there is no archive.
         """
-        return bool(self.plan.tiles) or is_catalogue(self._engine.source)
+        return bool(self.plan.tiles) or self._engine.has_catalogue
 
     @suggest_keywords
     def extract_data(self, getstat: bool = True, force: bool = False, *, redo_old: bool = False) -> Extracted:  # noqa: FBT001, FBT002  # the documented interface
@@ -218,6 +219,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
             result.notes.append(self._folder.hint)
         if not getstat:
             result.notes += self._engine.notes_on_far_features()
+        result.notes += self._engine.notes_on_kept_pixels
         said = [*result.notes, str(result)]
         warns = empty_results.isEnabledFor(logging.WARNING)
         if not plan.tasks:

@@ -14,6 +14,7 @@ from sen2chain.errors import LibraryError, RequestError
 from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, RowRules, execute, failed_batch, workload_of
 from sen2chain.index_series import LayerFeatures
+from sen2chain.kept_source import KeptSource, served
 from sen2chain.plan import area_of, make_plan, masks_that_work, why_outside
 from sen2chain.progress import (
     Shares,
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     from sen2chain.grid import Grid
     from sen2chain.plan import ExtractionPlan, Request, Task
     from sen2chain.products import IdentityToken, Source
+    from sen2chain.store import ExtractionFolder
     from sen2chain.vectors import Layer
 
+_OPENED = ("source", "_planned")
 _MANY_BYTES, _LONG = 1e9, 60.0
 """Bytes and seconds of transfer from servers beyond which a run says so before it begins."""
 
@@ -74,14 +77,49 @@ class Engine:
     """The attribute, by its name in the layer, that is the user's own key of features; None for none."""
     name_fields: tuple[str, ...] = ()
     """The attributes, by their names in the layer, that name features in pictures."""
+    pixels_from: ExtractionFolder | None = None
+    """The layer's folder whose kept pixels are read where they suffice; None reads the archive alone."""
 
     bands: tuple[str, ...] | None = None
     """Bands whose pixels are asked for beside the outputs, with the scene classification; None: neither is."""
 
     @cached_property
     def source(self) -> Source:
-        """The source of products; a catalogue is asked anew, for the cloud cover of the request alone."""
+        """The source of products: the archive, behind kept pixels where these are to be read.
+
+        A catalogue is asked anew, for the cloud cover of the request alone. Kept pixels need no archive.
+        """
+        if self.pixels_from is None:
+            return self._open_archive()
+        try:
+            return KeptSource(self.pixels_from, self._open_archive())
+        except LibraryError as error:
+            return KeptSource(self.pixels_from, None, str(error))
+
+    def _open_archive(self) -> Source:
         return open_library(self.library, self.safe, cover=(self.request.cover_min, self.request.cover_max))
+
+    @property
+    def archive_alone(self) -> Source:
+        """The archive without kept pixels.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive.
+        """
+        source = self.source
+        if not isinstance(source, KeptSource):
+            return source
+        if source.archive is None:
+            raise LibraryError(f"Kept pixels lie under the features alone. {source.why_alone}")
+        return source.archive
+
+    @property
+    def has_catalogue(self) -> bool:
+        """Whether the archive is a STAC catalogue."""
+        source = self.source
+        return is_catalogue(source.archive if isinstance(source, KeptSource) else source)
 
     @property
     def archive(self) -> str:
@@ -91,16 +129,37 @@ class Engine:
         except LibraryError:
             return "no archive at hand"
 
-    @cached_property
+    @property
     def plan(self) -> ExtractionPlan:
         """All requested acquisitions as tasks."""
-        source = self.source
+        return self._planned[0]
+
+    @cached_property
+    def _planned(self) -> tuple[ExtractionPlan, list[str]]:
+        """The plan, and sentences on what kept pixels serve of it."""
+        source, notes = self.source, []
         with activity("looking for products", quiet=self.quiet):
             found = make_plan(self.request, source, self.layer, self.bands)
+            if isinstance(source, KeptSource):
+                found, counts = served(found, source, self.coverages(), self.request)
+                notes = counts.sentences(source)
         source.save()
-        if is_catalogue(source):
+        if self.has_catalogue:
             self._check_masks(source, found)
-        return found
+        return found, notes
+
+    @property
+    def notes_on_kept_pixels(self) -> list[str]:
+        """Sentences on what kept pixels serve, and, after a run, on those that turned out not to."""
+        notes = list(self._planned[1])
+        count = self.source.given_up if isinstance(self.source, KeptSource) else 0
+        if count:
+            are = "acquisition was" if count == 1 else "acquisitions were"
+            notes.append(
+                f"{count:,} {are} read from the {self.source.reading.kind} after all: the kept pixels are damaged, or "
+                "lack pixels that clouds hid in the run that kept them."
+            )
+        return notes
 
     def _check_masks(self, source: Source, plan: ExtractionPlan) -> None:
         """Make sure that each mask can be had of some product of a catalogue, before any pixel is asked for.
@@ -130,7 +189,7 @@ class Engine:
 
     def forget_archive(self) -> None:
         """Open the archive again when it is next needed."""
-        for name in ("source", "plan"):
+        for name in _OPENED:
             self.__dict__.pop(name, None)
 
     def on(self, layer: Layer) -> Engine:
@@ -141,13 +200,7 @@ class Engine:
         found = [name if name in layer.attributes else place.get(name, name) for name in self._fields]
         id_field = found.pop() if self.id_field else None
         other = replace(self, layer=layer, id_field=id_field, name_fields=tuple(found))
-        other.__dict__.update({name: self.__dict__[name] for name in ("source", "plan") if name in self.__dict__})
-        return other
-
-    def for_pixels(self, bands: tuple[str, ...], executor: Executor) -> Engine:
-        """Return an engine of the same request whose tasks name some bands and the scene classification too."""
-        other = replace(self, bands=bands, executor=executor)
-        other.__dict__.update({"source": self.__dict__["source"]} if "source" in self.__dict__ else {})
+        other.__dict__.update({name: self.__dict__[name] for name in _OPENED if name in self.__dict__})
         return other
 
     @property
@@ -196,10 +249,17 @@ class Engine:
             told = advanced if shows_progress(quiet=self.quiet) else None
             results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note, told)
             with closing(results):
-                for result in results:
+                for task, result in zip(tasks, results, strict=True):
+                    if task.otherwise is not None and result.task.otherwise is None and result.error is None:
+                        self._count_given_up()
                     changed = files.changed(result.task, digest=inputs is not None)
                     yield self._without_mixed_rows(result, changed) if changed else result
                     shares.end(result.task.product)
+
+    def _count_given_up(self) -> None:
+        """Count an acquisition that was read from the archive in the place of kept pixels."""
+        assert isinstance(self.source, KeptSource)  # noqa: S101  # other sources make no such tasks
+        self.source.given_up += 1
 
     @property
     def requests_at_once(self) -> int:
@@ -273,7 +333,7 @@ class Engine:
         LibraryError
             If there is no archive.
         """
-        is_asked = "plan" in self.__dict__ or not is_catalogue(self.source)
+        is_asked = "_planned" in self.__dict__ or not self.has_catalogue
         return self.first_report() if is_asked else self._report_on_layer()
 
     def _report_on_layer(self) -> Report:
@@ -293,6 +353,7 @@ class Engine:
         if plan.outside_cover:
             report.notes.append(f"{plan.outside_cover} products are left out because of their cloud cover.")
         report.notes += self.notes_on_far_features()
+        report.notes += self.notes_on_kept_pixels
         report.add_skipped(self.source.skipped(), len(layer))
         nowhere = {Reason.NULL_GEOMETRY: len(layer.null), Reason.EMPTY_GEOMETRY: len(layer.empty)}
         elsewhere = {Reason.OUTSIDE_TILE: len(layer) - sum(nowhere.values())}
@@ -363,7 +424,7 @@ class Engine:
     def _why_no_tile(self, report: Report) -> str:
         """Return why the source has no product at all."""
         found, where = report.skipped_cause(), self.source.describe()
-        if is_catalogue(self.source):
+        if self.has_catalogue:
             return f"The {where} has no item for this layer, these dates and this cloud cover. {found}".rstrip()
         return f"The archive ({where}) holds no usable product. {found or 'Check --library, --safe or --stac.'}"
 

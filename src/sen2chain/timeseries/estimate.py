@@ -12,10 +12,11 @@ import pyarrow as pa
 from sen2chain.export import csv_lines
 from sen2chain.extract import workload_of
 from sen2chain.parallel import workers
-from sen2chain.plan import notes_on
+from sen2chain.plan import KEPT, notes_on
 from sen2chain.progress import counted, lasting, sized
 
 if TYPE_CHECKING:
+    from sen2chain.plan import Output
     from sen2chain.timeseries.engine import Engine
 
 _ROW_BYTES = 190  # of the documented columns in a CSV: names of product, index and mask are over half of it
@@ -118,8 +119,7 @@ def estimate(engine: Engine, threads: int) -> Estimate:
                 served.missing, served.detail = served.missing + 1, served.detail or output.detail
                 continue
             served.acquisitions += 1
-            kind = f"{output.value.kind}, {output.clouds.kind}" if output.clouds else str(output.value.kind)
-            served.sources[kind] += 1
+            served.sources[_sources(output)] += 1
     work = workload_of(plan.tasks, coverages, quiet=engine.quiet)
     made.pixels, made.rows, made.requests, made.fetched = work.pixels, work.features, work.requests, work.fetched
     made.seconds = work.seconds / max(min(threads, workers()), 1)
@@ -135,6 +135,14 @@ def estimate(engine: Engine, threads: int) -> Estimate:
     elif work.trouble:
         made.notes.append(f"The estimate leaves out what cannot be read. {work.trouble}")
     return made
+
+
+def _sources(output: Output) -> str:
+    """Return the sources of values and mask in words; what a mask is computed from only where pixels were kept."""
+    value, clouds = output.value.label if output.value else "", output.clouds
+    if clouds is None:
+        return value
+    return f"{value}, {clouds.label if KEPT in clouds.label else clouds.kind}"
 
 
 def _why_nothing(engine: Engine, made: Estimate, trouble: str) -> str:

@@ -25,6 +25,7 @@ from sen2chain.extract import resolve_executor
 from sen2chain.files import absolute
 from sen2chain.index_series import IndexSeries, days_of
 from sen2chain.indices import SCALE
+from sen2chain.kept_source import find_kept
 from sen2chain.notebook import card
 from sen2chain.plan import Request
 from sen2chain.progress import activity
@@ -89,9 +90,11 @@ class LayerSeries(ABC):
         own = keywords["id_field"]
         keys = () if isinstance(own, str) and not own else _fields_of(layer, "id_field", own)
         self.id_field = keys[0] if keys else None
+        place = keywords.get("pixels_from")
         self._engine = Engine(
             self.request, layer, executor, library, keywords["safe"], self._quiet,
             self.id_field, _fields_of(layer, "field_names", self.field_names),
+            None if place is None or place == "" else find_kept(place),
         )  # fmt: skip
         self._report: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None

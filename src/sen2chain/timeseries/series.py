@@ -26,7 +26,6 @@ from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.estimate import estimate
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_page import SeriesPage
-from sen2chain.timeseries.series_pixels import SeriesPixels
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
@@ -61,7 +60,7 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "excel": "_excel.csv", "excel
 """Kind of result -> what comes after the stem of its files."""
 
 
-class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklooks, SeriesTables):
+class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics of masked radiometric indices per polygon and date.
 
     Nothing is read from rasters until the first output (or `run`) asks for it.
@@ -102,6 +101,11 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         the extra ``sen2chain[stac]``.
     collection
         Name of the collection of `stac`; by default the one that the catalogue is known for.
+    pixels_from
+        Folder of a layer whose pixels were kept (`TimeSeriesCompil` with ``keep_pixels``), or an extraction folder with
+        one such folder. Kept pixels are read wherever they hold what is asked for, and the archive for the rest; rows
+        are the same. The layer may be another one, as a part of that layer, if its pixels are among those that are
+        kept. Without an archive, kept pixels alone serve, and `notes` says so.
     layer
         Name of the layer where the file has several.
     name
@@ -181,6 +185,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         safe: str | Path | None = None,
         stac: str | Path | StacCatalogue | None = None,
         collection: str | None = None,
+        pixels_from: str | Path | None = None,
         layer: str | None = None,
         name: str | None = None,
         id_field: str | None = None,
@@ -239,6 +244,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
                     for batch in select(batches):
                         report.add(batch)
                         spool.add(batch)
+        report.notes += [note for note in engine.notes_on_kept_pixels if note not in report.notes]
         report.notes += unsaved()
         self._report, self._spool = report, spool
         engine.warn_of_nothing(report)

@@ -1,0 +1,240 @@
+"""Kept pixels as a source of products: those of an archive, and those that only kept pixels are left of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sen2chain.archive import MemorySource
+from sen2chain.kept_source.kept_details import KeptDetails
+from sen2chain.kept_source.kept_search import kept_entries
+from sen2chain.pixel_store import kept_location, split_kept
+from sen2chain.products import OF_PARTS, Acquisition, IdentityToken, Reading
+from sen2chain.store.inputs import Inputs
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sen2chain.products import Area, ProductId, Skipped, Source
+    from sen2chain.store import ExtractionFolder, KeptEntry
+
+_METADATA = "metadata"
+_ALONE = Reading(kind="folder of kept pixels")
+
+
+class KeptSource:
+    """Kept pixels of a layer, before an archive that has the rest.
+
+    Products of the archive are given as the archive has them, but for what is known of them without their metadata;
+    `sen2chain.kept_source.served` chooses where kept pixels serve. Products that the archive lacks are given with
+    their kept pixels, unless the archive has a newer one of the same acquisition. Where the metadata of a product are
+    not those that its pixels were kept with, they are not used.
+
+    Parameters
+    ----------
+    folder
+        The layer's folder that the pixels were kept in. It is neither locked nor changed, and pixel files are opened
+        only to read pixels.
+    archive
+        The source of the rest; None where there is none.
+    why_alone
+        Why there is no archive, a sentence.
+
+    Raises
+    ------
+    StoreError
+        If the folder's ledger is damaged or of a newer version.
+    """
+
+    def __init__(self, folder: ExtractionFolder, archive: Source | None, why_alone: str = "") -> None:
+        self.folder, self.archive = folder, archive
+        self._rest: Source = MemorySource(()) if archive is None else archive
+        self.why_alone = why_alone
+        """Why there is no archive, a sentence; empty where there is one."""
+        self.entries = kept_entries(folder)
+        """Product -> what is kept of it."""
+        self.stale: set[str] = set()
+        """Products whose files have changed since their pixels were kept, as far as the calls so far have found out."""
+        self.superseded: set[str] = set()
+        """Products that the archive has a newer one in the place of, likewise."""
+        self.given_up = 0
+        """Acquisitions that a run read from the archive, since their kept pixels were damaged or lacked something."""
+        self._by_tile: dict[str, list[tuple[ProductId, KeptEntry]]] = {}
+        for entry in self.entries.values():
+            product = entry.id
+            self._by_tile.setdefault(product.tile, []).append((product, entry))
+        self._by_file = {str(entry.path(folder)): entry for entry in self.entries.values()}
+        self._origins: dict[str, str] = {}
+
+    @property
+    def reading(self) -> Reading:
+        """How the archive's rasters are read."""
+        return _ALONE if self.archive is None else self.archive.reading
+
+    def describe(self) -> str:
+        """Return the folder of kept pixels, and the archive."""
+        kept = f"pixels kept in {self.folder.root}"
+        return kept if self.archive is None else f"{self.archive.describe()}, and {kept}"
+
+    def tiles(
+        self, area: Area | None = None, first: dt.date | None = None, last: dt.date | None = None
+    ) -> Sequence[str]:
+        """MGRS names of the tiles of kept pixels and of those of the archive, sorted; errors as of the archive."""
+        own = {
+            tile
+            for tile, entries in self._by_tile.items()
+            if any(_sensed_within(product, first, last) for product, _ in entries)
+        }
+        return sorted(own.union(self._rest.tiles(area, first, last)))
+
+    def acquisitions(
+        self, tile: str, first: dt.date | None = None, last: dt.date | None = None, area: Area | None = None
+    ) -> Sequence[Acquisition]:
+        """Products of one tile with sensing dates from `first` to `last`, sorted by id; errors as of the archive."""
+        theirs = self._rest.acquisitions(tile, first, last, area)
+        found = {str(acquisition.id): acquisition for acquisition in theirs}
+        newest: dict[tuple[object, ...], ProductId] = {}
+        for acquisition in theirs:
+            key = _acquisition_of(acquisition.id)
+            newest[key] = max(newest.get(key, acquisition.id), acquisition.id, key=_age)
+        self._look_at_metadata(theirs)
+        for product, entry in self._by_tile.get(tile, ()):
+            if not _sensed_within(product, first, last) or entry.product in self.stale:
+                continue
+            known = found.get(entry.product)
+            if known is not None:
+                found[entry.product] = replace(known, details=self._details(entry, known))
+                continue
+            other = newest.get(_acquisition_of(product))
+            if other is not None and _age(other) > _age(product):
+                self.superseded.add(entry.product)
+            else:
+                found[entry.product] = self.alone(entry)
+        return sorted(found.values(), key=lambda acquisition: acquisition.id)
+
+    def alone(self, entry: KeptEntry, archive: Acquisition | None = None) -> Acquisition:
+        """Return a product of which only kept pixels are used.
+
+        Parameters
+        ----------
+        entry
+            What is kept of it.
+        archive
+            The same product in the archive, where it is there.
+        """
+        path = entry.path(self.folder)
+        bands = {name: kept_location(path, name) for name in entry.rasters}
+        return Acquisition(entry.id, self._details(entry, archive), bands, reading=self.reading)
+
+    def _details(self, entry: KeptEntry, archive: Acquisition | None) -> KeptDetails:
+        path = entry.path(self.folder)
+        return KeptDetails(
+            entry.product,
+            {role: kept_location(path, role) for role in entry.inputs},
+            entry.radiometry,
+            entry.cover,
+            entry.footprint,
+            None if archive is None else archive.details,
+        )
+
+    def _look_at_metadata(self, acquisitions: Iterable[Acquisition]) -> None:
+        """Find the products whose metadata have changed since their pixels were kept."""
+        places = {
+            str(acquisition.id): acquisition.details.inputs.get(_METADATA, "")
+            for acquisition in acquisitions
+            if str(acquisition.id) in self.entries
+        }
+        known = {product: where for product, where in places.items() if where}
+        self.compare(
+            (product, {_METADATA: self.entries[product].inputs.get(_METADATA, ())}, {_METADATA: where})
+            for product, where in known.items()
+        )
+
+    def compare(self, products: Iterable[tuple[str, Mapping[str, Sequence[object]], Mapping[str, str]]]) -> None:
+        """Compare files of the archive with those that pixels were kept of; products that differ become `stale`.
+
+        Files that are gone from the archive do not count: archives are thinned out.
+
+        Parameters
+        ----------
+        products
+            Product, role -> token that was kept, role -> location in the archive.
+        """
+        products, inputs = list(products), Inputs(self._rest)
+        inputs.look_at(dict.fromkeys(where for _, _, places in products for where in places.values()))
+        for product, tokens, places in products:
+            path = self.entries[product].path(self.folder)
+            for role, where in places.items():
+                token = tokens.get(role)
+                self._origins[kept_location(path, role)] = where
+                if not inputs.exists(where) or (token and inputs.is_same(token, where)):
+                    continue
+                self.stale.add(product)
+
+    def skipped(self) -> Sequence[Skipped]:
+        """List what the archive found and could not use."""
+        return self._rest.skipped()
+
+    def identify(
+        self, locations: Iterable[str], contents: Collection[str] | None = None
+    ) -> Mapping[str, IdentityToken]:
+        """Return for kept pixels the tokens of the files that they were kept of, and look at other files.
+
+        So what was made of kept pixels and what was made of the archive have the same inputs. A pixel file that is
+        there never changes.
+        """
+        where = list(dict.fromkeys(locations))
+        others = [location for location in where if split_kept(location) is None]
+        found = dict(self._rest.identify(others, contents))
+        for location in where:
+            if location not in found:
+                found[location] = self._token(location, whole=contents is not None and location in contents)
+        return found
+
+    def _token(self, location: str, *, whole: bool) -> IdentityToken:
+        """Return the token that was kept with a raster or the metadata."""
+        parts = split_kept(location)
+        assert parts is not None  # noqa: S101  # the caller has looked
+        path, role = parts
+        entry = self._by_file.get(str(path))
+        kept = () if entry is None else entry.inputs.get(role) or (r.token if (r := entry.rasters.get(role)) else ())
+        if not kept:
+            return IdentityToken(role)
+        token = IdentityToken(*kept)
+        origin = self._origins.get(location)
+        if whole and not token.is_whole and origin is not None:
+            return self._rest.identify((origin,), (origin,))[origin]
+        return token
+
+    def digest(self, location: str) -> str:
+        """Return the digest of a file's content, of kept pixels that of the file that they were kept of."""
+        if split_kept(location) is None:
+            return self._rest.digest(location)
+        content = self._token(location, whole=False).content
+        return content if content.startswith(OF_PARTS) else ""
+
+    def save(self) -> None:
+        """Have the archive keep what it found out about products."""
+        self._rest.save()
+
+
+def _sensed_within(product: ProductId, first: dt.date | None, last: dt.date | None) -> bool:
+    date = product.sensing.date()
+    return (first is None or first <= date) and (last is None or date <= last)
+
+
+def _acquisition_of(product: ProductId) -> tuple[object, ...]:
+    """Return what all products of one acquisition have in common."""
+    return product.platform, product.sensing, product.orbit, product.tile
+
+
+def _age(product: ProductId) -> tuple[int, str]:
+    """Return what grows with newer products of one acquisition."""
+    return product.baseline_rank, product.generation
+
+
+if TYPE_CHECKING:
+
+    def _confirmed(source: KeptSource) -> Source:
+        return source

@@ -1,0 +1,68 @@
+"""Search for the folder of kept pixels that a user means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import RequestError, shown
+from sen2chain.files import absolute
+from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue
+from sen2chain.store.extraction_folder import PIXELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sen2chain.store import KeptEntry
+
+_SHOWN = 5
+_HOW = "keep some with keep_pixels=True (sen2chain update --keep-pixels)"
+
+
+def find_kept(place: str | Path) -> ExtractionFolder:
+    """Return the layer's folder that a path names: the folder itself, or the only one with pixels in it.
+
+    Parameters
+    ----------
+    place
+        A layer's folder, or the extraction folder that it lies in.
+
+    Raises
+    ------
+    RequestError
+        If there is no such folder, it has no kept pixels, or several folders in it have some.
+    StoreError
+        If a ledger is damaged or of a newer version.
+    """
+    try:
+        path = absolute(place)
+    except TypeError:
+        raise RequestError(f"pixels_from is {shown(place)}; pass the folder of a layer with kept pixels.") from None
+    if not path.is_dir():
+        raise RequestError(f"{path} is not a folder, so there are no kept pixels; pass the folder of a layer.")
+    itself = ExtractionFolder(path)
+    if itself.ledger.is_file():
+        if not kept_entries(itself):
+            raise RequestError(f"The folder {path} has no kept pixels; {_HOW}.")
+        return itself
+    layers = ExtractionFolder.all_in(path)
+    found = [folder for folder in layers if (folder.root / PIXELS).is_dir() and kept_entries(folder)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.root.name for folder in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        raise RequestError(f"{len(found)} folders in {path} have kept pixels ({names}); pass one of them.")
+    if layers:
+        raise RequestError(f"None of the layers' folders in {path} has kept pixels; {_HOW}.")
+    raise RequestError(f"{path} is not a layer's folder, and has none in it; {_HOW}, and pass the layer's folder.")
+
+
+def kept_entries(folder: ExtractionFolder) -> dict[str, KeptEntry]:
+    """Return what is kept in a layer's folder, by product; the folder is neither locked nor changed.
+
+    Raises
+    ------
+    StoreError
+        If the ledger is damaged or of a newer version.
+    """
+    with ImageLedger(folder.ledger, read_only=True) as ledger:
+        return KeptCatalogue(ledger).entries()

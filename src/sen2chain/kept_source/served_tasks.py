@@ -1,0 +1,311 @@
+"""Tasks on kept pixels: the tasks of a plan, with kept pixels wherever they give the rows that the archive gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sen2chain.errors import KeptPixelsError
+from sen2chain.kept_source.kept_details import KeptDetails
+from sen2chain.kept_source.sufficiency import KeptRole, Lack, Sufficiency
+from sen2chain.pixel_store import kept_location, load_positions, split_kept
+from sen2chain.plan import MaskKind, MaskSource, Output, ValueKind, ValueSource, resolve_sources
+from sen2chain.progress import counted
+from sen2chain.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sen2chain.extract import Coverages
+    from sen2chain.kept_source.kept_archive import KeptSource
+    from sen2chain.plan import ExtractionPlan, Request, Task
+    from sen2chain.store import KeptEntry
+
+_LACKING = {Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING}
+
+
+@dataclass(slots=True)
+class Served:
+    """How many acquisitions kept pixels serve."""
+
+    wholly: int = 0
+    """Acquisitions of which nothing else is read."""
+    partly: int = 0
+    """Acquisitions of which rasters of the archive are read too."""
+    others: Counter[str] = field(default_factory=Counter)
+    """Why kept pixels do not serve, as ``have no kept pixels`` -> acquisitions."""
+
+    def sentences(self, source: KeptSource) -> list[str]:
+        """Return what people are told of it."""
+        name, used = source.folder.root.name, self.wholly + self.partly
+        whole = used + sum(self.others.values())
+        if not whole:
+            return []
+        said = [f"Kept pixels of {name} serve {used:,} of {counted(whole, 'acquisition')}"]
+        if self.partly:
+            said.append(f"{self.partly:,} of them together with rasters of the {source.reading.kind}")
+        parts = [", ".join(said) + "."]
+        if self.others:
+            why = "; ".join(f"{number:,} {cause}" for cause, number in self.others.most_common())
+            rest = "give no rows" if source.archive is None else f"are read from the {source.reading.kind}"
+            parts.append(f"The others {rest}: {why}.")
+        if source.why_alone:
+            parts.append(f"No archive is used. {source.why_alone}")
+        if source.superseded:
+            parts.append(f"{counted(len(source.superseded), 'product')} with kept pixels gave way to newer ones.")
+        return [" ".join(parts)]
+
+
+def served(
+    plan: ExtractionPlan, source: KeptSource, coverages: Coverages, request: Request
+) -> tuple[ExtractionPlan, Served]:
+    """Have the tasks of a plan read kept pixels wherever these suffice; no pixel file is opened.
+
+    Values that the archive would give from bands, or from an exact index raster of ours that was made of these very
+    bands, come from kept pixels, and so do masks that are computed, or stored by us and made of these very rasters.
+    Other stored rasters keep their place, so that rows are those of the archive.
+
+    Parameters
+    ----------
+    plan
+        The plan of `source`.
+    source
+        Kept pixels before an archive.
+    coverages
+        The layer's pixels.
+    request
+        What is asked for.
+    """
+    server = _Server(source, coverages, request)
+    tasks = server.serve(plan.tasks)
+    return replace(plan, tasks=tuple(tasks)), server.counts
+
+
+class _Server:
+    """The choice between kept pixels and the archive for the tasks of one plan."""
+
+    def __init__(self, source: KeptSource, coverages: Coverages, request: Request) -> None:
+        self._source, self._coverages, self._request = source, coverages, request
+        self._sufficiency: dict[tuple[str, str], Sufficiency | Lack] = {}
+        self.counts = Served()
+
+    def serve(self, tasks: Sequence[Task]) -> list[Task]:
+        entries = [self._source.entries.get(str(task.product)) for task in tasks]
+        self._compare(task for task, entry in zip(tasks, entries, strict=True) if entry is not None)
+        return [self._task(task, entry) for task, entry in zip(tasks, entries, strict=True)]
+
+    def _compare(self, tasks: Iterable[Task]) -> None:
+        """Find the products whose rasters have changed since their pixels were kept, all at once."""
+        found = []
+        for task in tasks:
+            rasters = self._source.entries[str(task.product)].rasters
+            places = {n: where for n, where in _places(task).items() if n in rasters and split_kept(where) is None}
+            found.append((str(task.product), {name: rasters[name].token for name in places}, places))
+        self._source.compare(found)
+
+    def _task(self, task: Task, entry: KeptEntry | None) -> Task:
+        """Return the task that serves in the place of another."""
+        details = task.details
+        is_alone = isinstance(details, KeptDetails) and details.archive is None
+        archive = task
+        if isinstance(details, KeptDetails) and details.archive is not None:
+            archive = replace(task, details=details.archive)
+        lack = self._why_not(task, entry)
+        if entry is None or lack is not None:
+            self.counts.others[lack.clause if lack else ""] += 1
+            if entry is None or not is_alone or lack is None:
+                return archive
+            nothing = tuple(self._without(output, lack) for output in task.outputs)
+            return replace(task, outputs=nothing, cldprb=None, scl=None, bands={})
+        choice = _Choice(self, task, entry, is_alone=is_alone)
+        made = choice.finish(tuple(choice.output(output) for output in task.outputs))
+        self._count(made, choice.lack)
+        if is_alone:
+            return made
+        return replace(made, otherwise=archive) if made.is_on_kept_pixels else archive
+
+    def _why_not(self, task: Task, entry: KeptEntry | None) -> Lack | None:
+        """Return why no kept pixel of a product is used; None where some may be."""
+        if entry is None:
+            return Lack(Reason.NOT_KEPT, "have no kept pixels")
+        if str(task.product) in self._source.stale:
+            return Lack(Reason.NOT_KEPT, "were changed after their pixels had been kept")
+        if not entry.is_there(self._source.folder):
+            path = entry.path(self._source.folder)
+            sentence = f"Kept pixels {path} are gone or were cut off; name the archive, or keep them again."
+            return Lack(Reason.UNREADABLE, "have lost their file of kept pixels", sentence)
+        found = self.sufficiency(task.product.tile, entry)
+        return found if isinstance(found, Lack) else None
+
+    def sufficiency(self, tile: str, entry: KeptEntry) -> Sufficiency | Lack:
+        key = tile, entry.positions
+        if key not in self._sufficiency:
+            try:
+                positions = load_positions(self._source.folder.pixels(tile), entry.positions)
+                self._sufficiency[key] = Sufficiency(positions, self._coverages, tile)
+            except KeptPixelsError as error:
+                self._sufficiency[key] = Lack(Reason.UNREADABLE, "have damaged kept pixels", str(error))
+        return self._sufficiency[key]
+
+    def _count(self, task: Task, lack: Lack | None) -> None:
+        """Count an acquisition by what serves it; `lack` is what was first found to be lacking."""
+        places = [*task.bands.values(), *(where for output in task.outputs for where in _locations(output))]
+        kept = [where for where in places if split_kept(where) is not None]
+        if not kept:
+            self.counts.others[lack.clause if lack else "are served by other stored rasters"] += 1
+        elif len(kept) == len(places):
+            self.counts.wholly += 1
+        else:
+            self.counts.partly += 1
+
+    @staticmethod
+    def _without(output: Output, lack: Lack) -> Output:
+        """Return an output that nothing serves."""
+        if output.reason is not None:
+            return output
+        return Output(output.index, output.mask, None, None, lack.reason, lack.sentence)
+
+
+class _Choice:
+    """The choice of rasters for one task."""
+
+    def __init__(self, server: _Server, task: Task, entry: KeptEntry, *, is_alone: bool) -> None:
+        self._server, self._task, self._entry, self._is_alone = server, task, entry, is_alone
+        found = server.sufficiency(task.product.tile, entry)
+        assert isinstance(found, Sufficiency)  # noqa: S101  # the caller has looked
+        self._enough = found
+        self._path = entry.path(server._source.folder)  # noqa: SLF001  # the two are one
+        self.lack: Lack | None = None
+
+    def _location(self, name: str) -> str:
+        return kept_location(self._path, name)
+
+    def _band(self, name: str) -> bool:
+        """Whether kept pixels of a band serve its values."""
+        if name not in self._entry.rasters:
+            self._note(Lack(Reason.NOT_KEPT, f"have no kept pixels of {name}"))
+            return False
+        return self._note(self._enough.values())
+
+    def _mask_input(self, output: Output, name: str) -> bool:
+        """Whether kept pixels of a raster serve to compute a mask."""
+        raster = self._raster(name)
+        if raster is None:
+            self._note(Lack(Reason.NOT_KEPT, f"have no kept pixels of {name}"))
+            return False
+        return self._note(self._enough.mask(output.mask, name, raster))
+
+    def _raster(self, name: str) -> KeptRole | None:
+        """Return what decides which pixels of a raster are kept; None where none are."""
+        held = self._entry.rasters.get(name)
+        is_band = self._task.product.sensor.band(name) is not None
+        return None if held is None else KeptRole("band" if is_band else "quality", held.grid)
+
+    def _note(self, lack: Lack | None) -> bool:
+        self.lack = self.lack or lack
+        return lack is None
+
+    def output(self, output: Output) -> Output:
+        """Return the output with kept pixels where they serve."""
+        if output.reason is not None:
+            return self._in_place_of(output)
+        if self._is_alone:
+            return self._alone(output)
+        return replace(output, value=self._value(output), clouds=self._clouds(output))
+
+    def _value(self, output: Output) -> ValueSource | None:
+        value = output.value
+        if value is None:
+            return None
+        if value.kind is ValueKind.BANDS:
+            rasters = {
+                band: self._location(band) if self._band(band) else where for band, where in value.rasters.items()
+            }
+            return value if rasters == value.rasters else replace(value, rasters=rasters)
+        bands = value.same_as
+        if value.kind is ValueKind.LOSSLESS and bands and all(bands.values()) and all(map(self._band, bands)):
+            return ValueSource(ValueKind.BANDS, {band: self._location(band) for band in bands})
+        return value
+
+    def _clouds(self, output: Output) -> MaskSource | None:
+        clouds, mask = output.clouds, output.mask
+        if clouds is None:
+            return None
+        if clouds.kind is MaskKind.COMPUTED:
+            rasters = {
+                name: self._location(name) if self._mask_input(output, name) else where
+                for name, where in clouds.rasters.items()
+            }
+            return clouds if rasters == clouds.rasters else replace(clouds, rasters=rasters)
+        proven = clouds.kind is MaskKind.STORED and mask.inputs and all(clouds.same_as.get(n) for n in mask.inputs)
+        if proven and all(self._mask_input(output, name) for name in mask.inputs):
+            rasters = {name: self._location(name) for name in mask.inputs}
+            return MaskSource(MaskKind.COMPUTED, rasters, clouds.suffix)
+        return clouds
+
+    def _in_place_of(self, output: Output) -> Output:
+        """Return an output from kept pixels alone in the place of one that the archive has nothing for."""
+        source = self._server._source  # noqa: SLF001  # the two are one
+        prefer = self._server._request.prefer  # noqa: SLF001
+        found = resolve_sources(source.alone(self._entry), output.index, output.mask, prefer)
+        if found.reason is None:
+            return self._alone(found) if self._is_alone or self._alone(found).reason is None else output
+        inputs = output.index.bands if found.reason is Reason.INDEX_INPUTS_MISSING else output.mask.inputs
+        if not self._is_alone or found.reason not in _LACKING or not inputs:
+            return output
+        return replace(output, reason=Reason.NOT_KEPT)
+
+    def _alone(self, output: Output) -> Output:
+        """Return an output of which only kept pixels are left, or the reason why they do not suffice."""
+        bands = () if output.value is None else output.value.rasters
+        inputs = () if output.clouds is None else output.clouds.rasters
+        for _ in bands:
+            if (lack := self._enough.values()) is not None:
+                return self._server._without(output, lack)  # noqa: SLF001  # the two are one
+        for name in inputs:
+            raster = self._raster(name)
+            lack = None if raster is None else self._enough.mask(output.mask, name, raster)
+            if lack is not None:
+                return self._server._without(output, lack)  # noqa: SLF001
+        return output
+
+    def finish(self, outputs: tuple[Output, ...]) -> Task:
+        """Return the task with these outputs, and with kept quality rasters for columns of its rows."""
+        task, sensor = self._task, self._task.product.sensor
+        cldprb, scl = task.cldprb, task.scl
+        name = sensor.cloud_probability or ""
+        held = self._raster(name)
+        if held is not None and self._enough.own_pixels(held) is None:
+            cldprb = self._location(name)
+        elif self._is_alone:
+            cldprb = None
+        name = sensor.classification or ""
+        held = self._raster(name)
+        if scl is not None and held is not None and self._enough.around(held, 0) is None:
+            scl = self._location(name)
+        elif self._is_alone:
+            scl = None
+        bands = {b: self._location(b) if self._band(b) else where for b, where in task.bands.items()}
+        if self._is_alone:
+            bands = {band: where for band, where in bands.items() if self._band(band)}
+        return replace(task, outputs=outputs, cldprb=cldprb, scl=scl, bands=bands)
+
+
+def _places(task: Task) -> dict[str, str]:
+    """Band or quality raster -> location, of those that a task reads or could read in the place of stored rasters."""
+    sensor = task.product.sensor
+    found: dict[str, str] = {}
+    for output in task.outputs:
+        for source, kind in ((output.value, ValueKind.BANDS), (output.clouds, MaskKind.COMPUTED)):
+            if source is not None:
+                found |= source.rasters if source.kind is kind else source.same_as
+    found |= task.bands
+    found |= {sensor.cloud_probability or "": task.cldprb or "", sensor.classification or "": task.scl or ""}
+    return {name: where for name, where in found.items() if where}
+
+
+def _locations(output: Output) -> list[str]:
+    sources: Iterable[ValueSource | MaskSource | None] = (output.value, output.clouds)
+    rasters: Iterable[Mapping[str, str]] = (source.rasters for source in sources if source is not None)
+    return [where for places in rasters for where in places.values()]
