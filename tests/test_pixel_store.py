@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import json
+import warnings
+import zipfile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sen2chain.errors import KeptPixelsError
 from sen2chain.grid import Grid
 from sen2chain.pixel_store import (
     CHUNK_ROWS,
@@ -25,8 +30,10 @@ from sen2chain.pixel_store import (
     split_kept,
 )
 from sen2chain.pixel_store.pixel_codec import DamagedCodeError, decode, encode
+from sen2chain.pixel_store.stored_members import write_members
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -96,6 +103,24 @@ def test_values_are_taken_and_put_strip_by_strip(found: list[tuple[int, int, int
         positions.put(part, back[row0 : row0 + height], row0)
     assert (np.concatenate(taken) == image[chosen]).all()
     assert (back == np.where(chosen, image, np.array(99, dtype))).all()
+
+
+def test_values_are_coded_by_stripes_in_which_every_second_row_runs_back() -> None:
+    wide = grid((4, 200))
+    positions = positions_of([(0, 0, 200), (1, 60, 8), (1, 70, 2), (3, 130, 3)], wide)
+    columns = positions.coordinates()[1].astype(np.uint16)
+    expected = [*range(64), 63, 62, 61, 60, *range(64, 128), 67, 66, 65, 64, 71, 70, *range(128, 192), 132, 131, 130]
+    assert positions.to_stripes(columns, 0, 4).tolist() == [*expected, *range(192, 200)]
+
+
+@given(runs((23, 200)), st.integers(0, 23), st.integers(0, 23), st.sampled_from(["uint8", "bool", "int16", "int32"]))
+def test_the_order_of_stripes_is_undone(found: list[tuple[int, int, int]], first: int, last: int, dtype: str) -> None:
+    positions, last = positions_of(found, grid((23, 200))), max(first, last)
+    cut = positions.values_of_rows(first, last)
+    values = (np.arange(cut.stop - cut.start) % 97).astype(dtype)
+    striped = positions.to_stripes(values, first, last)
+    assert sorted(striped.tolist()) == sorted(values.tolist())
+    assert (positions.from_stripes(striped, first, last) == values).all()
 
 
 @given(runs(), runs())
@@ -276,3 +301,223 @@ def test_locations_are_told_apart(tmp_path: Path) -> None:
     assert split_kept(kept_location(path, "B04")) == (path, "B04")
     assert split_kept(str(path)) is None
     assert split_kept("https://example.org/kept:x#B04") is None
+
+
+# ---------------------------------------------------------------------------------------------------- damaged, hostile
+
+
+def members_of(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def read_all(content: bytes, positions: TilePositions) -> dict[str, tuple[Any, Any]]:
+    with PixelFile.of_bytes(content, positions, "some.pixels") as file:
+        return {name: file.read(name) for name in file.rasters}
+
+
+def test_every_flipped_byte_and_every_cut_is_found_or_changes_nothing() -> None:
+    positions = layer()
+    content, runs_of_layer = pixel_file({}, rasters_of(positions), positions), positions.to_bytes()
+    expected = read_all(content, positions)
+    rng = np.random.default_rng(4)
+    found = 0
+    for k in range(400):
+        of_pixels, whole = k % 2 == 0, bytearray(content if k % 2 == 0 else runs_of_layer)
+        place = int(rng.integers(len(whole)))
+        if k % 8 < 2:
+            del whole[place:]
+        else:
+            whole[place] ^= 1 << int(rng.integers(8))
+        try:
+            if of_pixels:
+                for name, (values, present) in read_all(bytes(whole), positions).items():
+                    np.testing.assert_array_equal(values, expected[name][0])
+                    np.testing.assert_array_equal(present, expected[name][1])
+            else:
+                assert TilePositions.from_bytes(bytes(whole)).digest == positions.digest
+        except KeptPixelsError as error:
+            assert str(error).startswith("Kept pixels ")  # noqa: PT017  # where damage does nothing, none is raised
+            found += 1
+    assert found > 300
+
+
+def test_damage_under_a_right_checksum_never_reaches_a_kernel() -> None:
+    """A forged file may hold other numbers, as any file may; what cannot be decoded or does not fit is refused."""
+    positions = layer()
+    content, runs_of_layer = pixel_file({}, rasters_of(positions), positions), positions.to_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for k in range(400):
+        members = members_of(content if k % 2 == 0 else runs_of_layer)
+        name = sorted(members)[int(rng.integers(len(members)))]
+        forged = bytearray(members[name])
+        for place in rng.integers(len(forged), size=int(rng.integers(1, 4))).tolist():
+            forged[place] = int(rng.integers(256))
+        members[name] = bytes(forged)
+        try:
+            if k % 2 == 0:
+                for raster, (values, _) in read_all(write_members(members), positions).items():
+                    kept = rasters_of(positions)[raster]
+                    assert values.dtype.itemsize <= 4
+                    assert values.shape == kept.values.shape or name == "facts.json"
+            else:
+                assert TilePositions.from_bytes(write_members(members)).digest == positions.digest
+        except KeptPixelsError:
+            refused += 1
+    assert refused > 150
+
+
+def changed_facts(content: bytes, member: str, change: Callable[[dict[str, Any]], object]) -> bytes:
+    members = members_of(content)
+    facts = json.loads(members[member])
+    change(facts)
+    return write_members({**members, member: json.dumps(facts).encode()})
+
+
+def raster_fact(name: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda facts: facts["rasters"]["B04"].__setitem__(name, value)
+
+
+def grid_fact(name: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda facts: facts["rasters"]["B04"]["grid"].__setitem__(name, value)
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no rasters": lambda facts: facts.pop("rasters"),
+    "another type": raster_fact("dtype", "float64"),
+    "a type that takes more": raster_fact("dtype", "int32"),
+    "an object": raster_fact("dtype", "O"),
+    "no role": raster_fact("role", "picture"),
+    "a scale of another kind": raster_fact("scale", 11),
+    "an endless scale": raster_fact("scale", [float("inf"), 0]),
+    "members of another raster": raster_fact("flags", 7),
+    "flags of another kind": raster_fact("flags", {"a": 1}),
+    "all pixels present": raster_fact("flags", None),
+    "no shape": grid_fact("shape", []),
+    "a huge shape": grid_fact("shape", [1 << 30, 1 << 30]),
+    "a negative shape": grid_fact("shape", [-1, 140]),
+    "a shape of truth values": grid_fact("shape", [True, True]),
+    "turned": grid_fact("transform", [10, 1, 6e5, 0, -10, 5e6]),
+    "elsewhere": grid_fact("transform", [10, 0, 6e6, 0, -10, 5e6]),
+    "very small pixels": grid_fact("transform", [1e-8, 0, 6e5, 0, -1e-8, 5.2e6]),
+    "endless": grid_fact("transform", [float("nan")] * 6),
+    "of another CRS": grid_fact("crs", "EPSG:4326"),
+    "a name that leads elsewhere": lambda facts: facts["rasters"].update({"../B04": facts["rasters"]["B04"]}),
+    "positions that lead elsewhere": lambda facts: facts.update(positions="../../etc/passwd"),
+    "positions of another kind": lambda facts: facts.update(positions=["a"]),
+    "another format": lambda facts: facts.update(format=2),
+    "no format": lambda facts: facts.pop("format"),
+    "facts of another kind": lambda facts: facts.update(facts=3),
+}
+
+
+@pytest.mark.parametrize("name", list(FORGED))
+def test_forged_facts_of_pixels_are_refused(name: str) -> None:
+    positions = layer()
+    content = changed_facts(pixel_file({}, rasters_of(positions), positions), "facts.json", FORGED[name])
+    with pytest.raises(KeptPixelsError, match=r"^Kept pixels some\.pixels (are damaged|have|do not) .*\.$"):
+        read_all(content, positions)
+
+
+FORGED_POSITIONS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no grid": lambda facts: facts.pop("grid"),
+    "a smaller grid": lambda facts: facts["grid"].update(shape=[50, 140]),
+    "another digest": lambda facts: facts.update(digest="0" * 16),
+    "fewer runs": lambda facts: facts.update(runs=3),
+    "more runs": lambda facts: facts.update(runs=10**7),
+    "endless runs": lambda facts: facts.update(runs=10**30),
+    "runs of another kind": lambda facts: facts.update(runs=2.0),
+    "a negative margin": lambda facts: facts.update(margin=-1),
+    "an endless margin": lambda facts: facts.update(margin=float("inf")),
+    "another margin": lambda facts: facts.update(margin=61.0),
+    "another format": lambda facts: facts.update(format="2"),
+}
+
+
+@pytest.mark.parametrize("name", list(FORGED_POSITIONS))
+def test_forged_facts_of_positions_are_refused(name: str) -> None:
+    content = changed_facts(layer().to_bytes(), "positions.json", FORGED_POSITIONS[name])
+    with pytest.raises(KeptPixelsError, match=r"^Kept pixels a\.positions (are damaged|have) .*\.$"):
+        TilePositions.from_bytes(content, "a.positions")
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "length"),
+    [
+        ([5, 4], [0, 0], [1, 1]),
+        ([4, 4], [5, 0], [1, 1]),
+        ([4, 4], [0, 3], [4, 1]),
+        ([4, 4], [0, 3], [3, 1]),
+        ([4], [130], [11]),
+        ([4], [-1], [3]),
+        ([-1], [0], [3]),
+        ([130], [0], [3]),
+        ([4], [0], [0]),
+        ([4], [2**31 - 1], [9]),
+    ],
+)
+def test_runs_that_are_not_pixels_of_the_grid_are_refused(row: list[int], column: list[int], length: list[int]) -> None:
+    """Even where their digest is right: kernels rely on their order and limits."""
+    arrays = [np.array(values, np.int32) for values in (row, column, length)]
+    forged = PixelPositions(grid((130, 140)), *arrays)
+    content = TilePositions(forged, 60.0).to_bytes()
+    with pytest.raises(KeptPixelsError, match="its runs are not those of pixels of the grid"):
+        TilePositions.from_bytes(content)
+
+
+def test_only_plain_members_are_read() -> None:
+    positions = layer()
+    members = members_of(pixel_file({}, rasters_of(positions), positions))
+
+    def written(form: int, *, twice: bool = False, comment: bytes = b"") -> bytes:
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w", form) as file:
+            file.comment = comment
+            for name, content in members.items():
+                file.writestr(name, content)
+            if twice:
+                with warnings.catch_warnings(action="ignore"):
+                    file.writestr("B04/0", b"")
+        return memory.getvalue()
+
+    assert read_all(written(zipfile.ZIP_STORED), positions).keys() == {"B04", "B08", "B11", "NDVI", "SCL"}
+    bomb = bytes(1 << 20)
+    for content in (
+        written(zipfile.ZIP_DEFLATED),
+        written(zipfile.ZIP_STORED, twice=True),
+        written(zipfile.ZIP_STORED, comment=b"hello"),
+        write_members({**members, "B04/0": bomb}),
+        write_members({**members, "facts.json": b"[" * 100_000}),
+        write_members({**members, "facts.json": b'{"format":1,"facts":' + b"9" * 5000 + b"}"}),
+        write_members({name: content for name, content in members.items() if name != "SCL/0"}),
+        write_members({name: content for name, content in members.items() if name != "facts.json"}),
+    ):
+        with pytest.raises(KeptPixelsError, match=r"^Kept pixels some\.pixels are damaged \(.*\); update the layer"):
+            read_all(content, positions)
+
+
+def test_pixels_of_other_positions_are_refused() -> None:
+    positions, others = layer(), layer(2)
+    content = pixel_file({}, rasters_of(positions), positions)
+    with pytest.raises(KeptPixelsError, match="have other positions than those of the layer today"):
+        read_all(content, others)
+
+
+def test_more_pixels_than_can_be_kept_are_refused() -> None:
+    whole = np.arange(20_000, dtype=np.int32)
+    positions = PixelPositions(grid((20_000, 20_000)), whole, whole * 0, whole * 0 + 20_000)
+    with pytest.raises(KeptPixelsError, match=r"400,000,000 pixels in 20,000 runs .* can be kept; divide it\."):
+        TilePositions(positions, 0.0)
+
+
+def test_values_that_do_not_fit_are_errors_of_the_caller() -> None:
+    positions = layer()
+    kept = rasters_of(positions)
+    for changed in (kept["SCL"]._replace(role="band"), kept["B04"]._replace(values=kept["B04"].values[1:])):
+        with pytest.raises(ValueError, match="values of a raster are needed"):
+            pixel_file({}, {"B04": changed}, positions)
+    with pytest.raises(ValueError, match="are not rows of"):
+        positions.finest.take(np.zeros((130, 139), np.uint8))
+    with pytest.raises(ValueError, match="values of uint8 are needed"):
+        positions.finest.put(np.zeros(3, np.uint8), np.zeros((130, 140), np.uint8))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pcodec import ChunkConfig, standalone
+from pcodec import ChunkConfig, DeltaSpec, standalone
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("uint8", "uint16", "int16", "int32")
 """Types of values that can be coded."""
-_ZSTD = pa.Codec("zstd", compression_level=9)
+_ZSTD = pa.Codec("zstd", compression_level=6)
 
 
 class DamagedCodeError(ValueError):
@@ -36,7 +36,7 @@ def encode(values: Array) -> bytes:
         return b""
     if values.dtype.itemsize == 1:
         return bytes(_ZSTD.compress(values, asbytes=True))
-    return bytes(standalone.simple_compress(values, ChunkConfig()))
+    return bytes(standalone.simple_compress(values, ChunkConfig(delta_spec=DeltaSpec.try_consecutive(1))))
 
 
 def decode(code: bytes, dtype: np.dtype[Any], size: int) -> Array:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 import numpy as np
 
-from sen2chain.errors import KeptPixelsError
+from sen2chain.errors import KeptPixelsError, PixelsNotKeptError
 from sen2chain.pixel_store.pixel_codec import DTYPES, decode, decode_flags, encode, encode_flags
 from sen2chain.pixel_store.stored_members import StoredMembers, to_json, write_members
 from sen2chain.pixel_store.tile_positions import FORMAT, Role, TilePositions, grid_facts, grid_of, load_positions
@@ -103,13 +103,13 @@ def pixel_file(facts: Mapping[str, Any], rasters: Mapping[str, KeptValues], posi
     """
     members: dict[str, bytes] = {_FACTS: b""}
     headers: dict[str, Any] = {}
-    flags: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     for name, raster in rasters.items():
         where = positions.of_raster(raster.role, raster.grid)
         if raster.values.shape != (where.size,) or not _NAME.fullmatch(name):
             raise ValueError(f"{where.size} values of a raster are needed, not {name} {raster.values.shape}.")
         present = None if raster.present is None or raster.present.all() else raster.present
-        number = None if present is None else flags.setdefault(present.tobytes(), len(flags))
+        number = None if present is None else numbers.setdefault(present.tobytes(), len(numbers))
         headers[name] = {
             "role": raster.role,
             "grid": grid_facts(raster.grid),
@@ -119,10 +119,13 @@ def pixel_file(facts: Mapping[str, Any], rasters: Mapping[str, KeptValues], posi
             "flags": number,
         }
         for k, cut in _chunks(where):
-            chosen = slice(None) if present is None else present[cut]
-            members[f"{name}/{k}"] = encode(raster.values[cut][chosen])
+            rows = k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS
+            values = where.to_stripes(np.ascontiguousarray(raster.values[cut]), *rows)
             if present is not None:
-                members[f"present-{number}/{k}"] = encode_flags(present[cut])
+                flags = where.to_stripes(np.ascontiguousarray(present[cut]), *rows)
+                members[f"present-{number}/{k}"] = encode_flags(flags)
+                values = values[flags]
+            members[f"{name}/{k}"] = encode(values)
     members[_FACTS] = to_json(
         {"format": FORMAT, "positions": positions.digest, "rasters": headers, "facts": dict(facts)}
     )
@@ -196,8 +199,10 @@ class PixelFile:
         return self._positions
 
     def positions_of(self, name: str) -> PixelPositions:
-        """Return the positions of the values of a raster."""
-        header = self.header(name)
+        """Return the positions of the values of a raster; errors as of `read_rows`."""
+        header, finest = self.header(name), self.positions.finest.grid
+        if not header.grid.covers(finest):
+            raise self._members.damaged(f"{name} does not lie where its positions do")
         return self.positions.of_raster(header.role, header.grid)
 
     def header(self, name: str) -> KeptHeader:
@@ -210,7 +215,7 @@ class PixelFile:
         """
         if name not in self.rasters:
             held = ", ".join(self.rasters) or "nothing"
-            raise KeptPixelsError(f"Kept pixels {self._members.name} do not hold {name}; they hold {held}.")
+            raise PixelsNotKeptError(f"Kept pixels {self._members.name} do not hold {name}; they hold {held}.")
         return self.rasters[name]
 
     def read(self, name: str) -> tuple[Array, Bools | None]:
@@ -239,10 +244,12 @@ class PixelFile:
         for k, cut in _chunks(where, first, last):
             a, b = max(cut.start, whole.start), min(cut.stop, whole.stop)
             into, part = slice(a - whole.start, b - whole.start), slice(a - cut.start, b - cut.start)
-            flags = None if present is None else self._read_flags(header, k, cut.stop - cut.start)
-            values[into] = self._read_chunk(header, f"{name}/{k}", cut.stop - cut.start, flags)[part]
-            if present is not None and flags is not None:
-                present[into] = flags[part]
+            rows, flags = (k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS), None
+            if present is not None:
+                flags = self._read_flags(header, k, cut.stop - cut.start)
+                present[into] = where.from_stripes(flags, *rows)[part]
+            chunk = self._read_chunk(header, f"{name}/{k}", cut.stop - cut.start, flags)
+            values[into] = where.from_stripes(chunk, *rows)[part]
         return values, present
 
     def read_present(self, name: str) -> Bools | None:
@@ -252,16 +259,17 @@ class PixelFile:
             return None
         present = np.empty(where.size, np.bool_)
         for k, cut in _chunks(where):
-            present[cut] = self._read_flags(header, k, cut.stop - cut.start)
+            flags = self._read_flags(header, k, cut.stop - cut.start)
+            present[cut] = where.from_stripes(flags, k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS)
         return present
 
     def _read_flags(self, header: KeptHeader, chunk: int, size: int) -> Bools:
-        """Return which pixels of a chunk are present."""
+        """Return which pixels of a chunk are present, in the order of stripes."""
         with self._members.reading():
             return decode_flags(self._members.read(f"present-{header.flags}/{chunk}", size + 1024), size)
 
     def _read_chunk(self, header: KeptHeader, member: str, size: int, flags: Bools | None) -> Array:
-        """Return the values of a chunk; 0 where they are not present."""
+        """Return the values of a chunk in the order of stripes; 0 where they are not present."""
         count = size if flags is None else int(np.count_nonzero(flags))
         with self._members.reading():
             found = decode(self._members.read(member, 2 * count * header.dtype.itemsize + 1024), header.dtype, count)

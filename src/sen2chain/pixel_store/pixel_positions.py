@@ -129,6 +129,33 @@ class PixelPositions:
         runs = self.row, self.column, self.length, self.start
         run_kernels.put(_bits(values), row0, *runs, first, last, _bits(image))
 
+    def to_stripes(self, values: Array, first: int, last: int) -> Array:
+        """Return the values of the pixels in some rows in the order in which they are coded best.
+
+        Neighbours on the ground are neighbours there more often: stripes of 64 columns come one after the other, and
+        every second row runs back.
+
+        Parameters
+        ----------
+        values
+            The values at ``values_of_rows(first, last)``, contiguous, of a type of at most 4 bytes.
+        first, last
+            First row, and one past the last.
+        """
+        return self._reordered(values, first, last, to_rows=False)
+
+    def from_stripes(self, values: Array, first: int, last: int) -> Array:
+        """Return values in the order of the runs, the inverse of `to_stripes`."""
+        return self._reordered(values, first, last, to_rows=True)
+
+    def _reordered(self, values: Array, first: int, last: int, *, to_rows: bool) -> Array:
+        cut, out = self.values_of_rows(first, last), np.empty_like(values)
+        if values.shape != (cut.stop - cut.start,):
+            raise ValueError(f"{cut.stop - cut.start} values are needed, not {values.shape}.")
+        runs = (self.row, self.column, self.length, *self._runs_of_rows(first, last))
+        run_kernels.reorder(*runs, to_rows, _bits(values), _bits(out))
+        return out
+
     def find(self, row: Ints, column: Ints, length: Ints) -> Starts:
         """Return where the values of runs begin in the vector; -1 for a run that is not wholly inside.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
 _RUNS = "int32[::1], int32[::1], int32[::1], int64[::1]"
+_STRIPE = 64  # columns
 
 
 @kernel("int64(int32[::1], int32[::1], int32[::1])")
@@ -187,3 +188,61 @@ def put(
         c, s = np.uint32(column[k]), np.uint64(start[k] - start[first])
         for i in range(np.uint32(length[k])):
             line[c + i] = values[s + i]
+
+
+@kernel(
+    *(
+        f"void(int32[::1], int32[::1], int32[::1], int64, int64, boolean, {dtype}[::1], {dtype}[::1])"
+        for dtype in ("uint8", "uint16", "uint32")
+    )
+)
+def reorder(
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    first: int,
+    last: int,
+    to_rows: bool,  # noqa: FBT001  # kernels have no keywords
+    values: Array,
+    out: Array,
+) -> None:
+    """Bring the values of the pixels of runs `first` to `last` from the order of runs into that of stripes, or back.
+
+    A stripe is 64 columns of the raster. Stripes come from left to right, and their rows from top to bottom; runs in
+    odd rows are reversed. `to_rows` is for the way back.
+    """
+    stripes = 0
+    for k in range(first, last):
+        stripes = max(stripes, (column[k] + length[k] - 1) // _STRIPE + 1)
+    place = np.zeros(stripes + 1, np.int64)  # where the next values of each stripe belong
+    for k in range(first, last):
+        c, end = column[k], column[k] + length[k]
+        while c < end:
+            stop = min(end, (c // _STRIPE + 1) * _STRIPE)
+            place[c // _STRIPE + 1] += stop - c
+            c = stop
+    for s in range(stripes):
+        place[s + 1] += place[s]
+    at = np.uint64(0)
+    for k in range(first, last):
+        c, end = column[k], column[k] + length[k]
+        while c < end:
+            stop = min(end, (c // _STRIPE + 1) * _STRIPE)
+            n, s = np.uint64(stop - c), c // _STRIPE
+            there = np.uint64(place[s])
+            place[s] += stop - c
+            c = stop
+            back = there + n - np.uint64(1)
+            if row[k] % 2 == 0:
+                for i in range(n):
+                    if to_rows:
+                        out[at + i] = values[there + i]
+                    else:
+                        out[there + i] = values[at + i]
+            else:
+                for i in range(n):
+                    if to_rows:
+                        out[at + i] = values[back - i]
+                    else:
+                        out[back - i] = values[at + i]
+            at += n

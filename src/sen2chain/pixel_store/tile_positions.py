@@ -36,7 +36,9 @@ Role = Literal["band", "quality"]
 """What a raster is: a band is kept at the pixels of features, a quality raster with a margin around them."""
 
 _MOST_RUNS = 1 << 25
+_MOST_PIXELS = 1 << 28  # a whole tile has 120 million
 _LARGEST_EDGE = 1 << 16  # pixels; a tile has 10980
+_LARGEST_NUMBER = 1e10  # coordinates and sizes of pixels, in metres or degrees
 _MEMO_BYTES = 256 << 20
 _FACTS = "positions.json"
 _ARRAYS = ("row", "column", "length")
@@ -49,7 +51,7 @@ class TilePositions:
     Raises
     ------
     KeptPixelsError
-        If there are too many runs of pixels to be kept.
+        If there are more pixels or runs than can be kept.
     """
 
     finest: PixelPositions
@@ -59,10 +61,10 @@ class TilePositions:
     _memo: Memo = field(default_factory=Memo, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.finest.row) > _MOST_RUNS:
+        if len(self.finest.row) > _MOST_RUNS or self.finest.size > _MOST_PIXELS:
             raise KeptPixelsError(
-                f"The layer has {len(self.finest.row):,} rows of pixels on one tile, and at most {_MOST_RUNS:,} can be "
-                "kept; divide it."
+                f"The layer has {self.finest.size:,} pixels in {len(self.finest.row):,} runs on one tile, and at most "
+                f"{_MOST_PIXELS:,} in {_MOST_RUNS:,} can be kept; divide it."
             )
 
     @classmethod
@@ -172,7 +174,7 @@ class TilePositions:
 
 def margin_pixels(margin: float, grid: Grid) -> int:
     """Return the pixels of a raster that lie within a margin of a pixel, in whole pixels."""
-    return int(margin / max(grid.pixel_xy) + 1e-6)
+    return min(int(margin / max(grid.pixel_xy) + 1e-6), _LARGEST_EDGE)
 
 
 def positions_path(folder: Path, digest: str) -> Path:
@@ -230,7 +232,8 @@ def grid_of(facts: Any) -> Grid:
     crs, transform, shape = (facts[name] for name in ("crs", "transform", "shape"))
     numbers = [float(n) for n in transform]
     is_shape = len(shape) == 2 and all(type(n) is int and 0 < n <= _LARGEST_EDGE for n in shape)
-    if not isinstance(crs, str) or len(numbers) != 6 or not all(map(math.isfinite, numbers)) or not is_shape:
+    is_sane = len(numbers) == 6 and all(abs(n) < _LARGEST_NUMBER for n in numbers)
+    if not (isinstance(crs, str) and is_sane and is_shape and min(abs(numbers[0]), abs(numbers[4])) > 1e-9):
         raise ValueError("its grid is not that of a raster")
     a, b, c, d, e, f = numbers
     try:
