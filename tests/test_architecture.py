@@ -82,7 +82,7 @@ MODULES_IN_ORDER = (
 
 PUBLIC = [
     "INDICES", "Index", "JobExtraction", "Library", "Mask", "Reason", "Sen2ChainError", "TimeSeries",
-    "TimeSeriesCompil", "__version__",
+    "TimeSeriesCompil", "ZonalStatistics", "__version__", "zonal_statistics",
 ]  # fmt: skip
 
 HEAVY = (
@@ -168,7 +168,7 @@ def test_modules_of_a_package_import_each_other_in_one_direction() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-CLI_MIRRORS = {"demo", "extract", "indices", "library", "page", "produce"}
+CLI_MIRRORS = {"demo", "extract", "indices", "library", "page", "produce", "zonal"}
 """Modules of `cli` that are named after the module their command calls, as are the commands themselves."""
 
 

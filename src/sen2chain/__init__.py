@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sen2chain.jobs import JobExtraction
     from sen2chain.library import Library
     from sen2chain.masks import Mask
+    from sen2chain.multiband import ZonalStatistics, zonal_statistics
     from sen2chain.reasons import Reason
     from sen2chain.timeseries import TimeSeries, TimeSeriesCompil
 
@@ -27,7 +28,9 @@ __all__ = [
     "Sen2ChainError",
     "TimeSeries",
     "TimeSeriesCompil",
+    "ZonalStatistics",
     "__version__",
+    "zonal_statistics",
 ]
 
 _MODULES = {
@@ -40,6 +43,8 @@ _MODULES = {
     "Sen2ChainError": "errors",
     "TimeSeries": "timeseries",
     "TimeSeriesCompil": "timeseries",
+    "ZonalStatistics": "multiband",
+    "zonal_statistics": "multiband",
 }
 
 

@@ -65,8 +65,7 @@ def provenance(
     names = ("index", "mask", "acquisition", "value_source", "mask_source", "rows", "error")
     lines = zip(*(columns[name] for name in names), strict=True)
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": dict(_versions()),
+        **made_now(),
         **conditions(request, layer, index=index, mask=mask),
         "archive": archive,
         "rows": report.rows,
@@ -90,12 +89,22 @@ def conditions(
             "scale": SCALE, "nodata": NODATA,
             **({} if request.sensor == SENTINEL2 else {"sensor": request.sensor.name}),
         },
-        "layer": {
-            "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "own_name": layer.own_name,
-            "crs": layer.crs,
-            "features": len(layer), "sha256": layer.identity, "boxes_sha256": _boxes(layer),
-            "repaired": list(layer.repaired), "null": list(layer.null), "empty": list(layer.empty),
-        },
+        "layer": of_layer(layer),
+    }  # fmt: skip
+
+
+def made_now() -> dict[str, Any]:
+    """Return the part of a provenance that tells when and with which versions a result is made."""
+    return {"created": datetime.now(UTC).isoformat(timespec="seconds"), "versions": dict(_versions())}
+
+
+def of_layer(layer: Layer) -> dict[str, Any]:
+    """Return the part of a provenance that identifies a layer."""
+    return {
+        "path": str(layer.path.absolute()) if layer.path else None, "name": layer.name, "own_name": layer.own_name,
+        "crs": layer.crs,
+        "features": len(layer), "sha256": layer.identity, "boxes_sha256": _boxes(layer),
+        "repaired": list(layer.repaired), "null": list(layer.null), "empty": list(layer.empty),
     }  # fmt: skip
 
 
@@ -116,6 +125,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 _TABLES = (".csv", ".parquet", ".gpkg", *MARKED)
 _COMPARED = (
     "masks", "units", "pixels", "buffer", "stats", "cover_min", "cover_max", "min_valid", "keep_empty", "prefer",
+    "rasters", "bands", "scaled", "table",
 )  # fmt: skip
 """Parameters that make it another result; other dates and other products make it a newer or an older one."""
 _NAMES = {"masks": "mask", "units": "unit", "pixels": "pixel rule", "stats": "statistics"}
@@ -256,14 +266,14 @@ def _of_another_kind(table: PlannedTable, *, is_known: bool) -> str:
 def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Yield the parameters that differ between two provenances; those missing from the former are not compared."""
     before, after = former["parameters"], now["parameters"]
-    formulas, wanted = before.get("indices"), after["indices"]
+    formulas, wanted = before.get("indices"), after.get("indices", {})
     if isinstance(formulas, dict) and formulas != wanted:
         for name in dict.fromkeys([*formulas, *wanted]):
             if formulas.get(name) != wanted.get(name):
                 yield _versus(f"formula of {name}", formulas.get(name, "not there"), wanted.get(name, "not there"))
     for key in _COMPARED:
-        if key in before and (before[key] or None) != (after[key] or None):
-            yield _versus(_NAMES.get(key, key), before[key], after[key])
+        if key in before and (before[key] or None) != (after.get(key) or None):
+            yield _versus(_NAMES.get(key, key), before[key], after.get(key))
     was, layer = former.get("layer"), now["layer"]
     if isinstance(was, dict) and _is_other_layer(was, layer):
         yield _versus("layer", _called(was), _called(layer))

@@ -23,6 +23,7 @@ from sen2chain.cli.page import page
 from sen2chain.cli.produce import produce
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
+from sen2chain.cli.zonal import zonal
 from sen2chain.progress import empty_results
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def main() -> None:
               sen2chain show
     See it:   sen2chain page parcels.gpkg --index NDVI
     Nightly:  sen2chain job new lakes
+    Rasters:  sen2chain zonal dem.tif parcels.gpkg --out relief.csv
     Archive:  sen2chain library info
               sen2chain produce --index NDVI --mask CM004
     Indices:  sen2chain indices red edge
@@ -88,5 +90,19 @@ def main() -> None:
     """  # noqa: D301  # the mark that keeps lines apart is a real backspace
 
 
-for _command in (extract, update, compile_, page, show_folder, library, produce, stac, job, indices, demo, doctor):
+for _command in (
+    extract,
+    update,
+    compile_,
+    page,
+    show_folder,
+    zonal,
+    library,
+    produce,
+    stac,
+    job,
+    indices,
+    demo,
+    doctor,
+):
     main.add_command(_command)

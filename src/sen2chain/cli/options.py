@@ -211,12 +211,19 @@ layer_name = together(
     click.option("--crs", metavar="CRS", help="CRS of a layer that has none, as EPSG:32632."),
 )  # fmt: skip
 
-pixels = together(
+pixels_and_buffer = together(
     click.option("--buffer", type=REAL, metavar="METRES", help="Grow (or shrink, if negative) the features first."),
     click.option(
-        "--pixels", type=click.Choice(["center", "all_touched", "weighted"]), default="center", show_default=True,
+        "--pixels",
+        type=click.Choice(["center", "all_touched", "weighted"]),
+        default="center",
+        show_default=True,
         help="Which pixels belong to a polygon.",
     ),
+)
+
+pixels = together(
+    pixels_and_buffer,
     click.option("--stat", "stats", multiple=True, metavar="NAME", help="Statistic besides the documented columns."),
 )  # fmt: skip
 

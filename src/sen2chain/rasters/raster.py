@@ -35,7 +35,7 @@ _LARGEST = 1 << 16  # pixels along an edge; a tile has 10980
 
 
 @functools.lru_cache(maxsize=64)
-def _crs_text(wkt: str) -> str:
+def crs_text(wkt: str) -> str:
     """``EPSG:32632`` where an authority code matches the CRS, else its WKT."""
     authority = rasterio.CRS.from_wkt(wkt).to_authority()
     return ":".join(authority) if authority else wkt
@@ -140,7 +140,7 @@ class Raster:
         try:
             # GDAL makes up a local CRS for some files that have none.
             real = dataset.crs is not None and (dataset.crs.is_projected or dataset.crs.is_geographic)
-            crs = _crs_text(dataset.crs.to_wkt()) if real else ""
+            crs = crs_text(dataset.crs.to_wkt()) if real else ""
         except CRSError as error:
             raise UnreadableError(f"{self.location} has a CRS that cannot be read: {first_line(error)}") from error
         if not crs:

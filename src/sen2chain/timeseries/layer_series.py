@@ -12,11 +12,8 @@ from sen2chain import settings
 from sen2chain.archive import chosen_source, reads_at_once
 from sen2chain.errors import (
     EmptyResultError,
-    LayerError,
     OutputError,
     RequestError,
-    items_of,
-    quoted,
     shown,
     truth,
 )
@@ -33,7 +30,7 @@ from sen2chain.provenance import PlannedTable, check_results, conditions, has_ro
 from sen2chain.report import REPORT_COLUMNS
 from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.engine import Engine
-from sen2chain.vectors import own_copy, read_layer
+from sen2chain.vectors import named_fields, own_copy, read_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,12 +85,12 @@ class LayerSeries(ABC):
                 **{name: keywords[name] for name in _OF_LAYER},
             )
         own = keywords["id_field"]
-        keys = () if isinstance(own, str) and not own else _fields_of(layer, "id_field", own)
+        keys = () if isinstance(own, str) and not own else named_fields(layer, "id_field", own)
         self.id_field = keys[0] if keys else None
         place = keywords.get("pixels_from")
         self._engine = Engine(
             self.request, layer, executor, library, keywords["safe"], self._quiet,
-            self.id_field, _fields_of(layer, "field_names", self.field_names),
+            self.id_field, named_fields(layer, "field_names", self.field_names),
             None if place is None or place == "" else find_kept(place),
         )  # fmt: skip
         self._report: Report | None = None
@@ -327,23 +324,3 @@ class LayerSeries(ABC):
         layer, indices, masks = self._engine.layer, self.request.indices, self.request.masks
         names = [", ".join(index.name for index in indices), ", ".join(mask.name for mask in masks)]
         return f"{layer.name}: {len(layer)} features; {'; '.join(names)}"
-
-
-def _fields_of(layer: Layer, keyword: str, wanted: Any) -> tuple[str, ...]:
-    """Return the attributes that a keyword names, under the names they have in the layer.
-
-    Raises
-    ------
-    LayerError
-        If the layer lacks one of them.
-    """
-    if wanted is None:
-        return ()
-    found = []
-    for name in [wanted] if isinstance(wanted, str) else items_of(keyword, wanted, "the name of an attribute"):
-        field = next((text for text in (name, f"attr_{name}") if text in layer.attributes), None)
-        if field is None:
-            listing = ", ".join(layer.attributes.columns) or "none"
-            raise LayerError(f"{keyword}: {layer.name} has no attribute {quoted(name)}; its attributes are: {listing}.")
-        found.append(field)
-    return tuple(found)
