@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import RequestError, UnknownNameError, quoted
@@ -175,7 +174,7 @@ def _names(files: Sequence[StackFacts]) -> list[str]:
     """Return short names of files, with that of the folder where names of files repeat."""
     stems = [stem_of(one.location) for one in files]
     if len(set(stems)) < len(stems):
-        stems = [f"{Path(one.location).parent.name}_{stem}" for one, stem in zip(files, stems, strict=True)]
+        stems = [stem_of(one.location, with_folder=True) for one in files]
     for i, stem in enumerate(stems):
         if stem in stems[:i]:
             one, other = files[stems.index(stem)].location, files[i].location

@@ -102,13 +102,20 @@ def stamp_of(location: str) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def stem_of(location: str) -> str:
-    """Return a short name of a raster: the stem of its file, and the part of it that is read."""
+def stem_of(location: str, *, with_folder: bool = False) -> str:
+    """Return a short name of a raster: the stem of its file, and the part of it that is read.
+
+    Parameters
+    ----------
+    location
+        What `local_location` returns.
+    with_folder
+        Whether the name of its folder comes first.
+    """
     part = _PART.fullmatch(location)
-    if part is None:
-        return Path(location).stem
-    inner = re.sub(r"[^\w.-]+", "_", part[4]).strip("_")
-    return f"{Path(part[2] or part[3]).stem}_{inner}"
+    path = Path(location if part is None else part[2] or part[3])
+    inner = "" if part is None else re.sub(r"[^\w.-]+", "_", part[4]).strip("_")
+    return "_".join(filter(None, (path.parent.name if with_folder else "", path.stem, inner)))
 
 
 def _check_references(path: Path, depth: int) -> None:
