@@ -59,6 +59,8 @@ def write(path: Path, values: Array, *, at: Affine | None = None, crs: str | Non
     names, scales = options.pop("names", None), options.pop("scales", None)
     offsets, valid = options.pop("offsets", None), options.pop("valid", None)
     bands, rows, columns = values.shape
+    if bands > 2:  # else GDAL makes the fourth band of bytes an alpha band
+        options.setdefault("photometric", "minisblack")
     profile = {
         "driver": "GTiff", "count": bands, "height": rows, "width": columns, "dtype": values.dtype.name,
         "crs": crs, "transform": transform() if at is None else at, **options,
@@ -380,6 +382,7 @@ def test_masks_and_alpha_remove_pixels(tmp_path: Path) -> None:
         assert len(result.tables) == 2
         check(result, values.astype(float), np.stack([valid, valid]), layer, transform(), "center", ("mean", "median"))
         assert "a mask of the file removes pixels" in " ".join(result.notes)
+    assert "Band 3 is an alpha band" in " ".join(result.notes)
 
 
 def test_a_nodata_value_that_the_type_cannot_hold_removes_nothing(tmp_path: Path) -> None:

@@ -489,6 +489,11 @@ def _notes_on_bands(group: RasterGroup, *, scaled: bool) -> Iterator[str]:
     if wide:
         what = f"{counted(len(wide), 'band')} of 64-bit whole numbers"
         yield f"{group.label}: {what}; beyond {_EXACT:,} they are rounded."
+    if facts.alpha is not None:
+        yield (
+            f"{group.label}: Band {facts.alpha} is an alpha band, so it has no columns, and where it is 0 the others "
+            "have no data; if it is none, mend the file (gdal_edit.py -colorinterp_<number> undefined)."
+        )
     if len(group.bands) < len(facts.bands):
         yield f"{group.label}: {len(group.bands)} of {len(facts.bands)} bands are read."
 
