@@ -79,6 +79,10 @@ class CoarseRasters:
         """Announce a raster whose pixels are kept: those of a plan of their own, with so many pixels around them."""
         self._kept[location] = plan, margin
 
+    def keeps(self, location: str) -> bool:
+        """Whether the pixels of a raster are kept."""
+        return location in self._kept
+
     def raster(self, location: str) -> OpenRaster:
         """Return the open raster, if it covers the ground of the finest grid.
 

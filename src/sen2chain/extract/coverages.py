@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sen2chain import coverage
 from sen2chain.acquisition import Layouts
+from sen2chain.extract.kept_coverage import KeptCoverage
 from sen2chain.parallel import Memo
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Coverages:
         self._memo = Memo(self._kept)
         # The 10 m and the 20 m grid of a tile follow each other.
         self._projected: dict[object, npt.NDArray[np.object_]] = {}
+        self._of_pixels: OrderedDict[object, KeptCoverage] = OrderedDict()
+        self._pixels_memo = Memo(self._of_pixels)
 
     def get(self, grid: Grid, tile: str, rule: PixelRule | None = None) -> Coverage:
         """Return the coverage of a grid, from memory, disk, or computed and then saved."""
@@ -76,4 +79,19 @@ class Coverages:
             if self.folder:
                 while len(self._kept) > 2 and sum(c.nbytes for c in self._kept.values()) > _BYTES:
                     self._kept.popitem(last=False)
+        return found
+
+    def kept(self, grid: Grid, tile: str) -> KeptCoverage:
+        """Return the pixels that are kept on a grid: those of all pixel rules."""
+        key = grid, tile
+
+        def make() -> KeptCoverage:
+            return KeptCoverage.of(self.get(grid, tile, "center"), self.get(grid, tile, "all_touched"))
+
+        found = self._pixels_memo.once(key, make)
+        with self._pixels_memo.lock:
+            self._of_pixels[key] = found
+            self._of_pixels.move_to_end(key)
+            while len(self._of_pixels) > 2 and sum(c.plan.nbytes for c in self._of_pixels.values()) > _BYTES // 4:
+                self._of_pixels.popitem(last=False)
         return found

@@ -162,7 +162,7 @@ def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: Base
         )
         for output in task.outputs
     )
-    return TaskResult(task, None, batches, error)
+    return TaskResult(task, None, batches, error=error)
 
 
 def fatal(task: Task, error: BaseException) -> ExecutorError:

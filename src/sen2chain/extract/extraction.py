@@ -13,6 +13,7 @@ import numpy as np
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
 from sen2chain.errors import GridMismatchError, KeptPixelsError, PixelsNotKeptError, RasterError, UnreadableError
 from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch
+from sen2chain.extract.pixel_keeper import KeptPixels, PixelKeeper
 from sen2chain.extract.removed_features import RemovedFeatures
 from sen2chain.indices import NODATA
 from sen2chain.plan import MaskKind, ValueKind
@@ -59,6 +60,8 @@ class TaskResult:
     """The product's finest grid; None when no raster could be opened."""
     batches: tuple[Batch, ...]
     """One for each output of the task, in that order."""
+    kept: KeptPixels | None = None
+    """The pixels to keep; None where the task has none."""
     error: BaseException | None = None
     """The error with which the whole task failed each time it was tried; None where it ran."""
 
@@ -162,6 +165,9 @@ class Extraction:
         self.notes: list[str] = []
         self.large: dict[int, _Large] = {}
         self.removed: RemovedFeatures | None = None
+        self.keeper: PixelKeeper | None = None
+        self.not_kept = "Nothing could be extracted from the product."
+        self.radiometry: Radiometry | None = None
         self.sensor = task.product.sensor
 
     def run(self) -> TaskResult:
@@ -171,12 +177,15 @@ class Extraction:
         self.rasters.assign(self.sensor, {where: name for where, name in quality.items() if where and name})
         if task.cldprb is not None:
             self.rasters.expect((task.cldprb,))
+        if task.keep is not None:
+            self.rasters.assign(self.sensor, {where: name for name, where in task.keep.rasters.items()})
+            self.rasters.expect(task.keep.rasters.values())
         self.rasters.expect(LayerSources.of_outputs(task.outputs, task.product.sensor).locations())
         grid = finest_grid(self.rasters, LayerSources.of_outputs(task.outputs, task.product.sensor))
         coverage = None
         if grid is not None:
             coverage = self.coverages.get(grid, task.product.tile)
-            if len(coverage.plan.row) and self._alive():
+            if (len(coverage.plan.row) or task.keep is not None) and self._alive():
                 self._extract(grid, coverage)
         self._alive()  # rasters may have failed in the last strip
         batches = tuple(
@@ -194,7 +203,7 @@ class Extraction:
             )
             for i, output in enumerate(task.outputs)
         )
-        return TaskResult(task, grid, batches)
+        return TaskResult(task, grid, batches, self._kept())
 
     @property
     def lacks_kept_pixels(self) -> bool:
@@ -220,7 +229,36 @@ class Extraction:
             return None
         if radiometry.note:
             self.notes.append(radiometry.note)
+        self.radiometry = radiometry
         return radiometry
+
+    def _kept(self) -> KeptPixels | None:
+        """Return the pixels to keep."""
+        if self.task.keep is None:
+            return None
+        if self.keeper is None:
+            return KeptPixels(lacking=dict.fromkeys(self.task.keep.rasters, self.not_kept))
+        return self.keeper.finish(self._any_radiometry)
+
+    def _any_radiometry(self) -> Radiometry:
+        """Return scale and offsets of the bands, whether rows need them or not."""
+        if self.radiometry is not None:
+            return self.radiometry
+        for location in self.task.details.inputs.values():
+            self.rasters.verify(location)
+        return self.task.details.radiometry()
+
+    def _begin_to_keep(self, grid: Grid) -> None:
+        """Announce the pixels to keep, where the task has some."""
+        if self.task.keep is None:
+            return
+        coverage = self.coverages.kept(grid, self.task.product.tile)
+        try:
+            self.keeper = PixelKeeper(self.task, self.task.keep, self.rasters, coverage)
+        except KeptPixelsError as error:
+            self.not_kept = str(error)
+            return
+        self.keeper.announce(self.reader)
 
     def _alive(self) -> list[tuple[int, Output]]:
         """Return the outputs that can still be made; those that need a broken raster fail here."""
@@ -251,6 +289,7 @@ class Extraction:
         radiometry = self._read_radiometry(self._alive()) if early else None
         self.reader = AcquisitionReader(self.rasters, grid, coverage.plan, layouts, self._needed(), radiometry)
         cldprb_coverage = self._announce_cldprb()
+        self._begin_to_keep(grid)
         self.reader.decode_masks()
         for i, output in self._alive():
             needs_mask = output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}
@@ -260,16 +299,22 @@ class Extraction:
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
             self._restrict(cldprb_coverage)
+        if self.keeper is not None:
+            self.keeper.restrict(self.reader, coverage, (output for _, output in self._alive()), self.removed)
         if not early:
             self.reader.set_radiometry(self._read_radiometry(self._wanted()))
         self.reader.sources = self._needed()
         self.reader.decode_values()
+        if self.keeper is not None:
+            self.keeper.take_coarse(self.reader)
         self.cldprb = self._average_cldprb(cldprb_coverage)
         self.has_classes = self._has_classes()
-        if not self._wanted():
+        if not self._wanted() and not self.reader.value_rasters.keeps_any:
             return
         with closing(self.reader.pixels()) as read:
             for pixels in read:
+                if not self._wanted():
+                    continue  # the strips are read for the pixels that are kept
                 if pixels.is_piece:
                     self._tally(pixels)
                 else:
