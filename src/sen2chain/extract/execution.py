@@ -24,6 +24,7 @@ from sen2chain.errors import (
 )
 from sen2chain.extract.batches import RowRules, failed_batch
 from sen2chain.extract.executors import Executor, Serial, Threads, as_text
+from sen2chain.extract.pixel_keeper import KeptPixels
 from sen2chain.parallel import MOST_WORKERS, apart, closed, workers
 from sen2chain.rasters import environment
 from sen2chain.reasons import Reason
@@ -222,4 +223,5 @@ def _mismatched(result: TaskResult, grid: Grid, coverages: Coverages, rules: Row
         else failed_batch(task.product, output, Reason.GRID_MISMATCH, str(error), coverages.layer, rules)
         for output, batch in zip(task.outputs, result.batches, strict=True)
     )
-    return replace(result, batches=batches)
+    kept = None if task.keep is None else KeptPixels(lacking=dict.fromkeys(task.keep.rasters, str(error)))
+    return replace(result, batches=batches, kept=kept)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from sen2chain.errors import ExecutorError
 from sen2chain.extract.batches import failed_batch
 from sen2chain.extract.extraction import TaskResult, extract
+from sen2chain.extract.pixel_keeper import KeptPixels
 from sen2chain.jit import CompilationError
 from sen2chain.parallel import Crew, apart
 from sen2chain.reasons import Reason
@@ -162,7 +163,8 @@ def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: Base
         )
         for output in task.outputs
     )
-    return TaskResult(task, None, batches, error=error)
+    kept = None if task.keep is None else KeptPixels(lacking=dict.fromkeys(task.keep.rasters, detail))
+    return TaskResult(task, None, batches, error, kept)
 
 
 def fatal(task: Task, error: BaseException) -> ExecutorError:

@@ -60,10 +60,10 @@ class TaskResult:
     """The product's finest grid; None when no raster could be opened."""
     batches: tuple[Batch, ...]
     """One for each output of the task, in that order."""
-    kept: KeptPixels | None = None
-    """The pixels to keep; None where the task has none."""
     error: BaseException | None = None
     """The error with which the whole task failed each time it was tried; None where it ran."""
+    kept: KeptPixels | None = None
+    """The pixels to keep; None where the task has none."""
 
 
 def extract(
@@ -203,7 +203,7 @@ class Extraction:
             )
             for i, output in enumerate(task.outputs)
         )
-        return TaskResult(task, grid, batches, self._kept())
+        return TaskResult(task, grid, batches, kept=self._kept())
 
     @property
     def lacks_kept_pixels(self) -> bool:

@@ -40,8 +40,8 @@ class KeptCoverage:
         parts = [_runs(coverage, own, fid) for coverage, own in ((touched, every), (center, few))]
         feature, row, column, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = np.argsort(feature, kind="stable")
-        runs = (np.ascontiguousarray(array[order]) for array in (feature, row, column, length))
-        return cls(PixelPlan(plan.grid, *runs, total=np.zeros(len(fid))), fid)
+        runs = PixelPlan(plan.grid, feature[order], row[order], column[order], length[order], np.zeros(len(fid)))
+        return cls(runs, fid)
 
     def positions(self, margin: float) -> TilePositions:
         """Return the positions of the pixels, with quality rasters kept in so many metres around them."""

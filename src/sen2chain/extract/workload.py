@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from sen2chain.extract.coverages import Coverages
+    from sen2chain.pixel_store import Role
     from sen2chain.plan import Task
 
 _NANOSECONDS = {True: 130.0, False: 15.0}
@@ -27,6 +28,9 @@ _BANDWIDTH = 10e6
 """Bytes per second that times of transfers are told for; connections differ, and the sentence says so."""
 _LATENCY = 0.1
 """Seconds from a request to its answer."""
+
+_KEPT_BYTES: dict[Role, float] = {"band": 1.1, "quality": 0.1}
+"""Bytes of a kept pixel, from the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,34 @@ def _workload(task: Task, coverages: Coverages) -> Workload:
         usable = [o for o in outputs if not broken.keys() & LayerSources.of_outputs([o], sensor).locations()]
         features = int((coverage.plan.total > 0).sum()) * len(usable)
         return replace(whole, features=features, trouble=_trouble(task, broken))
+
+
+def kept_bytes(task: Task, coverages: Coverages) -> int:
+    """Return about how many bytes the pixels of a task take that are to be kept; 0 where its rasters cannot be opened.
+
+    Parameters
+    ----------
+    task
+        The task; headers of its rasters are read.
+    coverages
+        The layer's pixels.
+    """
+    return apart(partial(_kept_bytes, task, coverages))
+
+
+def _kept_bytes(task: Task, coverages: Coverages) -> int:
+    found, keep = 0.0, task.keep
+    with environment(task.reading), ExitStack() as stack:
+        rasters = OpenRasters(stack)
+        grid = finest_grid(rasters, LayerSources.of_outputs(task.outputs, task.product.sensor))
+        if grid is None or keep is None:
+            return 0
+        positions = coverages.kept(grid, task.product.tile).positions(keep.margin)
+        for name, location in keep.rasters.items():
+            role: Role = "band" if task.product.sensor.band(name) else "quality"
+            with suppress(RasterError):
+                found += positions.of_raster(role, rasters.open(location).grid).size * _KEPT_BYTES[role]
+    return int(found)
 
 
 def _errors(rasters: OpenRasters, locations: Iterable[str]) -> dict[str, RasterError]:

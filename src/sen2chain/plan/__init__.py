@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, why_outside
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
-from sen2chain.plan.keep_request import KeepRequest, kept_bands
+from sen2chain.plan.keep_request import MARGIN, MOST_MARGIN, KeepRequest, kept_bands
 from sen2chain.plan.raster_choice import (
     KEPT,
     Keeping,
@@ -30,6 +30,8 @@ from sen2chain.plan.raster_choice import (
 
 __all__ = [
     "KEPT",
+    "MARGIN",
+    "MOST_MARGIN",
     "ExtractionPlan",
     "KeepRequest",
     "Keeping",

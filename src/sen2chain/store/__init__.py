@@ -1,9 +1,9 @@
 """The rows that stay on disk: a folder for each layer, with one file per image and a ledger of all images.
 
 `extraction_folder` builds and parses the names in the folder, `images` writes and reads the rows of one image, `ledger`
-keeps the state of all images, `kept_catalogue` that of kept pixels, `inputs` detects changes of the files that images
-were made from, `lock` keeps two runs apart, `recognition` finds the folder of a layer again, `resume` decides what is
-still to be extracted, and `contents` tells people what a folder holds.
+keeps the state of all images, `kept_catalogue` that of kept pixels, whose files `pixel_folder` writes, `inputs` detects
+changes of the files that images were made from, `lock` keeps two runs apart, `recognition` finds the folder of a layer
+again, `resume` decides what is still to be extracted, and `contents` tells people what a folder holds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sen2chain.store.images import RawImage, list_images, read_image, write_imag
 from sen2chain.store.kept_catalogue import HeldRaster, KeptCatalogue, KeptEntry
 from sen2chain.store.ledger import CompiledFile, Entry, ImageLedger, State
 from sen2chain.store.lock import file_lock, held_since, if_left, is_locked, locked
+from sen2chain.store.pixel_folder import DroppedPixels, PixelFolder
 from sen2chain.store.recognition import Recognised, make_folder, recognise, stored_layer
 from sen2chain.store.resume import NEW, Work, what_is_new
 
@@ -21,6 +22,7 @@ __all__ = [
     "COMPILED",
     "NEW",
     "CompiledFile",
+    "DroppedPixels",
     "Entry",
     "ExtractionFolder",
     "FolderContents",
@@ -28,6 +30,7 @@ __all__ = [
     "ImageLedger",
     "KeptCatalogue",
     "KeptEntry",
+    "PixelFolder",
     "RawImage",
     "Recognised",
     "State",

@@ -81,6 +81,10 @@ class Inputs:
                 found[location] = now
         return found
 
+    def record_of(self, location: str) -> tuple[Any, ...]:
+        """Return the identity of a file, as the catalogue of kept pixels has it: name, size, time, content."""
+        return tuple(self._kept(location, None))
+
     # ------------------------------------------------------------------------------------------------ from run to run
 
     def identity(self, task: Task, output: Output, recorded: str = "") -> str:
@@ -237,7 +241,12 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
 def _all_locations(task: Task) -> Collection[str]:
     """Return the locations of everything that a task reads."""
     of_outputs = (where for output in task.outputs for where in _locations(task, output).values())
-    return dict.fromkeys((*of_outputs, *task.bands.values()))
+    return dict.fromkeys((*of_outputs, *task.bands.values(), *kept_locations(task).values()))
+
+
+def kept_locations(task: Task) -> dict[str, str]:
+    """Return role -> location of the files that the kept pixels of a task come from: rasters, metadata."""
+    return {} if task.keep is None else {**task.keep.rasters, **task.details.inputs}
 
 
 def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityToken], error: str) -> list[str]:
@@ -260,6 +269,12 @@ def lost_while_read(task: Task, output: Output, changed: Mapping[str, IdentityTo
     roles = _locations(task, output).items()
     touched = [(role, changed[where]) for role, where in roles if where in changed]
     return list(dict.fromkeys(now.name for role, now in touched if now.exists or (role in _OPTIONAL and error)))
+
+
+def pixels_lost_while_read(task: Task, changed: Mapping[str, IdentityToken]) -> list[str]:
+    """Return the names of files that changed while pixels to keep were read; `changed` as of `Inputs.changed`."""
+    touched = (changed[where] for where in kept_locations(task).values() if where in changed)
+    return list(dict.fromkeys(now.name for now in touched if now.exists))
 
 
 def _word(role: str) -> str:

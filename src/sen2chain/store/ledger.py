@@ -256,6 +256,11 @@ class ImageLedger:
         with self.transaction():
             self._base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
+    def forget_fact(self, name: str) -> None:
+        """Forget something that was noted about the folder."""
+        with self.transaction() as write:
+            write("DELETE FROM facts WHERE name = ?", [(name,)])
+
     def compiled(self) -> dict[str, CompiledFile]:
         """Return the compiled files by their path in the folder."""
         with self._sentences():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sen2chain.plan import MaskKind, kind_of_label, value_order
+from sen2chain.plan import MaskKind, ValueKind, kind_of_label, value_order
 from sen2chain.reasons import Reason
 from sen2chain.store.extraction_folder import product_of
 from sen2chain.store.images import all_files, chosen
@@ -16,14 +16,15 @@ from sen2chain.store.inputs import Inputs
 from sen2chain.store.ledger import Entry, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sen2chain.grid import Grid
-    from sen2chain.plan import Output, Request, Task
+    from sen2chain.plan import Keeping, Output, Request, Task
     from sen2chain.products import Source
     from sen2chain.store.extraction_folder import ExtractionFolder
     from sen2chain.store.images import RawImage
+    from sen2chain.store.kept_catalogue import KeptEntry
     from sen2chain.store.ledger import ImageLedger
 
 
@@ -59,11 +60,30 @@ class Work:
     """Files of rows that a killed run was about to remove."""
     why: Counter[str] = field(default_factory=Counter)
     """Reason to extract images -> their number."""
+    only_read: set[tuple[str, str, str]] = field(default_factory=set)
+    """Images that are read for the pixels to keep alone: their rows stay as they are."""
+    pixels_kept: int = 0
+    """Acquisitions whose pixels are kept as they should be."""
+    no_pixels: list[str] = field(default_factory=list)
+    """Products whose pixels are to be kept, but of which nothing can be read."""
 
     @property
     def keys(self) -> list[tuple[str, str, str]]:
         """The images that are to be extracted."""
-        return [(o.index.name, o.mask.name, str(task.product)) for task in self.tasks for o in task.outputs]
+        every = ((o.index.name, o.mask.name, str(task.product)) for task in self.tasks for o in task.outputs)
+        return [key for key in every if key not in self.only_read]
+
+    def with_pixels(self, task: Task, outputs: list[Output]) -> list[Output]:
+        """Return the outputs of a task whose pixels are to be kept: those to extract, and the others that are there.
+
+        What masks leave of the features decides what is decoded, and so all outputs are read.
+        """
+        found = [output for output in task.outputs if output.reason is None]
+        rest = [output for output in found if output not in outputs]
+        self.only_read |= {(o.index.name, o.mask.name, str(task.product)) for o in rest}
+        if not found:
+            self.no_pixels.append(str(task.product))
+        return found
 
 
 def what_is_new(
@@ -77,12 +97,16 @@ def what_is_new(
     redo_old: bool = False,
     features: int,
     only_look: bool = False,
+    kept: Mapping[str, KeptEntry] | None = None,
 ) -> Work:
     """Compare a plan with what the folder has.
 
     An image is extracted when the ledger does not know it, when a run was to extract it and did not come to it, when it
     failed, when its file of rows is gone, and when the files it was made from have changed. It is kept when they are
     merely gone, or when only a lesser source is left.
+
+    An acquisition is read, too, when pixels of it are to be kept that are not kept yet, or that its files have changed
+    since.
 
     Parameters
     ----------
@@ -104,6 +128,8 @@ def what_is_new(
         Number of features of the layer.
     only_look
         Read no more than the decision takes: nothing is entered into the ledger.
+    kept
+        The pixels that are kept already, by product.
     """
     work = Work(Inputs(source, 0.0 if only_look else _SECONDS_FOR_DIGESTS))
     images = _compare_files(work, folder, ledger, request)
@@ -129,9 +155,49 @@ def what_is_new(
                 now = replace(now, cover=found_cover)
             if now != entry:
                 work.known.append(now)
+        keep = None if task.keep is None else _to_keep(task, (kept or {}).get(product), work.inputs, force=force)
+        if keep is not None:
+            outputs = work.with_pixels(task, outputs)
+        elif task.keep is not None:
+            work.pixels_kept += 1
         if outputs:
-            work.tasks.append(replace(task, outputs=tuple(outputs)))
+            work.tasks.append(replace(task, outputs=tuple(outputs), keep=keep))
     return work
+
+
+def _to_keep(task: Task, entry: KeptEntry | None, inputs: Inputs, *, force: bool) -> Keeping | None:
+    """Return what is still to be kept of a task's pixels; None where nothing is.
+
+    A margin that is larger already stays.
+    """
+    keep = task.keep
+    if keep is None or force or entry is None:
+        return keep
+    same = entry.inputs.keys() == task.details.inputs.keys() and all(
+        inputs.is_same(entry.inputs[role], where) for role, where in task.details.inputs.items()
+    )
+    if not same:
+        return keep
+    masks = _masks_by_band(task)
+    lacking = {}
+    for name, location in keep.rasters.items():
+        held = entry.rasters.get(name)
+        is_band = task.product.sensor.band(name) is not None
+        far_enough = is_band or entry.margin >= keep.margin
+        needed = masks.get(name, set()) if is_band and not keep.complete else None
+        if not (held and held.suffices(needed) and far_enough and inputs.is_same(held.token, location)):
+            lacking[name] = location
+    return replace(keep, rasters=lacking, margin=max(keep.margin, entry.margin)) if lacking else None
+
+
+def _masks_by_band(task: Task) -> dict[str, set[str]]:
+    """Return band -> masks under which an output of a task is computed from it."""
+    found: dict[str, set[str]] = {}
+    for output in task.outputs:
+        if output.reason is None and output.value is not None and output.value.kind is ValueKind.BANDS:
+            for band in output.value.rasters:
+                found.setdefault(band, set()).add(output.mask.name)
+    return found
 
 
 def _compare_files(

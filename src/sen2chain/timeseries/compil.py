@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any, get_args
 
 from sen2chain import periods, settings
-from sen2chain.errors import choice, truth
+from sen2chain.errors import RequestError, choice, truth
 from sen2chain.files import absolute
+from sen2chain.plan import MARGIN, parse_date
 from sen2chain.products import Source
 from sen2chain.progress import empty_results, say
-from sen2chain.store import State
+from sen2chain.store import PixelFolder, State
 from sen2chain.store.images import RawFormat
 from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.compilation import Compilation, Compiled, CompileRequest
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sen2chain.plan import ExtractionPlan
     from sen2chain.report import Report
     from sen2chain.spool import Spool
+    from sen2chain.store import DroppedPixels
 
 
 class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
@@ -73,6 +75,12 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         for a source that is an object).
     raw_format
         Of new files of rows: ``parquet``, or ``csv`` for the documented one. Both are read.
+    keep_pixels
+        Keep the digital numbers under the features in the folder, so that later questions need not read the archive
+        again: True for the bands that are decoded anyway, where masks leave anything of a feature; or names of bands,
+        as ``["B02", "B03", "B04", "B08"]``, for these under all features. SCL and CLDPRB are kept with them.
+    keep_margin
+        Metres around the features in which SCL and CLDPRB are kept, so that cloud masks can be dilated.
     wait
         Seconds to wait for another run on the same folder; None is as long as it takes.
 
@@ -131,6 +139,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         prefer: str | None = None,
         verify: str = "never",
         raw_format: RawFormat = "parquet",
+        keep_pixels: bool | str | Iterable[str] = False,
+        keep_margin: float = MARGIN,
         executor: Any = None,
         scheduler: str | None = None,
         wait: float | None = None,
@@ -232,6 +242,40 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, Ser
         if not plan.tasks or (getstat and not (result.images or result.kept)):
             self._engine.warn_of_nothing(self._engine.first_report() if not plan.tasks else self._reported())
         return result
+
+    @suggest_keywords
+    def drop_pixels(
+        self, first: dt.date | str | None = None, last: dt.date | str | None = None, *, dry_run: bool = False
+    ) -> DroppedPixels:
+        """Remove kept pixels from the folder; its rows stay, and so do the pixels of other dates.
+
+        Parameters
+        ----------
+        first, last
+            First and last sensing date, inclusive, as ``YYYY-MM-DD`` or dates; None is open.
+        dry_run
+            Remove nothing; the result then says what would be removed.
+
+        Returns
+        -------
+        DroppedPixels
+            What was removed, as numbers and as a sentence.
+
+        Raises
+        ------
+        RequestError
+            If a parameter cannot be used.
+        StoreError
+            If the folder does not exist, or another run holds it for longer than `wait`.
+        """
+        begin, end, looks = parse_date("first", first), parse_date("last", last), truth("dry_run", dry_run)
+        if begin and end and begin > end:
+            raise RequestError(f"first {begin} is after last {end}; swap them.")
+        self._folder.check()
+        with self._folder.read() if looks else self._folder.held() as (folder, ledger, _):
+            dropped = PixelFolder(folder, ledger).drop(begin, end, dry_run=looks)
+        say(str(dropped), quiet=self._quiet)
+        return dropped
 
     @suggest_keywords
     def compile_data(

@@ -12,7 +12,7 @@ from sen2chain import settings
 from sen2chain.archive import is_catalogue, open_library
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.export import column_definitions
-from sen2chain.extract import Coverages, RowRules, execute, failed_batch, workload_of
+from sen2chain.extract import Coverages, KeptPixels, RowRules, execute, failed_batch, workload_of
 from sen2chain.index_series import LayerFeatures
 from sen2chain.kept_source import KeptSource, served
 from sen2chain.plan import area_of, make_plan, masks_that_work, why_outside
@@ -31,7 +31,7 @@ from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.rows import Clipped
 from sen2chain.spool import RowFormat, attribute_table
-from sen2chain.store.inputs import Inputs, lost_while_read
+from sen2chain.store.inputs import Inputs, lost_while_read, pixels_lost_while_read
 from sen2chain.vectors import datum_note, of_features
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sen2chain.extract import Executor
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.grid import Grid
-    from sen2chain.plan import ExtractionPlan, Request, Task
+    from sen2chain.plan import ExtractionPlan, KeepRequest, Request, Task
     from sen2chain.products import IdentityToken, Source
     from sen2chain.store import ExtractionFolder
     from sen2chain.vectors import Layer
@@ -82,6 +82,9 @@ class Engine:
 
     bands: tuple[str, ...] | None = None
     """Bands whose pixels are asked for beside the outputs, with the scene classification; None: neither is."""
+
+    keep: KeepRequest | None = None
+    """The pixels to keep; None keeps none."""
 
     @cached_property
     def source(self) -> Source:
@@ -139,7 +142,7 @@ class Engine:
         """The plan, and sentences on what kept pixels serve of it."""
         source, notes = self.source, []
         with activity("looking for products", quiet=self.quiet):
-            found = make_plan(self.request, source, self.layer, self.bands)
+            found = make_plan(self.request, source, self.layer, self.bands, self.keep)
             if isinstance(source, KeptSource):
                 found, counts = served(found, source, self.coverages(), self.request)
                 notes = counts.sentences(source)
@@ -221,6 +224,7 @@ class Engine:
         seen: Mapping[str, Counter[Grid]] | None = None,
         title: str = "extracting",
         inputs: Inputs | None = None,
+        coverages: Coverages | None = None,
     ) -> Generator[TaskResult]:
         """Run tasks and yield their results in order; close it, so that nothing goes on after an error.
 
@@ -237,6 +241,8 @@ class Engine:
             What the progress bar says.
         inputs
             Keeps the identities of the files that rows come from; None where they are not needed later.
+        coverages
+            The layer's pixels; None computes them where they are not saved.
         """
         self._tell_transfer(tasks)
         files = inputs or Inputs(self.source)
@@ -247,7 +253,7 @@ class Engine:
                 shares.advance(task.product, share)
 
             told = advanced if shows_progress(quiet=self.quiet) else None
-            results = execute(tasks, self.coverages(), self.rules, self.executor, seen, files.note, told)
+            results = execute(tasks, coverages or self.coverages(), self.rules, self.executor, seen, files.note, told)
             with closing(results):
                 for task, result in zip(tasks, results, strict=True):
                     if task.otherwise is not None and result.task.otherwise is None and result.error is None:
@@ -289,7 +295,11 @@ class Engine:
                 continue
             detail = f"{', '.join(lost)} of {result.task.product} changed while being read; run again."
             batches.append(failed_batch(result.task.product, output, Reason.CHANGED, detail, self.layer, self.rules))
-        return replace(result, batches=tuple(batches))
+        kept, lost = result.kept, pixels_lost_while_read(result.task, changed)
+        if kept is not None and lost:
+            detail = f"{', '.join(lost)} of {result.task.product} changed while being read; run again."
+            kept = KeptPixels(lacking=dict.fromkeys(result.task.keep.rasters if result.task.keep else (), detail))
+        return replace(result, batches=tuple(batches), kept=kept)
 
     def coverages(self) -> Coverages:
         """Return the layer's pixels, to be computed where they are not saved."""

@@ -11,10 +11,11 @@ from sen2chain.jit import unsaved
 from sen2chain.parallel import closed
 from sen2chain.plan import notes_on
 from sen2chain.products import ProductId
-from sen2chain.progress import counted
+from sen2chain.progress import counted, sized
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.store import NEW, Entry, State, what_is_new, write_image
+from sen2chain.timeseries.pixel_update import PixelUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,10 +53,35 @@ class Extracted:
     """Images whose file of rows is gone, and whose product too."""
     asked: int = 0
     """Images that are to be extracted, where the run only looked."""
+    pixels: int = 0
+    """Acquisitions whose pixels were kept (where the run only looked: are to be kept), with all that was asked for."""
+    pixels_kept: int = 0
+    """Acquisitions whose pixels were kept already."""
+    pixels_failed: int = 0
+    """Acquisitions whose pixels could not be kept, or not all of them; their rows are there all the same."""
+    pixel_bytes: int = 0
+    """Bytes of the pixel files that were written."""
     notes: list[str] = field(default_factory=list)
     """Sentences on the folder."""
 
     def __str__(self) -> str:
+        return " ".join(filter(None, (self._on_images(), self._on_pixels())))
+
+    def _on_pixels(self) -> str:
+        """Return a sentence on kept pixels; empty where none are asked for."""
+        parts = []
+        if self.pixels and not self.pixel_bytes:
+            parts.append(f"those of {counted(self.pixels, 'acquisition')} to be kept")
+        elif self.pixels:
+            parts.append(f"those of {counted(self.pixels, 'acquisition')} kept ({sized(self.pixel_bytes)})")
+        if self.pixels_failed:
+            parts.append(f"those of {counted(self.pixels_failed, 'acquisition')} could not be kept")
+        if self.pixels_kept:
+            verb = "was" if self.pixels_kept == 1 else "were"
+            parts.append(f"those of {counted(self.pixels_kept, 'acquisition')} {verb} there already")
+        return f"Pixels: {', '.join(parts)}." if parts else ""
+
+    def _on_images(self) -> str:
         lacking = f"{counted(self.missing, 'image')} lack{'s' * (self.missing == 1)} {_its(self.missing)} inputs"
         rest = f", {lacking}." if self.missing else "."
         there = f"{counted(self.kept, 'image')} {'is' if self.kept == 1 else 'are'} there already"
@@ -97,6 +123,8 @@ class FolderUpdate:
         self._engine, self._folder, self._ledger, self._raw_format = engine, folder, ledger, raw_format
         self._layout = engine.raw_format()
         self._done = Extracted()
+        self._pixels = PixelUpdate(engine, folder, ledger)
+        self._coverages = engine.coverages()
 
     def run(self, *, only_look: bool = False, force: bool = False, redo_old: bool = False) -> Extracted:
         """Extract what is new.
@@ -114,7 +142,7 @@ class FolderUpdate:
         done.notes += ledger.notes
         work = what_is_new(
             engine.plan.tasks, engine.source, self._folder, ledger, engine.request,
-            force=force, redo_old=redo_old, features=len(engine.layer), only_look=only_look,
+            force=force, redo_old=redo_old, features=len(engine.layer), only_look=only_look, kept=self._pixels.usable,
         )  # fmt: skip
         gone = self._out_of_reach()
         lost = [entry for entry in gone if is_lost(entry, self._folder)]
@@ -129,10 +157,14 @@ class FolderUpdate:
             f"{counted(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
             for (index, mask), lacking in work.missing.items()
         ]
+        done.notes += self._pixels.notes_on_plan(engine.plan.tasks, work.no_pixels)
+        done.pixels_kept = work.pixels_kept
         if only_look:
-            done.asked, done.acquisitions = len(work.keys), len(work.tasks)
-            done.notes += [*_why(work.why), *notes_on(work.tasks)]
+            keys = work.keys
+            done.asked, done.acquisitions = len(keys), len({product for *_, product in keys})
+            done.notes += [*_why(work.why), *notes_on(work.tasks), *self._look_at_pixels(work)]
             return done
+        self._pixels.begin()
         if work.known:
             ledger.record(work.known)
         for path in work.leftover:
@@ -141,14 +173,25 @@ class FolderUpdate:
         if work.tasks:
             ledger.expect(work.keys)
             grids = ledger.grids(without={str(task.product) for task in work.tasks})
-            results = engine.run(work.tasks, grids, inputs=work.inputs)
+            results = engine.run(work.tasks, grids, inputs=work.inputs, coverages=self._coverages)
             with closed(results), FileGroup(self._folder.root) as files:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()
         engine.source.save()
+        done.pixels, done.pixels_failed, done.pixel_bytes = self._pixels.kept, self._pixels.failed, self._pixels.size
+        done.notes += self._pixels.notes(extracts=bool(work.tasks))
         self._tell_of_lossy_rows()
         return done
+
+    def _look_at_pixels(self, work: Work) -> list[str]:
+        """Count the acquisitions whose pixels are to be kept, and return a sentence on their size."""
+        tasks = [task for task in work.tasks if task.keep is not None]
+        self._done.pixels = len(tasks)
+        if not tasks:
+            return []
+        size = self._pixels.expected_size(tasks, self._coverages)
+        return [f"Pixels of {counted(len(tasks), 'acquisition')} are to be kept, about {size}."]
 
     def _out_of_reach(self) -> list[Entry]:
         """Return the requested images whose products are not in the archive any more."""
@@ -165,6 +208,8 @@ class FolderUpdate:
         entries, gone = [], []
         cover, done = result.task.details.cloud_cover(), self._done
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
+            if (batch.index, batch.mask, str(batch.product)) in work.only_read:
+                continue
             entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
             if entry.state is State.DONE:
                 image = write_image(batch, self._folder, self._layout, self._raw_format, files)
@@ -182,9 +227,14 @@ class FolderUpdate:
             done.changed += entry.state is State.PENDING
             gone += [path for path in work.files.get(entry.key, []) if path.name != entry.file]
             entries.append(entry)
+        # The rows have their room on the disk by now.
+        pixels = self._pixels.write(result, work.inputs, self._coverages)
         files.finish()
         done.acquisitions += 1
-        self._ledger.record(entries)
+        with self._ledger.transaction():
+            self._ledger.record(entries)
+            self._pixels.enter(pixels)
+        self._pixels.tidy(pixels)
         for path in gone:
             path.unlink(missing_ok=True)
 
@@ -210,7 +260,10 @@ def look(engine: Engine) -> Extracted:
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
     missing = sum(output.reason is not None for output in outputs)
     tasks = engine.plan.tasks
-    return Extracted(asked=len(outputs) - missing, missing=missing, acquisitions=len(tasks), notes=notes_on(tasks))
+    pixels = sum(task.keep is not None for task in tasks)
+    return Extracted(
+        pixels=pixels, asked=len(outputs) - missing, missing=missing, acquisitions=len(tasks), notes=notes_on(tasks)
+    )
 
 
 def _why(counts: Mapping[str, int]) -> list[str]:
