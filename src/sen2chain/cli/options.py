@@ -248,6 +248,22 @@ verify = click.option(
     help="Compare the files of a product with the checksums of its manifest.safe before it is extracted; alone: first.",
 )  # fmt: skip
 
+_DECODED = "decoded"
+"""What `--keep-pixels` alone means: the bands that are decoded anyway."""
+
+keep_pixels = together(
+    click.option(
+        "--keep-pixels", metavar="[BANDS]", is_flag=False, flag_value=_DECODED,
+        help="Keep the pixels under the features too, so that later questions need not read the archive again: alone "
+        "(behind LAYER) of the bands that are decoded anyway; or of bands, as B02,B03,B04,B08, which are then read of "
+        "all features. SCL and CLDPRB are kept with them.",
+    ),
+    click.option(
+        "--keep-margin", type=REAL, default=300.0, show_default=True, metavar="METRES",
+        help="How far around the features SCL and CLDPRB are kept, so that masks can be dilated.",
+    ),
+)  # fmt: skip
+
 executor = together(
     click.option(
         "--workers",
@@ -306,7 +322,7 @@ EVERY_ACQUISITION = "every acquisition, its sources and reasons"
 _OF_SERIES = (
     "indices", "date_min", "date_max", "library", "safe", "layer", "id_field", "encoding", "crs", "buffer", "pixels",
     "stats", "min_valid", "units", "cover_min", "cover_max", "prefer", "verify", "keep_empty", "workers", "executor",
-    "scheduler", "extraction", "wait", "raw_format", "pixels_from", "quiet",
+    "scheduler", "extraction", "wait", "raw_format", "pixels_from", "keep_margin", "quiet",
 )  # fmt: skip
 
 
@@ -318,12 +334,18 @@ def of_series(options: Mapping[str, Any]) -> dict[str, Any]:
         "stac": catalogue,
         # A catalogue that was made of its options has its collection.
         "collection": options["collection"] if catalogue is None or isinstance(catalogue, str) else None,
+        **({"keep_pixels": _kept_bands(options["keep_pixels"])} if options.get("keep_pixels") is not None else {}),
         **{
             RENAMED.get(name, name): None if options[name] == () else options[name]
             for name in _OF_SERIES
             if name in options
         },
     }
+
+
+def _kept_bands(text: str) -> bool | list[str]:
+    """Return which bands `--keep-pixels` names; True where it names none."""
+    return True if text == _DECODED else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def report_file(name: str | None) -> Path | None:

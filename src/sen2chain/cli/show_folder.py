@@ -36,7 +36,7 @@ Exit codes: 0 done, 1 error, 3 there is nothing.
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def show_folder(folder: str | None, library: str | None, **_: Any) -> None:
-    """List what an extraction folder holds: layers, indices, masks, dates, rows, compiled files.
+    """List what an extraction folder holds: layers, indices, masks, dates, rows, kept pixels, compiled files.
 
     [FOLDER] is the folder of one layer, or one that has a folder for each layer; by default the extraction folder of
     the library, or of the home folder. Nothing is changed, and a run that is going on is not disturbed.
@@ -75,11 +75,32 @@ def _all(folders: list[ExtractionFolder]) -> None:
                 ", ".join(dict.fromkeys(series.mask for series in found.series)) or "-",
                 f"{min(times):%Y-%m-%d} to {max(times):%Y-%m-%d}" if times else "-",
                 f"{sum(series.rows for series in found.series):,}",
-                sized(sum(series.size for series in found.series) + sum(files.size for files in found.results)),
+                sized(sum(one.size for ones in (found.series, found.results, found.pixels) for one in ones)),
             ]
         )
     header = ["folder", "features", "indices", "masks", "dates", "rows", "size"]
     show.table(str(folders[0].root.parent), header, rows, numeric=(1, 5, 6))
+
+
+def _pixels(found: FolderContents) -> None:
+    """Print the kept pixels of a layer's folder, where there are any."""
+    if not found.pixels:
+        return
+    rows = [
+        [
+            pixels.tile,
+            ", ".join(pixels.rasters),
+            f"{pixels.margin:g} m",
+            str(pixels.acquisitions),
+            ", ".join(f"{n} {what}" for n, what in ((pixels.partly, "partly"), (pixels.lost, "file gone")) if n) or "-",
+            f"{pixels.first:%Y-%m-%d}",
+            f"{pixels.last:%Y-%m-%d}",
+            sized(pixels.size),
+        ]
+        for pixels in found.pixels
+    ]
+    header = ["tile", "bands", "margin", "acquisitions", "lacking", "first", "last", "size"]
+    show.table("Kept pixels", header, rows, numeric=(2, 3, 7))
 
 
 def _one(found: FolderContents) -> None:
@@ -88,7 +109,7 @@ def _one(found: FolderContents) -> None:
     features = "an unknown number of features" if found.features is None else counted(found.features, "feature")
     click.echo(printable(f"Layer: {found.source or 'unknown'} ({features}{f', {found.crs}' if found.crs else ''})"))
     show.notes(found.notes)
-    if not found.series and not found.results:
+    if not (found.series or found.results or found.pixels):
         fail("The folder holds no rows and no results; sen2chain update extracts them.", EXIT_NOTHING)
     rows = [
         [
@@ -105,6 +126,7 @@ def _one(found: FolderContents) -> None:
     ]
     header = ["index", "mask", "images with rows", "first", "last", "rows", "all images", "size"]
     show.table("Rows", header, rows, numeric=(2, 5, 7))
+    _pixels(found)
     if not found.results:
         return
     rows = [

@@ -27,11 +27,13 @@ Examples:
   sen2chain update parcels.shp --safe ~/downloads --extraction ~/series --index NDVI --pixels weighted
   sen2chain update parcels.gpkg --stac https://earth-search.aws.element84.com/v1 --index NDVI --from 2024-01-01
   sen2chain update parcels.gpkg --stac items.parquet --index NDVI
+  sen2chain update parcels.gpkg --index NDVI --keep-pixels            and keep the pixels for later questions
+  sen2chain update parcels.gpkg --index NDVI --keep-pixels B02,B03,B04,B08,B11 --keep-margin 600
   sen2chain update parcels.gpkg --index NDVI --quiet --wait 3600      every night, from cron
 
 \b
 Exit codes: 0 done, also when nothing was new, 1 error, 2 an option that cannot be used, 3 there are no rows at all,
-4 a part could not be extracted.
+4 a part could not be extracted, or not be kept.
 """
 
 IF_INTERRUPTED = "Files that are there are complete; the next run goes on from them."
@@ -54,7 +56,8 @@ _FORMER = {"CM003": 1}  # dilations of a short name in former versions
     show_default=True,
     help="Format of the files of rows, one for each image; csv is that of the original program.",
 )
-@click.option("--force", is_flag=True, help="Extract every image again.")
+@shared.keep_pixels
+@click.option("--force", is_flag=True, help="Extract every image again, and keep its pixels again.")
 @click.option("--redo-old", is_flag=True, help="Extract again what the original program wrote.")
 @click.option("--dry-run", is_flag=True, help="Say what is new, and extract nothing.")
 @shared.layer_name
@@ -86,7 +89,7 @@ def update(layer_file: str, **options: Any) -> None:
         if not options["quiet"]:
             show.notes(meanings)
             show.result([*done.notes, str(done)])
-        if not (done.asked or done.kept):
+        if not (done.asked or done.kept or done.pixels):
             fail(f"There is nothing to extract. {series.why_nothing()}".strip(), EXIT_NOTHING)
         return
     kept = ""
@@ -99,7 +102,9 @@ def update(layer_file: str, **options: Any) -> None:
     if not options["quiet"]:
         show.notes(meanings)
         # A nightly run that found nothing new is short, unless something is missing.
-        in_full = partly or done.images or done.empty or (options["verbose"] and len(series.report))
+        in_full = (
+            partly or done.images or done.empty or done.pixels_failed or (options["verbose"] and len(series.report))
+        )
         if in_full:
             show.notes(note for note in series.notes if note not in done.notes)
         show.result([*done.notes, str(done)])
@@ -112,6 +117,9 @@ def update(layer_file: str, **options: Any) -> None:
         fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
     if done.lost or done.changed or kept or (partly and series.rows):
         fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
+    if done.pixels_failed:
+        why = next((note for note in done.notes if note.startswith("Pixels of")), "")
+        fail(f"A part of the pixels could not be kept; all rows are there. {why}".strip(), EXIT_PARTLY)
 
 
 def folder_series(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sen2chain.errors import StoreError
+from sen2chain.sensor import SENTINEL2
 from sen2chain.store.extraction_folder import COMPILED, RAW, ExtractionFolder
 from sen2chain.store.images import list_images
+from sen2chain.store.kept_catalogue import KeptCatalogue
 from sen2chain.store.ledger import ImageLedger, State
 from sen2chain.store.recognition import read_note
 
@@ -67,6 +69,30 @@ class ResultFiles:
 
 
 @dataclass(slots=True)
+class StoredPixels:
+    """The kept pixels of some bands and quality rasters on one tile."""
+
+    tile: str
+    """The tile."""
+    rasters: tuple[str, ...]
+    """Names of the bands and quality rasters."""
+    margin: float
+    """Metres around the features in which quality rasters are kept."""
+    acquisitions: int = 0
+    """Acquisitions of which these pixels are kept."""
+    partly: int = 0
+    """Those of them that lack pixels of features that clouds hid when they were kept."""
+    lost: int = 0
+    """Those of them whose file is gone or cut off."""
+    first: dt.datetime | None = None
+    """Sensing time of the first of them."""
+    last: dt.datetime | None = None
+    """Sensing time of the last of them."""
+    size: int = 0
+    """Bytes of the files."""
+
+
+@dataclass(slots=True)
 class FolderContents:
     """The contents of a layer's folder."""
 
@@ -82,6 +108,8 @@ class FolderContents:
     """Raw rows by index and mask."""
     results: list[ResultFiles] = field(default_factory=list)
     """Compiled tables, pictures and pages."""
+    pixels: list[StoredPixels] = field(default_factory=list)
+    """Kept pixels by tile, bands and margin."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what could not be read."""
 
@@ -114,6 +142,7 @@ def contents_of(folder: ExtractionFolder) -> FolderContents:
     with ledger:
         for index, mask in _outputs(folder, ledger):
             found.series.append(_series(folder, ledger, index, mask))
+        found.pixels = _pixels(folder, KeptCatalogue(ledger))
     found.results = list(_results(folder.root))
     return found
 
@@ -138,6 +167,20 @@ def _series(folder: ExtractionFolder, ledger: ImageLedger, index: str, mask: str
         made.rows += entry.rows if entry is not None and entry.rows else _count(image)
         made.size += image.size
     return made
+
+
+def _pixels(folder: ExtractionFolder, catalogue: KeptCatalogue) -> list[StoredPixels]:
+    """Return the kept pixels that the catalogue names."""
+    found: dict[object, StoredPixels] = {}
+    for entry in sorted(catalogue.entries().values(), key=lambda entry: entry.id.sensing):
+        product, names = entry.id, tuple(name for name in SENTINEL2.names if name in entry.rasters)
+        key = product.tile, names, entry.margin
+        made = found.setdefault(key, StoredPixels(*key, first=product.sensing))
+        made.acquisitions, made.last = made.acquisitions + 1, product.sensing
+        made.partly += any(held.masks is not None for held in entry.rasters.values())
+        made.lost += not entry.is_there(folder)
+        made.size += entry.size
+    return sorted(found.values(), key=lambda made: (made.tile, made.rasters, made.margin))
 
 
 def _count(image: RawImage) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,9 +78,12 @@ class PixelFolder:
     def __init__(self, folder: ExtractionFolder, ledger: ImageLedger) -> None:
         self._folder, self._ledger = folder, ledger
         self._catalogue = KeptCatalogue(ledger)
-        self.entries = self._catalogue.entries()
-        """What the catalogue names, by product."""
         self._damaged: set[tuple[str, str]] = set()
+
+    @cached_property
+    def entries(self) -> dict[str, KeptEntry]:
+        """What the catalogue names, by product."""
+        return self._catalogue.entries()
 
     def why_not(self) -> str:
         """Return a sentence on why no pixels can be kept here; empty where they can."""

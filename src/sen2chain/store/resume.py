@@ -73,17 +73,20 @@ class Work:
         every = ((o.index.name, o.mask.name, str(task.product)) for task in self.tasks for o in task.outputs)
         return [key for key in every if key not in self.only_read]
 
-    def with_pixels(self, task: Task, outputs: list[Output]) -> list[Output]:
-        """Return the outputs of a task whose pixels are to be kept: those to extract, and the others that are there.
+    def with_pixels(self, task: Task, outputs: list[Output], keep: Keeping) -> Task:
+        """Return a task whose pixels are to be kept, with the outputs to extract and the others that are there.
 
-        What masks leave of the features decides what is decoded, and so all outputs are read.
+        What masks leave of the features decides what is decoded, and so all outputs are read. Pixels come from the
+        archive, even where a run reads kept ones.
         """
-        found = [output for output in task.outputs if output.reason is None]
-        rest = [output for output in found if output not in outputs]
-        self.only_read |= {(o.index.name, o.mask.name, str(task.product)) for o in rest}
+        source = task.otherwise or task
+        found = [output for output in source.outputs if output.reason is None]
+        wanted = {(output.index.name, output.mask.name) for output in outputs}
+        names = ((output.index.name, output.mask.name) for output in found)
+        self.only_read |= {(*name, str(task.product)) for name in names if name not in wanted}
         if not found:
             self.no_pixels.append(str(task.product))
-        return found
+        return replace(source, outputs=tuple(found), keep=keep)
 
 
 def what_is_new(
@@ -156,12 +159,13 @@ def what_is_new(
             if now != entry:
                 work.known.append(now)
         keep = None if task.keep is None else _to_keep(task, (kept or {}).get(product), work.inputs, force=force)
-        if keep is not None:
-            outputs = work.with_pixels(task, outputs)
-        elif task.keep is not None:
+        if task.keep is not None and keep is None:
             work.pixels_kept += 1
-        if outputs:
-            work.tasks.append(replace(task, outputs=tuple(outputs), keep=keep))
+        made = replace(task, outputs=tuple(outputs), keep=None)
+        if keep is not None:
+            made = work.with_pixels(task, outputs, keep)
+        if made.outputs:
+            work.tasks.append(made)
     return work
 
 
@@ -173,12 +177,11 @@ def _to_keep(task: Task, entry: KeptEntry | None, inputs: Inputs, *, force: bool
     keep = task.keep
     if keep is None or force or entry is None:
         return keep
-    same = entry.inputs.keys() == task.details.inputs.keys() and all(
-        inputs.is_same(entry.inputs[role], where) for role, where in task.details.inputs.items()
-    )
+    files = (task.otherwise or task).details.inputs
+    same = entry.inputs.keys() == files.keys() and all(inputs.is_same(entry.inputs[r], w) for r, w in files.items())
     if not same:
         return keep
-    masks = _masks_by_band(task)
+    masks = _masks_by_band(task.otherwise or task)
     lacking = {}
     for name, location in keep.rasters.items():
         held = entry.rasters.get(name)

@@ -15,7 +15,7 @@ from sen2chain.progress import counted, sized
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.store import NEW, Entry, State, what_is_new, write_image
-from sen2chain.timeseries.pixel_update import PixelUpdate
+from sen2chain.timeseries.pixel_update import PixelUpdate, expected_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,7 +162,8 @@ class FolderUpdate:
         if only_look:
             keys = work.keys
             done.asked, done.acquisitions = len(keys), len({product for *_, product in keys})
-            done.notes += [*_why(work.why), *notes_on(work.tasks), *self._look_at_pixels(work)]
+            done.pixels = sum(task.keep is not None for task in work.tasks)
+            done.notes += [*_why(work.why), *notes_on(work.tasks), *expected_pixels(work.tasks, self._coverages)]
             return done
         self._pixels.begin()
         if work.known:
@@ -183,15 +184,6 @@ class FolderUpdate:
         done.notes += self._pixels.notes(extracts=bool(work.tasks))
         self._tell_of_lossy_rows()
         return done
-
-    def _look_at_pixels(self, work: Work) -> list[str]:
-        """Count the acquisitions whose pixels are to be kept, and return a sentence on their size."""
-        tasks = [task for task in work.tasks if task.keep is not None]
-        self._done.pixels = len(tasks)
-        if not tasks:
-            return []
-        size = self._pixels.expected_size(tasks, self._coverages)
-        return [f"Pixels of {counted(len(tasks), 'acquisition')} are to be kept, about {size}."]
 
     def _out_of_reach(self) -> list[Entry]:
         """Return the requested images whose products are not in the archive any more."""
@@ -260,9 +252,12 @@ def look(engine: Engine) -> Extracted:
     outputs = [output for task in engine.plan.tasks for output in task.outputs]
     missing = sum(output.reason is not None for output in outputs)
     tasks = engine.plan.tasks
-    pixels = sum(task.keep is not None for task in tasks)
     return Extracted(
-        pixels=pixels, asked=len(outputs) - missing, missing=missing, acquisitions=len(tasks), notes=notes_on(tasks)
+        asked=len(outputs) - missing,
+        missing=missing,
+        acquisitions=len(tasks),
+        pixels=sum(task.keep is not None for task in tasks),
+        notes=[*notes_on(tasks), *expected_pixels(tasks, engine.coverages())],
     )
 
 

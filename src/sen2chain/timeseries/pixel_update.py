@@ -130,8 +130,8 @@ class PixelUpdate:
             Whether the update has read any acquisition.
         """
         if self._engine.keep is None:
-            count = len(self._files.entries)
-            if not count or not extracts:
+            count = len(self._files.entries) if extracts else 0
+            if not count:
                 return []
             what = f"The folder keeps the pixels of {counted(count, 'acquisition')}"
             return [f"{what}; this run keeps none (keep_pixels=True, --keep-pixels)."]
@@ -181,17 +181,29 @@ class PixelUpdate:
             names = ", ".join(index.name for index in self._engine.request.indices)
             found.append(
                 f"No band is decoded, since {names} comes from rasters of the index: of quality rasters alone pixels "
-                "are kept; name the bands to keep, as --keep-pixels B04,B08."
+                'are kept; name the bands to keep (keep_pixels=["B04", "B08"], --keep-pixels B04,B08).'
             )
         return found
 
-    def expected_size(self, tasks: Iterable[Task], coverages: Coverages) -> str:
-        """Return how many bytes the pixels of tasks will take, about, as text; headers of a few rasters are read."""
-        by_tile: dict[object, list[Task]] = {}
-        for task in tasks:
-            if task.keep is not None:
-                by_tile.setdefault((task.product.tile, tuple(task.keep.rasters)), []).append(task)
-        return sized(sum(kept_bytes(alike[-1], coverages) * len(alike) for alike in by_tile.values()))
+
+def expected_pixels(tasks: Iterable[Task], coverages: Coverages) -> list[str]:
+    """Return a sentence on the pixels that tasks are to keep; an empty list where there are none.
+
+    Parameters
+    ----------
+    tasks
+        The tasks; headers of rasters of one task of each tile are read.
+    coverages
+        The layer's pixels.
+    """
+    by_tile: dict[object, list[Task]] = {}
+    for task in tasks:
+        if task.keep is not None:
+            by_tile.setdefault((task.product.tile, tuple(task.keep.rasters)), []).append(task)
+    size = sum(kept_bytes(alike[-1], coverages) * len(alike) for alike in by_tile.values())
+    count = sum(map(len, by_tile.values()))
+    verb = "is" if count == 1 else "are"
+    return [f"Pixels of {counted(count, 'acquisition')} {verb} to be kept, about {sized(size)}."] if count else []
 
 
 def _positions(task: Task, kept: KeptPixels, coverages: Coverages) -> TilePositions:
