@@ -94,6 +94,8 @@ class Strips:
     @classmethod
     def of(cls, plan: PixelPlan, height: int, *, in_pieces: bool = True) -> Self:
         """Order a plan for strips of `height` rows; `in_pieces` cuts features of more than `LARGE` pixels."""
+        if not len(plan.row):
+            return cls(height, (), {})
         strip = (plan.row // height).astype(np.int64)
         unit, feature_of = _units(plan, strip, LARGE if in_pieces else None)
         # Runs come ordered by feature and row, so those of a unit stand together.

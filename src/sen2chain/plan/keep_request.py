@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sen2chain.errors import RequestError, UnknownNameError, items_of, real_number, shown
+from sen2chain.pixel_store import split_kept
 from sen2chain.plan.raster_choice import Keeping, MaskKind, ValueKind
 from sen2chain.sensor import SENTINEL2
 
@@ -78,8 +79,8 @@ class KeepRequest:
         margin = real_number("keep_margin", keep_margin, 0, MOST_MARGIN, "metres", f" (at most {MOST_MARGIN:,.0f})")
         return cls(None if bands is True else bands or (), margin) if bands else None
 
-    def of_acquisition(self, acquisition: Acquisition, outputs: Iterable[Output]) -> Keeping:
-        """Return the rasters of an acquisition to keep; those that it lacks are left out.
+    def of_acquisition(self, acquisition: Acquisition, outputs: Iterable[Output]) -> Keeping | None:
+        """Return the rasters of an acquisition to keep; those that it lacks are left out. None where it has none.
 
         Parameters
         ----------
@@ -96,7 +97,8 @@ class KeepRequest:
             rasters |= {band: acquisition.bands[band] for band in self.bands if band in acquisition.bands}
         quality = (raster.name for raster in sensor.quality)
         rasters |= {name: acquisition.bands[name] for name in quality if name in acquisition.bands}
-        return Keeping(rasters, self.margin, complete=self.bands is not None)
+        rasters = {name: where for name, where in rasters.items() if split_kept(where) is None}
+        return Keeping(rasters, self.margin, complete=self.bands is not None) if rasters else None
 
 
 def _decoded(outputs: Iterable[Output]) -> Mapping[str, str]:
