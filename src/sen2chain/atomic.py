@@ -240,6 +240,11 @@ def check_folder(path: Path) -> Path:
     return folder
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the room that is left on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
 def sync(file: IO[bytes]) -> None:
     """Wait until a file's content is on the disk."""
     file.flush()

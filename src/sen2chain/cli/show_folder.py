@@ -89,7 +89,7 @@ def _pixels(found: FolderContents) -> None:
     rows = [
         [
             pixels.tile,
-            ", ".join(pixels.rasters),
+            ", ".join(pixels.names),
             f"{pixels.margin:g} m",
             str(pixels.acquisitions),
             ", ".join(f"{n} {what}" for n, what in ((pixels.partly, "partly"), (pixels.lost, "file gone")) if n) or "-",

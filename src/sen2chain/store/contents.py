@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sen2chain.errors import StoreError
-from sen2chain.sensor import SENTINEL2
 from sen2chain.store.extraction_folder import COMPILED, RAW, ExtractionFolder
 from sen2chain.store.images import list_images
 from sen2chain.store.kept_catalogue import KeptCatalogue
@@ -74,7 +73,7 @@ class StoredPixels:
 
     tile: str
     """The tile."""
-    rasters: tuple[str, ...]
+    names: tuple[str, ...]
     """Names of the bands and quality rasters."""
     margin: float
     """Metres around the features in which quality rasters are kept."""
@@ -173,14 +172,14 @@ def _pixels(folder: ExtractionFolder, catalogue: KeptCatalogue) -> list[StoredPi
     """Return the kept pixels that the catalogue names."""
     found: dict[object, StoredPixels] = {}
     for entry in sorted(catalogue.entries().values(), key=lambda entry: entry.id.sensing):
-        product, names = entry.id, tuple(name for name in SENTINEL2.names if name in entry.rasters)
-        key = product.tile, names, entry.margin
+        product = entry.id
+        key = product.tile, entry.names, entry.margin
         made = found.setdefault(key, StoredPixels(*key, first=product.sensing))
         made.acquisitions, made.last = made.acquisitions + 1, product.sensing
-        made.partly += any(held.masks is not None for held in entry.rasters.values())
+        made.partly += not entry.is_whole
         made.lost += not entry.is_there(folder)
         made.size += entry.size
-    return sorted(found.values(), key=lambda made: (made.tile, made.rasters, made.margin))
+    return sorted(found.values(), key=lambda made: (made.tile, made.names, made.margin))
 
 
 def _count(image: RawImage) -> int:

@@ -77,6 +77,16 @@ class KeptEntry:
         """The product."""
         return ProductId.parse(self.product)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the bands and quality rasters, in the order of the sensor."""
+        return tuple(name for name in self.id.sensor.names if name in self.rasters)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the pixels of all features are there, of every raster."""
+        return all(held.masks is None for held in self.rasters.values())
+
     def path(self, folder: ExtractionFolder) -> Path:
         """Return the pixel file in the folder of the layer."""
         return folder.pixels(self.id.tile) / self.file

@@ -8,14 +8,13 @@ the catalogue names it, and a former file of the product goes after that. What a
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.atomic import replacing, writing
+from sen2chain.atomic import free_bytes, replacing, writing
 from sen2chain.errors import KeptPixelsError, OutputError
 from sen2chain.pixel_store import FORMAT, KeptValues, PixelFile, load_positions, pixel_file
 from sen2chain.progress import counted, sized
@@ -173,7 +172,7 @@ class PixelFolder:
     def _check_room(self, size: int) -> None:
         """Leave room on the disk for rows."""
         root = self._folder.root
-        if shutil.disk_usage(root).free < size + _ROOM:
+        if free_bytes(root) < size + _ROOM:
             raise OutputError(f"No room is left on the disk for kept pixels in {root}; free some, or keep none.")
 
     def _joined(
