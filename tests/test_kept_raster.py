@@ -143,6 +143,8 @@ LAYERS = (
 
 def read(acquisition: Acquisition, plan: PixelPlan, features: Bools | None = None) -> dict[object, Array]:
     """Read all layers at the pixels of a plan; of features that are not needed the pixels are left out."""
+    if not len(plan.row):
+        return {}
 
     def inside() -> dict[object, Array]:
         with environment(), ExitStack() as stack:
@@ -223,7 +225,7 @@ def test_other_features_are_read_if_all_their_pixels_are_kept(
     asked = plan_of(data.draw(st.sampled_from([boxes, boxes[:1], others])), written)
     features = np.array(data.draw(st.lists(st.booleans(), min_size=len(asked.total), max_size=len(asked.total))))
     lacks = lacking(kept, asked, positions, present, features)
-    if lacks:
+    if lacks and len(asked.row):
         with pytest.raises(PixelsNotKeptError, match="lacks needed pixels"):
             read(kept, asked, features)
     else:

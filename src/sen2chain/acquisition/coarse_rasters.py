@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.acquisition.mask_windows import masked_windows
 from sen2chain.acquisition.open_rasters import Decoding, check_type
 from sen2chain.errors import GridMismatchError, RasterError
-from sen2chain.indices import reflectance
 from sen2chain.rasters import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Image = npt.NDArray[np.generic]
     Bools = npt.NDArray[np.bool_]
-    MaskedBlocks = tuple[slice, slice, Bools]
+    MaskedWindow = tuple[slice, slice, Bools]
 
 
 class CoarseRasters:
@@ -204,10 +204,10 @@ class CoarseRasters:
 
     def mask(
         self, mask: Mask, source: MaskSource, radiometry: Radiometry | None
-    ) -> tuple[Grid, Iterator[MaskedBlocks]]:
-        """Return the grid of a mask, and the mask itself in stretches of blocks, wherever the plan has pixels.
+    ) -> tuple[Grid, Iterator[MaskedWindow]]:
+        """Return the grid of a mask, and the mask itself in windows, wherever the plan has pixels.
 
-        A stretch is (rows, columns, bool array of that shape, True where masked).
+        A window is (rows, columns, bool array of that shape, True where masked).
         """
         if "mask" in source.rasters:
             location = source.rasters["mask"]
@@ -220,10 +220,8 @@ class CoarseRasters:
         if any(image.shape != first.grid.shape for image in images.values()):
             where = ", ".join(source.rasters.values())
             raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
-        return first.grid, (
-            (rows, columns, _compute(mask, images, rows, columns, radiometry))
-            for rows, columns in self._touched_stretches(first)
-        )
+        boxes = self._blocks.touched(self._plan, first).boxes
+        return first.grid, masked_windows(mask, images, boxes[boxes[..., 0] < boxes[..., 1]], radiometry)
 
     def _touched_stretches(self, raster: OpenRaster) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the stretches of blocks where the plan has pixels."""
@@ -232,17 +230,3 @@ class CoarseRasters:
         rows, columns = raster.grid.shape
         for r, a, b in spans(touched, 0, touched.shape[0]):
             yield slice(r * high, min((r + 1) * high, rows)), slice(a * wide, min(b * wide, columns))
-
-
-def _compute(
-    mask: Mask, images: Mapping[str, Image], rows: slice, columns: slice, radiometry: Radiometry | None
-) -> Bools:
-    """Compute a mask in some rows and columns; its inputs count as far as the mask's reach."""
-    top, left = max(rows.start - mask.reach, 0), max(columns.start - mask.reach, 0)
-    outer = slice(top, rows.stop + mask.reach), slice(left, columns.stop + mask.reach)
-    window: dict[str, Image] = {name: image[outer] for name, image in images.items()}
-    if radiometry is not None:
-        offsets, quantification = radiometry.offsets, radiometry.quantification
-        window |= {b: reflectance(window[b], offsets[b], quantification, mask.sensor) for b in mask.bands}
-    inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-    return mask.compute(window)[inner]
