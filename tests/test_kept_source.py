@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kept_folders
-from sen2chain import TimeSeries, demo
-from sen2chain.archive import open_library
-from sen2chain.errors import LibraryError
-from sen2chain.indices import Index
+from sen2chain import Library, TimeSeries, TimeSeriesCompil, demo
+from sen2chain.archive import MemorySource, open_library
+from sen2chain.cli import main
+from sen2chain.errors import LibraryError, RequestError
+from sen2chain.extract import Coverages, RowRules
+from sen2chain.extract.extraction import extract
+from sen2chain.indices import NODATA, Index
 from sen2chain.pixel_store import split_kept
+from sen2chain.products import KnownDetails
 from sen2chain.rasters import counting
 from sen2chain.reasons import Reason
+from sen2chain.store import ExtractionFolder
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import numpy.typing as npt
 
-    from sen2chain.store import ExtractionFolder
+    from sen2chain.pixel_store import PixelPositions
 
 TILE = "31TGJ"
 SIZE = 200
@@ -100,7 +110,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 
 def extracted(layer: gpd.GeoDataFrame, **options: Any) -> TimeSeries:
-    return TimeSeries(layer, name="fields", quiet=True, executor="serial", **options).run()
+    return TimeSeries(layer, name="fields", quiet=True, **{"executor": "serial", **options}).run()
 
 
 def same_rows(one: TimeSeries, other: TimeSeries) -> None:
@@ -159,7 +169,7 @@ def test_rows_are_those_of_the_archive(kept: Kept, data: st.DataObject) -> None:
 def test_what_is_not_kept_comes_from_the_archive_or_has_its_reason(
     kept: Kept, masks: list[str], buffer: float | None
 ) -> None:
-    asked = {"indices": ["NDVI"], "masks": masks, "buffer": buffer}
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": masks, "buffer": buffer}
     archive = extracted(kept.layer, library=kept.library, **asked)
     same_rows(extracted(kept.layer, library=kept.library, pixels_from=kept.folder.root, **asked), archive)
     alone = extracted(kept.layer, pixels_from=kept.folder.root, **asked)
@@ -194,7 +204,11 @@ def aged(root: Path) -> None:
 
 
 def test_nothing_of_the_archive_is_opened(kept: Kept, tmp_path: Path) -> None:
-    asked = {"indices": ["NDVI", INDICES["NDMI"]], "masks": [CM004, "CM001"], "stats": ["scl_fractions"]}
+    asked: dict[str, Any] = {
+        "indices": ["NDVI", INDICES["NDMI"]],
+        "masks": [CM004, "CM001"],
+        "stats": ["scl_fractions"],
+    }
     library = copied(kept.library, tmp_path / "copy")  # so that nothing is known of it
     for path in library.rglob("*"):
         if path.is_file():
@@ -227,7 +241,7 @@ def test_dates_and_bands_that_are_not_kept_come_from_the_archive(kept: Kept, tmp
         tmp_path / "fields_0123456789abcdef", source, read_layer(kept.layer, name="fields"),
         names=("B08", "SCL"), products=lambda acquisition: acquisition.id != first,
     )  # fmt: skip
-    asked = {"indices": ["NDVI", INDICES["SWIR"]], "masks": [CM004]}
+    asked: dict[str, Any] = {"indices": ["NDVI", INDICES["SWIR"]], "masks": [CM004]}
     series = extracted(kept.layer, library=kept.library, pixels_from=folder.root, **asked)
     same_rows(series, extracted(kept.layer, library=kept.library, **asked))
     sources = series.report.groupby("acquisition")["value_source"].agg(set)
@@ -240,3 +254,296 @@ def test_dates_and_bands_that_are_not_kept_come_from_the_archive(kept: Kept, tmp
     assert not alone.rows
     assert set(alone.report["acquisition"]) == {str(a.id) for a in source.acquisitions(TILE)} - {str(first)}
     assert (alone.report[Reason.NOT_KEPT.value] == len(kept.layer)).all()
+
+
+# ------------------------------------------------------------------------------- absent, damaged, changed, superseded
+
+
+def test_features_that_clouds_hid_come_from_the_archive_or_are_counted(kept: Kept, tmp_path: Path) -> None:
+    def west(where: PixelPositions) -> npt.NDArray[np.bool_]:
+        """Whether pixels lie in the western part, as if clouds had hidden it."""
+        return where.coordinates()[1] * where.grid.pixel_xy[0] < 600
+
+    folder = kept_folders.keep(
+        tmp_path / "fields_0123456789abcdef", open_library(kept.library), read_layer(kept.layer, name="fields"),
+        absent=west,
+    )  # fmt: skip
+    asked: dict[str, Any] = {"indices": ["NDVI", INDICES["NDMI"]], "masks": ["none", "SCL-4-5-6-7-8-9-10-11-ITER2"]}
+    archive = extracted(kept.layer, library=kept.library, **asked)
+    both = extracted(kept.layer, library=kept.library, pixels_from=folder.root, **asked)
+    same_rows(both, archive)
+    assert any("3 acquisitions were read from the archive after all" in note for note in both.notes)
+    assert "bands" in set(both.report["value_source"])
+    for keep_empty in (False, True):
+        alone = extracted(kept.layer, pixels_from=folder.root, keep_empty=keep_empty, **asked)
+        lacking = alone.report[Reason.NOT_KEPT.value]
+        assert (lacking[alone.report["mask"] == "none"] > 3).all()
+        assert (lacking < len(kept.layer) - 3).all()
+        for name, rows in alone.data.items():
+            theirs = archive.data[name]
+            own = rows[rows["count"] > 0].drop(columns=["reason"], errors="ignore")
+            keys = ["fid", "mask"]
+            there = theirs.reset_index().merge(own.reset_index()[["date", *keys]], on=["date", *keys])
+            pd.testing.assert_frame_equal(there.set_index("date"), own, check_exact=True)
+            assert len(own) < len(theirs)
+    quick = extracted(kept.layer, pixels_from=folder.root, indices=["NDVI"], masks=["none"], executor="threads")
+    pd.testing.assert_series_equal(
+        quick.report[Reason.NOT_KEPT.value], lacking_of(alone, "NDVI", "none"), check_index=False
+    )
+
+
+def lacking_of(series: TimeSeries, index: str, mask: str) -> pd.Series[int]:
+    report = series.report
+    return report[(report["index"] == index) & (report["mask"] == mask)][Reason.NOT_KEPT.value]
+
+
+def own_folder(kept: Kept, place: Path) -> ExtractionFolder:
+    return ExtractionFolder(shutil.copytree(kept.folder.root, place / kept.folder.root.name))
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "gone", "swapped", "positions gone", "positions swapped", "version"]
+)
+def test_damage_is_read_from_the_archive_or_is_unreadable(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    folder = own_folder(kept, tmp_path)
+    files = sorted(folder.pixels(TILE).glob("*.pixels"))
+    (positions,) = folder.pixels(TILE).glob("*.positions")
+    content = files[0].read_bytes()
+    match damage:
+        case "cut":
+            files[0].write_bytes(content[:-50])
+        case "flipped":
+            middle = len(content) // 3
+            files[0].write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
+        case "gone":
+            files[0].unlink()
+        case "swapped":
+            other = files[1].read_bytes()
+            files[0].write_bytes(other[: len(content)].ljust(len(content), b"\0"))
+        case "positions gone":
+            positions.unlink()
+        case "positions swapped":
+            positions.write_bytes(files[0].read_bytes())
+        case "version":
+            monkeypatch.setattr(sys.modules["sen2chain.pixel_store.pixel_file"], "FORMAT", 2)
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
+    both = extracted(kept.layer, library=kept.library, pixels_from=folder.root, **asked)
+    same_rows(both, extracted(kept.layer, library=kept.library, **asked))
+    alone = extracted(kept.layer, pixels_from=folder.root, **asked)
+    broken = alone.report[alone.report[Reason.UNREADABLE.value] > 0]
+    every = damage in {"positions gone", "positions swapped", "version"}
+    assert len(broken) == (3 if every else 1)
+    assert (broken[Reason.UNREADABLE.value] == len(kept.layer)).all()
+    assert broken["error"].str.contains("Kept pixels").all()
+    assert alone.incomplete
+
+
+def test_products_whose_files_have_changed_are_read_from_the_archive(kept: Kept, tmp_path: Path) -> None:
+    library = copied(kept.library, tmp_path / "copy")
+    acquisitions = open_library(library).acquisitions(TILE)
+    red = Path(acquisitions[0].bands["B04"])
+    red.write_bytes(Path(acquisitions[0].bands["B08"]).read_bytes())
+    metadata = Path(acquisitions[1].details.inputs["metadata"])
+    metadata.write_text(metadata.read_text().replace("<BOA_QUANTIFICATION_VALUE", " <BOA_QUANTIFICATION_VALUE"))
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
+    series = extracted(kept.layer, library=library, pixels_from=kept.folder.root, **asked)
+    same_rows(series, extracted(kept.layer, library=library, **asked))
+    assert sorted(series.report["value_source"]) == ["bands", "bands", "kept pixels"]
+    assert any("2 were changed after their pixels had been kept" in note for note in series.notes)
+
+
+def test_a_newer_product_takes_the_place_of_a_kept_one(kept: Kept) -> None:
+    source = open_library(kept.library)
+    old = source.acquisitions(TILE)[0]
+    for baseline, generation in ((500, "20250101T000000"), (200, "20200101T000000")):
+        other = replace(old, id=replace(old.id, baseline=baseline, generation=generation))
+        archive = MemorySource([other, *source.acquisitions(TILE)[1:]])
+        series = extracted(kept.layer, library=archive, pixels_from=kept.folder.root, indices=["NDVI"], masks=[CM004])
+        products = set(series.report["acquisition"])
+        assert str(other.id) in products
+        assert (str(old.id) in products) == (baseline == 200)
+        gave_way = any("1 product with kept pixels gave way to newer ones" in note for note in series.notes)
+        assert gave_way == (baseline == 500)
+
+
+# --------------------------------------------------------------------------------------------- stored rasters, folders
+
+
+def test_stored_rasters_keep_their_place_unless_they_were_made_of_what_is_kept(kept: Kept, tmp_path: Path) -> None:
+    library = copied(kept.library, tmp_path / "copy")
+    first = min(open_library(library).acquisitions(TILE), key=lambda acquisition: acquisition.id.sensing)
+    day = first.id.sensing.date()
+    mask = "SCL-3-8-9-10-11-ITER1"
+    Library(library).produce(indices=["NDVI"], masks=[mask], date_min=day, date_max=day, quiet=True)
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [mask]}
+    own = extracted(kept.layer, library=library, **asked)
+    assert own.report["value_source"].tolist() == ["index raster", "bands", "bands"]
+    assert own.report["mask_source"].tolist() == ["mask raster", "computed from SCL", "computed from SCL"]
+    series = extracted(kept.layer, library=library, pixels_from=kept.folder.root, **asked)
+    same_rows(series, own)
+    assert set(series.report["value_source"]) == {"kept pixels"}
+    assert set(series.report["mask_source"]) == {"computed from kept pixels"}
+    # A raster of another program, whose name alone tells what it holds, stays what the archive gives.
+    raster = next(library.rglob(f"{first.id}_NDVI.tif"))
+    with rasterio.open(raster) as dataset:
+        values, profile = dataset.read(), dataset.profile
+    values[values != NODATA] //= 2
+    profile.pop("tags", None)
+    raster.unlink()
+    with rasterio.open(raster, "w", **profile) as dataset:
+        dataset.write(values)
+    foreign = extracted(kept.layer, library=library, **asked)
+    series = extracted(kept.layer, library=library, pixels_from=kept.folder.root, **asked)
+    same_rows(series, foreign)
+    assert series.report["value_source"].tolist() == ["index raster", "kept pixels", "kept pixels"]
+    assert not series.data["NDVI"].equals(own.data["NDVI"])
+
+
+def test_a_catalogue_has_the_rest(kept: Kept, tmp_path: Path) -> None:
+    acquisitions = open_library(kept.library).acquisitions(TILE)
+    known = [
+        replace(a, details=KnownDetails(a.details.radiometry(), a.details.cloud_cover(), a.details.footprint()))
+        for a in acquisitions
+    ]
+    versions = {where: "v1" for a in known for where in a.bands.values()}
+    rest = MemorySource(known, versions=versions)  # as a catalogue: versions instead of files
+    folder = kept_folders.keep(
+        tmp_path / "fields_0123456789abcdef", rest, read_layer(kept.layer, name="fields"),
+        products=lambda acquisition: acquisition.id != known[0].id,
+    )  # fmt: skip
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
+    with counting() as counts:
+        series = extracted(kept.layer, library=rest, pixels_from=folder.root, **asked)
+    opened = {location for location in counts.opens if split_kept(location) is None}
+    assert opened == {known[0].bands[name] for name in ("B04", "B08", "SCL", "CLDPRB")}
+    same_rows(series, extracted(kept.layer, library=rest, **asked))
+    newer = MemorySource(known, versions={**versions, known[1].bands["B08"]: "v2"})
+    series = extracted(kept.layer, library=newer, pixels_from=folder.root, **asked)
+    assert any("1 were changed after their pixels had been kept" in note for note in series.notes)
+
+
+def folder_series(kept: Kept, place: Path, **options: Any) -> TimeSeriesCompil:
+    asked: dict[str, Any] = {"masks": [CM004], "name": "fields", "extraction": place / "EXTRACTION", "quiet": True}
+    return TimeSeriesCompil(kept.layer, ["NDVI"], **{**asked, **options})
+
+
+@pytest.mark.parametrize("kept_first", [True, False])
+def test_rows_of_a_folder_are_made_once_whatever_they_come_from(kept: Kept, tmp_path: Path, kept_first: bool) -> None:  # noqa: FBT001
+    either = [{"library": kept.library, "pixels_from": kept.folder.root}, {"library": kept.library}]
+    first, second = either if kept_first else either[::-1]
+    done = folder_series(kept, tmp_path, **first).extract_data()
+    assert (done.images, done.failed) == (3, 0)
+    again = folder_series(kept, tmp_path, **second).extract_data()
+    assert (again.images, again.empty, again.kept) == (0, 0, 3)
+    alone = folder_series(kept, tmp_path, pixels_from=kept.folder.root, library=tmp_path / "gone").extract_data()
+    assert (alone.images, alone.kept) == (0, 3)
+    report = folder_series(kept, tmp_path, **second).report
+    assert set(report["value_source"]) == {"kept pixels" if kept_first else "bands"}
+
+
+def test_rows_that_kept_pixels_lacked_are_made_when_the_archive_is_back(kept: Kept, tmp_path: Path) -> None:
+    folder = kept_folders.keep(
+        tmp_path / "fields_0123456789abcdef", open_library(kept.library), read_layer(kept.layer, name="fields"),
+        absent=lambda where: where.coordinates()[1] * where.grid.pixel_xy[0] < 600,
+    )  # fmt: skip
+    done = folder_series(kept, tmp_path, pixels_from=folder.root, library=tmp_path / "gone").extract_data()
+    assert done.images == 3
+    again = folder_series(kept, tmp_path, pixels_from=folder.root, library=tmp_path / "gone").extract_data()
+    assert (again.images, again.kept) == (0, 3)
+    for options in ({"pixels_from": folder.root}, {}):
+        back = folder_series(kept, tmp_path, library=kept.library, **options).extract_data()
+        assert (back.images, back.kept) == ((3, 0) if options else (0, 3))
+    rows = folder_series(kept, tmp_path).data["NDVI"]
+    archive = extracted(kept.layer, library=kept.library, indices=["NDVI"], masks=[CM004]).data["NDVI"]
+    pd.testing.assert_frame_equal(rows[archive.columns], archive, check_exact=True)
+
+
+def test_a_mask_that_reaches_too_far_is_made_when_the_archive_is_back(kept: Kept, tmp_path: Path) -> None:
+    far = {"masks": ["SCL-8-9-ITER20"]}
+    series = folder_series(kept, tmp_path, pixels_from=kept.folder.root, library=tmp_path / "gone", **far)
+    assert series.extract_data().missing == 3
+    assert set(series.report[Reason.MASK_REACH.value]) == {len(kept.layer)}
+    done = folder_series(kept, tmp_path, library=kept.library, **far).extract_data()
+    assert (done.acquisitions, done.images, done.empty, done.missing) == (3, 2, 1, 0)
+
+
+def test_every_executor_reads_kept_pixels(kept: Kept) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI", INDICES["NDMI"]], "masks": [CM004]}
+    archive = extracted(kept.layer, library=kept.library, **asked)
+    series = extracted(kept.layer, pixels_from=kept.folder.root, executor="threads", multiproc=2, **asked)
+    same_rows(series, archive)
+    assert set(series.report["value_source"]) == {"kept pixels"}
+    # A worker of Dask gets the task, with the archive's in it, pickled.
+    series = extracted(kept.layer, library=kept.library, pixels_from=kept.folder.root, **asked)
+    layer = read_layer(kept.layer, name="fields")
+    for task in series.plan.tasks:
+        sent = pickle.loads(pickle.dumps(task))  # noqa: S301  # our own
+        assert sent.otherwise is not None
+        one, other = (extract(each, Coverages(layer), RowRules()) for each in (sent, sent.otherwise))
+        assert (one.task, other.task) == (sent, sent.otherwise)
+        for batch, theirs in zip(one.batches, other.batches, strict=True):
+            assert batch.reasons == theirs.reasons
+            for name, values in batch.columns.items():
+                np.testing.assert_array_equal(values, theirs.columns[name])
+
+
+# ------------------------------------------------------------------------------------------- folders that cannot serve
+
+
+def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept, tmp_path: Path) -> None:
+    def refused(place: Any) -> str:
+        with pytest.raises(RequestError) as error:
+            TimeSeries(kept.layer, ["NDVI"], pixels_from=place, library=kept.library)
+        return str(error.value)
+
+    assert "is not a folder" in refused(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "is not a layer's folder" in refused(tmp_path / "empty")
+    assert "is not the path" in refused(5)
+    folder_series(kept, tmp_path, library=kept.library).extract_data()
+    extraction = tmp_path / "EXTRACTION"
+    assert "None of the layers' folders" in refused(extraction)
+    assert "has no kept pixels" in refused(next(extraction.glob("fields_*")))
+    shutil.copytree(kept.folder.root, extraction / kept.folder.root.name)
+    assert TimeSeries(kept.layer, ["NDVI"], pixels_from=extraction, library=kept.library).run().rows
+    shutil.copytree(kept.folder.root, extraction / "other_fedcba9876543210")
+    said = refused(extraction)
+    assert "2 folders" in said
+    assert "other_fedcba9876543210" in said
+
+
+def test_pixels_of_another_region_serve_nothing(kept: Kept) -> None:
+    layer = kept.layer.copy()
+    layer["geometry"] = layer.geometry.translate(700, 300)
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
+    series = extracted(layer, library=kept.library, pixels_from=kept.folder.root, **asked)
+    same_rows(series, extracted(layer, library=kept.library, **asked))
+    assert any("serve 0 of 3 acquisitions" in note and "lack pixels of" in note for note in series.notes)
+    alone = extracted(layer, pixels_from=kept.folder.root, **asked)
+    assert not alone.rows
+    assert "not kept" in alone.why_nothing()
+
+
+def test_the_command_reads_kept_pixels(kept: Kept, tmp_path: Path) -> None:
+    layer = tmp_path / "fields.gpkg"
+    kept.layer.to_file(layer)
+    options = [
+        "--index",
+        "EVI2=2.5*(B08-B04)/(B08+2.4*B04+1)",
+        "--mask",
+        "SCL-3-8-9-10-11-ITER2",
+        "--out",
+        str(tmp_path),
+    ]
+    run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(kept.folder.root), *options])
+    assert run.exit_code == 0, run.output
+    assert "serve 3 of 3 acquisitions. No archive is used." in " ".join(run.output.split())
+    (note,) = tmp_path.rglob("*EVI2*.json")
+    found = json.loads(note.read_text())
+    assert found["archive"] == f"pixels kept in {kept.folder.root}"
+    assert {product["value_source"] for product in found["products"]} == {"kept pixels"}
+    run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(tmp_path / "nowhere"), *options])
+    assert run.exit_code == 2
+    assert "is not a folder" in run.output

@@ -265,5 +265,7 @@ _MENDING = {
     Reason.MIN_VALID: "Lower min_valid (--min-valid).",
     Reason.EMPTY_GEOMETRY: "Check the layer's geometries.",
     Reason.NULL_GEOMETRY: "Check the layer's geometries.",
+    Reason.MASK_REACH: "Name the archive, or keep a wider margin (keep_margin, --keep-margin).",
+    Reason.NOT_KEPT: "Name the archive, or keep the pixels of all features: keep_pixels with the names of bands.",
     Reason.BUFFERED_AWAY: "Use a smaller negative buffer.",
 }

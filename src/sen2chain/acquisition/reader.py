@@ -19,6 +19,7 @@ from sen2chain.acquisition.needed_blocks import NeededBlocks
 from sen2chain.acquisition.values import Buffer, IndexPixels, StripReading, ValueRasters
 from sen2chain.errors import RasterError
 from sen2chain.parallel import Allowance, memory
+from sen2chain.rasters import KeptRaster
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
@@ -257,6 +258,29 @@ class AcquisitionReader:
         gather.common_bits(image, rows, columns, *runs, number, bits)
         found: Bools = bits == 0xFF
         return found
+
+    def lacking(self, location: str) -> Bools:
+        """Return the features that a raster of kept pixels lacks needed pixels of.
+
+        Parameters
+        ----------
+        location
+            The raster, one of values.
+
+        Returns
+        -------
+        numpy.ndarray
+            (features of the plan,) of bool; all False for a raster that is not one of kept pixels.
+
+        Raises
+        ------
+        RasterError
+            If it cannot be used.
+        """
+        raster = self.rasters.open(location)
+        if not isinstance(raster, KeptRaster):
+            return np.zeros(len(self._plan.total), np.bool_)
+        return raster.lacking(self._plan, None, "nearest" if raster.grid == self.grid else "bilinear")
 
     def need(self, location: str, features: Bools, plan: PixelPlan | None = None) -> None:
         """Decode a raster only where some features need it; of the others, its pixels hold anything.

@@ -116,6 +116,8 @@ def make_batch(
     # 55 of 100 pixels are a share of 0.55 in spite of rounding.
     code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
+    if removed is not None:
+        code = np.where(removed[features] == HAS_VALUES, code, removed[features])
     state[features] = code
     if removed is not None:
         state = np.where(removed == HAS_VALUES, state, removed)
@@ -129,6 +131,8 @@ def make_batch(
         what = Clipped(index.name, int(clipped.sum()), int((clipped > 0).sum()), index.lowest, index.highest)
         note = f"{note} {what.sentence()}".strip()
     if rules.keep_empty:
+        if removed is not None:  # of these, what was read says nothing
+            columns = {name: values[removed[features] == HAS_VALUES] for name, values in columns.items()}
         columns = _with_empty(columns, coverage, state, layer)
     else:
         columns = {name: values[kept] for name, values in columns.items()}

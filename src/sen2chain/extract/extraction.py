@@ -298,7 +298,10 @@ class Extraction:
         if not self.rules.keep_empty:  # rows without values tell the number of clouded pixels with a value
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
-            self._restrict(cldprb_coverage)
+        if self.task.otherwise is None and self.task.is_on_kept_pixels:
+            removed = self.removed or RemovedFeatures(coverage, {})
+            self.removed = removed.with_lacking(self.reader, [output for _, output in self._alive()])
+        self._restrict(cldprb_coverage)
         if self.keeper is not None:
             self.keeper.restrict(self.reader, coverage, (output for _, output in self._alive()), self.removed)
         if not early:
@@ -328,7 +331,7 @@ class Extraction:
 
     def _restrict(self, cldprb_coverage: Coverage | None) -> None:
         """Have nothing decoded for features that masks remove entirely."""
-        if self.removed is None or not self.removed.reasons:
+        if self.removed is None or self.removed.is_empty:
             return
         features, by_raster = self.removed.needing(output for _, output in self._wanted())
         for location, own in by_raster.items():

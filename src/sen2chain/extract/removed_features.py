@@ -1,18 +1,22 @@
-"""Features that masks remove entirely: they give no row, so that nothing has to be decoded for them.
+"""Features that give no row, so that nothing has to be decoded for them: masks remove them, or they were not kept.
 
 The masks of an acquisition are known before its bands are read. A feature of which a mask removes every pixel has no
 valid pixel, whatever the values are. Only its reason would need them; it is taken from the scene classification
 instead: no data where all of its pixels have the class of no data, else cloud.
+
+Kept pixels lack features that were removed in the run that kept them. Where no archive has them, this is their reason.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sen2chain.coverage import PLANNED, REASONS
+from sen2chain.errors import RasterError
+from sen2chain.pixel_store import split_kept
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.reasons import Reason
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     Codes = npt.NDArray[np.int8]
 
-_NO_DATA, _CLOUD = REASONS.index(Reason.NO_DATA), REASONS.index(Reason.CLOUD)
+_NO_DATA, _CLOUD, _NOT_KEPT = (REASONS.index(reason) for reason in (Reason.NO_DATA, Reason.CLOUD, Reason.NOT_KEPT))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,13 @@ class RemovedFeatures:
     scene classification."""
     of_all: frozenset[str] = frozenset()
     """Names of the masks that leave no feature."""
+    lacking: Mapping[str, Bools] = field(default_factory=dict)
+    """Location of kept pixels -> (features of the coverage,) True for those that it lacks needed pixels of."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no feature is left out of anything."""
+        return not (self.reasons or self.lacking)
 
     @classmethod
     def find(
@@ -74,13 +85,45 @@ class RemovedFeatures:
         reasons = {mask: np.where(removed, codes, np.int8(PLANNED)) for mask, removed in found.items()}
         return cls(coverage, reasons, frozenset(mask for mask, removed in found.items() if removed[planned].all()))
 
+    def with_lacking(self, reader: AcquisitionReader, outputs: Iterable[Output]) -> RemovedFeatures:
+        """Leave out the features too whose pixels were not kept; for acquisitions that no archive has.
+
+        Parameters
+        ----------
+        reader
+            The reader of the acquisition.
+        outputs
+            The outputs that can be made.
+        """
+        found = {}
+        for location in dict.fromkeys(where for output in outputs for where in _values(output)):
+            if split_kept(location) is None:
+                continue
+            try:
+                lacking = reader.lacking(location)
+            except RasterError as error:
+                reader.rasters.fail(location, error)
+                continue
+            if lacking.any():
+                found[location] = lacking
+        return replace(self, lacking=found) if found else self
+
     def of(self, output: Output) -> Codes | None:
         """Return the reasons of the features that are removed from an output; None where there are none."""
-        return None if _holds_mask(output) else self.reasons.get(output.mask.name)
+        codes = None if _holds_mask(output) else self.reasons.get(output.mask.name)
+        lacking = [self.lacking[where] for where in _values(output) if where in self.lacking]
+        if not lacking:
+            return codes
+        found = np.full(len(self.coverage.fid), PLANNED, np.int8) if codes is None else codes.copy()
+        found[np.logical_or.reduce(lacking) & (found == PLANNED)] = _NOT_KEPT
+        return found
 
     def is_all(self, output: Output) -> bool:
         """Whether no feature with pixels is left of an output."""
-        return output.mask.name in self.of_all and not _holds_mask(output)
+        if not self.lacking:
+            return output.mask.name in self.of_all and not _holds_mask(output)
+        codes = self.of(output)
+        return codes is not None and bool((codes[self.coverage.state == PLANNED] != PLANNED).all())
 
     def needing(self, outputs: Iterable[Output]) -> tuple[Bools, dict[str, Bools]]:
         """Return the features that are left of some outputs.
@@ -98,9 +141,14 @@ class RemovedFeatures:
             codes = self.of(output)
             left = np.ones_like(whole) if codes is None else codes == PLANNED
             whole |= left
-            for location in () if output.value is None else output.value.rasters.values():
+            for location in _values(output):
                 by_raster[location] = by_raster[location] | left if location in by_raster else left
         return whole, by_raster
+
+
+def _values(output: Output) -> Iterable[str]:
+    """Return the locations of the rasters of an output's values."""
+    return () if output.value is None else output.value.rasters.values()
 
 
 def _classes(output: Output, sensor: Sensor) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sen2chain.errors import RequestError, shown
+from sen2chain.errors import RequestError
 from sen2chain.files import absolute
 from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue
 from sen2chain.store.extraction_folder import PIXELS
@@ -33,10 +33,7 @@ def find_kept(place: str | Path) -> ExtractionFolder:
     StoreError
         If a ledger is damaged or of a newer version.
     """
-    try:
-        path = absolute(place)
-    except TypeError:
-        raise RequestError(f"pixels_from is {shown(place)}; pass the folder of a layer with kept pixels.") from None
+    path = absolute(place)
     if not path.is_dir():
         raise RequestError(f"{path} is not a folder, so there are no kept pixels; pass the folder of a layer.")
     itself = ExtractionFolder(path)
