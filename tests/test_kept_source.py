@@ -29,7 +29,7 @@ from sen2chain.errors import LibraryError, RequestError
 from sen2chain.extract import Coverages, RowRules
 from sen2chain.extract.extraction import extract
 from sen2chain.indices import NODATA, Index
-from sen2chain.pixel_store import split_kept
+from sen2chain.pixel_store import is_kept
 from sen2chain.products import KnownDetails
 from sen2chain.rasters import counting
 from sen2chain.reasons import Reason
@@ -217,7 +217,7 @@ def test_nothing_of_the_archive_is_opened(kept: Kept, tmp_path: Path) -> None:
             os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     with counting() as counts:
         series = extracted(kept.layer, library=library, pixels_from=kept.folder.root, **asked)
-    assert {split_kept(location) is None for location in counts.opens} <= {False}
+    assert {not is_kept(location) for location in counts.opens} <= {False}
     same_rows(series, extracted(kept.layer, library=kept.library, **asked))
     assert set(series.report["value_source"]) == {"kept pixels"}
     assert set(series.report["mask_source"]) == {"computed from kept pixels"}
@@ -416,7 +416,7 @@ def test_a_catalogue_has_the_rest(kept: Kept, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
     with counting() as counts:
         series = extracted(kept.layer, library=rest, pixels_from=folder.root, **asked)
-    opened = {location for location in counts.opens if split_kept(location) is None}
+    opened = {location for location in counts.opens if not is_kept(location)}
     assert opened == {known[0].bands[name] for name in ("B04", "B08", "SCL", "CLDPRB")}
     same_rows(series, extracted(kept.layer, library=rest, **asked))
     newer = MemorySource(known, versions={**versions, known[1].bands["B08"]: "v2"})

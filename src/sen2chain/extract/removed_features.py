@@ -16,7 +16,7 @@ import numpy as np
 
 from sen2chain.coverage import PLANNED, REASONS
 from sen2chain.errors import RasterError
-from sen2chain.pixel_store import split_kept
+from sen2chain.pixel_store import is_kept
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.reasons import Reason
 
@@ -97,7 +97,7 @@ class RemovedFeatures:
         """
         found = {}
         for location in dict.fromkeys(where for output in outputs for where in _values(output)):
-            if split_kept(location) is None:
+            if not is_kept(location):
                 continue
             try:
                 lacking = reader.lacking(location)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sen2chain.archive import MemorySource
 from sen2chain.kept_source.kept_details import KeptDetails
 from sen2chain.kept_source.kept_search import kept_entries
-from sen2chain.pixel_store import kept_location, split_kept
+from sen2chain.pixel_store import is_kept, kept_location, split_kept
 from sen2chain.products import OF_PARTS, Acquisition, IdentityToken, Reading
 from sen2chain.store.inputs import Inputs
 
@@ -60,11 +60,16 @@ class KeptSource:
         """Products that the archive has a newer one in the place of, likewise."""
         self.given_up = 0
         """Acquisitions that a run read from the archive, since their kept pixels were damaged or lacked something."""
+        self.paths: dict[str, str] = {}
+        """Product -> its pixel file."""
         self._by_tile: dict[str, list[tuple[ProductId, KeptEntry]]] = {}
+        places: dict[str, str] = {}
         for entry in self.entries.values():
             product = entry.id
             self._by_tile.setdefault(product.tile, []).append((product, entry))
-        self._by_file = {str(entry.path(folder)): entry for entry in self.entries.values()}
+            place = places[product.tile] = places.get(product.tile) or str(folder.pixels(product.tile))
+            self.paths[entry.product] = f"{place}/{entry.file}"
+        self._by_file = {path: self.entries[product] for product, path in self.paths.items()}
         self._origins: dict[str, str] = {}
 
     @property
@@ -110,25 +115,25 @@ class KeptSource:
             if other is not None and _age(other) > _age(product):
                 self.superseded.add(entry.product)
             else:
-                found[entry.product] = self.alone(entry)
+                found[entry.product] = self.alone(entry, product=product)
         return sorted(found.values(), key=lambda acquisition: acquisition.id)
 
-    def alone(self, entry: KeptEntry, archive: Acquisition | None = None) -> Acquisition:
+    def alone(self, entry: KeptEntry, product: ProductId | None = None) -> Acquisition:
         """Return a product of which only kept pixels are used.
 
         Parameters
         ----------
         entry
             What is kept of it.
-        archive
-            The same product in the archive, where it is there.
+        product
+            The product, if its name was read already.
         """
-        path = entry.path(self.folder)
+        path = self.paths[entry.product]
         bands = {name: kept_location(path, name) for name in entry.rasters}
-        return Acquisition(entry.id, self._details(entry, archive), bands, reading=self.reading)
+        return Acquisition(product or entry.id, self._details(entry, None), bands, reading=self.reading)
 
     def _details(self, entry: KeptEntry, archive: Acquisition | None) -> KeptDetails:
-        path = entry.path(self.folder)
+        path = self.paths[entry.product]
         return KeptDetails(
             entry.product,
             {role: kept_location(path, role) for role in entry.inputs},
@@ -164,7 +169,7 @@ class KeptSource:
         products, inputs = list(products), Inputs(self._rest)
         inputs.look_at(dict.fromkeys(where for _, _, places in products for where in places.values()))
         for product, tokens, places in products:
-            path = self.entries[product].path(self.folder)
+            path = self.paths[product]
             for role, where in places.items():
                 token = tokens.get(role)
                 self._origins[kept_location(path, role)] = where
@@ -185,7 +190,7 @@ class KeptSource:
         there never changes.
         """
         where = list(dict.fromkeys(locations))
-        others = [location for location in where if split_kept(location) is None]
+        others = [location for location in where if not is_kept(location)]
         found = dict(self._rest.identify(others, contents))
         for location in where:
             if location not in found:
@@ -209,7 +214,7 @@ class KeptSource:
 
     def digest(self, location: str) -> str:
         """Return the digest of a file's content, of kept pixels that of the file that they were kept of."""
-        if split_kept(location) is None:
+        if not is_kept(location):
             return self._rest.digest(location)
         content = self._token(location, whole=False).content
         return content if content.startswith(OF_PARTS) else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import PixelsNotKeptError
-from sen2chain.pixel_store import split_kept
+from sen2chain.pixel_store import is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ class KeptDetails:
     def verifier(self) -> Callable[[str], None] | None:
         """Return the comparison of files of the archive with their checksums; kept pixels pass, see `has_checksums`."""
         check = None if self.archive is None else self.archive.verifier()
-        return None if check is None else lambda where: None if split_kept(where) is not None else check(where)
+        return None if check is None else lambda where: None if is_kept(where) else check(where)
 
 
 if TYPE_CHECKING:

@@ -38,11 +38,11 @@ def find_kept(place: str | Path) -> ExtractionFolder:
         raise RequestError(f"{path} is not a folder, so there are no kept pixels; pass the folder of a layer.")
     itself = ExtractionFolder(path)
     if itself.ledger.is_file():
-        if not kept_entries(itself):
+        if not _has_entries(itself):
             raise RequestError(f"The folder {path} has no kept pixels; {_HOW}.")
         return itself
     layers = ExtractionFolder.all_in(path)
-    found = [folder for folder in layers if (folder.root / PIXELS).is_dir() and kept_entries(folder)]
+    found = [folder for folder in layers if (folder.root / PIXELS).is_dir() and _has_entries(folder)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -63,3 +63,8 @@ def kept_entries(folder: ExtractionFolder) -> dict[str, KeptEntry]:
     """
     with ImageLedger(folder.ledger, read_only=True) as ledger:
         return KeptCatalogue(ledger).entries()
+
+
+def _has_entries(folder: ExtractionFolder) -> bool:
+    with ImageLedger(folder.ledger, read_only=True) as ledger:
+        return not KeptCatalogue(ledger).is_empty

@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sen2chain.archive import size_of
 from sen2chain.errors import KeptPixelsError
 from sen2chain.kept_source.kept_details import KeptDetails
 from sen2chain.kept_source.sufficiency import KeptRole, Lack, Sufficiency
-from sen2chain.pixel_store import kept_location, load_positions, split_kept
+from sen2chain.pixel_store import is_kept, kept_location, load_positions
 from sen2chain.plan import MaskKind, MaskSource, Output, ValueKind, ValueSource, resolve_sources
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
@@ -88,6 +89,7 @@ class _Server:
     def __init__(self, source: KeptSource, coverages: Coverages, request: Request) -> None:
         self._source, self._coverages, self._request = source, coverages, request
         self._sufficiency: dict[tuple[str, str], Sufficiency | Lack] = {}
+        self.quality = frozenset(raster.name for raster in request.sensor.quality)
         self.counts = Served()
 
     def serve(self, tasks: Sequence[Task]) -> list[Task]:
@@ -100,7 +102,7 @@ class _Server:
         found = []
         for task in tasks:
             rasters = self._source.entries[str(task.product)].rasters
-            places = {n: where for n, where in _places(task).items() if n in rasters and split_kept(where) is None}
+            places = {n: where for n, where in _places(task).items() if n in rasters and not is_kept(where)}
             found.append((str(task.product), {name: rasters[name].token for name in places}, places))
         self._source.compare(found)
 
@@ -131,8 +133,8 @@ class _Server:
             return Lack(Reason.NOT_KEPT, "have no kept pixels")
         if str(task.product) in self._source.stale:
             return Lack(Reason.NOT_KEPT, "were changed after their pixels had been kept")
-        if not entry.is_there(self._source.folder):
-            path = entry.path(self._source.folder)
+        path = self._source.paths[entry.product]
+        if size_of(path) != entry.size:
             sentence = f"Kept pixels {path} are gone or were cut off; name the archive, or keep them again."
             return Lack(Reason.UNREADABLE, "have lost their file of kept pixels", sentence)
         found = self.sufficiency(task.product.tile, entry)
@@ -151,7 +153,7 @@ class _Server:
     def _count(self, task: Task, lack: Lack | None) -> None:
         """Count an acquisition by what serves it; `lack` is what was first found to be lacking."""
         places = [*task.bands.values(), *(where for output in task.outputs for where in _locations(output))]
-        kept = [where for where in places if split_kept(where) is not None]
+        kept = [where for where in places if is_kept(where)]
         if not kept:
             self.counts.others[lack.clause if lack else "are served by other stored rasters"] += 1
         elif len(kept) == len(places):
@@ -175,7 +177,7 @@ class _Choice:
         found = server.sufficiency(task.product.tile, entry)
         assert isinstance(found, Sufficiency)  # noqa: S101  # the caller has looked
         self._enough = found
-        self._path = entry.path(server._source.folder)  # noqa: SLF001  # the two are one
+        self._path = server._source.paths[entry.product]  # noqa: SLF001  # the two are one
         self.lack: Lack | None = None
 
     def _location(self, name: str) -> str:
@@ -199,8 +201,9 @@ class _Choice:
     def _raster(self, name: str) -> KeptRole | None:
         """Return what decides which pixels of a raster are kept; None where none are."""
         held = self._entry.rasters.get(name)
-        is_band = self._task.product.sensor.band(name) is not None
-        return None if held is None else KeptRole("band" if is_band else "quality", held.grid)
+        if held is None:
+            return None
+        return KeptRole("quality" if name in self._server.quality else "band", held.grid)
 
     def _note(self, lack: Lack | None) -> bool:
         self.lack = self.lack or lack

@@ -76,9 +76,14 @@ class KeptHeader:
         return self.flags is None
 
 
-def kept_location(path: Path, name: str) -> str:
+def kept_location(path: Path | str, name: str) -> str:
     """Return the location of a raster in a pixel file: ``kept:<path>#B04``."""
     return f"{_PREFIX}{path}#{name}"
+
+
+def is_kept(location: str) -> bool:
+    """Tell whether a location is one that `kept_location` has made."""
+    return location.startswith(_PREFIX)
 
 
 def split_kept(location: str) -> tuple[Path, str] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sen2chain.errors import RequestError
 from sen2chain.index_catalogue import catalogue
 from sen2chain.masks import NO_MASK, Mask, short_names
-from sen2chain.pixel_store import split_kept
+from sen2chain.pixel_store import is_kept
 from sen2chain.plan.tagged_rasters import Judgement, is_known, judge_index_raster, judge_mask
 from sen2chain.products import LOCAL
 from sen2chain.progress import counted
@@ -71,7 +71,7 @@ class ValueSource:
     @property
     def label(self) -> str:
         """The rasters as the report names them: their kind, or that their pixels were kept."""
-        kept = [split_kept(location) is not None for location in self.rasters.values()]
+        kept = [is_kept(location) for location in self.rasters.values()]
         if not any(kept):
             return self.kind.value
         return KEPT if all(kept) else f"{self.kind} and {KEPT}"
@@ -100,7 +100,7 @@ class MaskSource:
         """The rasters as the report names them: the kind, and for a computed mask what it is computed from."""
         if self.kind is not MaskKind.COMPUTED:
             return self.kind.value
-        others = [name for name, where in self.rasters.items() if split_kept(where) is None]
+        others = [name for name, where in self.rasters.items() if not is_kept(where)]
         kept = [KEPT] if len(others) < len(self.rasters) else []
         return f"{self.kind} from {' and '.join([*others, *kept])}"
 
@@ -163,7 +163,7 @@ class Task:
         """Whether it reads kept pixels, of some raster at least."""
         sources = (source for output in self.outputs for source in (output.value, output.clouds) if source is not None)
         places = [*self.bands.values(), *(where for source in sources for where in source.rasters.values())]
-        return any(split_kept(where) is not None for where in places)
+        return any(is_kept(where) for where in places)
 
     @property
     def cannot_be_verified(self) -> bool:

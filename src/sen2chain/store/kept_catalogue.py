@@ -6,6 +6,7 @@ pixel file that the catalogue does not name is what a killed run left, and count
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,8 +139,13 @@ def _grid_facts(grid: Grid) -> tuple[Any, ...]:
 
 
 def _grid(crs: str, transform: list[float], shape: list[int]) -> Grid:
-    (a, b, c, d, e, f), (rows, columns) = map(float, transform), map(int, shape)
-    return Grid(str(crs), (a, b, c, d, e, f), (rows, columns))
+    return _known_grid(str(crs), tuple(map(float, transform)), tuple(map(int, shape)))
+
+
+@functools.lru_cache(maxsize=64)  # thousands of rasters have one of a few grids
+def _known_grid(crs: str, transform: tuple[float, ...], shape: tuple[int, ...]) -> Grid:
+    (a, b, c, d, e, f), (rows, columns) = transform, shape
+    return Grid(crs, (a, b, c, d, e, f), (rows, columns))
 
 
 class KeptCatalogue:
@@ -163,6 +169,11 @@ class KeptCatalogue:
             except (ValueError, TypeError, KeyError, AttributeError, RequestError, GridMismatchError):
                 continue
         return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return self._ledger.select("SELECT count(*) FROM pixels") in ([], [(0,)])
 
     def record(self, entries: Iterable[KeptEntry]) -> None:
         """Enter kept pixels; former entries of the same products are replaced."""
