@@ -355,6 +355,30 @@ def shared_note(path: Path, note: Mapping[str, Any], rows: int | None = None) ->
     return {**note, **({"files": files} if files else {})}, mark
 
 
+def differences(path: Path, note: Mapping[str, Any]) -> list[str] | None:
+    """Return how a result differs from the one that a JSON tells of.
+
+    Parameters
+    ----------
+    path
+        The JSON.
+    note
+        What `conditions` returns for the result that is planned.
+
+    Returns
+    -------
+    list or None
+        Clauses with the parameters that differ; None where the file is missing, damaged, or no provenance.
+    """
+    former, now = _read(path), json.loads(to_json(note))
+    if not _is_provenance(former):
+        return None
+    before, after = former["parameters"], now["parameters"]
+    # Parameters that only some results have.
+    own = [key for key in ("bands", "id_field") if before.get(key) != after.get(key)]
+    return [*_differences(former, now), *(_versus(key, before.get(key), after.get(key)) for key in own)]
+
+
 def is_current(path: Path, note: Mapping[str, Any]) -> bool:
     """Tell whether a marked file is there that was made by this version with exactly these parameters and this layer.
 

@@ -45,7 +45,9 @@ class NeededBlocks:
         features
             (features of the plan,) True for the features that it is needed for.
         """
-        if not features.all():
+        if features.all():
+            self._features.pop((plan, location), None)
+        else:
             self._features[plan, location] = features
 
     def touched(self, plan: PixelPlan, raster: OpenRaster, margin: int = 0) -> TouchedBlocks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sen2chain.errors import ExecutorError
+from sen2chain.errors import ExecutorError, OutputError
 from sen2chain.extract.batches import failed_batch
 from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.extract.pixel_keeper import KeptPixels
@@ -139,6 +139,8 @@ def _attempt(
             return replace(result, task=read or task)
         except FATAL as error:
             raise fatal(task, error) from error
+        except OutputError:  # of temporary files, for which the disk has no room
+            raise
         except Exception as error:  # foreseen errors become reasons within the task
             logger.warning("%s failed, attempt %d of %d", task.product, attempt + 1, ATTEMPTS, exc_info=True)
             last = error

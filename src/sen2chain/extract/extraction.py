@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
+    Begin = Callable[[Task, Coverages, RowRules, OpenRasters], "Extraction"]
 
 
 _REASONS = (
@@ -72,6 +73,8 @@ def extract(
     rules: RowRules,
     crew: Crew | None = None,
     advanced: Callable[[float], None] | None = None,
+    *,
+    begin: Begin | None = None,
 ) -> TaskResult:
     """Run one task in this thread.
 
@@ -88,6 +91,8 @@ def extract(
         Threads that help with decoding; None: there are none.
     advanced
         Called with the decoded fraction of the acquisition, from any thread; None: nobody asks.
+    begin
+        Makes the `Extraction` that runs; None is the class itself.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def extract(
         with reading(), ExitStack() as stack:
             verifier = task.details.verifier() if task.verify else None
             rasters = OpenRasters(stack, verifier, crew, reading, advanced)
-            extraction = Extraction(task, coverages, rules, rasters)
+            extraction = (begin or Extraction)(task, coverages, rules, rasters)
             return extraction.run(), extraction.lacks_kept_pixels
 
     return on_kept_or_archive(task, once)

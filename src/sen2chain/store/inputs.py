@@ -231,6 +231,7 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
     places: Mapping[str, str] = {
         **{f"value {role}": where for role, where in (output.value.rasters if output.value else {}).items()},
         **{f"mask {role}": where for role, where in (output.clouds.rasters if output.clouds else {}).items()},
+        **{f"band {band}": where for band, where in task.bands.items()},
         **task.details.inputs,
         "cldprb": task.cldprb or "",
         "scl": task.scl or "",
@@ -241,7 +242,7 @@ def _locations(task: Task, output: Output) -> dict[str, str]:
 def _all_locations(task: Task) -> Collection[str]:
     """Return the locations of everything that a task reads."""
     of_outputs = (where for output in task.outputs for where in _locations(task, output).values())
-    return dict.fromkeys((*of_outputs, *task.bands.values(), *kept_locations(task).values()))
+    return dict.fromkeys((*of_outputs, *kept_locations(task).values()))
 
 
 def kept_locations(task: Task) -> dict[str, str]:

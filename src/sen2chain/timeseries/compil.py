@@ -19,6 +19,7 @@ from sen2chain.timeseries.folder_update import Extracted, FolderUpdate, folder_r
 from sen2chain.timeseries.layer_folder import LayerFolder
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_page import SeriesPage
+from sen2chain.timeseries.series_pixels import SeriesPixels
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from sen2chain.store import DroppedPixels
 
 
-class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
+class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics per polygon and date that are extracted once, continued when the archive grows, and compiled as asked.
 
     Parameters

@@ -206,6 +206,12 @@ class Engine:
         other.__dict__.update({name: self.__dict__[name] for name in _OPENED if name in self.__dict__})
         return other
 
+    def for_pixels(self, bands: tuple[str, ...], executor: Executor) -> Engine:
+        """Return an engine of the same request whose tasks name some bands and the scene classification too."""
+        other = replace(self, bands=bands, executor=executor)
+        other.__dict__.update({"source": self.__dict__["source"]} if "source" in self.__dict__ else {})
+        return other
+
     @property
     def _fields(self) -> tuple[str, ...]:
         """Attributes that name features, and last the user's own key where there is one."""

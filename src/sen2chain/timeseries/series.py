@@ -26,6 +26,7 @@ from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.estimate import estimate
 from sen2chain.timeseries.series_gis import SeriesGis
 from sen2chain.timeseries.series_page import SeriesPage
+from sen2chain.timeseries.series_pixels import SeriesPixels
 from sen2chain.timeseries.series_plots import SeriesPlots
 from sen2chain.timeseries.series_quicklooks import SeriesQuicklooks
 from sen2chain.timeseries.series_tables import SeriesTables
@@ -60,7 +61,7 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "excel": "_excel.csv", "excel
 """Kind of result -> what comes after the stem of its files."""
 
 
-class TimeSeries(SeriesGis, SeriesPage, SeriesPlots, SeriesQuicklooks, SeriesTables):
+class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklooks, SeriesTables):
     """Statistics of masked radiometric indices per polygon and date.
 
     Nothing is read from rasters until the first output (or `run`) asks for it.
