@@ -11,12 +11,13 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 
 import oracle
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.acquisition import strips
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, UnknownNameError
-from sen2chain.pixel_table import pixel_parquet, pixel_records
+from sen2chain.pixel_table import chip_store, pixel_parquet, pixel_records, zarr_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -451,3 +452,97 @@ def test_parameters_that_cannot_be_used(archive: DemoArchive, tmp_path: Path) ->
 def test_no_bands_and_two_masks_of_a_kind(archive: DemoArchive, tmp_path: Path) -> None:
     frame = read(series(archive, masks=["SCL-3-ITER0", "SCL-9-ITER1", "none"]).to_pixels(tmp_path, bands=[]))
     assert [name for name in frame if name.startswith(("B", "masked"))] == ["masked_SCL_3_ITER0", "masked_SCL_9_ITER1"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- chips
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chip_store, "_EDGE", 7)
+    monkeypatch.setattr(chip_store, "_CHUNK", 100)
+    monkeypatch.setattr(chip_store, "ROWS_PER_GROUP", 50)
+    monkeypatch.setattr(chip_store, "_IN_MEMORY", 1)
+
+
+def assert_same_pixels(chip: xr.Dataset, rows: Any) -> None:
+    """Compare a group with the rows of the table of its feature and tile."""
+    by_date = dict(list(rows.groupby("date")))
+    assert [*by_date] == [pd.Timestamp(date) for date in chip["date"].to_numpy()]
+    for k, own in enumerate(by_date.values()):
+        assert set(own["product"]) == {str(chip["product"].to_numpy()[k])}
+        y, x = chip.indexes["y"].get_indexer(own["y"]), chip.indexes["x"].get_indexer(own["x"])
+        inside = np.zeros((chip.sizes["y"], chip.sizes["x"]), np.float32)
+        inside[y, x] = own.get("weight", 1)
+        np.testing.assert_array_equal(chip["weight" if "weight" in chip else "inside"], inside)
+        for name in ("NDVI", "SCL"):
+            full = np.full(inside.shape, np.nan if name == "NDVI" else 0)
+            full[y, x] = own[name].astype(float)
+            np.testing.assert_array_equal(chip[name].to_numpy()[k], full, err_msg=name)
+        for axis, names, variable in (("band", ["B04", "B08"], "reflectance"), ("mask", ["masked_CM004"], "masked")):
+            assert chip.sizes[axis] == len(names)
+            for j, name in enumerate(names):
+                full = np.full(inside.shape, np.nan if axis == "band" else 0)
+                full[y, x] = own[name].astype(float)
+                np.testing.assert_array_equal(chip[variable].to_numpy()[k, j], full, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "options"), [(None, {}), ("small_chunks", {"units": "index", "pixels": "weighted"})]
+)
+def test_chips_have_the_pixels_of_the_table(
+    archive: DemoArchive, tmp_path: Path, request: pytest.FixtureRequest, fixture: str | None, options: dict[str, Any]
+) -> None:
+    if fixture:
+        request.getfixturevalue(fixture)
+    ts = series(archive, keep_empty=True, id_field="crop", **options)
+    frame = read(ts.to_pixels(tmp_path))
+    written = ts.to_pixels(tmp_path, "zarr")
+    groups = list(frame.groupby(["tile", "fid"], observed=True))
+    assert (written.files, written.rows) == (len(groups), len(frame))
+    assert str(written).startswith(f"{len(groups)} groups")
+    assert written.bytes == sum(path.stat().st_size for path in written.path.rglob("*") if path.is_file())
+    for (tile, fid), rows in groups:
+        opened = xr.open_zarr(written.path, group=f"{tile}/{fid}", chunks=None)
+        xr.testing.assert_identical(opened, xr.open_zarr(written.path / f"{tile}" / f"{fid}", chunks=None))
+        with opened as chip:
+            assert chip.attrs["crop"] == rows["crop"].iloc[0]
+            assert chip["spatial_ref"].attrs["crs_wkt"].startswith("PROJCRS")
+            assert chip["band"].to_numpy().tolist() == ["B04", "B08"]
+            assert chip["mask"].to_numpy().tolist() == [MASK]
+            assert chip["NDVI"].dtype == (np.float32 if "units" in options else chip["NDVI"].dtype)
+            assert_same_pixels(chip, rows)
+
+
+def test_a_store_is_replaced_as_a_whole(archive: DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = series(archive).to_pixels(tmp_path, "zarr")
+    with pytest.raises(OutputError, match="another result: mask"):
+        series(archive, masks="CM001").to_pixels(tmp_path, "zarr")
+    before = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr_files.ZarrGroup, "finish", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            series(archive).to_pixels(tmp_path, "zarr")
+    assert {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()} == before
+    assert {path.name for path in first.path.parent.iterdir()} == {
+        first.path.name,
+        first.path.with_suffix(".json").name,
+    }
+    again = series(archive, masks="none").to_pixels(tmp_path, "zarr", overwrite=True)
+    fid = next((again.path / "31TGJ").glob("[0-9]*")).name
+    with xr.open_zarr(again.path, group=f"31TGJ/{fid}", chunks=None) as chip:
+        assert "mask" not in chip.sizes
+    (tmp_path / "b" / "parcels" / first.path.name).mkdir(parents=True)
+    (tmp_path / "b" / "parcels" / first.path.name / "mine").touch()
+    with pytest.raises(OutputError, match="not a Zarr store"):
+        series(archive).to_pixels(tmp_path / "b", "zarr", overwrite=True)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_chips_of_no_dates(archive: DemoArchive, tmp_path: Path) -> None:
+    written = series(archive, date_min="2030-01-01").to_pixels(tmp_path, "zarr")
+    assert (written.files, written.rows) == (0, 0)
+    assert written.path.is_dir()

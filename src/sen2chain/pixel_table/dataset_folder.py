@@ -29,7 +29,7 @@ class DatasetFolder:
     path
         The folder; the JSON beside it has its name with the suffix ``.json``.
     pattern
-        Pattern of the names of its files, below the folder; empty where they are not looked at.
+        Pattern of the names of its files, below the folder; empty for a Zarr store.
     """
 
     def __init__(self, path: Path, pattern: str = "") -> None:
@@ -72,6 +72,8 @@ class DatasetFolder:
                 f"{strange} is not a file of this table, and programs would read it with it; move it away."
             )
         there = is_folder(self.path) and any(self.path.iterdir())
+        if there and not self._pattern and not (self.path / ".zgroup").is_file():
+            raise OutputError(f"{self.path} is there and is not a Zarr store; choose another folder or name.")
         differ = differences(self._json, note)
         if differ is None and self._json.exists() and not there:
             raise OutputError(

@@ -12,6 +12,7 @@ from sen2chain.extract.executors import Serial, Threads
 from sen2chain.extract.extraction import extract
 from sen2chain.parallel import closed, workers
 from sen2chain.pixel_table import (
+    ChipStore,
     ParquetWriter,
     PixelColumns,
     PixelExtraction,
@@ -67,7 +68,7 @@ class SeriesPixels(LayerSeries):
         format
             ``parquet``: the folder ``<stem>_pixels_<date_min>_<date_max>.parquet``, a file for each product in folders
             by tile and month. ``zarr``: the store ``<stem>_chips_<date_min>_<date_max>.zarr`` with a group
-            ``<tile>/<fid>`` for each feature; needs the extra ``sen2chain[netcdf]``.
+            ``<tile>/<fid>`` for each feature; to open it takes the extra ``sen2chain[netcdf]``.
         bands
             Bands whose surface reflectance is written; None takes those of the indices, an empty list none.
         overwrite
@@ -89,8 +90,6 @@ class SeriesPixels(LayerSeries):
             If a table with rows is there and this run gave none.
         LibraryError
             If there is no archive.
-        MissingExtraError
-            If zarr is not installed, for that format.
         """
         choice("format", format, get_args(PixelFormat))
         replaces = truth("overwrite", overwrite)
@@ -156,6 +155,8 @@ class SeriesPixels(LayerSeries):
         """Return the writer of a format; nothing is written yet."""
         what = {"parquet": "pixels", "zarr": "chips"}[kind]
         path = self._results_folder(out_path) / f"{self._results_stem(kind=what)}.{kind}"
+        if kind == "zarr":
+            return ChipStore(path, columns, keys, note, overwrite=overwrite, quiet=self._quiet)
         return ParquetWriter(path, columns, keys, note, overwrite=overwrite)
 
 
