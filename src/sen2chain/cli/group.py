@@ -20,6 +20,7 @@ from sen2chain.cli.indices import indices
 from sen2chain.cli.job import job
 from sen2chain.cli.library import library
 from sen2chain.cli.page import page
+from sen2chain.cli.pixels import pixels
 from sen2chain.cli.produce import produce
 from sen2chain.cli.show_folder import show_folder
 from sen2chain.cli.update import update
@@ -81,6 +82,7 @@ def main() -> None:
               sen2chain compile parcels.gpkg --index NDVI --monthly
               sen2chain show
     See it:   sen2chain page parcels.gpkg --index NDVI
+    Pixels:   sen2chain pixels parcels.gpkg --index NDVI --bands B02,B03,B04,B08 --out out
     Nightly:  sen2chain job new lakes
     Rasters:  sen2chain zonal dem.tif parcels.gpkg --out relief.csv
     Archive:  sen2chain library info
@@ -95,6 +97,7 @@ for _command in (
     update,
     compile_,
     page,
+    pixels,
     show_folder,
     zonal,
     library,

@@ -36,6 +36,7 @@ class WrittenPixels:
     """Sentences on columns that products could not give."""
     _report: Report | None = field(default=None, repr=False)
     _outputs: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    _why_nothing: str = field(default="", repr=False)
 
     @property
     def report(self) -> pd.DataFrame:
@@ -47,6 +48,10 @@ class WrittenPixels:
     def incomplete(self) -> bool:
         """Whether a product could not be used, a column is missing, or an index gave nothing at all."""
         return bool(self.problems) or (self._report is not None and self._report.is_incomplete(self._outputs))
+
+    def why_nothing(self) -> str:
+        """Return the most likely cause why there is no pixel, and how to mend it; empty where there are pixels."""
+        return "" if self.rows else self._why_nothing
 
     def why_partly(self) -> str:
         """Return what could not be used, and which index or mask gave nothing and why; empty where all went well."""

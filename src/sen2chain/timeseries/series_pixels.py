@@ -123,7 +123,15 @@ class SeriesPixels(LayerSeries):
         problems = problems_of([item for item in lacking if item[1] in wanted])
         notes = [*report.notes, *said, *removed, *problems_of([item for item in lacking if item[1] not in wanted])]
         return WrittenPixels(
-            writer.folder.path, files, rows, size, tuple(notes), problems, report, tuple(engine.outputs)
+            writer.folder.path,
+            files,
+            rows,
+            size,
+            tuple(notes),
+            problems,
+            report,
+            tuple(engine.outputs),
+            engine.why_nothing(report),
         )
 
     def _pixel_columns(self, bands: Any) -> tuple[PixelColumns, pa.ChunkedArray | None]:
