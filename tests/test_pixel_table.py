@@ -12,10 +12,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import oracle
+from kept_folders import keep
 from sen2chain import Index, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.acquisition import strips
+from sen2chain.cli import main
 from sen2chain.errors import EmptyResultError, OutputError, RequestError, UnknownNameError
 from sen2chain.pixel_table import chip_store, pixel_parquet, pixel_records, zarr_files
 
@@ -546,3 +549,64 @@ def test_chips_of_no_dates(archive: DemoArchive, tmp_path: Path) -> None:
     written = series(archive, date_min="2030-01-01").to_pixels(tmp_path, "zarr")
     assert (written.files, written.rows) == (0, 0)
     assert written.path.is_dir()
+
+
+# ---------------------------------------------------------------------------------------------------------- kept pixels
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_kept_pixels_give_the_same_table(
+    archive: DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    want = series(archive, masks=[MASK, "SCL-3-8-9-ITER2"])
+    ts = series(archive, masks=[MASK, "SCL-3-8-9-ITER2"])
+    folder = keep(tmp_path / "kept", ts.source, ts._engine.layer)
+    settings: dict[str, Any] = {"pixels_from": folder.root}
+    if alone:
+        settings["library"] = None
+        monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "nowhere"))
+    kept = series(archive, masks=[MASK, "SCL-3-8-9-ITER2"], **settings)
+    written = kept.to_pixels(tmp_path / "a", bands=["B03", "B11"])
+    pd.testing.assert_frame_equal(
+        read(written), read(want.to_pixels(tmp_path / "b", bands=["B03", "B11"])), check_exact=True
+    )
+    assert set(written.report["value_source"]) == {"kept pixels"}
+    assert any(note.startswith("Kept pixels of kept serve") for note in written.notes)
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def run(archive: DemoArchive, *arguments: object) -> Any:
+    command = ["pixels", str(archive.layer), "--library", str(archive.library), "-i", "NDVI", *map(str, arguments)]
+    return CliRunner().invoke(main, command)
+
+
+def test_the_command_writes_a_table(archive: DemoArchive, tmp_path: Path) -> None:
+    done = run(archive, "-o", tmp_path, "--bands", "B03,B08", "--pixels", "weighted", "--id", "crop")
+    assert done.exit_code == 0, done.output
+    (path,) = tmp_path.glob("parcels/*.parquet")
+    frame = pd.read_parquet(path)
+    assert f"{len(frame):,} rows of pixels" in done.output
+    assert list(frame)[:2] == ["fid", "crop"]
+    assert {"B03", "B08", "weight", "masked_CM004"} <= set(frame)
+    assert run(archive, "-o", tmp_path, "-q", "--bands", "B03,B08", "--pixels", "weighted", "--id", "crop").output == ""
+    other = run(archive, "-o", tmp_path, "--bands", "B03")
+    assert other.exit_code == 1
+    assert "is another result: pixel rule weighted in the file, center now" in other.output
+    assert run(archive, "-o", tmp_path, "--bands", "B03", "--overwrite").exit_code == 0
+    assert run(archive, "-o", tmp_path, "--format", "zarr").exit_code == 0
+
+
+def test_exit_codes_of_the_command(archive: DemoArchive, damaged: DemoArchive, tmp_path: Path) -> None:
+    assert run(archive).exit_code == 2
+    assert run(archive, "-o", tmp_path, "--bands", "B99").exit_code == 2
+    nothing = run(archive, "-o", tmp_path / "a", "--from", "2030-01-01")
+    assert nothing.exit_code == 3
+    assert "There are no pixels. The archive has no product" in nothing.output
+    partly = run(damaged, "-o", tmp_path / "b", "-m", "none")
+    assert partly.exit_code == 4
+    assert "A part could not be read. 1 product could not be used" in partly.output
+    lacking = run(archive, "-o", tmp_path / "c", "--bands", "B02")
+    assert lacking.exit_code == 4
+    assert "! B02 is empty for" in lacking.output

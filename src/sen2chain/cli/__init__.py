@@ -4,7 +4,7 @@ Exit codes: 0 all done, 1 an error, 2 an option that cannot be used, 3 nothing c
 extracted, compiled or sent, 5 another run of the job is going on, 6 the installation cannot work, 130 interrupted.
 
 `run` is the program: it starts at once and loads the rest where an interruption is already understood. `group` has the
-commands, each in a module of its name: `extract`, `update`, `compile`, `zonal`, `job`, `indices`, `demo` and
+commands, each in a module of its name: `extract`, `update`, `compile`, `pixels`, `zonal`, `job`, `indices`, `demo` and
 `doctor`; that of `stac` is `catalogues`.
 `click_command` turns errors into sentences and exit `codes`, `options` has every option that commands share, and `show`
 prints. `diagnosis` and `library_probes` find out what `doctor` tells.

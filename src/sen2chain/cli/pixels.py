@@ -18,6 +18,7 @@ Examples:
   sen2chain pixels parcels.gpkg --index NDVI --mask CM004 --out out
   sen2chain pixels parcels.gpkg --index NDVI --bands B02,B03,B04,B08 --from 2022-06-01 --to 2022-06-30 --out out
   sen2chain pixels parcels.gpkg --index NDVI --id parcel_no --pixels weighted --units index --out out
+  sen2chain pixels parcels.gpkg --pixels-from EXTRACTION --index NDVI --bands B03,B04,B08 --out out
   sen2chain pixels parcels.gpkg --index NDVI --format zarr --out out      chips of each feature, for training
 
 \b
@@ -40,6 +41,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no pix
 @shared.sensing_dates
 @shared.masks
 @shared.archive
+@shared.pixels_from
 @click.option("--out", "-o", metavar="DIR", help="Folder for the result. Required.")
 @click.option(
     "--format",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sen2chain.errors import choice, truth
 from sen2chain.extract.executors import Serial, Threads
 from sen2chain.extract.extraction import extract
+from sen2chain.jit import unsaved
 from sen2chain.parallel import closed, workers
 from sen2chain.pixel_table import (
     ChipStore,
@@ -115,6 +116,8 @@ class SeriesPixels(LayerSeries):
                     if product.pixels is not None and len(own):
                         lacking += [(str(product.task.product), *why) for why in product.pixels.lacking.items()]
             files, rows, size, removed = writer.finish()
+        report.notes += [*engine.unverified(tasks), *unsaved()]
+        report.notes += [note for note in engine.notes_on_kept_pixels if note not in report.notes]
         told = provenance(self.request, engine.layer, engine.archive, report)
         told["parameters"] |= note["parameters"]
         writer.folder.write_json({**told, "files": files, "pixels": rows, "complete": True})
