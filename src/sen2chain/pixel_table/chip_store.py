@@ -6,7 +6,6 @@ temporary file, feature after feature, and groups are written at the end, some d
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyproj
 
-from sen2chain.atomic import sync_all, temporary, writing
+from sen2chain.atomic import temporary, writing
 from sen2chain.errors import EmptyResultError
 from sen2chain.export import to_json
 from sen2chain.indices import NODATA
-from sen2chain.pixel_table.dataset_folder import DatasetFolder
+from sen2chain.pixel_table.dataset_folder import DatasetFolder, remove_folder
 from sen2chain.pixel_table.pixel_columns import WEIGHT
 from sen2chain.pixel_table.pixel_parquet import ROWS_PER_GROUP, stretches
 from sen2chain.pixel_table.pixel_writers import missing_columns
@@ -109,7 +108,7 @@ class ChipStore:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-        shutil.rmtree(self._part, ignore_errors=True)
+        remove_folder(self._part)
 
     def add(self, result: PixelTaskResult, fids: Ints) -> None:
         """Keep the pixels of some features of one product."""
@@ -160,20 +159,8 @@ class ChipStore:
         if total <= _FEW:
             root.finish()
         size += root.size
-        with writing(self._part):
-            files = [path for path in self._part.rglob("*") if path.is_file()]
-            sync_all(self._part.parent, files)
-        self._replace()
+        self.folder.replace(self._part)
         return groups, self._count, size, []
-
-    def _replace(self) -> None:
-        """Give the store its name, in the place of a former one."""
-        path, former = self.folder.path, temporary(self.folder.path)
-        with writing(path):
-            if path.exists():
-                path.rename(former)
-            self._part.rename(path)
-            shutil.rmtree(former, ignore_errors=True)
 
     def _write(self, folder: Path, tile: str, chips: _Chips) -> ZarrGroup:
         """Write the group of a feature."""

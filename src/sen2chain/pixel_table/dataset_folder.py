@@ -7,7 +7,17 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.atomic import NAME_MAX, check_folder, is_abandoned, is_temporary, replacing, writing
+from sen2chain.atomic import (
+    NAME_MAX,
+    check_folder,
+    is_abandoned,
+    is_temporary,
+    replacing,
+    sync_all,
+    sync_folder,
+    temporary,
+    writing,
+)
 from sen2chain.errors import OutputError, RequestError
 from sen2chain.export import to_json
 from sen2chain.files import is_folder
@@ -121,6 +131,28 @@ class DatasetFolder:
         with replacing(self._json) as file, writing(self._json):
             file.write(to_json(content).encode())
 
+    def replace(self, part: Path) -> None:
+        """Give a complete folder the name of this one, in the place of a former one.
+
+        Parameters
+        ----------
+        part
+            A folder beside this one, whose files are closed.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the folder cannot be written.
+        """
+        former = temporary(self.path)
+        with writing(self.path):
+            sync_all(part.parent, [path for path in part.rglob("*") if path.is_file()])
+            if self.path.exists():
+                self.path.rename(former)
+            part.rename(self.path)
+            sync_folder(self.path.parent)
+        remove_folder(former)
+
     def remove_others(self, written: Collection[Path]) -> list[str]:
         """Remove the files of the table that this run has not written.
 
@@ -142,6 +174,11 @@ class DatasetFolder:
         return [f"{counted(len(others), 'file')} of an earlier run that this one has no rows for {what} removed."]
 
 
+def remove_folder(path: Path) -> None:
+    """Remove an incomplete folder, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def sweep_folders(folder: Path) -> None:
     """Remove incomplete folders of killed runs."""
     for path in folder.iterdir():
@@ -149,4 +186,4 @@ def sweep_folders(folder: Path) -> None:
             with writing(path):
                 age = time.time() - path.stat().st_mtime
             if is_abandoned(path.name, age):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
