@@ -610,3 +610,27 @@ def test_exit_codes_of_the_command(archive: DemoArchive, damaged: DemoArchive, t
     lacking = run(archive, "-o", tmp_path / "c", "--bands", "B02")
     assert lacking.exit_code == 4
     assert "! B02 is empty for" in lacking.output
+
+
+def test_the_command_deletes_kept_pixels(archive: DemoArchive, tmp_path: Path) -> None:
+    kept = TimeSeriesCompil(
+        archive.layer, "NDVI", masks=MASK, library=archive.library, extraction=tmp_path, quiet=True, keep_pixels=True
+    )
+    kept.extract_data()
+    files = set(kept.folder.rglob("*.pixels"))
+    rows = kept.rows
+    assert len(files) == 7
+    look = run(archive, "--drop", "--extraction", tmp_path, "--dry-run")
+    assert look.exit_code == 0, look.output
+    assert set(kept.folder.rglob("*.pixels")) == files
+    first = run(archive, "--drop", "--extraction", tmp_path, "--to", "2021-10-31")
+    assert first.exit_code == 0, first.output
+    assert {path.name[11:19] for path in kept.folder.rglob("*.pixels")} == {"20211109", "20211204"}
+    assert run(archive, "--drop", "--extraction", tmp_path, "-q").output == ""
+    assert not list(kept.folder.rglob("*.pixels"))
+    again = TimeSeriesCompil(
+        archive.layer, "NDVI", masks=MASK, library=archive.library, extraction=tmp_path, quiet=True
+    )
+    assert again.rows == rows
+    assert run(archive, "--drop", "-o", tmp_path).exit_code == 2
+    assert run(archive, "--dry-run", "-o", tmp_path).exit_code == 2

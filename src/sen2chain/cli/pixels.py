@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from sen2chain.cli.click_command import REAL, Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.progress import printable
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _EXAMPLES = """
 \b
 Examples:
@@ -20,6 +23,7 @@ Examples:
   sen2chain pixels parcels.gpkg --index NDVI --id parcel_no --pixels weighted --units index --out out
   sen2chain pixels parcels.gpkg --pixels-from EXTRACTION --index NDVI --bands B03,B04,B08 --out out
   sen2chain pixels parcels.gpkg --index NDVI --format zarr --out out      chips of each feature, for training
+  sen2chain pixels parcels.gpkg --drop --to 2019-12-31 --dry-run          what is kept until then
 
 \b
 Open the result with
@@ -29,6 +33,10 @@ Open the result with
 \b
 Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no pixels, 4 a part could not be read.
 """
+
+
+_OF_DROP = {"extraction": "extraction", "wait": "wait", "stats": "stat", "dry_run": "dry-run"}
+"""Parameter -> option, of those that only `--drop` uses."""
 
 
 @click.command(
@@ -42,7 +50,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no pix
 @shared.masks
 @shared.archive
 @shared.pixels_from
-@click.option("--out", "-o", metavar="DIR", help="Folder for the result. Required.")
+@click.option("--out", "-o", metavar="DIR", help="Folder for the result. Required, but for --drop.")
 @click.option(
     "--format",
     type=click.Choice(["parquet", "zarr"]),
@@ -52,11 +60,11 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no pix
 )
 @click.option(
     "--bands",
-    metavar="B02,B03,...",
-    help="Bands whose reflectance is written. Default: those of the indices.",
+    metavar="BANDS",
+    help="Bands whose reflectance is written, as in B02,B03,B04,B08. Default: those of the indices.",
 )
 @shared.layer_name
-@shared.pixels_and_buffer
+@shared.pixels
 @click.option(
     "--min-valid",
     type=REAL,
@@ -78,6 +86,13 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no pix
 @click.option("--keep-empty", is_flag=True, help="Write features on dates without a valid pixel too.")
 @shared.threads
 @shared.overwrite
+@click.option(
+    "--drop",
+    is_flag=True,
+    help="Write nothing, and delete the pixels that sen2chain update keeps in the folder of LAYER; its rows stay.",
+)
+@shared.extraction
+@click.option("--dry-run", is_flag=True, help="With --drop: say what would be deleted, and delete nothing.")
 @shared.common(shared.EVERY_ACQUISITION)
 def pixels(layer_file: str, **options: Any) -> None:
     """Write the pixels of LAYER's polygons: one row per feature, pixel and date, or chips for training.
@@ -85,13 +100,22 @@ def pixels(layer_file: str, **options: Any) -> None:
     A row has the feature, the product, the pixel's centre, the reflectance of bands, index values, and whether each
     mask masks the pixel. Of each feature and date they are the pixels that its row of `sen2chain extract` is made of.
     LAYER is a file of polygons as for `sen2chain extract`.
-    """
-    from sen2chain.timeseries import TimeSeries
 
+    --drop deletes kept pixels instead, those from --from to --to or all. LAYER, --pixels, --buffer, --stat,
+    --min-valid, --library and --extraction find the folder, so they are the same as for the update.
+    """
+    if options["drop"]:
+        _drop(layer_file, options)
+        return
+    for name in ("extraction", "wait", "stats", "dry_run"):
+        if options[name]:
+            raise click.UsageError(f"--{_OF_DROP[name]} belongs to --drop; add that option.")
     if options["out"] is None:
         raise click.UsageError("Missing option '--out' / '-o': the folder for the result.")
+    from sen2chain.timeseries import TimeSeries
+
     show.say_if_compiling(quiet=options["quiet"])
-    series = TimeSeries(layer_file, **shared.of_series(options))
+    series = TimeSeries(layer_file, **_keywords(options, *_OF_DROP))
     written = series.to_pixels(options["out"], options["format"], options["bands"], options["overwrite"])
     if not options["quiet"]:
         show.notes(written.notes)
@@ -102,3 +126,20 @@ def pixels(layer_file: str, **options: Any) -> None:
         fail(f"There are no pixels. {written.why_nothing()}".strip(), EXIT_NOTHING)
     if written.incomplete:
         fail(f"A part could not be read. {written.why_partly()}", EXIT_PARTLY)
+
+
+def _drop(layer_file: str, options: Mapping[str, Any]) -> None:
+    """Delete kept pixels, and say what was deleted."""
+    from sen2chain.timeseries import TimeSeriesCompil
+
+    if options["out"] is not None:
+        raise click.UsageError("--drop writes nothing; leave --out away.")
+    series = TimeSeriesCompil(layer_file, **_keywords(options, "units", "keep_empty", "date_min", "date_max"))
+    dropped = series.drop_pixels(options["date_min"], options["date_max"], dry_run=options["dry_run"])
+    if not options["quiet"]:
+        show.result([str(dropped)])
+
+
+def _keywords(options: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """Return the keywords of a time series, without some."""
+    return {name: value for name, value in shared.of_series(options).items() if name not in others}

@@ -95,7 +95,7 @@ class PixelExtraction(Extraction):
         pixels = None
         if self._records is not None:
             pixels = CollectedPixels(self.coverage, self._stored, self._records, self._lacking())
-        return PixelTaskResult(done.task, done.grid, done.batches, done.error, pixels)
+        return PixelTaskResult(done.task, done.grid, done.batches, done.error, pixels=pixels)
 
     def _usable_bands(self) -> dict[str, str]:
         """Return band -> location of the bands that can be read."""

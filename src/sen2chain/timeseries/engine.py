@@ -208,7 +208,7 @@ class Engine:
 
     def for_pixels(self, bands: tuple[str, ...], executor: Executor) -> Engine:
         """Return an engine of the same request whose tasks name some bands and the scene classification too."""
-        other = replace(self, bands=bands, executor=executor)
+        other = replace(self, bands=bands, executor=executor, keep=None)
         other.__dict__.update({"source": self.__dict__["source"]} if "source" in self.__dict__ else {})
         return other
 
