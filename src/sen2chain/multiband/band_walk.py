@@ -7,6 +7,7 @@ features wait for their last window. Results are joined in the order of the wind
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ from sen2chain.multiband.piece_kernels import (
     HIGH,
     LOW,
     MEAN,
+    SMALL,
     SQUARES,
     TYPES,
     class_weights,
     piece_moments,
     piece_values,
+    small_moments,
+    sort_bytes,
     sorted_statistics,
 )
 from sen2chain.multiband.piece_runs import PieceRuns, chunks_of
@@ -289,7 +293,10 @@ class _Pass:
             arrays += (runs.skip, *(array[runs.origin] for array in self._of_plan))
         arrays += (self._weights,)
         moments = np.empty((len(chunk.first) - 1, len(self._chosen), 5))
-        piece_moments(*arrays, moments)
+        if self._of_plan is None and not len(valid) and values.dtype.name in SMALL:
+            small_moments(values, nodata, has_nodata, chunk.first, runs.row, runs.column, runs.length, moments)
+        else:
+            piece_moments(*arrays, moments)
         result = _ChunkResult(chunk, moments=moments)
         if self._statistics.needs_values:
             self._collect(result, arrays)
@@ -322,7 +329,10 @@ class _Pass:
     def _order(self, values: Array, shares: Weights, place: Ints, counts: Floats) -> _Ordered:
         """Sort the values of complete features, in place, and compute what follows from that."""
         bands = len(self._chosen)
-        for a, b in zip(place[:-1].tolist(), place[1:].tolist(), strict=True):
+        if values.dtype.itemsize == 1 and not shares.size:
+            sort_bytes(values, place, bands)
+        ends = place.tolist() if values.dtype.itemsize > 1 or shares.size else []
+        for a, b in itertools.pairwise(ends):
             piece = values[a:b].reshape(bands, -1)
             if not shares.size:
                 piece.sort(axis=1)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 TYPES = ("int8", "uint8", "int16", "uint16", "float32", "float64")
 """Types of windows that kernels read; others are turned into float64 before."""
 
+SMALL = ("int8", "uint8", "int16", "uint16")
+"""Those that `small_moments` reads."""
+
 COUNT, MEAN, SQUARES, LOW, HIGH = range(5)
 """Columns of `piece_moments`; SQUARES is the sum of squared deviations from the mean."""
 
@@ -114,11 +117,21 @@ def piece_moments(
         longest = max(longest, n)
     taken = np.empty(longest + 1)
     shares = np.empty(longest + 1 if whole.size else 1)
-    for p in range(first.size - 1):
-        for b in range(image.shape[0]):
-            layer = image[b]
-            empty, has = nodata[b], has_nodata[b]
-            mask = min(b, valid.shape[0] - 1)
+    pixels = 0
+    for k in range(row.size):
+        pixels += length[k]
+    every = np.empty(pixels if whole.size else 1)
+    n = 0
+    for k in range(row.size if whole.size else 0):
+        for i in range(length[k]):
+            every[n] = _weight(skip[k] + i, head[k], tail[k], whole[k], own[k], weights)
+            n += 1
+    for b in range(image.shape[0]):  # one band after the other stays in the processor's cache
+        layer = image[b]
+        empty, has = nodata[b], has_nodata[b]
+        mask = min(b, valid.shape[0] - 1)
+        j = 0
+        for p in range(first.size - 1):
             n = 0
             for k in range(first[p], first[p + 1]):
                 line = layer[row[k]]
@@ -132,7 +145,8 @@ def piece_moments(
                     ok = ok and x - x == 0.0  # neither NaN nor infinite
                     taken[np.uint64(n)] = x
                     if whole.size:
-                        shares[n] = _weight(skip[k] + i, head[k], tail[k], whole[k], own[k], weights)
+                        shares[np.uint64(n)] = every[np.uint64(j)]
+                        j += 1
                     n += np.int64(ok)
             found = out[p, b]
             found[COUNT] = found[MEAN] = found[SQUARES] = 0.0
@@ -142,6 +156,85 @@ def piece_moments(
                     _moments_weighted(taken, shares, n, found)
                 else:
                     _moments(taken, n, found)
+
+
+@_typed("void({t}[:,:,::1], {t}[::1], boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[:,:,::1])")
+def small_moments(
+    image: Array,
+    nodata: Array,
+    has_nodata: Bools,
+    first: Ints,
+    row: Ints,
+    column: Ints,
+    length: Ints,
+    out: Floats,
+) -> None:
+    """Fill what `piece_moments` does for whole numbers of 8 or 16 bits without masks and weights.
+
+    Sums of values and of squares are exact, and one look at each pixel is enough.
+    """
+    longest = 0
+    for p in range(first.size - 1):
+        n = 0
+        for k in range(first[p], first[p + 1]):
+            n += length[k]
+        longest = max(longest, n)
+    taken = np.empty(longest + 1, image.dtype)
+    for b in range(image.shape[0]):  # one band after the other stays in the processor's cache
+        empty, has = nodata[b], has_nodata[b]
+        for p in range(first.size - 1):
+            n = 0
+            for k in range(first[p], first[p + 1]):
+                r, c = row[k], column[k]
+                for i in range(length[k]):
+                    taken[np.uint64(n + i)] = image[b, r, np.uint64(c + i)]
+                n += length[k]
+            if has:
+                m = n
+                n = 0
+                for i in range(m):
+                    v = taken[np.uint64(i)]
+                    taken[np.uint64(n)] = v
+                    n += np.int64(v != empty)
+            total = squares = 0
+            for i in range(n):
+                x = np.int64(taken[np.uint64(i)])
+                total += x
+                squares += x * x
+            low = high = taken[0]
+            for i in range(n):
+                low = min(low, taken[np.uint64(i)])
+                high = max(high, taken[np.uint64(i)])
+            found = out[p, b]
+            found[COUNT], found[MEAN], found[SQUARES], found[LOW], found[HIGH] = n, 0.0, 0.0, np.inf, -np.inf
+            if n > 0:
+                # Squares around a whole number near the mean stay exact and cannot cancel.
+                middle = total // n
+                off = total - n * middle
+                found[MEAN] = total / n
+                found[SQUARES] = (squares - 2 * middle * total + n * middle * middle) - (off * off) / n
+                found[LOW], found[HIGH] = low, high
+
+
+@_typed("void({t}[::1], int64[::1], int64)")
+def sort_bytes(values: Array, place: Ints, bands: int) -> None:
+    """Sort whole numbers of 8 bits in place, within each band of each piece, by counting them."""
+    counts = np.zeros(256, np.int64)
+    for p in range(place.size - 1):
+        n = (place[p + 1] - place[p]) // bands
+        for b in range(bands):
+            part = values[place[p] + b * n : place[p] + (b + 1) * n]
+            low, high = np.int64(255), np.int64(-128)
+            for i in range(n):
+                v = np.int64(part[i])
+                counts[np.uint64(v & 255)] += 1
+                low, high = min(low, v), max(high, v)
+            s = 0
+            for v in range(low, high + 1):
+                for _ in range(counts[v & 255]):
+                    part[s] = v
+                    s += 1
+                counts[v & 255] = 0
 
 
 @helper
