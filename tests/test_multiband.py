@@ -162,7 +162,8 @@ def check(
                 tie = (
                     name in {"majority", "minority"} and rule == "weighted"
                 )  # weights that differ by their last digits
-                if not tie:
+                near_zero = name == "cv" and abs(want["mean"]) < 1e-9 * scale  # it divides by what is left of rounding
+                if not (tie or near_zero):
                     assert got == pytest.approx(want[name], rel=1e-6, abs=2e-6 * power, nan_ok=True), (fid, name, rule)
 
 

@@ -19,9 +19,9 @@ from sen2chain.multiband.piece_kernels import (
     COUNT,
     HIGH,
     LOW,
-    MEAN,
     SMALL,
     SQUARES,
+    TOTAL,
     TYPES,
     class_weights,
     piece_moments,
@@ -70,7 +70,7 @@ class BandValues:
     """What a walk found out of the features of a plan, in stored values."""
 
     moments: Floats
-    """(bands, features, 5) count, mean, squared deviations, smallest and largest value."""
+    """(bands, features, 5) count, sum, squared deviations, smallest and largest value."""
     ordered: Floats | None
     """(bands, features, quantiles + 4), see `WantedStatistics.evaluate`; None where nothing of it is wanted."""
     classes: list[dict[float, Floats]]
@@ -495,11 +495,13 @@ def joined(before: Floats, more: Floats) -> Floats:
     out = np.empty_like(before)
     a, b = before[:, COUNT], more[:, COUNT]
     n = a + b
-    share = np.divide(b, n, out=np.zeros_like(n), where=n > 0)
-    apart = more[:, MEAN] - before[:, MEAN]
+    both = (a > 0) & (b > 0)
+    none = np.zeros_like(n)
+    mean, other = (np.divide(part[:, TOTAL], m, out=none.copy(), where=both) for part, m in ((before, a), (more, b)))
     out[:, COUNT] = n
-    out[:, MEAN] = before[:, MEAN] + apart * share
-    out[:, SQUARES] = before[:, SQUARES] + more[:, SQUARES] + apart * apart * a * share
+    out[:, TOTAL] = before[:, TOTAL] + more[:, TOTAL]
+    out[:, SQUARES] = before[:, SQUARES] + more[:, SQUARES]
+    out[:, SQUARES] += np.divide((other - mean) ** 2 * a * b, n, out=none, where=both)
     out[:, LOW] = np.minimum(before[:, LOW], more[:, LOW])
     out[:, HIGH] = np.maximum(before[:, HIGH], more[:, HIGH])
     return out

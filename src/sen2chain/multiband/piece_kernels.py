@@ -33,7 +33,7 @@ TYPES = ("int8", "uint8", "int16", "uint16", "float32", "float64")
 SMALL = ("int8", "uint8", "int16", "uint16")
 """Those that `small_moments` reads."""
 
-COUNT, MEAN, SQUARES, LOW, HIGH = range(5)
+COUNT, TOTAL, SQUARES, LOW, HIGH = range(5)
 """Columns of `piece_moments`; SQUARES is the sum of squared deviations from the mean."""
 
 
@@ -87,7 +87,7 @@ def piece_moments(
     weights: Weights,
     out: Floats,
 ) -> None:
-    """Count, mean, squared deviations and range of the valid pixels of each piece in each band.
+    """Count, sum, squared deviations and range of the valid pixels of each piece in each band.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def piece_moments(
     weights
         The weights of the plan.
     out
-        (pieces, bands, 5) COUNT, MEAN, SQUARES, LOW, HIGH; 0, 0, 0, inf, -inf without valid pixels.
+        (pieces, bands, 5) COUNT, TOTAL, SQUARES, LOW, HIGH; 0, 0, 0, inf, -inf without valid pixels.
     """
     longest = 0
     for p in range(first.size - 1):
@@ -149,7 +149,7 @@ def piece_moments(
                         j += 1
                     n += np.int64(ok)
             found = out[p, b]
-            found[COUNT] = found[MEAN] = found[SQUARES] = 0.0
+            found[COUNT] = found[TOTAL] = found[SQUARES] = 0.0
             found[LOW], found[HIGH] = np.inf, -np.inf
             if n > 0:
                 if whole.size:
@@ -206,12 +206,12 @@ def small_moments(
                 low = min(low, taken[np.uint64(i)])
                 high = max(high, taken[np.uint64(i)])
             found = out[p, b]
-            found[COUNT], found[MEAN], found[SQUARES], found[LOW], found[HIGH] = n, 0.0, 0.0, np.inf, -np.inf
+            found[COUNT], found[TOTAL], found[SQUARES], found[LOW], found[HIGH] = n, 0.0, 0.0, np.inf, -np.inf
             if n > 0:
                 # Squares around a whole number near the mean stay exact and cannot cancel.
                 middle = total // n
                 off = total - n * middle
-                found[MEAN] = total / n
+                found[TOTAL] = total
                 found[SQUARES] = (squares - 2 * middle * total + n * middle * middle) - (off * off) / n
                 found[LOW], found[HIGH] = low, high
 
@@ -254,7 +254,8 @@ def _moments(values: Floats, n: int, out: Floats) -> None:
         v = values[np.uint64(i)]
         low = min(low, v)
         high = max(high, v)
-    mean = ((a + b) + (c + d)) / n
+    total = (a + b) + (c + d)
+    mean = total / n
     a = b = c = d = 0.0
     for i in range(0, fours, 4):
         e, f = values[np.uint64(i)] - mean, values[np.uint64(i + 1)] - mean
@@ -265,7 +266,7 @@ def _moments(values: Floats, n: int, out: Floats) -> None:
         d += h * h
     for i in range(fours, n):
         a += (values[i] - mean) * (values[i] - mean)
-    out[COUNT], out[MEAN], out[SQUARES], out[LOW], out[HIGH] = n, mean, (a + b) + (c + d), low, high
+    out[COUNT], out[TOTAL], out[SQUARES], out[LOW], out[HIGH] = n, total, (a + b) + (c + d), low, high
 
 
 @helper
@@ -281,7 +282,7 @@ def _moments_weighted(values: Floats, shares: Floats, n: int, out: Floats) -> No
     squares = 0.0
     for i in range(n):
         squares += shares[i] * (values[i] - mean) * (values[i] - mean)
-    out[COUNT], out[MEAN], out[SQUARES], out[LOW], out[HIGH] = whole, mean, squares, low, high
+    out[COUNT], out[TOTAL], out[SQUARES], out[LOW], out[HIGH] = whole, total, squares, low, high
 
 
 @_typed(f"void({_WINDOW}, {_RUNS}, {_OF_PLAN}, {{t}}, int64[::1], {{t}}[::1], float32[::1])")

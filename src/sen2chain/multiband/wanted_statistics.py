@@ -97,7 +97,7 @@ class WantedStatistics:
         name
             The statistic.
         moments
-            (features, 5) count, mean, squared deviations, smallest and largest stored value.
+            (features, 5) count, sum, squared deviations, smallest and largest stored value.
         ordered
             (features, quantiles + 4) what follows from sorted stored values: quantiles in the order of `quantiles`,
             then median absolute deviation, majority, minority and variety; None where nothing of that is wanted.
@@ -109,17 +109,16 @@ class WantedStatistics:
         numpy.ndarray
             (features,) of float64, NaN where no pixel is valid.
         """
-        count, mean, squares, low, high = moments.T
+        count, total, squares, low, high = moments.T
         some = count > 0
+        mean = np.divide(total, count, out=np.full_like(total, np.nan), where=some)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite ends of features without pixels
             if name in {"min", "max"}:
                 found = (low if name == "min" else high) * scale + offset
             elif name == "range":
                 found = (high - low) * scale
             elif name in {"mean", "sum", "cv"}:
-                found = mean * scale + offset
-                if name == "sum":
-                    found = found * count
+                found = total * scale + offset * count if name == "sum" else mean * scale + offset
                 if name == "cv":
                     std = self.evaluate("std", moments, ordered, scale, offset)
                     found = np.divide(std, found, out=np.full_like(std, np.nan), where=found != 0)
