@@ -2,17 +2,20 @@
 
 ``python tests/faults.py --runs 1000`` kills so many runs at random moments, each on a folder of its own, lets the next
 run complete the work, and compares every file of rows and every compiled file with those of a run that nobody
-disturbed. Some runs are killed twice; some continue a folder into which a product has come since; some race another.
+disturbed; runs that write Parquet keep pixels too, whose files are compared likewise. Some runs are killed twice; some
+continue a folder into which a product has come since; some race another.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -38,7 +41,8 @@ ASKED: dict[str, Any] = {"indices": ["NDVI"], "multiproc": 1, "quiet": True, "ma
 
 def work(library: str, layer: str, extraction: str, raw_format: Any) -> None:
     """Extract and compile, in a process that may be killed any moment."""
-    series = TimeSeriesCompil(layer, library=library, extraction=extraction, raw_format=raw_format, **ASKED)
+    options = {"raw_format": raw_format, "keep_pixels": raw_format == "parquet", **ASKED}
+    series = TimeSeriesCompil(layer, library=library, extraction=extraction, **options)
     series.extract_data()
     series.compile_data(alldata=True, monthly=True, smoothing=True, window_length=3, polyorder=1, aggregate="mean")
 
@@ -184,12 +188,17 @@ class Faults:
 
 
 def content(extraction: Path) -> dict[str, bytes]:
-    """All rows and compiled rows; neither times nor the book."""
-    return {
+    """All rows, compiled rows and kept pixels, and what the book says of these; neither times nor the rest of it."""
+    found = {
         str(path.relative_to(extraction)): path.read_bytes()
         for path in sorted(extraction.rglob("*"))
-        if path.is_file() and path.suffix in {".csv", ".parquet", ".shp", ".gpkg"}
+        if path.is_file() and path.suffix in {".csv", ".parquet", ".shp", ".gpkg", ".pixels", ".positions"}
     }
+    for ledger in extraction.glob("*/ledger.sqlite"):
+        with contextlib.closing(sqlite3.connect(ledger)) as base:
+            rows = base.execute("SELECT product, file, size, positions, margin, facts FROM pixels ORDER BY product")
+            found["kept pixels"] = json.dumps(rows.fetchall()).encode()
+    return found
 
 
 def main() -> None:

@@ -179,8 +179,9 @@ def _to_keep(task: Task, entry: KeptEntry | None, inputs: Inputs, *, force: bool
         return keep
     files = (task.otherwise or task).details.inputs
     same = entry.inputs.keys() == files.keys() and all(inputs.is_same(entry.inputs[r], w) for r, w in files.items())
-    if not same:
-        return keep
+    known = {where: entry.rasters[name].token for name, where in keep.rasters.items() if name in entry.rasters}
+    if not (same and all(inputs.is_same(token, where) for where, token in known.items())):
+        return keep  # one file tells that the product is another one now
     masks = _masks_by_band(task.otherwise or task)
     lacking = {}
     for name, location in keep.rasters.items():
@@ -188,7 +189,7 @@ def _to_keep(task: Task, entry: KeptEntry | None, inputs: Inputs, *, force: bool
         is_band = task.product.sensor.band(name) is not None
         far_enough = is_band or entry.margin >= keep.margin
         needed = masks.get(name, set()) if is_band and not keep.complete else None
-        if not (held and held.suffices(needed) and far_enough and inputs.is_same(held.token, location)):
+        if not (held and held.suffices(needed) and far_enough):
             lacking[name] = location
     return replace(keep, rasters=lacking, margin=max(keep.margin, entry.margin)) if lacking else None
 

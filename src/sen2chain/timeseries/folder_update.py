@@ -165,7 +165,7 @@ class FolderUpdate:
             done.pixels = sum(task.keep is not None for task in work.tasks)
             done.notes += [*_why(work.why), *notes_on(work.tasks), *expected_pixels(work.tasks, self._coverages)]
             return done
-        self._pixels.begin()
+        self._pixels.sweep()
         if work.known:
             ledger.record(work.known)
         for path in work.leftover:
@@ -179,6 +179,7 @@ class FolderUpdate:
                 for result in results:
                     self._store(result, work, files)
             done.notes += unsaved()
+            self._pixels.sweep()
         engine.source.save()
         done.pixels, done.pixels_failed, done.pixel_bytes = self._pixels.kept, self._pixels.failed, self._pixels.size
         done.notes += self._pixels.notes(extracts=bool(work.tasks))

@@ -57,8 +57,8 @@ class PixelUpdate:
         """Acquisitions whose pixels could not be kept, or not all of them."""
         return sum(self._lost.values())
 
-    def begin(self) -> None:
-        """Remove what killed runs left."""
+    def sweep(self) -> None:
+        """Remove what killed runs left, and positions that this one has replaced."""
         if self._engine.keep and not self._why_not:
             self._files.sweep()
 

@@ -1,0 +1,488 @@
+"""Kept pixels in the folder of a layer: what updates write, join, replace and remove, and what never costs rows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+
+from sen2chain import TimeSeriesCompil, atomic, demo
+from sen2chain.cli import main
+from sen2chain.errors import KeptPixelsError, RequestError, StoreError
+from sen2chain.pixel_store import PixelFile
+from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue, KeptEntry, contents_of, pixel_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TILE = "31TGJ"
+CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
+QUALITY = {"SCL", "CLDPRB"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoArchive:
+    """Four dates of a small window, one of them processed twice; the second is half clouded."""
+    scene = demo.Scene(
+        tiles=(TILE,), size=90, parcels=6, overpasses=demo.season(4),
+        bands=("B03", "B04", "B08", "B11", "SCL", "CLDPRB"), reprocessed=((2, TILE),),
+    )  # fmt: skip
+    made = demo.build(tmp_path_factory.mktemp("kept"), scene)
+    old = time.time() - 60
+    for path in made.library.rglob("*"):
+        os.utime(path, (old, old))
+    return made
+
+
+@dataclass
+class Kept:
+    """A folder of a layer, and the archive it is made from."""
+
+    library: Path
+    layer: Path
+    extraction: Path
+
+    def series(self, **options: Any) -> TimeSeriesCompil:
+        asked = {"indices": ["NDVI"], "masks": [CM004], "quiet": True, "multiproc": 1, **options}
+        return TimeSeriesCompil(self.layer, library=self.library, extraction=self.extraction, **asked)
+
+    @property
+    def folder(self) -> ExtractionFolder:
+        (found,) = ExtractionFolder.all_in(self.extraction)
+        return found
+
+    @property
+    def entries(self) -> dict[str, KeptEntry]:
+        with ImageLedger(self.folder.ledger, read_only=True) as ledger:
+            return KeptCatalogue(ledger).entries()
+
+    @property
+    def files(self) -> set[str]:
+        return {path.name for path in self.folder.all_pixel_files()}
+
+    def rows(self) -> dict[str, tuple[bytes, int]]:
+        raw = self.folder.root / "raw_data"
+        return {str(p.relative_to(raw)): (p.read_bytes(), p.stat().st_mtime_ns) for p in raw.rglob("*.parquet")}
+
+    def check(self) -> None:
+        """Compare everything that is kept with the rasters, and the files with the catalogue."""
+        entries = self.entries
+        named = {entry.file for entry in entries.values()}
+        assert self.files == named | {f"{entry.positions}.positions" for entry in entries.values()}
+        for entry in entries.values():
+            assert entry.is_there(self.folder)
+            with PixelFile.open(entry.path(self.folder)) as file:
+                assert set(file.rasters) == set(entry.rasters)
+                assert file.facts["product"] == entry.product
+                for name, held in entry.rasters.items():
+                    values, present = file.read(name)
+                    assert (present is None) == (held.masks is None)
+                    at = file.positions_of(name).coordinates()
+                    here = np.ones(len(values), bool) if present is None else present
+                    np.testing.assert_array_equal(values[here], self.raster(entry.product, name)[at][here])
+
+    def raster(self, product: str, name: str) -> Any:
+        with rasterio.open(self.path_of(product, name)) as source:
+            return source.read(1)
+
+    def path_of(self, product: str, name: str) -> Path:
+        pattern = {"CLDPRB": "MSK_CLDPRB_20m.jp2"}.get(name, f"*_{name}_*0m.jp2")
+        return min((self.library / "data" / "L2A" / TILE / f"{product}.SAFE").rglob(pattern))
+
+
+@pytest.fixture
+def kept(archive: demo.DemoArchive, tmp_path: Path) -> Kept:
+    """Give an archive that a test may change (its files are links to those of all tests), and no folder yet."""
+    library = tmp_path / "library"
+    shutil.copytree(archive.library, library, copy_function=os.link)
+    return Kept(library, archive.layer, tmp_path / "extraction")
+
+
+def test_pixels_are_kept_beside_the_same_rows(kept: Kept, tmp_path: Path) -> None:
+    other = Kept(kept.library, kept.layer, tmp_path / "without")
+    other.series().extract_data()
+    done = kept.series(keep_pixels=True).extract_data()
+    assert (done.pixels, done.pixels_kept, done.pixels_failed) == (5, 0, 0)
+    assert done.pixel_bytes == sum(entry.size for entry in kept.entries.values())
+    assert f"Pixels: those of 5 acquisitions kept ({done.pixel_bytes / 1000:.1f} kB)." in str(done)
+    assert {name: data for name, (data, _) in kept.rows().items()} == {
+        name: data for name, (data, _) in other.rows().items()
+    }
+    assert all(set(entry.rasters) == {"B04", "B08"} | QUALITY for entry in kept.entries.values())
+    assert {entry.radiometry is None for entry in kept.entries.values()} == {False}
+    kept.check()
+    again = kept.series(keep_pixels=True).extract_data()
+    assert (again.acquisitions, again.pixels, again.pixels_kept) == (0, 0, 5)
+    assert str(again) == "Nothing new: 5 images are there already. Pixels: those of 5 acquisitions were there already."
+
+
+def test_pixels_of_images_that_are_there_are_kept_and_their_rows_stay(kept: Kept) -> None:
+    kept.series().extract_data()
+    before = kept.rows()
+    seen = kept.series(keep_pixels=["B03", "B11"]).extract_data(getstat=False)
+    assert (seen.asked, seen.acquisitions, seen.pixels, seen.kept) == (0, 0, 5, 5)
+    assert any(note.startswith("Pixels of 5 acquisitions are to be kept, about ") for note in seen.notes)
+    done = kept.series(keep_pixels=["B03", "B11"]).extract_data()
+    assert (done.images, done.rows, done.pixels, done.kept) == (0, 0, 5, 5)
+    assert kept.rows() == before
+    kept.check()
+    assert all(set(entry.rasters) == {"B03", "B11"} | QUALITY for entry in kept.entries.values())
+    assert all(entry.is_whole for entry in kept.entries.values())
+
+
+def test_new_bands_and_masks_join_what_is_kept(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    first = kept.entries
+    assert {held.masks for entry in first.values() for held in entry.rasters.values()} == {None, frozenset({CM004})}
+    kept.series(keep_pixels=["B11"]).extract_data()
+    kept.check()
+    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in kept.entries.values())
+    assert all(entry.file != first[product].file for product, entry in kept.entries.items())
+    masks = [CM004, "CM001"]
+    done = kept.series(keep_pixels=True, masks=masks).extract_data()
+    kept.check()
+    assert done.pixels + done.pixels_kept == 5
+    assert {held.masks for entry in kept.entries.values() for held in entry.rasters.values()} <= {
+        None, frozenset({CM004, "CM001"}),
+    }  # fmt: skip
+    done = kept.series(keep_pixels=["B04", "B08"]).extract_data()
+    kept.check()
+    assert done.images == 0
+    assert all(entry.is_whole for entry in kept.entries.values())
+    # Nothing more is asked for than is there.
+    for options in ({"keep_pixels": True}, {"keep_pixels": True, "masks": masks}, {"keep_pixels": ["B08"]}):
+        assert kept.series(**options).extract_data().pixels_kept == 5
+
+
+def test_a_wider_margin_replaces_a_smaller_one_and_loses_no_band(kept: Kept) -> None:
+    kept.series(keep_pixels=["B03"], keep_margin=40).extract_data()
+    kept.series(keep_pixels=["B08"], keep_margin=120).extract_data()
+    kept.check()
+    assert {entry.margin for entry in kept.entries.values()} == {120.0}
+    assert all(set(entry.rasters) == {"B03", "B08"} | QUALITY for entry in kept.entries.values())
+    done = kept.series(keep_pixels=["B03"], keep_margin=40).extract_data()
+    assert (done.pixels, done.pixels_kept) == (0, 5)
+    kept.series(keep_pixels=["B11"], keep_margin=40).extract_data()
+    assert {entry.margin for entry in kept.entries.values()} == {120.0}
+    kept.check()
+
+
+def change(path: Path) -> None:
+    """Give a file other content of the same pixels."""
+    content = path.read_bytes()
+    path.unlink()  # it is a link to the file of other tests
+    path.write_bytes(content + b"\0")
+
+
+def test_a_changed_source_replaces_its_pixels(kept: Kept) -> None:
+    kept.series(keep_pixels=["B03", "B04", "B08"]).extract_data()
+    product = min(kept.entries)
+    before = kept.entries
+    change(kept.path_of(product, "B04"))
+    done = kept.series(keep_pixels=True).extract_data()
+    assert (done.images, done.pixels, done.pixels_kept) == (1, 1, 4)
+    after = kept.entries
+    # B03 may have changed as well: it is of the product as it was.
+    assert set(after[product].rasters) == {"B04", "B08"} | QUALITY
+    assert all(after[name] == before[name] for name in before if name != product)
+    kept.check()
+
+
+def test_pixels_of_an_older_product_go_when_those_of_a_newer_one_are_there(kept: Kept) -> None:
+    newer = next(path for path in kept.library.rglob("*.SAFE") if "_N0500_" in path.name)
+    aside = kept.library.parent / newer.name
+    shutil.move(newer, aside)
+    kept.series(keep_pixels=True).extract_data()
+    (old,) = (p for p in kept.entries if p.split("_")[2] == newer.name.split("_")[2])
+    shutil.copytree(aside, newer, copy_function=os.link)
+    kept.series(keep_pixels=True).extract_data()
+    assert {old, newer.stem} < set(kept.entries)
+    kept.check()
+    kept.series().drop_pixels(kept.entries[old].id.sensing.date(), kept.entries[old].id.sensing.date())
+    shutil.move(newer, aside.with_name("away"))
+    kept.series(keep_pixels=True).extract_data()
+    shutil.rmtree(newer.with_name(f"{old}.SAFE"))
+    shutil.copytree(aside, newer, copy_function=os.link)
+    assert old in kept.entries
+    done = kept.series(keep_pixels=True).extract_data()
+    assert old not in kept.entries
+    assert newer.stem in kept.entries
+    assert any(note.startswith("Pixels of 1 older product were removed") for note in done.notes)
+    kept.check()
+
+
+def test_a_product_that_is_gone_keeps_its_pixels(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    product = min(kept.entries)
+    shutil.rmtree(kept.path_of(product, "B04").parents[4])
+    kept.series(keep_pixels=True).extract_data()
+    assert product in kept.entries
+    assert kept.entries[product].is_there(kept.folder)
+
+
+def test_what_is_missing_or_cut_off_is_read_again(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    before = kept.entries
+    gone, short, *_ = sorted(before)
+    before[gone].path(kept.folder).unlink()
+    path = before[short].path(kept.folder)
+    path.write_bytes(path.read_bytes()[:-1])
+    done = kept.series(keep_pixels=True).extract_data()
+    assert (done.images, done.pixels, done.pixels_kept) == (0, 2, 3)
+    assert kept.entries == before
+    kept.check()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06 and so on"])
+def test_damaged_positions_are_written_again(kept: Kept, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    (digest,) = {entry.positions for entry in kept.entries.values()}
+    kept.folder.positions_file(TILE, digest).write_bytes(content)
+    from sen2chain.pixel_store import tile_positions  # noqa: PLC0415  # what a new process begins with
+
+    monkeypatch.setattr(tile_positions, "_loaded", tile_positions._Loaded())
+    done = kept.series(keep_pixels=True).extract_data()
+    assert (done.images, done.pixels) == (0, 5)
+    kept.check()
+
+
+def test_damaged_pixels_do_not_hinder_those_that_are_to_join_them(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    product = min(kept.entries)
+    path = kept.entries[product].path(kept.folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    kept.series(keep_pixels=["B11"]).extract_data()
+    done = kept.series(keep_pixels=["B04", "B08", "B11"]).extract_data()
+    assert done.pixels_failed == 0
+    kept.check()
+    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in kept.entries.values())
+
+
+def test_force_keeps_all_again(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    done = kept.series(keep_pixels=True).extract_data(force=True)
+    assert (done.images, done.pixels, done.pixels_kept) == (5, 5, 0)
+    kept.check()
+
+
+def test_an_update_that_keeps_none_says_so_where_others_are_kept(kept: Kept) -> None:
+    kept.series(keep_pixels=True, date_max="2021-11-30").extract_data()
+    count = len(kept.entries)
+    done = kept.series().extract_data()
+    assert len(kept.entries) == count < 5
+    assert any(f"keeps the pixels of {count} acquisitions; this run keeps none" in note for note in done.notes)
+    assert kept.series().extract_data().notes == []
+
+
+def test_what_killed_runs_left_is_swept_by_the_next_one_that_keeps(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    entry = min(kept.entries.values(), key=lambda entry: entry.product)
+    orphan = kept.folder.pixel_file(entry.id, "0" * 16)
+    orphan.write_bytes(b"half")
+    kept.folder.positions_file(TILE, "f" * 16).write_bytes(b"")
+    own = kept.folder.pixels(TILE) / "notes.txt"
+    own.write_text("mine")
+    kept.series(keep_pixels=True).extract_data()
+    kept.check()
+    assert own.read_text() == "mine"
+
+
+def test_dropping_says_what_it_removes_and_leaves_all_rows(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    rows, before = kept.rows(), kept.entries
+    seen = kept.series().drop_pixels("2021-11-01", "2021-11-30", dry_run=True)
+    assert (seen.acquisitions, seen.files, seen.left, seen.is_forecast) == (1, 1, 4, True)
+    assert (str(seen.first), str(seen.last)) == ("2021-11-09", "2021-11-09")
+    assert "would be dropped (1 file, " in str(seen)
+    assert kept.entries == before
+    done = kept.series().drop_pixels("2021-11-01", "2021-11-30")
+    assert (done.acquisitions, done.files, done.size) == (seen.acquisitions, seen.files, seen.size)
+    assert str(done).startswith("Pixels of 1 acquisition from 2021-11-09 to 2021-11-09 was dropped (1 file, ")
+    kept.check()
+    assert len(kept.entries) == 4
+    rest = kept.series().drop_pixels()
+    assert (rest.acquisitions, rest.files, rest.left) == (4, 5, 0)
+    assert kept.files == set()
+    assert kept.rows() == rows
+    assert str(kept.series().drop_pixels()) == "No kept pixels to drop."
+    assert kept.series(keep_pixels=True).extract_data().pixels == 5
+
+
+def test_what_cannot_be_dropped(kept: Kept) -> None:
+    with pytest.raises(StoreError, match="Nothing of the layer"):
+        kept.series().drop_pixels()
+    with pytest.raises(RequestError, match="first 2022-01-01 is after last 2021-01-01"):
+        kept.series().drop_pixels("2022-01-01", "2021-01-01")
+    with pytest.raises(RequestError, match="first is 'soon'; allowed: a date"):
+        kept.series().drop_pixels("soon")
+
+
+def test_dropping_removes_what_another_version_of_the_format_has_left(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    with ImageLedger(kept.folder.ledger) as ledger:
+        ledger.set_fact("pixel_format", "2")
+    before, rows = kept.entries, kept.rows()
+    done = kept.series(keep_pixels=True, indices=["NDVI", "NDWIGAO"]).extract_data()
+    assert done.images == 5
+    assert (done.pixels, done.pixels_failed) == (0, 5)
+    (note,) = (note for note in done.notes if "format 2 of another version" in note)
+    assert note.startswith("Pixels of 5 acquisitions could not be kept, or not all: Pixels cannot be kept in ")
+    assert kept.entries == before
+    assert rows.items() <= kept.rows().items()
+    kept.series().drop_pixels()
+    assert kept.series(keep_pixels=True).extract_data().pixels == 5
+
+
+@pytest.mark.parametrize("place", ["positions", "pixels"])
+def test_a_full_disk_costs_pixels_and_no_rows(kept: Kept, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    real = atomic.sync
+
+    def full(file: Any) -> None:
+        is_positions = file.tell() < 1500
+        if "/pixels/" in str(file.name) and is_positions == (place == "positions"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    monkeypatch.setattr(atomic, "sync", full)
+    done = kept.series(keep_pixels=True).extract_data()
+    assert done.images == 5
+    assert (done.pixels, done.pixels_failed, done.pixel_bytes) == (0, 5, 0)
+    assert any("No room is left on the disk for" in note for note in done.notes)
+    assert not kept.entries
+    monkeypatch.setattr(atomic, "sync", real)
+    assert not list(kept.extraction.rglob("*.tmp"))
+    again = kept.series(keep_pixels=True).extract_data()
+    assert (again.images, again.pixels) == (0, 5)
+    kept.check()
+
+
+def test_room_is_left_for_rows(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_folder, "free_bytes", lambda _: 1 << 20)
+    done = kept.series(keep_pixels=True).extract_data()
+    assert (done.images, done.pixels_failed) == (5, 5)
+    assert any("No room is left on the disk for kept pixels" in note for note in done.notes)
+    assert kept.files == set()
+
+
+def test_a_folder_that_cannot_be_made_costs_pixels_and_no_rows_and_the_command_says_so(kept: Kept) -> None:
+    kept.series(keep_pixels=True, date_max="2021-10-31").extract_data()
+    shutil.rmtree(kept.folder.root / "pixels")
+    (kept.folder.root / "pixels").write_text("in the way")
+    command = [
+        "update", str(kept.layer), "--library", str(kept.library), "--extraction", str(kept.extraction),
+        "--index", "NDVI", "--mask", "CM004", "--keep-pixels",
+    ]  # fmt: skip
+    ended = CliRunner().invoke(main, command)
+    assert ended.exit_code == 4, ended.output
+    assert "A part of the pixels could not be kept; all rows are there. Pixels of 5 acquisitions" in ended.output
+    assert len(kept.rows()) == 5
+    (kept.folder.root / "pixels").unlink()
+    ended = CliRunner().invoke(main, [*command, "B03,B04"])
+    assert ended.exit_code == 0, ended.output
+    assert "Pixels: those of 5 acquisitions kept" in ended.output
+    kept.check()
+    shown = CliRunner().invoke(main, ["show", str(kept.folder.root)], env={"COLUMNS": "200"})
+    assert "Kept pixels" in shown.output
+    assert "B03, B04, SCL, CLDPRB" in shown.output
+    (stored,) = contents_of(kept.folder).pixels
+    assert (stored.acquisitions, stored.partly, stored.lost, stored.margin) == (5, 0, 0, 300.0)
+    assert stored.size == sum(entry.size for entry in kept.entries.values())
+
+
+def test_options_that_cannot_be_used(kept: Kept) -> None:
+    command = ["update", str(kept.layer), "--library", str(kept.library), "--extraction", str(kept.extraction)]
+    ended = CliRunner().invoke(main, [*command, "--keep-pixels", "B4"])
+    assert ended.exit_code == 2
+    assert "Unknown band 'B4'" in ended.output
+    ended = CliRunner().invoke(main, [*command, "--keep-pixels", "B04", "--keep-margin", "-3"])
+    assert ended.exit_code == 2
+    assert "--keep-margin is -3" in ended.output
+    assert not kept.extraction.exists()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    series = kept.series(keep_pixels=["B11", "B04"])
+    product = str(series.plan.tasks[0].product)
+    from sen2chain.extract import extraction  # noqa: PLC0415  # as the executor finds it
+
+    real = extraction.Extraction.run
+
+    def run(self: extraction.Extraction) -> Any:
+        result = real(self)
+        if str(self.task.product) == product and self.task.keep is not None:
+            change(kept.path_of(product, "B11"))
+        return result
+
+    monkeypatch.setattr(extraction.Extraction, "run", run)
+    done = series.extract_data()
+    assert (done.images, done.changed, done.pixels, done.pixels_failed) == (5, 0, 4, 1)
+    assert any("changed while being read" in note for note in done.notes)
+    assert product not in kept.entries
+    monkeypatch.undo()
+    assert kept.series(keep_pixels=["B11", "B04"]).extract_data().pixels == 1
+
+
+def test_bands_that_the_archive_lacks_are_said(kept: Kept) -> None:
+    kept.path_of(min(path.stem for path in kept.library.rglob("*.SAFE")), "B11").unlink()
+    done = kept.series(keep_pixels=["B11", "B12"]).extract_data()
+    assert "5 acquisitions lack B12, or scale and offsets, so it is not kept of them." in done.notes
+    assert "1 acquisition lacks B11, or scale and offsets, so it is not kept of them." in done.notes
+    assert done.pixels_failed == 0
+    kept.check()
+
+
+def test_a_broken_band_costs_its_own_pixels_alone(kept: Kept) -> None:
+    product = min(path.stem for path in kept.library.rglob("*.SAFE"))
+    path = kept.path_of(product, "B11")
+    path.unlink()
+    path.write_bytes(b"no raster")
+    done = kept.series(keep_pixels=["B08", "B11"]).extract_data()
+    assert (done.images, done.pixels, done.pixels_failed) == (5, 4, 1)
+    assert set(kept.entries[product].rasters) == {"B08"} | QUALITY
+    again = kept.series(keep_pixels=["B08", "B11"]).extract_data()
+    assert (again.images, again.pixels, again.pixels_failed, again.pixels_kept) == (0, 0, 1, 4)
+
+
+def test_index_rasters_alone_decode_no_band_and_a_note_says_so(tmp_path: Path) -> None:
+    scene = demo.Scene(
+        tiles=(TILE,), size=60, parcels=4, overpasses=demo.season(1), bands=("B04", "B08", "SCL", "CLDPRB"),
+        indices=("NDVI",),
+    )  # fmt: skip
+    made = demo.build(tmp_path / "archive", scene)
+    kept = Kept(made.library, made.layer, tmp_path / "extraction")
+    done = kept.series(keep_pixels=True).extract_data()
+    assert any(note.startswith("No band is decoded, since NDVI comes from rasters of the index") for note in done.notes)
+    assert [set(entry.rasters) for entry in kept.entries.values()] == [QUALITY]
+    kept.check()
+
+
+def test_other_folders_of_the_layer_have_pixels_of_their_own(kept: Kept) -> None:
+    kept.series(keep_pixels=True, date_max="2021-10-31").extract_data()
+    kept.series(keep_pixels=True, date_max="2021-10-31", buffer=20).extract_data()
+    found = ExtractionFolder.all_in(kept.extraction)
+    assert len(found) == 2
+    sizes = []
+    for folder in found:
+        with ImageLedger(folder.ledger, read_only=True) as ledger:
+            (entry,) = KeptCatalogue(ledger).entries().values()
+        with PixelFile.open(entry.path(folder)) as file:
+            sizes.append(file.positions_of("B08").size)
+    assert sizes[0] != sizes[1]
+
+
+def test_pixels_of_another_product_under_a_name_are_refused(kept: Kept) -> None:
+    kept.series(keep_pixels=True).extract_data()
+    one, other, *_ = sorted(kept.entries.values(), key=lambda entry: entry.product)
+    shutil.copyfile(other.path(kept.folder), one.path(kept.folder))
+    with pytest.raises(KeptPixelsError, match="it holds the pixels of"):
+        PixelFile.open(one.path(kept.folder))
