@@ -157,6 +157,20 @@ def test_a_client_of_the_caller_is_used_and_stays_open(
         assert client.submit(len, "open").result() == 4
 
 
+def test_pixels_to_keep_travel_from_the_workers(season: demo.DemoArchive, processes: Processes, tmp_path: Path) -> None:
+    found = []
+    for name, executor, scheduler in (("serial", "serial", None), ("dask", "dask", processes.address)):
+        folder = TimeSeriesCompil(
+            season.layer, indices=["NDVI"], masks=MASKS[:1], library=season.library, extraction=tmp_path / name,
+            keep_pixels=True, quiet=True, executor=executor, scheduler=scheduler,
+        )  # fmt: skip
+        done = folder.extract_data()
+        assert (done.pixels, done.pixels_failed) == (done.acquisitions - 1, 1)  # one file is cut off
+        places = (folder.folder / "pixels").rglob("*")
+        found.append({path.name: path.read_bytes() for path in places if path.is_file()})
+    assert found[0] == found[1]
+
+
 def test_dask_without_a_scheduler_starts_workers_here(season: demo.DemoArchive, serial: TimeSeries) -> None:
     assert_same(series(season, executor="dask", multiproc=2).run(), serial)
 

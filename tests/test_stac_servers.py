@@ -33,8 +33,10 @@ from sen2chain import JobExtraction, TimeSeries, TimeSeriesCompil
 from sen2chain.archive.stac import PROVIDERS, Provider, StacCatalogue, api_pages, save_items
 from sen2chain.errors import LibraryError, RequestError
 from sen2chain.jobs.job_file import COLUMNS
+from sen2chain.pixel_store import PixelFile
 from sen2chain.products import Area
 from sen2chain.remote import Access, transfer
+from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue
 from stac_servers import S3_KEY, S3_SECRET, TokenServer, get
 
 if TYPE_CHECKING:
@@ -465,6 +467,38 @@ def update(site: Site, catalogue: StacCatalogue, folder: Path) -> tuple[Any, lis
     with site.server.watched() as requests:
         done = compil_of(site, catalogue, folder).extract_data()
     return done, requests
+
+
+@pytest.mark.parametrize(("layout", "form"), [("earth-search", Form("cog")), ("cdse", Form("jp2-tlm"))], ids=str)
+def test_pixels_of_files_on_servers_are_kept(site: Site, tmp_path: Path, layout: Layout, form: Form) -> None:
+    copies = {str(copy.product): copy for copy in site.copies(form)}
+    catalogue = site.catalogue(copies.values(), layout, provider_of(layout, form))
+
+    def ask(name: str, **options: Any) -> tuple[Any, list[Request]]:
+        asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["CM004"], "extraction": tmp_path / name, **options}
+        with site.server.watched() as requests:
+            done = TimeSeriesCompil(site.files.layer, library=catalogue, quiet=True, **asked).extract_data()
+        return done, requests
+
+    plain, without = ask("plain")
+    done, requests = ask("kept", keep_pixels=True)
+    assert (done.rows, done.images, done.pixels) == (plain.rows, plain.images, done.acquisitions)
+    # The margin of SCL comes with what masks need.
+    assert len(requests) <= 1.2 * len(without)
+    assert ask("kept", keep_pixels=True)[1] == []
+    (folder,) = ExtractionFolder.all_in(tmp_path / "kept")
+    with ImageLedger(folder.ledger, read_only=True) as ledger:
+        entries = KeptCatalogue(ledger).entries()
+    assert entries.keys() == copies.keys()
+    for product, entry in entries.items():
+        assert set(entry.rasters) == {"B04", "B08", "SCL"}
+        with PixelFile.open(entry.path(folder)) as file:
+            for band in entry.rasters:
+                values, present = file.read(band)
+                here = np.ones(len(values), np.bool_) if present is None else present
+                with rasterio.open(copies[product].files[band]) as source:
+                    want = source.read(1)[file.positions_of(band).coordinates()]
+                np.testing.assert_array_equal(values[here], want[here])
 
 
 def test_updates_read_what_is_new_and_what_was_reprocessed(site: Site, tmp_path: Path) -> None:
