@@ -46,11 +46,12 @@ SIZE = 200
 MARGIN = 200.0
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
 NAMES = ("B04", "B08", "B11", "SCL", "CLDPRB")
-INDICES = {
+SAVI = Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)")
+INDICES: dict[str, str | Index] = {
     "NDVI": "NDVI",
     "NDMI": Index("NDMI", "(B08-B11)/(B08+B11)"),
     "SWIR": Index("SWIR", "B11"),
-    "SAVI": Index("SAVI", "1.5*(B08-B04)/(B08+B04+0.5)"),
+    "SAVI": SAVI,
 }
 NEAR = ("none", CM004, "CM001", "CM003-PRB20-ITER3", "SCL-3-8-9-10-11-ITER5", "SCL-4-ITER0")
 FAR = ("SCL-3-8-9-10-11-ITER6", "SCL-8-9-ITER20", "CM003-PRB1-ITER6")
@@ -103,9 +104,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     (frame,) = scene.frames()
     shapes = shapes_on(frame.left, frame.top)
     layer = gpd.GeoDataFrame({"n": range(len(shapes))}, geometry=shapes, crs=f"EPSG:{frame.epsg}")
-    folder = kept_folders.keep(
-        base / "fields_0123456789abcdef", open_library(library), read_layer(layer, name="fields"), margin=MARGIN
-    )
+    series = TimeSeriesCompil(
+        layer, ["NDVI"], masks=[CM004], name="fields", library=library, extraction=base / "EXTRACTION", quiet=True,
+        keep_pixels=["B04", "B08", "B11"], keep_margin=MARGIN,
+    )  # fmt: skip
+    series.extract_data()
+    folder = ExtractionFolder(series.folder)
     return Kept(library, layer, folder)
 
 
@@ -422,6 +426,11 @@ def test_a_catalogue_has_the_rest(kept: Kept, tmp_path: Path) -> None:
     newer = MemorySource(known, versions={**versions, known[1].bands["B08"]: "v2"})
     series = extracted(kept.layer, library=newer, pixels_from=folder.root, **asked)
     assert any("1 were changed after their pixels had been kept" in note for note in series.notes)
+    offsets = [replace(a, details=KnownDetails(replace(a.details.radiometry(), quantification=8000.0))) for a in known]
+    other = MemorySource(offsets, versions=versions)
+    series = extracted(kept.layer, library=other, pixels_from=folder.root, **asked)
+    same_rows(series, extracted(kept.layer, library=other, **asked))
+    assert set(series.report["value_source"]) == {"bands"}
 
 
 def folder_series(kept: Kept, place: Path, **options: Any) -> TimeSeriesCompil:
@@ -441,6 +450,29 @@ def test_rows_of_a_folder_are_made_once_whatever_they_come_from(kept: Kept, tmp_
     assert (alone.images, alone.kept) == (0, 3)
     report = folder_series(kept, tmp_path, **second).report
     assert set(report["value_source"]) == {"kept pixels" if kept_first else "bands"}
+
+
+def test_a_folder_asks_its_own_pixels(kept: Kept, tmp_path: Path) -> None:
+    whole = folder_series(kept, tmp_path, library=kept.library, keep_pixels=True)
+    done = whole.extract_data()
+    gone: dict[str, Any] = {"library": tmp_path / "gone", "pixels_from": whole.folder}
+    asked: dict[str, Any] = {"masks": [CM004, "SCL-3-8-9-10-11-ITER5"]}
+    other = TimeSeriesCompil(
+        kept.layer, SAVI, name="fields", extraction=tmp_path / "EXTRACTION", quiet=True, **gone, **asked
+    )
+    assert other.folder == whole.folder
+    with counting() as counts:
+        again = other.extract_data()
+    assert counts.opens
+    assert all(map(is_kept, counts.opens))
+    assert (again.images, again.failed) == (2 * done.images, 0)
+    rows, archive = other.data["SAVI"], extracted(kept.layer, library=kept.library, indices=SAVI, **asked)
+    pd.testing.assert_frame_equal(rows[archive.data["SAVI"].columns], archive.data["SAVI"], check_exact=True)
+    # To keep a further band, the archive is read; what is kept already is not lost.
+    more = folder_series(kept, tmp_path, library=kept.library, pixels_from=whole.folder, keep_pixels=["B11"])
+    more.extract_data()
+    alone = extracted(kept.layer, indices=["NDVI", INDICES["NDMI"]], masks=[CM004], pixels_from=whole.folder)
+    same_rows(alone, extracted(kept.layer, indices=["NDVI", INDICES["NDMI"]], masks=[CM004], library=kept.library))
 
 
 def test_rows_that_kept_pixels_lacked_are_made_when_the_archive_is_back(kept: Kept, tmp_path: Path) -> None:
@@ -506,7 +538,7 @@ def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept
     extraction = tmp_path / "EXTRACTION"
     assert "None of the layers' folders" in refused(extraction)
     assert "has no kept pixels" in refused(next(extraction.glob("fields_*")))
-    shutil.copytree(kept.folder.root, extraction / kept.folder.root.name)
+    shutil.copytree(kept.folder.root, extraction / "parcels_0123456789abcdef")
     assert TimeSeries(kept.layer, ["NDVI"], pixels_from=extraction, library=kept.library).run().rows
     shutil.copytree(kept.folder.root, extraction / "other_fedcba9876543210")
     said = refused(extraction)
@@ -544,6 +576,11 @@ def test_the_command_reads_kept_pixels(kept: Kept, tmp_path: Path) -> None:
     found = json.loads(note.read_text())
     assert found["archive"] == f"pixels kept in {kept.folder.root}"
     assert {product["value_source"] for product in found["products"]} == {"kept pixels"}
+    run = CliRunner().invoke(
+        main, ["extract", str(layer), "--pixels-from", str(kept.folder.root), *options, "--dry-run"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "kept pixels, computed from kept pixels 3" in run.output
     run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(tmp_path / "nowhere"), *options])
     assert run.exit_code == 2
     assert "is not a folder" in run.output

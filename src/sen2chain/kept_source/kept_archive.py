@@ -144,13 +144,17 @@ class KeptSource:
         )
 
     def _look_at_metadata(self, acquisitions: Iterable[Acquisition]) -> None:
-        """Find the products whose metadata have changed since their pixels were kept."""
-        places = {
-            str(acquisition.id): acquisition.details.inputs.get(_METADATA, "")
-            for acquisition in acquisitions
-            if str(acquisition.id) in self.entries
-        }
-        known = {product: where for product, where in places.items() if where}
+        """Find the products whose metadata, or scale and offsets, have changed since their pixels were kept."""
+        known = {}
+        for acquisition in acquisitions:
+            entry = self.entries.get(str(acquisition.id))
+            if entry is None:
+                continue
+            where = acquisition.details.inputs.get(_METADATA)
+            if where is not None:
+                known[entry.product] = where
+            elif entry.radiometry and acquisition.details.remembered_radiometry() not in (None, entry.radiometry):
+                self.stale.add(entry.product)
         self.compare(
             (product, {_METADATA: self.entries[product].inputs.get(_METADATA, ())}, {_METADATA: where})
             for product, where in known.items()
