@@ -232,9 +232,9 @@ def test_nothing_of_the_archive_is_opened(kept: Kept, tmp_path: Path) -> None:
 def test_kept_pixels_alone_say_that_there_is_no_archive(kept: Kept, tmp_path: Path) -> None:
     series = extracted(kept.layer, pixels_from=kept.folder.root, indices=["NDVI"], library=tmp_path / "not-mounted")
     assert series.rows
-    (note,) = [note for note in series.notes if "No archive is used." in note]
+    (note,) = [note for note in series.notes if "No archive is at" in note]
     assert str(tmp_path / "not-mounted") in note
-    with pytest.raises(LibraryError, match="under the features alone"):
+    with pytest.raises(LibraryError, match="what is around the features"):
         series.extract_ql(tmp_path / "out")
 
 
@@ -253,7 +253,7 @@ def test_dates_and_bands_that_are_not_kept_come_from_the_archive(kept: Kept, tmp
     assert all(kinds == {"bands and kept pixels", "bands"} for kinds in sources)
     (note,) = [note for note in series.notes if note.startswith("Kept pixels")]
     assert "serve 2 of 3 acquisitions, 2 of them together with rasters of the archive" in note
-    assert "1 have no kept pixels" in note
+    assert "1 without kept pixels" in note
     alone = extracted(kept.layer, pixels_from=folder.root, **asked)
     assert not alone.rows
     assert set(alone.report["acquisition"]) == {str(a.id) for a in source.acquisitions(TILE)} - {str(first)}
@@ -281,6 +281,9 @@ def test_features_that_clouds_hid_come_from_the_archive_or_are_counted(kept: Kep
     for keep_empty in (False, True):
         alone = extracted(kept.layer, pixels_from=folder.root, keep_empty=keep_empty, **asked)
         lacking = alone.report[Reason.NOT_KEPT.value]
+        assert alone.incomplete
+        assert "Clouds hid" in alone.why_partly()
+        assert "name the archive" in alone.why_partly()
         assert (lacking[alone.report["mask"] == "none"] > 3).all()
         assert (lacking < len(kept.layer) - 3).all()
         for name, rows in alone.data.items():
@@ -355,7 +358,7 @@ def test_products_whose_files_have_changed_are_read_from_the_archive(kept: Kept,
     series = extracted(kept.layer, library=library, pixels_from=kept.folder.root, **asked)
     same_rows(series, extracted(kept.layer, library=library, **asked))
     assert sorted(series.report["value_source"]) == ["bands", "bands", "kept pixels"]
-    assert any("2 were changed after their pixels had been kept" in note for note in series.notes)
+    assert any("2 changed since the pixels were kept" in note for note in series.notes)
 
 
 def test_a_newer_product_takes_the_place_of_a_kept_one(kept: Kept) -> None:
@@ -425,7 +428,7 @@ def test_a_catalogue_has_the_rest(kept: Kept, tmp_path: Path) -> None:
     same_rows(series, extracted(kept.layer, library=rest, **asked))
     newer = MemorySource(known, versions={**versions, known[1].bands["B08"]: "v2"})
     series = extracted(kept.layer, library=newer, pixels_from=folder.root, **asked)
-    assert any("1 were changed after their pixels had been kept" in note for note in series.notes)
+    assert any("1 changed since the pixels were kept" in note for note in series.notes)
     offsets = [replace(a, details=KnownDetails(replace(a.details.radiometry(), quantification=8000.0))) for a in known]
     other = MemorySource(offsets, versions=versions)
     series = extracted(kept.layer, library=other, pixels_from=folder.root, **asked)
@@ -552,7 +555,7 @@ def test_pixels_of_another_region_serve_nothing(kept: Kept) -> None:
     asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
     series = extracted(layer, library=kept.library, pixels_from=kept.folder.root, **asked)
     same_rows(series, extracted(layer, library=kept.library, **asked))
-    assert any("serve 0 of 3 acquisitions" in note and "lack pixels of" in note for note in series.notes)
+    assert any("serve 0 of 3 acquisitions" in note and "without the pixels of" in note for note in series.notes)
     alone = extracted(layer, pixels_from=kept.folder.root, **asked)
     assert not alone.rows
     assert "not kept" in alone.why_nothing()
@@ -571,7 +574,9 @@ def test_the_command_reads_kept_pixels(kept: Kept, tmp_path: Path) -> None:
     ]
     run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(kept.folder.root), *options])
     assert run.exit_code == 0, run.output
-    assert "serve 3 of 3 acquisitions. No archive is used." in " ".join(run.output.split())
+    assert "serve 3 of 3 acquisitions. No archive is at hand, so kept pixels alone serve." in " ".join(
+        run.output.split()
+    )
     (note,) = tmp_path.rglob("*EVI2*.json")
     found = json.loads(note.read_text())
     assert found["archive"] == f"pixels kept in {kept.folder.root}"

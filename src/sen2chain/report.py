@@ -28,8 +28,10 @@ REPORT_COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
 BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED, Reason.CHANGED)
 """Reasons of products that the archive has, and that could not be used."""
-LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING, Reason.MASK_REACH, Reason.NOT_KEPT)
-"""Reasons of images that the archive, or a folder of kept pixels without one, lacks the inputs of."""
+UNKEPT = (Reason.MASK_REACH, Reason.NOT_KEPT)
+"""Reasons of what kept pixels do not hold, where no archive has it."""
+LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING, *UNKEPT)
+"""Reasons of images that the archive, or kept pixels without one, lack the inputs of."""
 
 
 _TEXTS = ("index", "mask", "tile", "acquisition", "value_source", "mask_source", "error")
@@ -120,8 +122,8 @@ class Report:
 
     @property
     def has_damage(self) -> bool:
-        """Whether a product could not be used although the archive has it."""
-        return any(any(self.counts[reason.value]) for reason in BROKEN) or any(
+        """Whether a product could not be used although the archive has it, or was not kept as far as is needed."""
+        return any(any(self.counts[reason.value]) for reason in (*BROKEN, *UNKEPT)) or any(
             self._is_broken(line) for line, index in enumerate(self.texts["index"]) if not index
         )
 
@@ -193,6 +195,11 @@ class Report:
             products = len({texts["acquisition"][i] for i in broken})
             example = next((texts["error"][i] for i in broken if texts["error"][i]), "see the report")
             parts.append(f"{counted(products, 'product')} could not be used: {example.rstrip('.')}.")
+        unkept = [i for i in range(len(self)) if any(self.counts[reason.value][i] for reason in UNKEPT)]
+        if unkept:
+            products = len({texts["acquisition"][i] for i in unkept})
+            example = next((texts["error"][i] for i in unkept if texts["error"][i]), "see the report")
+            parts.append(f"Not all that {counted(products, 'product')} needed was kept: {example.rstrip('.')}.")
         for output in outputs:
             named = zip(texts["index"], texts["mask"], strict=True)
             own = self.take([i for i, other in enumerate(named) if other == output])

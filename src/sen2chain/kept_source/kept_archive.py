@@ -39,7 +39,7 @@ class KeptSource:
     archive
         The source of the rest; None where there is none.
     why_alone
-        Why there is no archive, a sentence.
+        That there is no archive, a sentence.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class KeptSource:
         self.folder, self.archive = folder, archive
         self._rest: Source = MemorySource(()) if archive is None else archive
         self.why_alone = why_alone
-        """Why there is no archive, a sentence; empty where there is one."""
+        """That there is no archive, a sentence; empty where there is one."""
         self.entries = kept_entries(folder)
         """Product -> what is kept of it."""
         self.stale: set[str] = set()

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sen2chain.plan import ExtractionPlan, Request, Task
     from sen2chain.store import KeptEntry
 
-_LACKING = {Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING}
-
 
 @dataclass(slots=True)
 class Served:
@@ -35,7 +33,7 @@ class Served:
     partly: int = 0
     """Acquisitions of which rasters of the archive are read too."""
     others: Counter[str] = field(default_factory=Counter)
-    """Why kept pixels do not serve, as ``have no kept pixels`` -> acquisitions."""
+    """Why kept pixels do not serve, as ``without kept pixels`` -> acquisitions."""
 
     def sentences(self, source: KeptSource) -> list[str]:
         """Return what people are told of it."""
@@ -52,7 +50,7 @@ class Served:
             rest = "give no rows" if source.archive is None else f"are read from the {source.reading.kind}"
             parts.append(f"The others {rest}: {why}.")
         if source.why_alone:
-            parts.append(f"No archive is used. {source.why_alone}")
+            parts.append(source.why_alone)
         if source.superseded:
             parts.append(f"{counted(len(source.superseded), 'product')} with kept pixels gave way to newer ones.")
         return [" ".join(parts)]
@@ -130,13 +128,13 @@ class _Server:
     def _why_not(self, task: Task, entry: KeptEntry | None) -> Lack | None:
         """Return why no kept pixel of a product is used; None where some may be."""
         if entry is None:
-            return Lack(Reason.NOT_KEPT, "have no kept pixels")
+            return Lack(Reason.NOT_KEPT, "without kept pixels")
         if str(task.product) in self._source.stale:
-            return Lack(Reason.NOT_KEPT, "were changed after their pixels had been kept")
+            return Lack(Reason.NOT_KEPT, "changed since the pixels were kept")
         path = self._source.paths[entry.product]
         if size_of(path) != entry.size:
             sentence = f"Kept pixels {path} are gone or were cut off; name the archive, or keep them again."
-            return Lack(Reason.UNREADABLE, "have lost their file of kept pixels", sentence)
+            return Lack(Reason.UNREADABLE, "with a file of kept pixels that is gone or was cut off", sentence)
         found = self.sufficiency(task.product.tile, entry)
         return found if isinstance(found, Lack) else None
 
@@ -147,7 +145,7 @@ class _Server:
                 positions = load_positions(self._source.folder.pixels(tile), entry.positions)
                 self._sufficiency[key] = Sufficiency(positions, self._coverages, tile)
             except KeptPixelsError as error:
-                self._sufficiency[key] = Lack(Reason.UNREADABLE, "have damaged kept pixels", str(error))
+                self._sufficiency[key] = Lack(Reason.UNREADABLE, "with damaged kept pixels", str(error))
         return self._sufficiency[key]
 
     def _count(self, task: Task, lack: Lack | None) -> None:
@@ -155,7 +153,7 @@ class _Server:
         places = [*task.bands.values(), *(where for output in task.outputs for where in _locations(output))]
         kept = [where for where in places if is_kept(where)]
         if not kept:
-            self.counts.others[lack.clause if lack else "are served by other stored rasters"] += 1
+            self.counts.others[lack.clause if lack else "served by other stored rasters"] += 1
         elif len(kept) == len(places):
             self.counts.wholly += 1
         else:
@@ -186,7 +184,7 @@ class _Choice:
     def _band(self, name: str) -> bool:
         """Whether kept pixels of a band serve its values."""
         if name not in self._entry.rasters:
-            self._note(Lack(Reason.NOT_KEPT, f"have no kept pixels of {name}"))
+            self._note(Lack(Reason.NOT_KEPT, f"without kept pixels of {name}"))
             return False
         return self._note(self._enough.values())
 
@@ -194,7 +192,7 @@ class _Choice:
         """Whether kept pixels of a raster serve to compute a mask."""
         raster = self._raster(name)
         if raster is None:
-            self._note(Lack(Reason.NOT_KEPT, f"have no kept pixels of {name}"))
+            self._note(Lack(Reason.NOT_KEPT, f"without kept pixels of {name}"))
             return False
         return self._note(self._enough.mask(output.mask, name, raster))
 
@@ -255,9 +253,16 @@ class _Choice:
         if found.reason is None:
             return self._alone(found) if self._is_alone or self._alone(found).reason is None else output
         inputs = output.index.bands if found.reason is Reason.INDEX_INPUTS_MISSING else output.mask.inputs
-        if not self._is_alone or found.reason not in _LACKING or not inputs:
+        missing = [name for name in inputs if name not in self._entry.rasters]
+        if not self._is_alone or not missing:
             return output
-        return replace(output, reason=Reason.NOT_KEPT)
+        what, which = (
+            ", ".join(missing),
+            output.index.name if found.reason is Reason.INDEX_INPUTS_MISSING else output.mask,
+        )
+        self._note(Lack(Reason.NOT_KEPT, f"without kept pixels of {what}"))
+        detail = f"{which} needs {what}, of which no pixels were kept; name the archive, or keep them (--keep-pixels)."
+        return replace(output, reason=Reason.NOT_KEPT, detail=detail)
 
     def _alone(self, output: Output) -> Output:
         """Return an output of which only kept pixels are left, or the reason why they do not suffice."""

@@ -38,14 +38,14 @@ class Lack:
     reason: Reason
     """`Reason.MASK_REACH` or `Reason.NOT_KEPT`."""
     clause: str
-    """What is wrong with acquisitions, as ``have no kept pixels``."""
+    """What is wrong with acquisitions, after their number: ``without kept pixels``."""
     sentence: str = ""
     """What is lacking, and what to do where there is no archive."""
 
 
 _BESIDE = Lack(
     Reason.NOT_KEPT,
-    "lack pixels around the features",
+    "without pixels around the features",
     "Pixels around the features are not kept; name the archive, or keep a wider margin (keep_margin, --keep-margin).",
 )
 
@@ -103,7 +103,7 @@ class Sufficiency:
         margin = self._positions.margin if raster.role == "quality" else 0
         return Lack(
             Reason.MASK_REACH,
-            f"have {name} only {margin:,.0f} m around the features, and {mask.name} reaches {reach:,.0f} m",
+            f"with {name} kept {margin:,.0f} m around the features ({mask.name} reaches {reach:,.0f} m)",
             f"{mask.name} reaches {reach:,.0f} m, and {name} is kept {margin:,.0f} m around the features; name the "
             "archive, or keep a wider margin (keep_margin, --keep-margin).",
         )
@@ -153,7 +153,7 @@ def _outside(plan: PixelPlan, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
     number = f"{lacking:,} of {counted(of, 'feature')}"
     return Lack(
         Reason.NOT_KEPT,
-        f"lack pixels of {number}",
+        f"without the pixels of {number}",
         f"Pixels of {number} are not kept: the layer or its buffer reaches beyond what is; name the archive, or keep "
         "them (keep_pixels, --keep-pixels).",
     )

@@ -95,9 +95,11 @@ class Engine:
         if self.pixels_from is None:
             return self._open_archive()
         try:
-            return KeptSource(self.pixels_from, self._open_archive())
-        except LibraryError as error:
-            return KeptSource(self.pixels_from, None, str(error))
+            archive = self._open_archive()
+        except LibraryError:
+            where = self.library or self.safe or "hand"
+            return KeptSource(self.pixels_from, None, f"No archive is at {where}, so kept pixels alone serve.")
+        return KeptSource(self.pixels_from, archive)
 
     def _open_archive(self) -> Source:
         return open_library(self.library, self.safe, cover=(self.request.cover_min, self.request.cover_max))
@@ -115,7 +117,7 @@ class Engine:
         if not isinstance(source, KeptSource):
             return source
         if source.archive is None:
-            raise LibraryError(f"Kept pixels lie under the features alone. {source.why_alone}")
+            raise LibraryError(f"{source.why_alone} Pictures show what is around the features, too.")
         return source.archive
 
     @property
