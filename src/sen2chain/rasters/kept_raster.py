@@ -215,7 +215,8 @@ class KeptRaster:
         lacking = int(np.count_nonzero(self.lacking(plan, features, use, margin)))
         if lacking:
             raise PixelsNotKeptError(
-                f"{self.location} lacks needed pixels of {lacking:,} of the features; name the archive, or keep them."
+                f"Needed pixels of {self._name} are not kept for {lacking:,} of {len(plan.total):,} features: they "
+                f"were under clouds, or the layer was another; name the archive, or keep {self._name} by its name."
             )
 
     def close(self) -> None:
