@@ -16,7 +16,7 @@ from affine import Affine
 from rasterio.features import rasterize
 from rasterio.shutil import copy
 
-from sen2chain import TimeSeries, remote
+from sen2chain import TimeSeries, TimeSeriesCompil, remote
 from sen2chain.archive import MemorySource
 from sen2chain.errors import UnreadableError
 from sen2chain.products import Acquisition, KnownDetails, ProductId, Radiometry, Reading
@@ -261,6 +261,31 @@ def test_offsets_are_not_asked_for_where_masks_remove_every_feature(made: Made) 
     for options in ({"masks": ["none"]}, {"masks": ["CM004"], "keep_empty": True}):
         report = TimeSeries(north, ["NDVI"], library=source, quiet=True, **options).run().report
         assert report["unreadable"].sum() == len(north)
+
+
+@pytest.mark.parametrize("form", ["cog", "tlm"])
+def test_kept_pixels_come_with_the_requests_for_rows(made: Made, tmp_path: Path, form: str) -> None:
+    radiometry = Radiometry(10_000.0, dict.fromkeys((band.name for band in SENTINEL2.bands), -1000.0))
+    asked: dict[str, list[tuple[int, int]]] = {}
+    files = {}
+    for name, keep in (("without", False), ("with", True), ("disk", True)):
+        with TroubledServer(folder=made.folder) as server:
+            root = str(made.folder) if name == "disk" else server.url
+            where = {band: f"{root}/{made.path(form, band).name}" for band in BANDS}
+            reading = Reading() if name == "disk" else Reading(access=Access(), at_once=4)
+            source = MemorySource([Acquisition(PRODUCT, KnownDetails(radiometry), where)], reading=reading)
+            series = TimeSeriesCompil(
+                made.parcels, ["NDVI"], masks=["CM004"], library=source, extraction=tmp_path / name, quiet=True,
+                name="parcels", keep_pixels=keep, keep_margin=300,
+            )  # fmt: skip
+            done = series.extract_data()
+            assert (done.images, done.pixels, done.pixels_failed) == (1, int(keep), 0)
+            asked[name] = server.ranges(f"/{made.path(form, 'SCL').name}")
+            places = (series.folder / "pixels").rglob("*")
+            files[name] = {path.name: path.read_bytes() for path in places if path.is_file()}
+    assert len(files["disk"]) == 2
+    assert files["with"] == files["disk"]
+    assert len(asked["with"]) <= len(asked["without"]) + 4
 
 
 @pytest.mark.parametrize("form", ["cog", "tlm", "walk"])
