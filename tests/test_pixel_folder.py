@@ -307,7 +307,7 @@ def test_dropping_says_what_it_removes_and_leaves_all_rows(kept: Kept) -> None:
     assert kept.entries == before
     done = kept.series().drop_pixels("2021-11-01", "2021-11-30")
     assert (done.acquisitions, done.files, done.size) == (seen.acquisitions, seen.files, seen.size)
-    assert str(done).startswith("Pixels of 1 acquisition from 2021-11-09 to 2021-11-09 was dropped (1 file, ")
+    assert str(done).startswith("Pixels of 1 acquisition from 2021-11-09 to 2021-11-09 were dropped (1 file, ")
     kept.check()
     assert len(kept.entries) == 4
     rest = kept.series().drop_pixels()
@@ -332,6 +332,8 @@ def test_dropping_removes_what_another_version_of_the_format_has_left(kept: Kept
     with ImageLedger(kept.folder.ledger) as ledger:
         ledger.set_fact("pixel_format", "2")
     before, rows = kept.entries, kept.rows()
+    seen = kept.series(keep_pixels=["B03"]).extract_data(getstat=False)
+    assert any("format 2 of another version" in note for note in seen.notes)
     done = kept.series(keep_pixels=True, indices=["NDVI", "NDWIGAO"]).extract_data()
     assert done.images == 5
     assert (done.pixels, done.pixels_failed) == (0, 5)

@@ -60,7 +60,7 @@ class DroppedPixels:
         if not self.acquisitions and not self.files:
             return f"No kept pixels to drop: {left}." if self.left else "No kept pixels to drop."
         days = f" from {self.first} to {self.last}" if self.first else ""
-        verb = "would be dropped" if self.is_forecast else ("was dropped" if self.acquisitions == 1 else "were dropped")
+        verb = "would be dropped" if self.is_forecast else "were dropped"
         what = f"Pixels of {counted(self.acquisitions, 'acquisition')}{days}"
         return f"{what} {verb} ({counted(self.files, 'file')}, {sized(self.size)}); {left}, and all rows too."
 

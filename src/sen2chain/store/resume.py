@@ -73,7 +73,30 @@ class Work:
         every = ((o.index.name, o.mask.name, str(task.product)) for task in self.tasks for o in task.outputs)
         return [key for key in every if key not in self.only_read]
 
-    def with_pixels(self, task: Task, outputs: list[Output], keep: Keeping) -> Task:
+    def add(self, task: Task, outputs: list[Output], kept: KeptEntry | None, *, force: bool) -> None:
+        """Add an acquisition with the outputs to extract and the pixels to keep, unless there are neither.
+
+        Parameters
+        ----------
+        task
+            The acquisition with all requested outputs and pixels.
+        outputs
+            Those that are to be extracted.
+        kept
+            Its pixels that are kept already; None where none are.
+        force
+            Keep them again.
+        """
+        keep = _to_keep(task, kept, self.inputs, force=force)
+        if keep is not None:
+            made = self._with_pixels(task, outputs, keep)
+        else:
+            made = replace(task, outputs=tuple(outputs), keep=None)
+            self.pixels_kept += task.keep is not None
+        if made.outputs:
+            self.tasks.append(made)
+
+    def _with_pixels(self, task: Task, outputs: list[Output], keep: Keeping) -> Task:
         """Return a task whose pixels are to be kept, with the outputs to extract and the others that are there.
 
         What masks leave of the features decides what is decoded, and so all outputs are read. Pixels come from the
@@ -158,14 +181,7 @@ def what_is_new(
                 now = replace(now, cover=found_cover)
             if now != entry:
                 work.known.append(now)
-        keep = None if task.keep is None else _to_keep(task, (kept or {}).get(product), work.inputs, force=force)
-        if task.keep is not None and keep is None:
-            work.pixels_kept += 1
-        made = replace(task, outputs=tuple(outputs), keep=None)
-        if keep is not None:
-            made = work.with_pixels(task, outputs, keep)
-        if made.outputs:
-            work.tasks.append(made)
+        work.add(task, outputs, (kept or {}).get(product), force=force)
     return work
 
 

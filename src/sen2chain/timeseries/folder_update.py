@@ -157,7 +157,7 @@ class FolderUpdate:
             f"{counted(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
             for (index, mask), lacking in work.missing.items()
         ]
-        done.notes += self._pixels.notes_on_plan(engine.plan.tasks, work.no_pixels)
+        done.notes += self._pixels.notes_on_plan(engine.plan.tasks, work.no_pixels, only_look=only_look)
         done.pixels_kept = work.pixels_kept
         if only_look:
             keys = work.keys

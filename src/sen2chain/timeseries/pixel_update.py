@@ -153,8 +153,8 @@ class PixelUpdate:
             counts[example.setdefault(kind, why)] += count
         return counts
 
-    def notes_on_plan(self, tasks: Iterable[Task], unreadable: list[str]) -> list[str]:
-        """Return sentences on pixels that are asked for and that the archive does not have.
+    def notes_on_plan(self, tasks: Iterable[Task], unreadable: list[str], *, only_look: bool) -> list[str]:
+        """Return sentences on pixels that are asked for and cannot be had.
 
         Parameters
         ----------
@@ -162,12 +162,14 @@ class PixelUpdate:
             All requested acquisitions.
         unreadable
             Products of which nothing can be extracted.
+        only_look
+            Whether the update reads nothing, so that it tells what a real one would find.
         """
         keep = self._engine.keep
         if keep is None:
             return []
         keeping = [task.keep for task in tasks if task.keep is not None]
-        found = []
+        found = [self._why_not] if only_look and self._why_not else []
         lacking = Counter(band for one in keeping for band in keep.bands or () if band not in one.rasters)
         for band, count in lacking.items():
             verb = "lacks" if count == 1 else "lack"
