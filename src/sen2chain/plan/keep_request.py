@@ -49,7 +49,7 @@ def kept_bands(value: Any) -> bool | tuple[str, ...]:
     names = [value] if isinstance(value, str) else items_of("keep_pixels", value, '"B04", or True')
     known = [band.name for band in SENTINEL2.served]
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise UnknownNameError("band", name, known)
     if not names:
         raise RequestError(f"keep_pixels is {shown(value)}; pass True, or the names of bands, as B04.")
