@@ -244,6 +244,26 @@ def assert_same(file: PixelFile, rasters: dict[str, KeptValues]) -> None:
             assert (values == np.where(kept.present, kept.values, 0)).all()
 
 
+def test_equal_flags_of_rasters_at_different_positions_are_told_apart() -> None:
+    """Squares of 40 m have 16 pixels of 10 m, and interpolation reads 16 pixels of 20 m for them."""
+    fine = grid((2 * CHUNK_ROWS, 60))
+    coarse = grid((CHUNK_ROWS, 30), 20.0)
+    squares = [(top + row, left, 4) for top, left in ((40, 20), (1500, 8)) for row in range(4)]
+    positions = TilePositions(positions_of(squares, fine), 0.0)
+    first = np.arange(positions.finest.size) < 16
+    values = np.arange(1, len(first) + 1, dtype=np.uint16)
+    kept = {
+        name: KeptValues(values, first.copy(), "band", of, 0.0, (1.0, 0.0))
+        for name, of in (("B04", fine), ("B11", coarse))
+    }
+    with PixelFile.of_bytes(pixel_file({"product": "P"}, kept, positions), positions) as file:
+        for name in kept:
+            found, present = file.read(name)
+            assert present is not None
+            assert (present == first).all()
+            assert (found == np.where(first, values, 0)).all()
+
+
 def test_a_file_gives_back_what_was_kept(tmp_path: Path) -> None:
     positions = layer()
     rasters = rasters_of(positions)

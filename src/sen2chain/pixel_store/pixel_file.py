@@ -108,13 +108,16 @@ def pixel_file(facts: Mapping[str, Any], rasters: Mapping[str, KeptValues], posi
     """
     members: dict[str, bytes] = {_FACTS: b""}
     headers: dict[str, Any] = {}
-    numbers: dict[bytes, int] = {}
+    numbers: dict[tuple[Role, Grid, bytes], int] = {}
     for name, raster in rasters.items():
         where = positions.of_raster(raster.role, raster.grid)
         if raster.values.shape != (where.size,) or not _NAME.fullmatch(name):
             raise ValueError(f"{where.size} values of a raster are needed, not {name} {raster.values.shape}.")
         present = None if raster.present is None or raster.present.all() else raster.present
-        number = None if present is None else numbers.setdefault(present.tobytes(), len(numbers))
+        # Other positions have other chunks and stripes, even where their flags in the order of rows are the same.
+        number = None
+        if present is not None:
+            number = numbers.setdefault((raster.role, raster.grid, present.tobytes()), len(numbers))
         headers[name] = {
             "role": raster.role,
             "grid": grid_facts(raster.grid),
