@@ -370,6 +370,15 @@ def test_rows_are_not_replaced_by_none(archive: DemoArchive, tmp_path: Path) -> 
     with pytest.raises(EmptyResultError, match="has rows and is kept"):
         series(archive, safe=_empty(tmp_path / "safe"), library=None).to_pixels(tmp_path)
     assert len(list(first.path.rglob("*.parquet"))) == first.files
+    assert json.loads(first.path.with_suffix(".json").read_text())["pixels"] == first.rows
+
+
+def test_two_results_are_never_mixed(archive: DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = series(archive).to_pixels(tmp_path)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        series(archive, units="index").to_pixels(tmp_path, overwrite=True)
+    assert not list(first.path.rglob("*.parquet"))
 
 
 def _empty(folder: Path) -> Path:
@@ -541,7 +550,7 @@ def test_a_store_is_replaced_as_a_whole(archive: DemoArchive, tmp_path: Path, mo
         series(archive).to_pixels(tmp_path / "b", "zarr", overwrite=True)
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 

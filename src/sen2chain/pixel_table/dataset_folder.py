@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -45,6 +46,8 @@ class DatasetFolder:
     def __init__(self, path: Path, pattern: str = "") -> None:
         self.path, self._pattern = path, pattern
         self._json = path.with_suffix(".json")
+        self._holds_another = False
+        self._former: bytes | None = None
 
     def check(self, note: Mapping[str, Any], *, overwrite: bool) -> list[str]:
         """Make sure that no other result is replaced; nothing is written.
@@ -90,6 +93,7 @@ class DatasetFolder:
                 f"{self.path} would have its JSON in {self._json.name}, which is there and is not one of sen2chain; "
                 "choose another folder or name."
             )
+        self._holds_another = there and (differ is None or bool(differ))
         if overwrite:
             return [f"{self.path} of an earlier run is replaced."] if there else []
         if there and differ is None:
@@ -115,7 +119,9 @@ class DatasetFolder:
         return sorted(self.path.glob(self._pattern))
 
     def begin(self, note: Mapping[str, Any]) -> None:
-        """Make the folder, and say in the JSON that its result is not complete yet.
+        """Make the folder, and say in the JSON that its table is not complete yet; a store is replaced at the end.
+
+        Files of another result, which is replaced, go first, so that no two results are ever mixed.
 
         Raises
         ------
@@ -124,7 +130,19 @@ class DatasetFolder:
         """
         check_folder(self.path.parent)
         sweep_folders(self.path.parent)
+        if not self._pattern:
+            return
+        with contextlib.suppress(OSError):
+            self._former = self._json.read_bytes()
         self.write_json({**note, "complete": False})
+        if self._holds_another:
+            self.remove_others(())
+
+    def restore(self) -> None:
+        """Put the JSON back that was there before, for a result that is kept."""
+        if self._former is not None:
+            with replacing(self._json) as file, writing(self._json):
+                file.write(self._former)
 
     def write_json(self, content: Mapping[str, Any]) -> None:
         """Write the JSON beside the folder."""

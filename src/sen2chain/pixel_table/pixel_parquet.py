@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.coverage import PixelPlan
+    from sen2chain.grid import Grid
     from sen2chain.pixel_table.pixel_columns import PixelColumns
     from sen2chain.pixel_table.pixel_extraction import CollectedPixels
     from sen2chain.products import ProductId
@@ -93,22 +94,13 @@ def write_pixels(
             writer = pq.ParquetWriter(file, schema, compression="zstd")
         try:
             for fid, row, column, records in stretches(pixels, fids, ROWS_PER_GROUP):
-                n = len(fid)
-                found = {
-                    FID: pa.array(fid),
-                    PRODUCT: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [str(product)]),
-                    EPSG: pa.nulls(n, pa.int32()) if epsg is None else pa.array(np.full(n, epsg, np.int32)),
-                    X: pa.array(grid.transform[2] + (column + 0.5) * grid.transform[0]),
-                    Y: pa.array(grid.transform[5] + (row + 0.5) * grid.transform[4]),
-                    DATE: pa.array(np.full(n, product.sensing, "datetime64[s]")),
-                    **columns.arrays(records, missing),
-                }
+                found = {**_own_columns(product, grid, epsg, fid, row, column), **columns.arrays(records, missing)}
                 if keys is not None:
                     found[columns.id_field] = keys.take(pa.array(fid))
                 table = pa.table([found[name] for name in schema.names], schema)
                 with writing(path):
                     writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-                rows += n
+                rows += len(fid)
             with writing(path):
                 writer.close()
         finally:
@@ -116,6 +108,21 @@ def write_pixels(
             with contextlib.suppress(OSError):
                 writer.close()
     return rows
+
+
+def _own_columns(
+    product: ProductId, grid: Grid, epsg: int | None, fid: Ints, row: Ints, column: Ints
+) -> dict[str, pa.Array]:
+    """Return the columns that name pixels."""
+    n = len(fid)
+    return {
+        FID: pa.array(fid),
+        PRODUCT: pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), [str(product)]),
+        EPSG: pa.nulls(n, pa.int32()) if epsg is None else pa.array(np.full(n, epsg, np.int32)),
+        X: pa.array(grid.transform[2] + (column + 0.5) * grid.transform[0]),
+        Y: pa.array(grid.transform[5] + (row + 0.5) * grid.transform[4]),
+        DATE: pa.array(np.full(n, product.sensing, "datetime64[s]")),
+    }
 
 
 def stretches(

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sen2chain.errors import choice, truth
+from sen2chain.errors import EmptyResultError, choice, truth
 from sen2chain.extract.executors import Serial, Threads
 from sen2chain.extract.extraction import extract
 from sen2chain.jit import unsaved
@@ -102,10 +102,16 @@ class SeriesPixels(LayerSeries):
         engine = self._engine.for_pixels(
             columns.bands, _executor(self._engine, functools.partial(extract, begin=begin))
         )
-        tasks = engine.plan.tasks
+        _ = engine.plan  # without an archive nothing is begun
         writer.folder.begin(note)
+        return self._write_pixels(engine, writer, note, said, () if bands is None else columns.bands)
+
+    def _write_pixels(
+        self, engine: Engine, writer: PixelWriter, note: dict[str, Any], said: list[str], wanted: tuple[str, ...]
+    ) -> WrittenPixels:
+        """Run the tasks and write their pixels; bands that are not `wanted` may be missing without being a problem."""
         report, lacking = engine.first_report(), []
-        with writer, closed(engine.run(tasks, title="collecting pixels")) as results:
+        with writer, closed(engine.run(engine.plan.tasks, title="collecting pixels")) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 products = [_with_pixels(result) for result in together]
                 fids, batches = served_features(products, keep_empty=self.request.keep_empty)
@@ -115,14 +121,17 @@ class SeriesPixels(LayerSeries):
                     writer.add(product, own)
                     if product.pixels is not None and len(own):
                         lacking += [(str(product.task.product), *why) for why in product.pixels.lacking.items()]
-            files, rows, size, removed = writer.finish()
-        report.notes += [*engine.unverified(tasks), *unsaved()]
+            try:
+                files, rows, size, removed = writer.finish()
+            except EmptyResultError:
+                writer.folder.restore()
+                raise
+        report.notes += [*engine.unverified(engine.plan.tasks), *unsaved()]
         report.notes += [note for note in engine.notes_on_kept_pixels if note not in report.notes]
         told = provenance(self.request, engine.layer, engine.archive, report)
         told["parameters"] |= note["parameters"]
         writer.folder.write_json({**told, "files": files, "pixels": rows, "complete": True})
         engine.warn_of_nothing(report)
-        wanted = [] if bands is None else columns.bands
         problems = problems_of([item for item in lacking if item[1] in wanted])
         notes = [*report.notes, *said, *removed, *problems_of([item for item in lacking if item[1] not in wanted])]
         return WrittenPixels(
