@@ -73,6 +73,11 @@ CATALOGUES = (
     "https://x\\y@127.0.0.1:1/\u202e", "{L}", "x" * 5000, "s3://", "%n[b]*", "{T}/loop",
 )  # fmt: skip
 
+KEPT = (
+    "$(id)", "`touch {T}/pwned`", "B04/../../x", "B04,B08", "b04", "B99", "SCL/CLDPRB", "B04/B04", "//", "True;B04",
+    "B" * 9000, "../pixels", "{T}/out", "__class__", "B\u0660\u0664", "B04\u0000", "TRUE/B04", "2", "%n[b]*",
+)  # fmt: skip
+
 SETTINGS = {
     "timing": (
         "@reboot", "@REBOOT", "@every 1s", "% * * * *", "0 0 * * * touch {T}/pwned", "0 0 * * *;id", "0 0 * * $(id)",
@@ -106,6 +111,9 @@ def job(*rows: str, head: str = "logs = True\n", header: str = HEADER, end: str 
 def _lines(column: str, values: tuple[str, ...], **cells: str) -> str:
     """Return a file with one line for each value, as it is and in quotes."""
     quoted = ['"' + value.replace('"', '""') + '"' for value in values if {";", '"'} & set(value)]
+    if column not in COLUMNS:
+        rows = (f"{line(**cells)};{value}" for value in (*values, *quoted))
+        return job(*rows, header=f"{HEADER};{column}")
     return job(*(line(**{**cells, column: value}) for value in (*values, *quoted)))
 
 
@@ -126,6 +134,8 @@ def corpus() -> dict[str, str | bytes]:
         "kinds": _lines("compiled_data", ("../..", "all/../x", "custom", "raw", "ALL", "monthly/", "/", "m\u0131nute")),
         "smoothing": _lines("smooth_data", ("../..", "True;", "savgol(1)", "whittaker/original", "TRUE"),
                             compiled_data="all"),
+        "kept pixels": _lines("keep_pixels", KEPT, date_max="2016-01-01"),
+        "margins": _lines("keep_margin", (*NUMBERS, "9" * 9000, "100001", "-300"), date_max="2016-01-01"),
         "force": _lines("force_extraction", ("rm", "1e0", "yes please", "\u0660", "0x1")),
     }  # fmt: skip
     for name, values in SETTINGS.items():

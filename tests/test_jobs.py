@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 from far_end import small_disk
-from sen2chain import JobExtraction, TimeSeriesCompil, demo
+from sen2chain import JobExtraction, TimeSeries, TimeSeriesCompil, demo
 from sen2chain.errors import JobError, RequestError, ScheduleError, UnknownNameError
 from sen2chain.jobs import BusyError, DryRun, Outlook, RunRecord, line_run, list_jobs
 from sen2chain.jobs.delivery import parse_destination, same_place
@@ -1036,6 +1036,25 @@ def test_optional_columns_and_settings(home: Path, tmp_path: Path) -> None:
     assert "with another pixel rule, buffer, statistics or share" in str(job.check())
 
 
+def test_a_line_keeps_pixels(home: Path, tmp_path: Path) -> None:
+    layer = tmp_path / "parcels.gpkg"
+    job = write("keeps", row(layer, indices="NDVI", date_max="2021-11-30", keep_pixels=""))
+    job.task_edit(0, keep_pixels=["B04", "B08"], keep_margin=100)
+    job.save()
+    assert job.tasks[0]["keep_pixels"] == "B04/B08"
+    look = job.check()
+    assert look.is_good, look
+    assert "(keep_pixels B04/B08, keep_margin 100.0)" in str(look)
+    record = run(job)
+    assert record.status == "done", record.lines
+    shutil.rmtree(home / "data" / "L2A")
+    options: dict[str, Any] = {"masks": ["CM004-CSH1-CMP1-CHP1-TCI1-ITER2"], "quiet": True}
+    asked = TimeSeries(layer, ["NDVI"], "2015-01-01", "2021-11-30", pixels_from=record.lines[0].folder, **options)
+    assert len(asked.data["NDVI"])
+    assert set(asked.report["value_source"]) == {"kept pixels"}
+    assert run(job).status == "partly"  # the archive is gone, which kept pixels do not hide
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
@@ -1043,6 +1062,8 @@ def test_optional_columns_and_settings(home: Path, tmp_path: Path) -> None:
         ({"stats": "meen"}, "Unknown statistic 'meen'"), ({"min_valid": "80"}, "is not a share from 0 to 1"),
         ({"aggregate": "sum"}, "Unknown aggregate 'sum'"),
         ({"aggregate": "mean", "compiled_data": ""}, "name some in compiled_data"),
+        ({"keep_pixels": "B04/B99"}, "Unknown band 'B99'"), ({"keep_pixels": "B04,B08"}, "write / between names"),
+        ({"keep_margin": "-1"}, "is not a number of metres"), ({"keep_margin": "9" * 6}, "is not a number of metres"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("home")

@@ -63,6 +63,11 @@ def is_off(text: str) -> bool:
     return text.strip().lower() in _OFF
 
 
+def is_on(text: str) -> bool:
+    """Tell whether a cell is switched on."""
+    return text.strip().lower() in _ON
+
+
 def switch(text: str) -> bool:
     """Read ``True`` or ``False``.
 
@@ -71,10 +76,8 @@ def switch(text: str) -> bool:
     RequestError
         If it is neither.
     """
-    if is_off(text):
-        return False
-    if text.strip().lower() in _ON:
-        return True
+    if is_off(text) or is_on(text):
+        return is_on(text)
     raise RequestError(f"{quoted(text)} is neither True nor False.")
 
 

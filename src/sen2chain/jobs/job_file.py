@@ -24,7 +24,9 @@ COLUMNS = (
     "shapefile", "date_min", "date_max", "max_clouds", "cloudmasks", "indices", "force_extraction", "compiled_data",
     "smooth_data", "copy_server",
 )  # fmt: skip
-OPTIONAL = ("pixels", "buffer", "stats", "min_valid", "aggregate", "id_field", "encoding", "crs")
+OPTIONAL = (
+    "pixels", "buffer", "stats", "min_valid", "aggregate", "id_field", "encoding", "crs", "keep_pixels", "keep_margin",
+)  # fmt: skip
 """Columns that a file may have as well, anywhere behind the first."""
 KNOWN = (*COLUMNS, *OPTIONAL)
 """All columns."""

@@ -17,13 +17,13 @@ from sen2chain.coverage import PixelRule
 from sen2chain.errors import RequestError, Sen2ChainError, UnknownNameError, quoted
 from sen2chain.files import absolute, is_file, is_folder
 from sen2chain.indices import Index, is_name, resolve_indices
-from sen2chain.jobs.cell_words import EARLIEST, Day, cell_number, is_off, items, percentage, switch
+from sen2chain.jobs.cell_words import EARLIEST, Day, cell_number, is_off, is_on, items, percentage, switch
 from sen2chain.jobs.delivery import parse_destination
 from sen2chain.jobs.job_file import COLUMNS, DESTINATION, KNOWN, JobFile, Problem, Row, safe
 from sen2chain.jobs.schedule import Timing
 from sen2chain.masks import NO_MASK, Mask
 from sen2chain.parallel import MOST_WORKERS
-from sen2chain.plan import resolve_masks
+from sen2chain.plan import MOST_MARGIN, kept_bands, resolve_masks
 from sen2chain.plan.extraction_request import MOST_BUFFER, Verify
 from sen2chain.smoothing import METHODS
 from sen2chain.zonal import Statistics
@@ -171,6 +171,10 @@ class JobTask:
     """Encoding of the layer's texts; None detects it."""
     crs: str | None
     """CRS of a layer whose file names none."""
+    keep_pixels: bool | tuple[str, ...]
+    """Whether the pixels under the features are kept beside the rows, or the bands that are kept."""
+    keep_margin: float | None
+    """Metres around features in which quality rasters are kept; None is the default."""
 
     def dates(self, today: dt.date) -> tuple[dt.date, dt.date | None]:
         """Return the first and the last sensing date of a run."""
@@ -194,7 +198,8 @@ class JobTask:
             "pixels": self.pixels if self.pixels != "center" else None, "buffer": self.buffer,
             "stats": list(self.stats) or None, "min_valid": self.min_valid or None,
             "aggregate": list(self.aggregate) or None, "id_field": self.id_field, "encoding": self.encoding,
-            "crs": self.crs,
+            "crs": self.crs, "keep_pixels": _listed(self.keep_pixels),
+            "keep_margin": self.keep_margin,
         }  # fmt: skip
         return {
             "indices": [index.name for index in self.indices] if self.indices else "All",
@@ -208,6 +213,10 @@ class JobTask:
             "copy_server": str(self.copy_server) if self.copy_server else None,
             **{name: value for name, value in optional.items() if value is not None},
         }
+
+
+def _listed(keep_pixels: bool | tuple[str, ...]) -> bool | list[str] | None:  # noqa: FBT001  # as it stands in the file
+    return list(keep_pixels) if isinstance(keep_pixels, tuple) else keep_pixels or None
 
 
 def _number_or_off(largest: int) -> Callable[[str], int]:
@@ -398,6 +407,21 @@ def _buffer(text: str) -> float | None:
     return float(text) or None
 
 
+def _keeping(text: str) -> bool | tuple[str, ...]:
+    """Read whether pixels are kept, or the bands that are kept."""
+    if is_off(text) or is_on(text):
+        return is_on(text)
+    return kept_bands([name.upper() for name in items(text)])
+
+
+def _margin(text: str) -> float | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or float(text) > MOST_MARGIN:
+        raise RequestError(f"{quoted(text)} is not a number of metres, at most {MOST_MARGIN:.0f}; write 300.")
+    return float(text)
+
+
 def _stats(text: str) -> tuple[str, ...]:
     names = () if is_off(text) else tuple(name.strip() for name in text.split("/"))
     return Statistics.of(names).extra
@@ -519,6 +543,8 @@ _CELL_READERS: dict[str, Callable[[str], Any]] = {
     "id_field": _text_or_off,
     "encoding": _text_or_off,
     "crs": _text_or_off,
+    "keep_pixels": _keeping,
+    "keep_margin": _margin,
 }
 """How a cell of each column but the first is read."""
 
