@@ -353,7 +353,9 @@ def _metadata(source: Path, name: str) -> str:
 def _write_metadata(source: Path, safe: Path) -> None:
     """Write the metadata of a product that has rasters of a drawn one, but a name of its own."""
     safe.mkdir(parents=True, exist_ok=True)
-    (safe / _METADATA).write_text(_metadata(source, safe.stem), encoding="utf-8")
+    metadata = safe / _METADATA
+    if not metadata.exists():  # another process may be reading it
+        metadata.write_text(_metadata(source, safe.stem), encoding="utf-8")
     _link(source / "manifest.safe", safe / "manifest.safe")
 
 

@@ -12,7 +12,7 @@ import rasterio.features
 import scipy.ndimage
 
 from benchmarks import __main__ as whole
-from benchmarks import archive, compiled, jp2_rows, remote, smoothing
+from benchmarks import archive, compiled, jp2_rows, kept_pixels, remote, smoothing
 from benchmarks.report import Report
 
 if TYPE_CHECKING:
@@ -114,6 +114,30 @@ def test_parts_of_compiled_series(part: str, folder: Path, capsys: pytest.Captur
     if part == "compile" and not find_spec("duckdb"):
         assert "| not installed |" in said
         print("left out: DuckDB, which is not installed")  # noqa: T201  # shown where the test fails, and with -s
+
+
+def test_kept_pixels(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = folder / "kept.md"
+    setting = kept_pixels.Setting(folder, 360, 4, 2, 1, 150.0)
+
+    def here(setting: kept_pixels.Setting, *work: str) -> kept_pixels.Measured:
+        kept_pixels.WORK[work[0]](setting, *work[1:])
+        return kept_pixels.Measured(1.0 + len(work), 2.0, 3.0)
+
+    options = ["--folder", str(folder), "--out", str(out), "--tile", "360", "--dates", "4", "--sample", "2"]
+    archive.build(folder, 360)
+    assert kept_pixels.child(setting, "ask", "M", "safe", "1").seconds > 0
+    with pytest.raises(RuntimeError, match="ask M nowhere 1 ended with exit code 1"):
+        kept_pixels.child(setting, "ask", "M", "nowhere", "1")
+    monkeypatch.setattr(kept_pixels, "child", here)  # a process for each run would take a minute
+    parts = ("keep-M", "fill-M", "safe-M", "cog-M", "ask-M", *(("size",) if kept_pixels.SHARED.exists() else ()))
+    kept_pixels.main([*options, "--repeats", "1", "--parts", ",".join(parts)])
+    said, text = capsys.readouterr().out, out.read_text(encoding="utf-8")
+    assert "4 of 4 dates are kept" in said
+    assert re.search(r"rows compared: [1-9]", said)
+    assert text.count("| `update` ") == 4
+    assert "| from COG bands" in text
+    assert not re.search(r"\bnan\b", text)
 
 
 def test_smoothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
