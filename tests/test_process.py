@@ -174,6 +174,23 @@ def test_compilations_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp
         compilation.compile_data(alldata=True, monthly=True)
 
 
+@pytest.mark.parametrize("multiproc", [1, 3])
+def test_kept_pixels_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp_path: Path, multiproc: int) -> None:
+    options: dict[str, Any] = {"indices": ["NDVI"], "masks": [MASK], "multiproc": multiproc}
+    with unchanged():
+        keeping = TimeSeriesCompil(
+            archive.layer, library=archive.library, extraction=tmp_path, keep_pixels=["B03", "B04", "B08"], **options
+        )
+        assert keeping.extract_data().images
+        (pixels,) = {path.parent for path in keeping.folder.glob("pixels/31TGJ/*.pixels")}
+        min(pixels.glob("*.pixels")).write_bytes(b"damaged")
+        asked = TimeSeries(archive.layer, pixels_from=keeping.folder, library=tmp_path, **options)
+        assert asked.rows
+        assert asked.incomplete, "a damaged file"
+        asked.to_pixels(tmp_path / "out")
+        keeping.drop_pixels()
+
+
 def test_commands_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp_path: Path) -> None:
     words = ["--index", "NDVI", "--mask", MASK, "--library", str(archive.library), "--workers", "1"]
     home = tmp_path / "home" / "sen2chain_data"
@@ -182,7 +199,10 @@ def test_commands_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp_pat
         (["extract", str(archive.layer), *words, "--out", str(tmp_path)], 4),
         (["extract", str(archive.layer), *words, "--out", str(tmp_path), "--iterations", "many"], 2),
         (["extract", str(tmp_path / "absent.gpkg"), *words, "--out", str(tmp_path)], 1),
-        (["update", str(archive.layer), *words, "--extraction", str(tmp_path)], 4),
+        (["update", str(archive.layer), *words, "--extraction", str(tmp_path), "--keep-pixels"], 4),
+        (["extract", str(archive.layer), *words, "--pixels-from", str(tmp_path), "--out", str(tmp_path / "kept")], 4),
+        (["pixels", str(archive.layer), *words, "--pixels-from", str(tmp_path), "--out", str(tmp_path / "pixels")], 4),
+        (["pixels", str(archive.layer), "--extraction", str(tmp_path), "--drop"], 0),
         (["job", "new", "lakes", "--library", str(home)], 0),
         (["job", "run", "lakes", "--library", str(home)], 3),
     ):
