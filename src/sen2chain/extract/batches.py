@@ -9,7 +9,6 @@ import numpy as np
 
 from sen2chain.coverage import REASONS
 from sen2chain.indices import SCALE
-from sen2chain.progress import counted
 from sen2chain.reasons import Reason
 from sen2chain.rows import Batch, Clipped
 from sen2chain.zonal import Statistics
@@ -31,7 +30,10 @@ HAS_VALUES = -1
 """Reason of a row that has values."""
 COUNTED = ("count", "invalid", "outside", "clipped")
 """Counts of a feature's pixels that `make_batch` needs besides the columns of rows; the last is no weighted one."""
-_UNKEPT = "name the archive, or keep bands by their names, which keeps all features (--keep-pixels B04,B08)"
+_UNKEPT = (
+    "Clouds hid features in the run that kept pixels; name the archive, or keep bands by their names, which keeps all "
+    "features (--keep-pixels B04,B08)."
+)
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
@@ -132,9 +134,8 @@ def make_batch(
         index = output.index
         what = Clipped(index.name, int(clipped.sum()), int((clipped > 0).sum()), index.lowest, index.highest)
         note = f"{note} {what.sentence()}".strip()
-    if removed is not None and (unkept := int((removed == _CODE[Reason.NOT_KEPT]).sum())):
-        them = counted(unkept, "feature")
-        note = f"Clouds hid {them} in the run that kept pixels; {_UNKEPT}. {note}".strip()
+    if removed is not None and (removed == _CODE[Reason.NOT_KEPT]).any():
+        note = f"{_UNKEPT} {note}".strip()
     if rules.keep_empty:
         if removed is not None:  # of these, what was read says nothing
             columns = {name: values[removed[features] == HAS_VALUES] for name, values in columns.items()}
