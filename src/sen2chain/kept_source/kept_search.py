@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sen2chain.errors import RequestError
-from sen2chain.files import absolute
+from sen2chain.files import absolute, is_file, is_folder
 from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue
 from sen2chain.store.extraction_folder import PIXELS
 
@@ -34,15 +34,15 @@ def find_kept(place: str | Path) -> ExtractionFolder:
         If a ledger is damaged or of a newer version.
     """
     path = absolute(place)
-    if not path.is_dir():
+    if not is_folder(path):
         raise RequestError(f"{path} is not a folder, so there are no kept pixels; pass the folder of a layer.")
     itself = ExtractionFolder(path)
-    if itself.ledger.is_file():
+    if is_file(itself.ledger):
         if not _has_entries(itself):
             raise RequestError(f"The folder {path} has no kept pixels; {_HOW}.")
         return itself
     layers = ExtractionFolder.all_in(path)
-    found = [folder for folder in layers if (folder.root / PIXELS).is_dir() and _has_entries(folder)]
+    found = [folder for folder in layers if is_folder(folder.root / PIXELS) and _has_entries(folder)]
     if len(found) == 1:
         return found[0]
     if found:
