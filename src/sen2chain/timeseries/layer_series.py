@@ -91,7 +91,7 @@ class LayerSeries(ABC):
         self._engine = Engine(
             self.request, layer, executor, library, keywords["safe"], self._quiet,
             self.id_field, named_fields(layer, "field_names", self.field_names),
-            None if place is None or place == "" else find_kept(place),
+            None if place is None or (isinstance(place, str) and not place) else find_kept(place),
             keep=KeepRequest.of(keywords.get("keep_pixels"), keywords.get("keep_margin", MARGIN)),
         )  # fmt: skip
         self._report: Report | None = None
