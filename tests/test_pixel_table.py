@@ -268,13 +268,6 @@ def test_files_open_as_one_table(archive: DemoArchive, tmp_path: Path) -> None:
     assert note["parameters"]["bands"] == ["B04", "B08"]
 
 
-def test_duckdb_reads_the_table(archive: DemoArchive, tmp_path: Path) -> None:
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
-    written = series(archive).to_pixels(tmp_path)
-    query = f"SELECT tile, month, count(*) FROM read_parquet('{written.path}/**/*.parquet') GROUP BY ALL"  # noqa: S608  # a file of the test
-    assert sum(row[2] for row in duckdb.sql(query).fetchall()) == written.rows
-
-
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut features into pieces, keep records in temporary files, and write short row groups."""
