@@ -135,8 +135,8 @@ def test_kept_pixels(folder: Path, capsys: pytest.CaptureFixture[str], monkeypat
     said, text = capsys.readouterr().out, out.read_text(encoding="utf-8")
     assert "4 of 4 dates are kept" in said
     assert re.search(r"rows compared: [1-9]", said)
-    assert text.count("| `update` ") == 4
-    assert "| from COG bands" in text
+    assert text.count("| `--keep-pixels") == 4
+    assert "| COG bands" in text
     assert not re.search(r"\bnan\b", text)
 
 
