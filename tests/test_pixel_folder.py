@@ -488,3 +488,29 @@ def test_pixels_of_another_product_under_a_name_are_refused(kept: Kept) -> None:
     shutil.copyfile(other.path(kept.folder), one.path(kept.folder))
     with pytest.raises(KeptPixelsError, match="it holds the pixels of"):
         PixelFile.open(one.path(kept.folder))
+
+
+def test_what_a_damaged_file_is_answered_with_mends_it(kept: Kept) -> None:
+    kept.series(keep_pixels=["B04"]).extract_data()
+    entry = min(kept.entries.values(), key=lambda entry: entry.product)
+    path = entry.path(kept.folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(KeptPixelsError, match="remove the file, and update the layer with keep_pixels"):
+        kept.check()
+    path.unlink()
+    assert kept.series(keep_pixels=["B04"]).extract_data().pixels == 1
+    kept.check()
+
+
+def test_bands_of_products_that_are_gone_are_said(kept: Kept) -> None:
+    kept.series(keep_pixels=["B04", "B08"]).extract_data()
+    gone = min(kept.library.rglob("*.SAFE"), key=lambda path: path.name)
+    shutil.rmtree(gone)
+    here = {"pixels_from": kept.folder.root}
+    done = kept.series(keep_pixels=["B04", "B08"], **here).extract_data()
+    assert not any("are not kept" in note for note in done.notes)
+    done = kept.series(keep_pixels=["B03", "B04"], **here).extract_data()
+    what = "Pixels of 1 acquisition are not kept, or not of all bands, since the archive does not have them"
+    assert f"{what}: {gone.stem}." in done.notes

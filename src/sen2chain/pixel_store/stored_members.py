@@ -26,6 +26,7 @@ _END_SIGNATURE = b"PK\5\6"
 _LARGEST_DIRECTORY = 1 << 20  # bytes; a member takes about 60
 _LARGEST_FACTS = 4 << 20
 _AGAIN = "update the layer with keep_pixels to read these pixels from the archive again"
+_REMOVE = f"remove the file, and {_AGAIN}"  # an update takes a file that has its size for a whole one
 
 
 def write_members(members: Mapping[str, bytes]) -> bytes:
@@ -136,12 +137,12 @@ class StoredMembers:
 
     def damaged(self, what: str) -> KeptPixelsError:
         """Return the error for a file that is not as it was written."""
-        return KeptPixelsError(f"Kept pixels {self.name} are damaged ({what}); {_AGAIN}.")
+        return KeptPixelsError(f"Kept pixels {self.name} are damaged ({what}); {_REMOVE}.")
 
     def other_format(self, found: object, own: int) -> KeptPixelsError:
         """Return the error for a file of another version of the format."""
         from_other = f"have the format {found!r} of another version of sen2chain, and this one reads format {own}"
-        return KeptPixelsError(f"Kept pixels {self.name} {from_other}; {_AGAIN}.")
+        return KeptPixelsError(f"Kept pixels {self.name} {from_other}; {_REMOVE}.")
 
     def close(self) -> None:
         """Close the file."""

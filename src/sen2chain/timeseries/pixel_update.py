@@ -115,6 +115,11 @@ class PixelUpdate:
         self._usable[entry.product] = entry
         self._superseded += len(self._files.superseded(entry.id, self._in_archive))
 
+    def _has_all(self, product: str) -> bool:
+        """Whether the pixels of a product are kept already, those of all bands that are asked for."""
+        entry, keep = self._usable.get(product), self._engine.keep
+        return entry is not None and keep is not None and entry.rasters.keys() >= set(keep.bands or ())
+
     def _in_archive(self, product: ProductId) -> Iterable[ProductId]:
         day = product.sensing.date()
         return [acquisition.id for acquisition in self._engine.source.acquisitions(product.tile, day, day)]
@@ -168,6 +173,7 @@ class PixelUpdate:
         keep = self._engine.keep
         if keep is None:
             return []
+        tasks = list(tasks)
         keeping = [task.keep for task in tasks if task.keep is not None]
         found = [self._why_not] if only_look and self._why_not else []
         lacking = Counter(band for one in keeping for band in keep.bands or () if band not in one.rasters)
@@ -176,6 +182,10 @@ class PixelUpdate:
             found.append(
                 f"{counted(count, 'acquisition')} {verb} {band}, or scale and offsets, so it is not kept of them."
             )
+        gone = [str(task.product) for task in tasks if task.keep is None and not self._has_all(str(task.product))]
+        if gone:
+            what = f"Pixels of {counted(len(gone), 'acquisition')} are not kept, or not of all bands"
+            found.append(f"{what}, since the archive does not have them: {gone[0]}.")
         if unreadable:
             what = f"Pixels of {counted(len(unreadable), 'acquisition')} are not kept, since nothing can be extracted"
             found.append(f"{what}: {unreadable[0]}.")
