@@ -400,7 +400,7 @@ def test_a_file_that_cannot_be_used_says_so(
 ) -> None:
     monkeypatch.setattr(tile_positions, "_loaded", tile_positions._Loaded())  # as in another process
     plan, _, kept = some
-    with pytest.raises(KeptPixelsError, match=r"Kept pixels .* (cannot be read|are damaged).*; update the layer"):
+    with pytest.raises(KeptPixelsError, match=r"Kept pixels .* (cannot be read|are damaged).*update the layer"):
         read(damaged(kept, tmp_path, CHANGES[change], what), plan)
 
 
