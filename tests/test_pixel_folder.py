@@ -219,6 +219,26 @@ def test_pixels_of_an_older_product_go_when_those_of_a_newer_one_are_there(kept:
     kept.check()
 
 
+@pytest.mark.parametrize("other", ["older", "part"])
+def test_pixels_stay_where_the_archive_has_an_older_product_or_another_part(kept: Kept, other: str) -> None:
+    newer = next(path for path in kept.library.rglob("*.SAFE") if "_N0500_" in path.name)
+    (older,) = (p for p in newer.parent.iterdir() if p.name.split("_")[2] == newer.name.split("_")[2] and p != newer)
+    shutil.move(older, kept.library.parent / older.name)
+    kept.series(keep_pixels=True).extract_data()
+    shutil.move(newer, kept.library.parent / newer.name)
+    if other == "older":
+        shutil.move(kept.library.parent / older.name, older)
+        come = older.stem
+    else:
+        come = newer.stem.rpartition("_")[0] + "_20991231T000000"
+        shutil.copytree(kept.library.parent / newer.name, newer.with_name(f"{come}.SAFE"), copy_function=os.link)
+    done = kept.series(keep_pixels=True).extract_data()
+    assert {come, newer.stem} < set(kept.entries)
+    assert not any("were removed" in note for note in done.notes)
+    kept.series(keep_pixels=True).extract_data()
+    assert newer.stem in kept.entries
+
+
 def test_a_product_that_is_gone_keeps_its_pixels(kept: Kept) -> None:
     kept.series(keep_pixels=True).extract_data()
     product = min(kept.entries)

@@ -208,7 +208,7 @@ class PixelFolder:
             before.path(self._folder).unlink(missing_ok=True)
 
     def superseded(self, product: ProductId, others: Callable[[ProductId], Iterable[ProductId]]) -> list[str]:
-        """Drop the pixels of older products of an acquisition that the archive lacks, and return their names.
+        """Drop the pixels of an acquisition in older baselines that the archive lacks, and return their products.
 
         Parameters
         ----------
@@ -218,7 +218,12 @@ class PixelFolder:
             Returns the products that the archive has of that day and tile.
         """
         key = _acquisition(product)
-        old = [e.product for e in self.entries.values() if e.product != str(product) and _acquisition(e.id) == key]
+        # Products of one baseline may be two parts of a pass, which do not replace each other.
+        old = [
+            entry.product
+            for entry in self.entries.values()
+            if _acquisition(entry.id) == key and entry.id.baseline_rank < product.baseline_rank
+        ]
         if old:
             there = set(map(str, others(product)))
             old = [name for name in old if name not in there]
