@@ -230,12 +230,33 @@ def test_nothing_of_the_archive_is_opened(kept: Kept, tmp_path: Path) -> None:
 
 
 def test_kept_pixels_alone_say_that_there_is_no_archive(kept: Kept, tmp_path: Path) -> None:
-    series = extracted(kept.layer, pixels_from=kept.folder.root, indices=["NDVI"], library=tmp_path / "not-mounted")
+    series = extracted(kept.layer, pixels_from=kept.folder.root, indices=["NDVI"])
     assert series.rows
-    (note,) = [note for note in series.notes if "No archive is at" in note]
-    assert str(tmp_path / "not-mounted") in note
+    (note,) = [note for note in series.notes if "No archive" in note]
+    assert note.endswith("No archive is at hand, so kept pixels alone serve.")
     with pytest.raises(LibraryError, match="what is around the features"):
         series.extract_ql(tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["library", "safe"])
+def test_an_archive_that_is_named_must_be_there(kept: Kept, tmp_path: Path, place: str) -> None:
+    missing = tmp_path / "typo"
+    asked: dict[str, Any] = {"pixels_from": kept.folder.root, place: missing}
+    said = rf"{missing}.*Leave {place} \(--{place}\) out to use kept pixels alone\."
+    with pytest.raises(LibraryError, match=said):
+        extracted(kept.layer, indices=["NDVI"], **asked)
+    with pytest.raises(LibraryError, match=said):
+        folder_series(kept, tmp_path, **asked).extract_data()
+    kept.layer.to_file(layer := tmp_path / "fields.gpkg")
+    options = ["--pixels-from", str(kept.folder.root), "--index", "NDVI", f"--{place}", str(missing), "-q"]
+    for command in (
+        ["extract", str(layer), "--out", str(tmp_path)],
+        ["update", str(layer), "--extraction", str(tmp_path)],
+    ):
+        run = CliRunner().invoke(main, [*command, *options])
+        assert run.exit_code == 1, run.output
+        assert "to use kept pixels alone" in " ".join(run.output.split())
+    assert not [*tmp_path.rglob("*.csv")]
 
 
 def test_dates_and_bands_that_are_not_kept_come_from_the_archive(kept: Kept, tmp_path: Path) -> None:
@@ -449,7 +470,7 @@ def test_rows_of_a_folder_are_made_once_whatever_they_come_from(kept: Kept, tmp_
     assert (done.images, done.failed) == (3, 0)
     again = folder_series(kept, tmp_path, **second).extract_data()
     assert (again.images, again.empty, again.kept) == (0, 0, 3)
-    alone = folder_series(kept, tmp_path, pixels_from=kept.folder.root, library=tmp_path / "gone").extract_data()
+    alone = folder_series(kept, tmp_path, pixels_from=kept.folder.root).extract_data()
     assert (alone.images, alone.kept) == (0, 3)
     report = folder_series(kept, tmp_path, **second).report
     assert set(report["value_source"]) == {"kept pixels" if kept_first else "bands"}
@@ -458,7 +479,7 @@ def test_rows_of_a_folder_are_made_once_whatever_they_come_from(kept: Kept, tmp_
 def test_a_folder_asks_its_own_pixels(kept: Kept, tmp_path: Path) -> None:
     whole = folder_series(kept, tmp_path, library=kept.library, keep_pixels=True)
     done = whole.extract_data()
-    gone: dict[str, Any] = {"library": tmp_path / "gone", "pixels_from": whole.folder}
+    gone: dict[str, Any] = {"pixels_from": whole.folder}
     asked: dict[str, Any] = {"masks": [CM004, "SCL-3-8-9-10-11-ITER5"]}
     other = TimeSeriesCompil(
         kept.layer, SAVI, name="fields", extraction=tmp_path / "EXTRACTION", quiet=True, **gone, **asked
@@ -483,9 +504,9 @@ def test_rows_that_kept_pixels_lacked_are_made_when_the_archive_is_back(kept: Ke
         tmp_path / "fields_0123456789abcdef", open_library(kept.library), read_layer(kept.layer, name="fields"),
         absent=lambda where: where.coordinates()[1] * where.grid.pixel_xy[0] < 600,
     )  # fmt: skip
-    done = folder_series(kept, tmp_path, pixels_from=folder.root, library=tmp_path / "gone").extract_data()
+    done = folder_series(kept, tmp_path, pixels_from=folder.root).extract_data()
     assert done.images == 3
-    again = folder_series(kept, tmp_path, pixels_from=folder.root, library=tmp_path / "gone").extract_data()
+    again = folder_series(kept, tmp_path, pixels_from=folder.root).extract_data()
     assert (again.images, again.kept) == (0, 3)
     for options in ({"pixels_from": folder.root}, {}):
         back = folder_series(kept, tmp_path, library=kept.library, **options).extract_data()
@@ -497,7 +518,7 @@ def test_rows_that_kept_pixels_lacked_are_made_when_the_archive_is_back(kept: Ke
 
 def test_a_mask_that_reaches_too_far_is_made_when_the_archive_is_back(kept: Kept, tmp_path: Path) -> None:
     far = {"masks": ["SCL-8-9-ITER20"]}
-    series = folder_series(kept, tmp_path, pixels_from=kept.folder.root, library=tmp_path / "gone", **far)
+    series = folder_series(kept, tmp_path, pixels_from=kept.folder.root, **far)
     assert series.extract_data().missing == 3
     assert set(series.report[Reason.MASK_REACH.value]) == {len(kept.layer)}
     done = folder_series(kept, tmp_path, library=kept.library, **far).extract_data()

@@ -90,15 +90,23 @@ class Engine:
     def source(self) -> Source:
         """The source of products: the archive, behind kept pixels where these are to be read.
 
-        A catalogue is asked anew, for the cloud cover of the request alone. Kept pixels need no archive.
+        A catalogue is asked anew, for the cloud cover of the request alone. Kept pixels need no archive: where none is
+        named, and there is none in the home, they serve alone.
+
+        Raises
+        ------
+        LibraryError
+            If there is no archive at the place that is named, or none in the home and no kept pixels.
         """
         if self.pixels_from is None:
             return self._open_archive()
         try:
             archive = self._open_archive()
-        except LibraryError:
-            where = self.library or self.safe or "hand"
-            return KeptSource(self.pixels_from, None, f"No archive is at {where}, so kept pixels alone serve.")
+        except LibraryError as error:
+            places = {"library (--library)": self.library, "safe (--safe)": self.safe}
+            if named := " and ".join(name for name, place in places.items() if place is not None):
+                raise LibraryError(f"{error} Leave {named} out to use kept pixels alone.") from error
+            return KeptSource(self.pixels_from, None, "No archive is at hand, so kept pixels alone serve.")
         return KeptSource(self.pixels_from, archive)
 
     def _open_archive(self) -> Source:
