@@ -24,7 +24,7 @@ _EXAMPLES = """
 \b
 Examples:
   sen2chain zonal embeddings_2024.tif parcels.gpkg --out embeddings.csv
-  sen2chain zonal dem.tif parcels.gpkg --stat mean --stat percentile_90 --pixels weighted --out relief.csv
+  sen2chain zonal dem.tif parcels.gpkg --stat percentile_90 --pixels weighted --out relief.csv
   sen2chain zonal 'NETCDF:"climate.nc":t2m' parcels.gpkg --pixels weighted --long --out climate.csv
   sen2chain zonal landcover.tif parcels.gpkg --stat shares --stat majority --out cover.parquet
   sen2chain zonal tile_1.tif tile_2.tif parcels.gpkg --combine mosaic --bands 1-3,A07 --out tiles.csv
@@ -45,7 +45,7 @@ _MANY_BANDS = 12
     "stats",
     multiple=True,
     metavar="NAME",
-    help="Statistic of each band besides count and nodata. Default: mean, std, min and max.",
+    help="Statistic of each band besides count, nodata, mean, std, min and max.",
 )
 @click.option("--bands", metavar="LIST", help="Bands by number or name, separated by commas, as 1-3,A07. Default: all.")
 @click.option(

@@ -7,30 +7,26 @@ features wait for their last window. Results are joined in the order of the wind
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sen2chain.errors import RequestError, UnreadableError
-from sen2chain.multiband.piece_kernels import (
-    COUNT,
-    HIGH,
-    LOW,
-    SMALL,
-    SQUARES,
-    TOTAL,
-    TYPES,
-    class_weights,
-    piece_moments,
-    piece_values,
-    small_moments,
-    sort_bytes,
-    sorted_statistics,
-)
+from sen2chain.multiband.piece_kernels import COUNT, HIGH, LOW, SQUARES, TOTAL, piece_values, weighted_moments
 from sen2chain.multiband.piece_runs import PieceRuns, chunks_of
+from sen2chain.multiband.window_statistics import (
+    Finished,
+    Piece,
+    Window,
+    direct_statistics,
+    finish_pieces,
+    held_type,
+    is_direct,
+    pieces_of,
+    sort_pieces,
+)
 from sen2chain.parallel import closed, in_threads, memory, workers
 from sen2chain.progress import sized
 from sen2chain.rasters import ANY_FORMAT_OPTIONS, BandStack, environment
@@ -70,23 +66,15 @@ class BandValues:
     """What a walk found out of the features of a plan, in stored values."""
 
     moments: Floats
-    """(bands, features, 5) count, sum, squared deviations, smallest and largest value."""
+    """(features, bands, 5) count, sum, squared deviations, smallest and largest value."""
     ordered: Floats | None
-    """(bands, features, quantiles + 4), see `WantedStatistics.evaluate`; None where nothing of it is wanted."""
+    """(features, bands, quantiles + 4), see `WantedStatistics.evaluate`; None where nothing of it is wanted."""
     classes: list[dict[float, Floats]]
     """Per band: class -> (features,) weight; empty where no shares are wanted."""
     unread: Bools
     """(features,) Whether a block with pixels of the feature could not be decoded."""
     errors: list[str] = field(default_factory=list)
     """What went wrong with such blocks, each sentence once."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
-    """Values of one feature in one window."""
-
-    values: Array  # (bands, pixels)
-    shares: Weights | None  # (bands, pixels)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,18 +85,8 @@ class _ChunkResult:
     error: str = ""
     moments: Floats = field(default_factory=lambda: np.zeros((0, 0, 5)))
     whole: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
-    ordered: _Ordered | None = None
-    waiting: dict[int, _Piece] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ordered:
-    """What sorted values of complete features gave."""
-
-    table: Floats  # (features, bands, quantiles + 4)
-    counts: Ints  # (features, bands) numbers of classes
-    classes: Floats
-    sums: Floats
+    ordered: Finished | None = None
+    waiting: dict[int, Piece] = field(default_factory=dict)
 
 
 def chunk_shape(facts: StackFacts, bands: int, itemsize: int) -> tuple[int, int]:
@@ -123,7 +101,7 @@ def chunk_shape(facts: StackFacts, bands: int, itemsize: int) -> tuple[int, int]
     return min(high * max(pixels // width // high, 1), rows), max(width, 1)
 
 
-def cut_plan(group: RasterGroup, runs: PieceRuns, bands: int) -> list[Chunk]:
+def cut_plan(group: RasterGroup, runs: PieceRuns, bands: int, itemsize: int) -> list[Chunk]:
     """Return the windows of all files of a group that hold pixels of a plan.
 
     Parameters
@@ -134,6 +112,8 @@ def cut_plan(group: RasterGroup, runs: PieceRuns, bands: int) -> list[Chunk]:
         All runs, on the group's grid.
     bands
         Bands that are read at once.
+    itemsize
+        Bytes of a value in memory.
     """
     found = []
     for number, part in enumerate(group.parts):
@@ -142,7 +122,6 @@ def cut_plan(group: RasterGroup, runs: PieceRuns, bands: int) -> list[Chunk]:
         own = runs.inside(part.top, part.left, rows, columns)
         if facts.is_south_up:
             own = own.upside_down(rows)
-        itemsize = max(np.dtype(band.dtype).itemsize for band in group.bands)
         height, width = chunk_shape(facts, bands, itemsize)
         found += chunks_of(own, number, height, width, columns)
     return found
@@ -175,7 +154,11 @@ class BandWalk:
             (1.0, 0.0) if self._reversed or not scaled else (band.scale, band.offset) for band in group.bands
         ]
         """Per band: factor and summand from the values of `BandValues` to physical ones."""
-        self.chunks = cut_plan(group, runs, len(group.bands))
+        read = np.result_type(*("float32" if band.dtype == "float16" else band.dtype for band in group.bands))
+        held = held_type(read, is_weighted=plan.weights is not None)
+        self._itemsize = 8 if self._reversed else held.itemsize
+        """Bytes of a value in memory."""
+        self.chunks = cut_plan(group, runs, len(group.bands), self._itemsize)
         """Windows, where all bands are read at once."""
         self.passes = self._band_passes()
         """Bands, by position, that are read at once; several only where very large features need it."""
@@ -197,8 +180,7 @@ class BandWalk:
         held = np.zeros(len(self.chunks) + 1)
         np.add.at(held, first[several], total[several])
         np.add.at(held, last[several] + 1, -total[several])
-        own = 8 if self._reversed else max(np.dtype(band.dtype).itemsize for band in self._group.bands)
-        own += 4 if self._plan.weights is not None else 0
+        own = self._itemsize + (4 if self._plan.weights is not None else 0)
         room = (memory() or _UNKNOWN_MEMORY) // _WAITING
         # Values are sorted as they are, and those of one feature looked at as float64.
         need = float(np.cumsum(held).max()) * own + float(total.max(initial=0.0)) * 8
@@ -221,15 +203,15 @@ class BandWalk:
             Number of threads; 0 uses all processors.
         """
         features, bands = len(self._plan.total), len(self._group.bands)
-        moments = np.zeros((bands, features, 5))
+        moments = np.zeros((features, bands, 5))
         moments[..., LOW], moments[..., HIGH] = np.inf, -np.inf
         ordered = None
         if self._statistics.needs_values:
-            ordered = np.full((bands, features, len(self._statistics.quantiles) + 4), np.nan)
+            ordered = np.full((features, bands, len(self._statistics.quantiles) + 4), np.nan)
         found = BandValues(moments, ordered, [{} for _ in range(bands)], np.zeros(features, np.bool_))
         for chosen in self.passes:
             _Pass(self._group, self._plan, self._statistics, chosen, found, reverse=self._reversed).run(
-                self.chunks if len(chosen) == bands else cut_plan(self._group, self._runs, len(chosen)),
+                self.chunks if len(chosen) == bands else cut_plan(self._group, self._runs, len(chosen), self._itemsize),
                 step,
                 workers(threads),
             )
@@ -250,15 +232,16 @@ class _Pass:
         reverse: bool,
     ) -> None:
         self._group, self._statistics, self._chosen, self._found = group, statistics, list(chosen), found
+        self._bands = slice(chosen[0], chosen[-1] + 1)
         self._reverse = reverse
         self._weights = _NO_WEIGHTS if plan.weights is None else plan.weights
         self._of_plan: tuple[Ints, ...] | None = None
         if plan.head is not None and plan.tail is not None:
             head, tail = plan.head.astype(np.int64), plan.tail.astype(np.int64)
             self._of_plan = head, tail, plan.length.astype(np.int64), np.cumsum(head + tail) - head - tail
-        self._quantiles = np.array(list(statistics.quantiles.values()), np.float64)
         self._open: dict[int, BandStack] = {}
         self._pieces = np.zeros(0, np.int64)
+        self._seen = np.zeros(0, np.bool_)
 
     def run(self, chunks: Sequence[Chunk], step: Step, threads: int) -> None:
         """Read the windows in order, and join what they give."""
@@ -266,7 +249,8 @@ class _Pass:
         for chunk in chunks:
             self._pieces[chunk.features] += 1
         left = self._pieces.copy()
-        waiting: dict[int, list[_Piece]] = {}
+        self._seen = np.zeros(len(left), np.bool_)
+        waiting: dict[int, list[Piece]] = {}
         try:
             with closed(in_threads(self._work, chunks, threads)) as results:
                 for result in results:
@@ -282,78 +266,61 @@ class _Pass:
         """Read one window."""
         with environment(options=ANY_FORMAT_OPTIONS):
             try:
-                values, valid, nodata, has_nodata = self._read(chunk)
+                window = self._read(chunk)
             except UnreadableError as error:
                 return _ChunkResult(chunk, error=str(error))
-        runs = chunk.runs
-        arrays: tuple[Any, ...] = (values, valid, nodata, has_nodata, chunk.first, runs.row, runs.column, runs.length)
+        is_whole = self._pieces[chunk.features] == 1
+        needs_values = self._statistics.needs_values
+        if not self._is_direct(window.values.dtype):
+            return self._collected(chunk, window, is_whole)
+        runs = chunk.first, chunk.runs.row, chunk.runs.column, chunk.runs.length
+        moments, finished = direct_statistics(window, runs, is_whole & needs_values, self._statistics)
+        result = _ChunkResult(chunk, moments=moments)
+        if needs_values:
+            result.whole = np.flatnonzero(is_whole)
+            found = finished.found[:, is_whole] if finished.found.size else finished.found
+            result.ordered = replace(finished, table=finished.table[is_whole], found=found)
+            if not is_whole.all():
+                result.waiting = pieces_of(window, chunk, ~is_whole)
+        return result
+
+    def _is_direct(self, dtype: np.dtype[Any]) -> bool:
+        return self._of_plan is None and is_direct(dtype, self._statistics)
+
+    def _collected(self, chunk: Chunk, window: Window, is_whole: Bools) -> _ChunkResult:
+        """Collect the values of the pieces of a window, and finish those of complete features."""
+        runs, dtype = chunk.runs, window.values.dtype
+        place = np.concatenate([[0], np.cumsum(chunk.pixels * len(self._chosen))])
+        arrays: tuple[Any, ...] = (window.values, window.valid, window.nodata, window.has_nodata)
+        arrays += (chunk.first, runs.row, runs.column, runs.length)
+        moments = np.empty((len(chunk.first) - 1, len(self._chosen), 5))
         if self._of_plan is None:
+            moments, _ = direct_statistics(window, arrays[4:], np.zeros_like(is_whole), self._statistics)
             arrays += (_NO_INTS,) * 5
         else:
             arrays += (runs.skip, *(array[runs.origin] for array in self._of_plan))
-        arrays += (self._weights,)
-        moments = np.empty((len(chunk.first) - 1, len(self._chosen), 5))
-        if self._of_plan is None and not len(valid) and values.dtype.name in SMALL:
-            small_moments(values, nodata, has_nodata, chunk.first, runs.row, runs.column, runs.length, moments)
-        else:
-            piece_moments(*arrays, moments)
+            weighted_moments(*arrays, self._weights, moments)
         result = _ChunkResult(chunk, moments=moments)
-        if self._statistics.needs_values:
-            self._collect(result, arrays)
-        return result
-
-    def _collect(self, result: _ChunkResult, arrays: tuple[Any, ...]) -> None:
-        """Collect the values of the pieces of a window, and finish those of complete features."""
-        chunk, values = result.chunk, arrays[0]
-        pixels = chunk.pixels * len(self._chosen)
-        place = np.concatenate([[0], np.cumsum(pixels)])
-        last = values.dtype.type(np.nan) if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-        out = np.empty(int(place[-1]), values.dtype)
+        if not self._statistics.needs_values:
+            return result
+        out = np.empty(int(place[-1]), dtype)
         shares = np.empty(0 if self._of_plan is None else len(out), np.float32)
-        piece_values(*arrays, last, place[:-1], out, shares)
-        is_whole = self._pieces[chunk.features] == 1
+        piece_values(*arrays, self._weights, dtype.type(np.nan), place[:-1], out, shares)
         shape = (len(self._chosen), -1)
         for i in np.flatnonzero(~is_whole).tolist():
             part = slice(int(place[i]), int(place[i + 1]))
             own = shares[part].reshape(shape).copy() if shares.size else None
-            result.waiting[int(chunk.features[i])] = _Piece(out[part].reshape(shape).copy(), own)
+            result.waiting[int(chunk.features[i])] = Piece(out[part].reshape(shape).copy(), own)
         result.whole = np.flatnonzero(is_whole)
-        if not len(result.whole):
-            return
         if not is_whole.all():
-            kept = np.repeat(is_whole, pixels)
+            kept = np.repeat(is_whole, np.diff(place))
             out, shares = out[kept], shares[kept] if shares.size else shares
-            place = np.concatenate([[0], np.cumsum(pixels[is_whole])])
-        result.ordered = self._order(out, shares, place, result.moments[is_whole, :, COUNT])
+            place = np.concatenate([[0], np.cumsum(np.diff(place)[is_whole])])
+        result.ordered = sort_pieces(out, shares, place, moments[is_whole, :, COUNT], self._statistics)
+        return result
 
-    def _order(self, values: Array, shares: Weights, place: Ints, counts: Floats) -> _Ordered:
-        """Sort the values of complete features, in place, and compute what follows from that."""
-        bands = len(self._chosen)
-        if values.dtype.itemsize == 1 and not shares.size:
-            sort_bytes(values, place, bands)
-        ends = place.tolist() if values.dtype.itemsize > 1 or shares.size else []
-        for a, b in itertools.pairwise(ends):
-            piece = values[a:b].reshape(bands, -1)
-            if not shares.size:
-                piece.sort(axis=1)
-                continue
-            order = np.argsort(piece, axis=1, kind="stable")
-            own = shares[a:b].reshape(bands, -1)
-            piece[...], own[...] = np.take_along_axis(piece, order, 1), np.take_along_axis(own, order, 1)
-        # With weights the number of valid pixels does not matter, but that there are any.
-        pixels = np.ascontiguousarray((counts > 0) if shares.size else counts, np.int64)
-        table = np.full((len(place) - 1, bands, len(self._quantiles) + 4), np.nan)
-        values = values.astype(np.float64, copy=False)
-        sorted_statistics(values, shares, place, pixels, self._quantiles, self._statistics.frequencies, table)
-        found, classes, sums = np.zeros((len(place) - 1, bands), np.int64), np.zeros(0), np.zeros(0)
-        if self._statistics.shares:
-            classes, sums = np.empty((2, len(values)))
-            class_weights(values, shares, place, pixels, found, classes, sums)
-        n = int(found.sum())
-        return _Ordered(table, found, classes[:n].copy(), sums[:n].copy())
-
-    def _read(self, chunk: Chunk) -> tuple[Array, Bytes, Array, Bools]:
-        """Return the values of a window, what masks say, and the no-data values in the type of the values."""
+    def _read(self, chunk: Chunk) -> Window:
+        """Read a window, in a type that kernels take."""
         bands = self._bands_of(chunk.part)
         values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands)
         nodata, has_nodata = typed_nodata(bands, values.dtype)
@@ -362,15 +329,25 @@ class _Pass:
             valid = np.broadcast_to(valid, values.shape).copy() if len(valid) else np.full(values.shape, 255, np.uint8)
             for (rows, columns), there in earlier:
                 valid[:, rows, columns][there] = 0
-        if self._reverse or values.dtype.name not in TYPES:
-            away = (values == nodata[:, None, None]) & has_nodata[:, None, None]
-            values = values.astype(np.float64)
-            if self._reverse:
-                scale, offset = (np.array([getattr(b, name) for b in bands]) for name in ("scale", "offset"))
-                values = values * scale[:, None, None] + offset[:, None, None]
-            values[away] = np.nan
-            nodata, has_nodata = nodata.astype(np.float64), np.zeros_like(has_nodata)
-        return values, valid, nodata, has_nodata
+        window = Window(values, valid, nodata, has_nodata)
+        return self._physical(window, bands) if self._reverse else self._held(window)
+
+    def _held(self, window: Window) -> Window:
+        """Turn values into those of a type that kernels take."""
+        values = window.values
+        held = held_type(values.dtype, is_weighted=self._of_plan is not None)
+        if held == values.dtype:
+            return window
+        if values.dtype.itemsize < held.itemsize:  # so no two values become one
+            return replace(window, values=values.astype(held), nodata=window.nodata.astype(held))
+        return _without_nodata(window)
+
+    @staticmethod
+    def _physical(window: Window, bands: Sequence[Band]) -> Window:
+        """Apply scale and offset."""
+        window = _without_nodata(window)
+        scale, offset = (np.array([getattr(b, name) for b in bands]) for name in ("scale", "offset"))
+        return replace(window, values=window.values * scale[:, None, None] + offset[:, None, None])
 
     def _earlier(self, chunk: Chunk) -> Iterator[tuple[tuple[slice, slice], Bools]]:
         """Yield where earlier parts of a mosaic have values in a window: its rows and columns, and which pixels."""
@@ -413,7 +390,7 @@ class _Pass:
 
     # ------------------------------------------------------------------------------------------ in the calling thread
 
-    def _join(self, result: _ChunkResult, left: Ints, waiting: dict[int, list[_Piece]]) -> None:
+    def _join(self, result: _ChunkResult, left: Ints, waiting: dict[int, list[Piece]]) -> None:
         """Join what a window gave with what the windows before it gave."""
         found, features = self._found, result.chunk.features
         if result.error:
@@ -421,35 +398,45 @@ class _Pass:
             if result.error not in found.errors:
                 found.errors.append(result.error)
         else:
-            for i, band in enumerate(self._chosen):
-                found.moments[band, features] = joined(found.moments[band, features], result.moments[:, i])
+            again, bands = self._seen[features], self._bands
+            found.moments[features[~again], bands] = result.moments[~again]
+            if again.any():
+                more = features[again]
+                found.moments[more, bands] = joined(found.moments[more, bands], result.moments[again])
+            self._seen[features] = True
         if result.ordered is not None:
             self._enter(features[result.whole], result.ordered)
         left[features] -= 1
         for feature, piece in result.waiting.items():
             waiting.setdefault(feature, []).append(piece)
-        done = [int(f) for f in features[left[features] == 0] if int(f) in waiting]
-        for feature in done:
-            pieces = waiting.pop(feature)
-            if found.unread[feature]:
-                continue
-            values = np.concatenate([piece.values for piece in pieces], axis=1).ravel()
-            own = [piece.shares for piece in pieces if piece.shares is not None]
-            shares = np.concatenate(own, axis=1).ravel() if own else _NO_WEIGHTS
-            counts = found.moments[self._chosen, feature, COUNT][np.newaxis]
-            place = np.array([0, len(values)], np.int64)
-            self._enter(np.array([feature]), self._order(values, shares, place, counts))
+        done = [f for f in features[left[features] == 0].tolist() if f in waiting]
+        pieces = [waiting.pop(f) for f in done]
+        complete = [(f, own) for f, own in zip(done, pieces, strict=True) if not found.unread[f]]
+        if complete:
+            self._finish([f for f, _ in complete], [own for _, own in complete])
 
-    def _enter(self, features: Ints, ordered: _Ordered) -> None:
+    def _finish(self, features: list[int], pieces: list[list[Piece]]) -> None:
+        """Enter what features gave whose last window was read."""
+        if self._is_direct(pieces[0][0].values.dtype):
+            self._enter(np.array(features), finish_pieces(pieces, self._statistics))
+            return
+        for feature, own in zip(features, pieces, strict=True):
+            values = np.concatenate([piece.values for piece in own], axis=1).ravel()
+            weights = [piece.shares for piece in own if piece.shares is not None]
+            shares = np.concatenate(weights, axis=1).ravel() if weights else _NO_WEIGHTS
+            counts = self._found.moments[feature, self._bands, COUNT][np.newaxis]
+            place = np.array([0, len(values)], np.int64)
+            self._enter(np.array([feature]), sort_pieces(values, shares, place, counts, self._statistics))
+
+    def _enter(self, features: Ints, ordered: Finished) -> None:
         """Enter what complete features gave."""
         found = self._found
         assert found.ordered is not None  # noqa: S101  # values are collected for it
-        for i, band in enumerate(self._chosen):
-            found.ordered[band, features] = ordered.table[:, i]
+        found.ordered[features, self._bands] = ordered.table
         if not self._statistics.shares:
             return
-        feature = np.repeat(np.repeat(features, len(self._chosen)), ordered.counts.ravel())
-        band_of = np.repeat(np.tile(self._chosen, len(features)), ordered.counts.ravel())
+        feature = np.repeat(np.tile(features, len(self._chosen)), ordered.found.ravel())
+        band_of = np.repeat(np.repeat(self._chosen, len(features)), ordered.found.ravel())
         for band in self._chosen:
             mine = band_of == band
             known = found.classes[band]
@@ -490,18 +477,26 @@ def typed_nodata(bands: Sequence[Band], dtype: np.dtype[Any]) -> tuple[Array, Bo
     return values, known
 
 
+def _without_nodata(window: Window) -> Window:
+    """Turn values into float64, with NaN for no data."""
+    away = (window.values == window.nodata[:, None, None]) & window.has_nodata[:, None, None]
+    values = window.values.astype(np.float64)
+    values[away] = np.nan
+    return Window(values, window.valid, window.nodata.astype(np.float64), np.zeros_like(window.has_nodata))
+
+
 def joined(before: Floats, more: Floats) -> Floats:
-    """Join the moments of disjoint pieces of the same features; (features, 5) each."""
+    """Join the moments of disjoint pieces of the same features; (..., 5) each."""
     out = np.empty_like(before)
-    a, b = before[:, COUNT], more[:, COUNT]
+    a, b = before[..., COUNT], more[..., COUNT]
     n = a + b
     both = (a > 0) & (b > 0)
     none = np.zeros_like(n)
-    mean, other = (np.divide(part[:, TOTAL], m, out=none.copy(), where=both) for part, m in ((before, a), (more, b)))
-    out[:, COUNT] = n
-    out[:, TOTAL] = before[:, TOTAL] + more[:, TOTAL]
-    out[:, SQUARES] = before[:, SQUARES] + more[:, SQUARES]
-    out[:, SQUARES] += np.divide((other - mean) ** 2 * a * b, n, out=none, where=both)
-    out[:, LOW] = np.minimum(before[:, LOW], more[:, LOW])
-    out[:, HIGH] = np.maximum(before[:, HIGH], more[:, HIGH])
+    mean, other = (np.divide(part[..., TOTAL], m, out=none.copy(), where=both) for part, m in ((before, a), (more, b)))
+    out[..., COUNT] = n
+    out[..., TOTAL] = before[..., TOTAL] + more[..., TOTAL]
+    out[..., SQUARES] = before[..., SQUARES] + more[..., SQUARES]
+    out[..., SQUARES] += np.divide((other - mean) ** 2 * a * b, n, out=none, where=both)
+    out[..., LOW] = np.minimum(before[..., LOW], more[..., LOW])
+    out[..., HIGH] = np.maximum(before[..., HIGH], more[..., HIGH])
     return out

@@ -1,4 +1,4 @@
-"""Kernels on windows of many bands: moments of pieces of features, their values, and what follows from sorted values.
+"""Kernels on windows with weights, and on sorted values: moments of pieces of features, their values, frequencies.
 
 Those that read windows are compiled for the type of the values when they are first called with them. A pixel is valid
 where it is finite, is not the band's no-data value, and no mask removes it. Sums run in one order: results do not
@@ -27,17 +27,14 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Weights = npt.NDArray[np.float32]
 
-TYPES = ("int8", "uint8", "int16", "uint16", "float32", "float64")
-"""Types of windows that kernels read; others are turned into float64 before."""
-
-SMALL = ("int8", "uint8", "int16", "uint16")
-"""Those that `small_moments` reads."""
+TYPES = ("float32", "float64")
+"""Types of windows with weights, or of which single values are counted; others are turned into one of them before."""
 
 COUNT, TOTAL, SQUARES, LOW, HIGH = range(5)
-"""Columns of `piece_moments`; SQUARES is the sum of squared deviations from the mean."""
+"""Columns of moments; SQUARES is the sum of squared deviations from the mean."""
 
 
-def _typed(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def typed_kernel(signature: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Compile a function for the type of its first argument; ``{t}`` in the signature stands for that type."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -69,8 +66,8 @@ _RUNS = "int64[::1], int64[::1], int64[::1], int64[::1]"
 _OF_PLAN = "int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], float32[::1]"
 
 
-@_typed(f"void({_WINDOW}, {_RUNS}, {_OF_PLAN}, float64[:,:,::1])")
-def piece_moments(
+@typed_kernel(f"void({_WINDOW}, {_RUNS}, {_OF_PLAN}, float64[:,:,::1])")
+def weighted_moments(
     image: Array,
     valid: Bytes,
     nodata: Array,
@@ -87,7 +84,7 @@ def piece_moments(
     weights: Weights,
     out: Floats,
 ) -> None:
-    """Count, sum, squared deviations and range of the valid pixels of each piece in each band.
+    """Count, sum, squared deviations and range of the valid pixels of each piece in each band, by their weights.
 
     Parameters
     ----------
@@ -103,7 +100,7 @@ def piece_moments(
         (runs,) Pixels of the window.
     skip, head, tail, whole, own
         (runs,) Pixels of the plan's run before the first; the leading and trailing pixels of that run with weights, its
-        length and the position of its weights. Empty where each pixel counts 1.
+        length and the position of its weights.
     weights
         The weights of the plan.
     out
@@ -116,13 +113,13 @@ def piece_moments(
             n += length[k]
         longest = max(longest, n)
     taken = np.empty(longest + 1)
-    shares = np.empty(longest + 1 if whole.size else 1)
+    shares = np.empty(longest + 1)
     pixels = 0
     for k in range(row.size):
         pixels += length[k]
-    every = np.empty(pixels if whole.size else 1)
+    every = np.empty(pixels)
     n = 0
-    for k in range(row.size if whole.size else 0):
+    for k in range(row.size):
         for i in range(length[k]):
             every[n] = _weight(skip[k] + i, head[k], tail[k], whole[k], own[k], weights)
             n += 1
@@ -144,134 +141,19 @@ def piece_moments(
                     x = np.float64(v)
                     ok = ok and x - x == 0.0  # neither NaN nor infinite
                     taken[np.uint64(n)] = x
-                    if whole.size:
-                        shares[np.uint64(n)] = every[np.uint64(j)]
-                        j += 1
+                    shares[np.uint64(n)] = every[np.uint64(j)]
+                    j += 1
                     n += np.int64(ok)
             found = out[p, b]
             found[COUNT] = found[TOTAL] = found[SQUARES] = 0.0
             found[LOW], found[HIGH] = np.inf, -np.inf
             if n > 0:
-                if whole.size:
-                    _moments_weighted(taken, shares, n, found)
-                else:
-                    _moments(taken, n, found)
-
-
-@_typed("void({t}[:,:,::1], {t}[::1], boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[:,:,::1])")
-def small_moments(
-    image: Array,
-    nodata: Array,
-    has_nodata: Bools,
-    first: Ints,
-    row: Ints,
-    column: Ints,
-    length: Ints,
-    out: Floats,
-) -> None:
-    """Fill what `piece_moments` does for whole numbers of 8 or 16 bits without masks and weights.
-
-    Sums of values and of squares are exact, and one look at each pixel is enough.
-    """
-    longest = 0
-    for p in range(first.size - 1):
-        n = 0
-        for k in range(first[p], first[p + 1]):
-            n += length[k]
-        longest = max(longest, n)
-    taken = np.empty(longest + 1, image.dtype)
-    for b in range(image.shape[0]):  # one band after the other stays in the processor's cache
-        empty, has = nodata[b], has_nodata[b]
-        for p in range(first.size - 1):
-            n = 0
-            for k in range(first[p], first[p + 1]):
-                r, c = row[k], column[k]
-                for i in range(length[k]):
-                    taken[np.uint64(n + i)] = image[b, r, np.uint64(c + i)]
-                n += length[k]
-            if has:
-                m = n
-                n = 0
-                for i in range(m):
-                    v = taken[np.uint64(i)]
-                    taken[np.uint64(n)] = v
-                    n += np.int64(v != empty)
-            total = squares = 0
-            for i in range(n):
-                x = np.int64(taken[np.uint64(i)])
-                total += x
-                squares += x * x
-            low = high = taken[0]
-            for i in range(n):
-                low = min(low, taken[np.uint64(i)])
-                high = max(high, taken[np.uint64(i)])
-            found = out[p, b]
-            found[COUNT], found[TOTAL], found[SQUARES], found[LOW], found[HIGH] = n, 0.0, 0.0, np.inf, -np.inf
-            if n > 0:
-                # Squares around a whole number near the mean stay exact and cannot cancel.
-                middle = total // n
-                off = total - n * middle
-                found[TOTAL] = total
-                found[SQUARES] = (squares - 2 * middle * total + n * middle * middle) - (off * off) / n
-                found[LOW], found[HIGH] = low, high
-
-
-@_typed("void({t}[::1], int64[::1], int64)")
-def sort_bytes(values: Array, place: Ints, bands: int) -> None:
-    """Sort whole numbers of 8 bits in place, within each band of each piece, by counting them."""
-    counts = np.zeros(256, np.int64)
-    for p in range(place.size - 1):
-        n = (place[p + 1] - place[p]) // bands
-        for b in range(bands):
-            part = values[place[p] + b * n : place[p] + (b + 1) * n]
-            low, high = np.int64(255), np.int64(-128)
-            for i in range(n):
-                v = np.int64(part[i])
-                counts[np.uint64(v & 255)] += 1
-                low, high = min(low, v), max(high, v)
-            s = 0
-            for v in range(low, high + 1):
-                for _ in range(counts[v & 255]):
-                    part[s] = v
-                    s += 1
-                counts[v & 255] = 0
-
-
-@helper
-def _moments(values: Floats, n: int, out: Floats) -> None:
-    """Fill the columns of `piece_moments` for n values; four sums at once keep the processor busy."""
-    a = b = c = d = 0.0
-    low, high = values[0], values[0]
-    fours = n - n % 4
-    for i in range(0, fours, 4):
-        a += values[np.uint64(i)]
-        b += values[np.uint64(i + 1)]
-        c += values[np.uint64(i + 2)]
-        d += values[np.uint64(i + 3)]
-    for i in range(fours, n):
-        a += values[i]
-    for i in range(n):
-        v = values[np.uint64(i)]
-        low = min(low, v)
-        high = max(high, v)
-    total = (a + b) + (c + d)
-    mean = total / n
-    a = b = c = d = 0.0
-    for i in range(0, fours, 4):
-        e, f = values[np.uint64(i)] - mean, values[np.uint64(i + 1)] - mean
-        g, h = values[np.uint64(i + 2)] - mean, values[np.uint64(i + 3)] - mean
-        a += e * e
-        b += f * f
-        c += g * g
-        d += h * h
-    for i in range(fours, n):
-        a += (values[i] - mean) * (values[i] - mean)
-    out[COUNT], out[TOTAL], out[SQUARES], out[LOW], out[HIGH] = n, total, (a + b) + (c + d), low, high
+                _moments_weighted(taken, shares, n, found)
 
 
 @helper
 def _moments_weighted(values: Floats, shares: Floats, n: int, out: Floats) -> None:
-    """Fill the columns of `piece_moments` for n values with weights."""
+    """Fill the columns of `weighted_moments` for n values with weights."""
     whole = total = 0.0
     low, high = values[0], values[0]
     for i in range(n):
@@ -285,7 +167,7 @@ def _moments_weighted(values: Floats, shares: Floats, n: int, out: Floats) -> No
     out[COUNT], out[TOTAL], out[SQUARES], out[LOW], out[HIGH] = whole, total, squares, low, high
 
 
-@_typed(f"void({_WINDOW}, {_RUNS}, {_OF_PLAN}, {{t}}, int64[::1], {{t}}[::1], float32[::1])")
+@typed_kernel(f"void({_WINDOW}, {_RUNS}, {_OF_PLAN}, {{t}}, int64[::1], {{t}}[::1], float32[::1])")
 def piece_values(
     image: Array,
     valid: Bytes,
@@ -311,7 +193,7 @@ def piece_values(
     Parameters
     ----------
     image, valid, nodata, has_nodata, first, row, column, length, skip, head, tail, whole, own, weights
-        As of `piece_moments`.
+        As of `weighted_moments`; the last six are empty where each pixel counts 1.
     last
         Stands in the place of values that are not valid; no value sorts after it.
     place
@@ -396,7 +278,7 @@ def sorted_statistics(
                 for q in range(quantiles.size):
                     out[p, b, q] = weighted_quantile(distinct[:k], sums[:k], quantiles[q])
             if frequencies:
-                _frequencies(distinct[:k], sums[:k], shares.size > 0, out[p, b, quantiles.size :])
+                frequencies_of(distinct[:k], sums[:k], shares.size > 0, out[p, b, quantiles.size :])
 
 
 @helper
@@ -435,7 +317,7 @@ def _median(values: Floats, sums: Floats, weighted: bool) -> float:  # noqa: FBT
 
 
 @helper
-def _frequencies(values: Floats, sums: Floats, weighted: bool, out: Floats) -> None:  # noqa: FBT001  # as above
+def frequencies_of(values: Floats, sums: Floats, weighted: bool, out: Floats) -> None:  # noqa: FBT001  # as above
     """Median absolute deviation, most and least frequent value, and number of values, of distinct ascending ones."""
     most, least = -1.0, np.inf
     for k in range(values.size):
@@ -470,19 +352,19 @@ def class_weights(
     values, shares, place, pixels
         As of `sorted_statistics`.
     counts
-        (pieces, bands) Receives their numbers.
+        (bands, pieces) Receives their numbers.
     classes, sums
-        Receive the values and weights one after the other, as many as there are valid pixels at most.
+        Receive the values and weights, one band and piece after the other, as many as there are valid pixels at most.
     """
     bands = pixels.shape[1]
     at = 0
-    for p in range(place.size - 1):
-        n = (place[p + 1] - place[p]) // bands
-        for b in range(bands):
+    for b in range(bands):
+        for p in range(place.size - 1):
+            n = (place[p + 1] - place[p]) // bands
             if pixels[p, b] == 0:
-                counts[p, b] = 0
+                counts[b, p] = 0
                 continue
             m = n if shares.size else pixels[p, b]
             found = _distinct(values, shares, place[p] + b * n, m, classes[at:], sums[at:])
-            counts[p, b] = found
+            counts[b, p] = found
             at += found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COUNTS = ("count", "nodata")
 """Columns that every band has."""
 DEFAULT = ("mean", "std", "min", "max")
-"""Statistics where none is named."""
+"""Statistics that every band has, too."""
 SHARES = "shares"
 """Statistic that gives a column for each class."""
 ALLOWED = ("min", "max", "mean", "std", "median", *MOMENTS, "percentile_<p>", *FREQUENCIES, SHARES)
@@ -36,7 +36,7 @@ class WantedStatistics:
     """The statistics of each band, in the order of their columns."""
 
     names: tuple[str, ...] = DEFAULT
-    """Their names, each once; ``count`` and ``nodata`` come besides."""
+    """Their names, each once: those of `DEFAULT`, then what is asked for; ``count`` and ``nodata`` come besides."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -48,7 +48,7 @@ class WantedStatistics:
 
     @classmethod
     def of(cls, names: Iterable[str] | str | None) -> Self:
-        """Build from a list of names, or one; None means the default.
+        """Build from the names of statistics besides the documented ones, or one name; None means no other.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class WantedStatistics:
             return cls()
         given = [names] if isinstance(names, str) else items_of("stats", names, '"mean"')
         texts = [name if isinstance(name, str) else shown(name) for name in given]
-        return cls(tuple(dict.fromkeys(name for name in texts if name not in COUNTS)))
+        return cls(tuple(dict.fromkeys((*DEFAULT, *(name for name in texts if name not in COUNTS)))))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -107,9 +107,9 @@ def zonal_statistics(
     bands
         Bands by number from 1 or by name, as ``[1, "B04"]`` or ``"1-3,A07"``; None means all.
     stats
-        Statistics of each band besides ``count`` and ``nodata``: ``mean``, ``std``, ``min``, ``max``, ``median``,
+        Statistics of each band besides ``count``, ``nodata``, ``mean``, ``std``, ``min`` and ``max``: ``median``,
         ``percentile_<p>``, ``sum``, ``variance``, ``range``, ``cv``, ``mad``, ``majority``, ``minority``, ``variety``,
-        and ``shares``: a column for each class of a raster of whole numbers. None means mean, std, min and max.
+        and ``shares``: a column for each class of a raster of whole numbers.
     pixels
         Which pixels belong to a polygon: ``center``, ``all_touched`` or ``weighted``.
     buffer
@@ -151,7 +151,7 @@ def zonal_statistics(
 
     Examples
     --------
-    >>> zonal_statistics("embeddings_2024.tif", "parcels.gpkg", stats=["mean", "std"]).to_frame()  # doctest: +SKIP
+    >>> zonal_statistics("embeddings_2024.tif", "parcels.gpkg", stats=["median"]).to_frame()  # doctest: +SKIP
     """
     return plan_zonal(
         rasters, vectors_file, bands=bands, stats=stats, pixels=pixels, buffer=buffer, combine=combine, scaled=scaled,
@@ -367,9 +367,8 @@ class ZonalPlan:
         total = sum(len(walk.chunks) * len(walk.passes) for _, _, walk in self.walks)
         with progress("reading", total, quiet=self.quiet) as step:
             tables = apart(lambda: self._tables(step))
-        for location, stamp in self.stamps.items():
-            if stamp_of(location) != stamp:
-                raise UnreadableError(f"{location} was changed while it was read; run again when it is complete.")
+        if not any(table.has_values for table in tables) and self._changed(self.groups):
+            raise UnreadableError(self._changed(self.groups))
         return ZonalStatistics(
             self.layer, self.id_field, self.statistics, tables, self.lost, self.parameters,
             self.pixels != "weighted", [*self.notes()], self.quiet,
@@ -380,10 +379,21 @@ class ZonalPlan:
         with environment(options=ANY_FORMAT_OPTIONS):
             for group, (coverage, runs, walk) in zip(self.groups, self.walks, strict=True):
                 values = walk.run(step, self.threads)
+                if error := self._changed([group]):  # what was read belongs to no state of the file
+                    values.unread[:] = True
+                    values.errors[:] = [error]
                 state = self._states(coverage, runs, values)
                 for i, band in enumerate(group.bands):
                     found.append(self._band_table(group, band, coverage, values, i, walk.scaling[i], state))
         return found
+
+    def _changed(self, groups: Sequence[RasterGroup]) -> str:
+        """Return which file of some groups was changed since it was looked at, in a sentence; empty where none was."""
+        for part in (part for group in groups for part in group.parts):
+            location = part.facts.location
+            if stamp_of(location) != self.stamps[location]:
+                return f"{location} was changed while it was read; run again when it is complete."
+        return ""
 
     def _states(self, coverage: Coverage, runs: PieceRuns, values: BandValues) -> npt.NDArray[np.int8]:
         """(features of the layer,) Position of the reason why a feature has no pixel that could be read, or -1."""
@@ -410,9 +420,9 @@ class ZonalPlan:
         state: npt.NDArray[np.int8],
     ) -> BandTable:
         """Compute the columns of one band, in the order of the layer."""
-        moments = values.moments[i].copy()
+        moments = values.moments[:, i].copy()
         moments[values.unread] = 0.0
-        ordered = None if values.ordered is None else values.ordered[i]
+        ordered = None if values.ordered is None else values.ordered[:, i]
         count = moments[:, 0]
         total = np.where(values.unread, np.nan, coverage.plan.total)
         # Sums of weights in two orders may differ in their last digits.

@@ -57,6 +57,11 @@ class BandTable:
     """What went wrong."""
 
     @property
+    def has_values(self) -> bool:
+        """Whether some feature has a value."""
+        return bool((self.reason < 0).any())
+
+    @property
     def name(self) -> str:
         """What its columns in the wide table begin with."""
         return _in_columns(self.raster, self.band)
