@@ -179,6 +179,7 @@ def test_what_is_not_kept_comes_from_the_archive_or_has_its_reason(
     alone = extracted(kept.layer, pixels_from=kept.folder.root, **asked)
     for mask in masks:
         report = alone.report[alone.report["mask"] == mask]
+        assert not any("stored rasters" in note for note in alone.notes)
         reason = Reason.NOT_KEPT if buffer else Reason.MASK_REACH
         if buffer or mask in FAR:
             assert (report[reason.value] == len(kept.layer)).all()
@@ -297,7 +298,7 @@ def test_features_that_clouds_hid_come_from_the_archive_or_are_counted(kept: Kep
     archive = extracted(kept.layer, library=kept.library, **asked)
     both = extracted(kept.layer, library=kept.library, pixels_from=folder.root, **asked)
     same_rows(both, archive)
-    assert any("3 acquisitions were read from the archive after all" in note for note in both.notes)
+    assert any("from the archive after all: 3 acquisitions, whose kept pixels lack some" in note for note in both.notes)
     assert "bands" in set(both.report["value_source"])
     for keep_empty in (False, True):
         alone = extracted(kept.layer, pixels_from=folder.root, keep_empty=keep_empty, **asked)
@@ -359,6 +360,10 @@ def test_damage_is_read_from_the_archive_or_is_unreadable(
     asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004]}
     both = extracted(kept.layer, library=kept.library, pixels_from=folder.root, **asked)
     same_rows(both, extracted(kept.layer, library=kept.library, **asked))
+    said = " ".join(both.notes)
+    assert str(folder.pixels(TILE)) in said  # one file is named, and how it is mended
+    assert "keep" in said.partition(str(folder.pixels(TILE)))[2] or damage == "version"
+    assert "clouds" not in said
     alone = extracted(kept.layer, pixels_from=folder.root, **asked)
     broken = alone.report[alone.report[Reason.UNREADABLE.value] > 0]
     every = damage in {"positions gone", "positions swapped", "version"}
@@ -546,6 +551,24 @@ def test_every_executor_reads_kept_pixels(kept: Kept) -> None:
 
 
 # ------------------------------------------------------------------------------------------- folders that cannot serve
+
+
+def test_a_margin_without_pixels_to_keep_is_refused(kept: Kept, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"keep_margin \(--keep-margin\) needs keep_pixels"):
+        folder_series(kept, tmp_path, library=kept.library, keep_margin=100)
+    kept.layer.to_file(layer := tmp_path / "fields.gpkg")
+    run = CliRunner().invoke(main, ["update", str(layer), "--library", str(kept.library), "--keep-margin", "100"])
+    assert run.exit_code == 2, run.output
+    assert "needs keep_pixels" in run.output
+
+
+def test_what_kept_pixels_alone_cannot_give_ends_with_its_own_exit_code(kept: Kept, tmp_path: Path) -> None:
+    kept.layer.to_file(layer := tmp_path / "fields.gpkg")
+    options = ["--pixels-from", str(kept.folder.root), "--index", "NDVI", "--out", str(tmp_path)]
+    masks = ["--mask", CM004, "--mask", FAR[0]]
+    run = CliRunner().invoke(main, ["extract", str(layer), *options, *masks])
+    assert run.exit_code == 4, run.output
+    assert "archive" in run.output
 
 
 def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept, tmp_path: Path) -> None:

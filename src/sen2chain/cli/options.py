@@ -259,8 +259,8 @@ keep_pixels = together(
         "all features. SCL and CLDPRB are kept with them.",
     ),
     click.option(
-        "--keep-margin", type=REAL, default=300.0, show_default=True, metavar="METRES",
-        help="How far around the features SCL and CLDPRB are kept, so that masks can be dilated.",
+        "--keep-margin", type=REAL, metavar="METRES",
+        help="How far around the features SCL and CLDPRB are kept, so that masks can be dilated. Default: 300.",
     ),
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sen2chain.products import Radiometry
     from sen2chain.rows import Batch
 
-    Result = TypeVar("Result")
+    Result = TypeVar("Result", bound="TaskResult")
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float64]
@@ -65,6 +65,8 @@ class TaskResult:
     """The error with which the whole task failed each time it was tried; None where it ran."""
     kept: KeptPixels | None = None
     """The pixels to keep; None where the task has none."""
+    given_up: KeptPixelsError | None = None
+    """Why the archive was read in the place of kept pixels; None where it was not."""
 
 
 def extract(
@@ -100,7 +102,7 @@ def extract(
         Its task is the one that the rows come from: the given one, or its `Task.otherwise`.
     """
 
-    def once(task: Task) -> tuple[TaskResult, bool]:
+    def once(task: Task) -> tuple[TaskResult, KeptPixelsError | None]:
         reading = partial(environment, task.reading)
         with reading(), ExitStack() as stack:
             verifier = task.details.verifier() if task.verify else None
@@ -111,7 +113,7 @@ def extract(
     return on_kept_or_archive(task, once)
 
 
-def on_kept_or_archive(task: Task, run: Callable[[Task], tuple[Result, bool]]) -> Result:
+def on_kept_or_archive(task: Task, run: Callable[[Task], tuple[Result, KeptPixelsError | None]]) -> Result:
     """Run a task, and `Task.otherwise` in its place where kept pixels lack what it needs.
 
     Parameters
@@ -119,10 +121,10 @@ def on_kept_or_archive(task: Task, run: Callable[[Task], tuple[Result, bool]]) -
     task
         The task.
     run
-        Runs a task; returns its result, and whether kept pixels were damaged or lacked something.
+        Runs a task; returns its result, and how kept pixels were damaged or lacked something, None where they served.
     """
-    result, lacks = run(task)
-    return result if task.otherwise is None or not lacks else run(task.otherwise)[0]
+    result, lack = run(task)
+    return result if task.otherwise is None or lack is None else replace(run(task.otherwise)[0], given_up=lack)
 
 
 class Measured(NamedTuple):
@@ -211,10 +213,14 @@ class Extraction:
         return TaskResult(task, grid, batches, kept=self._kept())
 
     @property
-    def lacks_kept_pixels(self) -> bool:
-        """Whether kept pixels were damaged or did not hold what is needed, for rows or for one of their columns."""
+    def lacks_kept_pixels(self) -> KeptPixelsError | None:
+        """How kept pixels were damaged or did not hold what is needed, for rows or for one of their columns.
+
+        None where they served. Damage is told before pixels that are not kept.
+        """
         errors = (*self.rasters.errors, *self.failures.values())
-        return any(isinstance(error, KeptPixelsError) for error in errors)
+        found = [error for error in errors if isinstance(error, KeptPixelsError)]
+        return min(found, key=lambda error: isinstance(error, PixelsNotKeptError), default=None)
 
     def _read_radiometry(self, outputs: list[tuple[int, Output]]) -> Radiometry | None:
         """Read scale and offsets if anything of some outputs is computed from bands."""

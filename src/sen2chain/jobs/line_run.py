@@ -23,7 +23,6 @@ from sen2chain.errors import (
 from sen2chain.files import is_file
 from sen2chain.jobs.delivery import PAUSES, GoneError, Remote, deliver, same_place
 from sen2chain.jobs.job_file import OPTIONAL
-from sen2chain.plan import MARGIN
 from sen2chain.report import BROKEN, LACKING
 from sen2chain.store import COMPILED, ExtractionFolder
 from sen2chain.timeseries import TimeSeriesCompil
@@ -95,7 +94,7 @@ def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
         encoding=task.encoding,
         crs=task.crs,
         keep_pixels=task.keep_pixels,
-        keep_margin=MARGIN if task.keep_margin is None else task.keep_margin,
+        keep_margin=task.keep_margin if task.keep_pixels else None,
     )
 
 

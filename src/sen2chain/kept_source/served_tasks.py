@@ -34,6 +34,8 @@ class Served:
     """Acquisitions of which rasters of the archive are read too."""
     others: Counter[str] = field(default_factory=Counter)
     """Why kept pixels do not serve, as ``without kept pixels`` -> acquisitions."""
+    damage: str = ""
+    """A sentence on the first file of kept pixels that is damaged; empty where none is."""
 
     def sentences(self, source: KeptSource) -> list[str]:
         """Return what people are told of it."""
@@ -49,6 +51,8 @@ class Served:
             why = "; ".join(f"{number:,} {cause}" for cause, number in self.others.most_common())
             rest = "give no rows" if source.archive is None else f"are read from the {source.reading.kind}"
             parts.append(f"The others {rest}: {why}.")
+        if self.damage:
+            parts.append(self.damage)
         if source.why_alone:
             parts.append(source.why_alone)
         if source.superseded:
@@ -114,6 +118,8 @@ class _Server:
         lack = self._why_not(task, entry)
         if entry is None or lack is not None:
             self.counts.others[lack.clause if lack else ""] += 1
+            if lack is not None and lack.reason is Reason.UNREADABLE:
+                self.counts.damage = self.counts.damage or lack.sentence
             if entry is None or not is_alone or lack is None:
                 return archive
             nothing = tuple(self._without(output, lack) for output in task.outputs)
@@ -133,7 +139,8 @@ class _Server:
             return Lack(Reason.NOT_KEPT, "changed since the pixels were kept")
         path = self._source.paths[entry.product]
         if size_of(path) != entry.size:
-            sentence = f"Kept pixels {path} are gone or were cut off; name the archive, or keep them again."
+            again = "update the layer with keep_pixels (--keep-pixels) to read these pixels from the archive again"
+            sentence = f"Kept pixels {path} are gone or were cut off; {again}."
             return Lack(Reason.UNREADABLE, "with a file of kept pixels that is gone or was cut off", sentence)
         found = self.sufficiency(task.product.tile, entry)
         return found if isinstance(found, Lack) else None
@@ -270,11 +277,13 @@ class _Choice:
         inputs = () if output.clouds is None else output.clouds.rasters
         for _ in bands:
             if (lack := self._enough.values()) is not None:
+                self._note(lack)
                 return self._server._without(output, lack)  # noqa: SLF001  # the two are one
         for name in inputs:
             raster = self._raster(name)
             lack = None if raster is None else self._enough.mask(output.mask, name, raster)
             if lack is not None:
+                self._note(lack)
                 return self._server._without(output, lack)  # noqa: SLF001
         return output
 

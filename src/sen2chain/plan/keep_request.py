@@ -68,7 +68,9 @@ class KeepRequest:
 
     @classmethod
     def of(cls, keep_pixels: Any, keep_margin: Any) -> Self | None:
-        """Build a request from the documented parameters; None where no pixels are to be kept.
+        """Build a request from the documented parameters, `keep_margin` None being `MARGIN`.
+
+        None where no pixels are to be kept.
 
         Raises
         ------
@@ -76,6 +78,10 @@ class KeepRequest:
             If a parameter cannot be used, see `kept_bands`.
         """
         bands = kept_bands(keep_pixels)
+        if keep_margin is None:
+            keep_margin = MARGIN
+        elif not bands:
+            raise RequestError("keep_margin (--keep-margin) needs keep_pixels (--keep-pixels); no pixels are kept.")
         margin = real_number("keep_margin", keep_margin, 0, MOST_MARGIN, "metres", f" (at most {MOST_MARGIN:,.0f})")
         return cls(None if bands is True else bands or (), margin) if bands else None
 

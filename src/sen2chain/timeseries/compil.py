@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from sen2chain import periods, settings
 from sen2chain.errors import RequestError, choice, truth
 from sen2chain.files import absolute
-from sen2chain.plan import MARGIN, parse_date
+from sen2chain.plan import parse_date
 from sen2chain.products import Source
 from sen2chain.progress import empty_results, say
 from sen2chain.store import PixelFolder, State
@@ -81,7 +81,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
         again: True for the bands that are decoded anyway, where masks leave anything of a feature; or names of bands,
         as ``["B02", "B03", "B04", "B08"]``, for these under all features. SCL and CLDPRB are kept with them.
     keep_margin
-        Metres around the features in which SCL and CLDPRB are kept, so that cloud masks can be dilated.
+        Metres around the features in which SCL and CLDPRB are kept, so that cloud masks can be dilated; None is 300.
+        With `keep_pixels` only.
     wait
         Seconds to wait for another run on the same folder; None is as long as it takes.
 
@@ -141,7 +142,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
         verify: str = "never",
         raw_format: RawFormat = "parquet",
         keep_pixels: bool | str | Iterable[str] = False,
-        keep_margin: float = MARGIN,
+        keep_margin: float | None = None,
         executor: Any = None,
         scheduler: str | None = None,
         wait: float | None = None,

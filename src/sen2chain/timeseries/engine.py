@@ -164,15 +164,8 @@ class Engine:
     @property
     def notes_on_kept_pixels(self) -> list[str]:
         """Sentences on what kept pixels serve, and, after a run, on those that turned out not to."""
-        notes = list(self._planned[1])
-        count = self.source.given_up if isinstance(self.source, KeptSource) else 0
-        if count:
-            are = "acquisition was" if count == 1 else "acquisitions were"
-            notes.append(
-                f"{count:,} {are} read from the {self.source.reading.kind} after all: the kept pixels are damaged, or "
-                "lack pixels that clouds hid in the run that kept them."
-            )
-        return notes
+        source = self.source
+        return [*self._planned[1], *(source.sentences_on_given_up() if isinstance(source, KeptSource) else ())]
 
     def _check_masks(self, source: Source, plan: ExtractionPlan) -> None:
         """Make sure that each mask can be had of some product of a catalogue, before any pixel is asked for.
@@ -271,17 +264,12 @@ class Engine:
             told = advanced if shows_progress(quiet=self.quiet) else None
             results = execute(tasks, coverages or self.coverages(), self.rules, self.executor, seen, files.note, told)
             with closing(results):
-                for task, result in zip(tasks, results, strict=True):
-                    if task.otherwise is not None and result.task.otherwise is None and result.error is None:
-                        self._count_given_up()
+                for result in results:
+                    if result.given_up is not None and result.error is None and isinstance(self.source, KeptSource):
+                        self.source.given_up.append(result.given_up)
                     changed = files.changed(result.task, digest=inputs is not None)
                     yield self._without_mixed_rows(result, changed) if changed else result
                     shares.end(result.task.product)
-
-    def _count_given_up(self) -> None:
-        """Count an acquisition that was read from the archive in the place of kept pixels."""
-        assert isinstance(self.source, KeptSource)  # noqa: S101  # other sources make no such tasks
-        self.source.given_up += 1
 
     @property
     def requests_at_once(self) -> int:

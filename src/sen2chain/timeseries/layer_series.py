@@ -24,7 +24,7 @@ from sen2chain.index_series import IndexSeries, days_of
 from sen2chain.indices import SCALE
 from sen2chain.kept_source import find_kept
 from sen2chain.notebook import card
-from sen2chain.plan import MARGIN, KeepRequest, Request
+from sen2chain.plan import KeepRequest, Request
 from sen2chain.progress import activity
 from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
 from sen2chain.report import REPORT_COLUMNS
@@ -92,7 +92,7 @@ class LayerSeries(ABC):
             self.request, layer, executor, library, keywords["safe"], self._quiet,
             self.id_field, named_fields(layer, "field_names", self.field_names),
             None if place is None or (isinstance(place, str) and not place) else find_kept(place),
-            keep=KeepRequest.of(keywords.get("keep_pixels"), keywords.get("keep_margin", MARGIN)),
+            keep=KeepRequest.of(keywords.get("keep_pixels"), keywords.get("keep_margin")),
         )  # fmt: skip
         self._report: Report | None = None
         self._frames: dict[str, pd.DataFrame] | None = None
