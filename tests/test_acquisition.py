@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ from sen2chain.acquisition import (
     read,
     reader,
 )
+from sen2chain.acquisition.open_rasters import Decoding, OpenRasters
 from sen2chain.archive import open_library
 from sen2chain.errors import GridMismatchError, RequestError, UnreadableError
 from sen2chain.indices import INDICES, NODATA, Index
@@ -640,3 +644,19 @@ def test_ireland_equals_rasterio_and_numpy(shared_data: Path, resolution: int, w
     assert set(counts.opens.values()) == set(counts.blocks.values()) == {1}
     for layer in layers:
         truth.check(layer, got[layer], window or Window(0, 0, *truth.grid(resolution)), resolution)
+
+
+@pytest.mark.parametrize("end", [Decoding.finish, Decoding.drop])
+def test_images_are_freed_with_their_decoding(end: Callable[[Decoding], None]) -> None:
+    image = np.zeros((2, 2))
+    left = weakref.ref(image)
+    gc.collect()
+    gc.disable()  # hundreds of megabytes would wait for it
+    try:
+        with ExitStack() as stack:
+            decoding = Decoding(OpenRasters(stack), {"B04": ([partial(image.fill, 1)], 4)})
+            end(decoding)
+            del image, decoding
+            assert left() is None
+    finally:
+        gc.enable()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sen2chain.acquisition.layers import LayerSources
     from sen2chain.grid import Grid
-    from sen2chain.parallel import Piece, Within
+    from sen2chain.parallel import Piece, Pieces, Within
     from sen2chain.rasters import OpenRaster, RemotePart
     from sen2chain.sensor import Sensor
 
@@ -162,7 +162,7 @@ class Decoding:
         self._rasters = rasters
         self._failed: dict[str, tuple[int, RasterError]] = {}
         self._lock = threading.Lock()
-        self._begun = rasters.crew.begin(
+        self._begun: Pieces | None = rasters.crew.begin(
             (
                 partial(self._decode, location, number, piece, pixels / len(own))
                 for location, (own, pixels) in pieces.items()
@@ -173,13 +173,23 @@ class Decoding:
 
     def finish(self) -> None:
         """Decode what is left; rasters that cannot be decoded are marked with the error of their first such piece."""
-        self._begun.finish()
+        if (begun := self._taken()) is not None:
+            begun.finish()
         for location, (_, error) in self._failed.items():
             self._rasters.fail(location, error)
 
     def drop(self) -> None:
         """Leave what nobody has begun to decode, and wait for the rest."""
-        self._begun.drop()
+        if (begun := self._taken()) is not None:
+            begun.drop()
+
+    def _taken(self) -> Pieces | None:
+        """Return the pieces and let go of them; None if that is done.
+
+        They refer to this object, so that their images would stay until Python collects cycles.
+        """
+        begun, self._begun = self._begun, None
+        return begun
 
     def _decode(self, location: str, number: int, piece: Piece, pixels: float) -> None:
         first, _ = self._failed.get(location, (number, None))
