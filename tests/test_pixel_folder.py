@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import time
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +16,13 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 
-from sen2chain import TimeSeriesCompil, atomic, demo
+from sen2chain import TimeSeries, TimeSeriesCompil, atomic, demo
+from sen2chain.archive import MemorySource
 from sen2chain.cli import main
 from sen2chain.errors import KeptPixelsError, RequestError, StoreError
-from sen2chain.pixel_store import PixelFile
-from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue, KeptEntry, contents_of, pixel_folder
+from sen2chain.pixel_store import PixelFile, content_digest, load_positions, pixel_file
+from sen2chain.pixel_store.stored_members import write_members
+from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue, KeptEntry, contents_of, locked, pixel_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +110,21 @@ def kept(archive: demo.DemoArchive, tmp_path: Path) -> Kept:
     return Kept(library, archive.layer, tmp_path / "extraction")
 
 
+@pytest.fixture(scope="module")
+def extracted(archive: demo.DemoArchive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Extract the archive once, keeping the pixels of B04 and B08."""
+    made = Kept(archive.library, archive.layer, tmp_path_factory.mktemp("kept-extracted") / "extraction")
+    made.series(keep_pixels=True).extract_data()
+    return made.extraction
+
+
+@pytest.fixture
+def full(kept: Kept, extracted: Path) -> Kept:
+    """Give a folder that keeps the pixels of B04 and B08, and an archive; a test may change both."""
+    shutil.copytree(extracted, kept.extraction)
+    return kept
+
+
 def test_pixels_are_kept_beside_the_same_rows(kept: Kept, tmp_path: Path) -> None:
     other = Kept(kept.library, kept.layer, tmp_path / "without")
     other.series().extract_data()
@@ -138,28 +157,27 @@ def test_pixels_of_images_that_are_there_are_kept_and_their_rows_stay(kept: Kept
     assert all(entry.is_whole for entry in kept.entries.values())
 
 
-def test_new_bands_and_masks_join_what_is_kept(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    first = kept.entries
+def test_new_bands_and_masks_join_what_is_kept(full: Kept) -> None:
+    first = full.entries
     assert {held.masks for entry in first.values() for held in entry.rasters.values()} == {None, frozenset({CM004})}
-    kept.series(keep_pixels=["B11"]).extract_data()
-    kept.check()
-    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in kept.entries.values())
-    assert all(entry.file != first[product].file for product, entry in kept.entries.items())
+    full.series(keep_pixels=["B11"]).extract_data()
+    full.check()
+    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in full.entries.values())
+    assert all(entry.file != first[product].file for product, entry in full.entries.items())
     masks = [CM004, "CM001"]
-    done = kept.series(keep_pixels=True, masks=masks).extract_data()
-    kept.check()
+    done = full.series(keep_pixels=True, masks=masks).extract_data()
+    full.check()
     assert done.pixels + done.pixels_kept == 5
-    assert {held.masks for entry in kept.entries.values() for held in entry.rasters.values()} <= {
+    assert {held.masks for entry in full.entries.values() for held in entry.rasters.values()} <= {
         None, frozenset({CM004, "CM001"}),
     }  # fmt: skip
-    done = kept.series(keep_pixels=["B04", "B08"]).extract_data()
-    kept.check()
+    done = full.series(keep_pixels=["B04", "B08"]).extract_data()
+    full.check()
     assert done.images == 0
-    assert all(entry.is_whole for entry in kept.entries.values())
+    assert all(entry.is_whole for entry in full.entries.values())
     # Nothing more is asked for than is there.
     for options in ({"keep_pixels": True}, {"keep_pixels": True, "masks": masks}, {"keep_pixels": ["B08"]}):
-        assert kept.series(**options).extract_data().pixels_kept == 5
+        assert full.series(**options).extract_data().pixels_kept == 5
 
 
 def test_a_wider_margin_replaces_a_smaller_one_and_loses_no_band(kept: Kept) -> None:
@@ -239,60 +257,53 @@ def test_pixels_stay_where_the_archive_has_an_older_product_or_another_part(kept
     assert newer.stem in kept.entries
 
 
-def test_a_product_that_is_gone_keeps_its_pixels(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    product = min(kept.entries)
-    shutil.rmtree(kept.path_of(product, "B04").parents[4])
-    kept.series(keep_pixels=True).extract_data()
-    assert product in kept.entries
-    assert kept.entries[product].is_there(kept.folder)
+def test_a_product_that_is_gone_keeps_its_pixels(full: Kept) -> None:
+    product = min(full.entries)
+    shutil.rmtree(full.path_of(product, "B04").parents[4])
+    full.series(keep_pixels=True).extract_data()
+    assert product in full.entries
+    assert full.entries[product].is_there(full.folder)
 
 
-def test_what_is_missing_or_cut_off_is_read_again(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    before = kept.entries
+def test_what_is_missing_or_cut_off_is_read_again(full: Kept) -> None:
+    before = full.entries
     gone, short, *_ = sorted(before)
-    before[gone].path(kept.folder).unlink()
-    path = before[short].path(kept.folder)
+    before[gone].path(full.folder).unlink()
+    path = before[short].path(full.folder)
     path.write_bytes(path.read_bytes()[:-1])
-    done = kept.series(keep_pixels=True).extract_data()
+    done = full.series(keep_pixels=True).extract_data()
     assert (done.images, done.pixels, done.pixels_kept) == (0, 2, 3)
-    assert kept.entries == before
-    kept.check()
+    assert full.entries == before
+    full.check()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06 and so on"])
-def test_damaged_positions_are_written_again(kept: Kept, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    (digest,) = {entry.positions for entry in kept.entries.values()}
-    kept.folder.positions_file(TILE, digest).write_bytes(content)
+def test_damaged_positions_are_written_again(full: Kept, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    (digest,) = {entry.positions for entry in full.entries.values()}
+    full.folder.positions_file(TILE, digest).write_bytes(content)
     from sen2chain.pixel_store import tile_positions  # noqa: PLC0415  # what a new process begins with
 
     monkeypatch.setattr(tile_positions, "_loaded", tile_positions._Loaded())
-    done = kept.series(keep_pixels=True).extract_data()
+    done = full.series(keep_pixels=True).extract_data()
     assert (done.images, done.pixels) == (0, 5)
-    kept.check()
+    full.check()
 
 
-def test_damaged_pixels_do_not_hinder_those_that_are_to_join_them(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    product = min(kept.entries)
-    path = kept.entries[product].path(kept.folder)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    kept.series(keep_pixels=["B11"]).extract_data()
-    done = kept.series(keep_pixels=["B04", "B08", "B11"]).extract_data()
+def test_damaged_pixels_do_not_hinder_those_that_are_to_join_them(full: Kept) -> None:
+    product = min(full.entries)
+    path = full.entries[product].path(full.folder)
+    flip(path)
+    full.series(keep_pixels=["B11"]).extract_data()
+    done = full.series(keep_pixels=["B04", "B08", "B11"]).extract_data()
     assert done.pixels_failed == 0
-    kept.check()
-    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in kept.entries.values())
+    full.check()
+    assert all(set(entry.rasters) == {"B04", "B08", "B11"} | QUALITY for entry in full.entries.values())
 
 
-def test_force_keeps_all_again(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    done = kept.series(keep_pixels=True).extract_data(force=True)
+def test_force_keeps_all_again(full: Kept) -> None:
+    done = full.series(keep_pixels=True).extract_data(force=True)
     assert (done.images, done.pixels, done.pixels_kept) == (5, 5, 0)
-    kept.check()
+    full.check()
 
 
 def test_an_update_that_keeps_none_says_so_where_others_are_kept(kept: Kept) -> None:
@@ -304,38 +315,233 @@ def test_an_update_that_keeps_none_says_so_where_others_are_kept(kept: Kept) -> 
     assert kept.series().extract_data().notes == []
 
 
-def test_what_killed_runs_left_is_swept_by_the_next_one_that_keeps(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    entry = min(kept.entries.values(), key=lambda entry: entry.product)
-    orphan = kept.folder.pixel_file(entry.id, "0" * 16)
+def test_what_killed_runs_left_is_swept_by_the_next_one_that_keeps(full: Kept) -> None:
+    entry = min(full.entries.values(), key=lambda entry: entry.product)
+    orphan = full.folder.pixel_file(entry.id, "0" * 16)
     orphan.write_bytes(b"half")
-    kept.folder.positions_file(TILE, "f" * 16).write_bytes(b"")
-    own = kept.folder.pixels(TILE) / "notes.txt"
+    full.folder.positions_file(TILE, "f" * 16).write_bytes(b"")
+    own = full.folder.pixels(TILE) / "notes.txt"
     own.write_text("mine")
-    kept.series(keep_pixels=True).extract_data()
-    kept.check()
+    full.series(keep_pixels=True).extract_data()
+    full.check()
     assert own.read_text() == "mine"
 
 
-def test_dropping_says_what_it_removes_and_leaves_all_rows(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    rows, before = kept.rows(), kept.entries
-    seen = kept.series().drop_pixels("2021-11-01", "2021-11-30", dry_run=True)
+def flip(path: Path) -> None:
+    """Damage a file without changing its size."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_pixel_files_are_entered_again_where_the_ledger_was_lost(full: Kept) -> None:
+    before = full.entries
+    product = full.path_of(min(before), "B04").parents[4]
+    aside = full.library.parent / product.name
+    shutil.move(product, aside)
+    full.folder.ledger.unlink()
+    with pytest.raises(RequestError, match=r"that its ledger does not list; enter them with .*sen2chain update"):
+        full.series(pixels_from=full.folder.root)
+    seen = full.series(keep_pixels=True).extract_data(getstat=False)
+    assert (seen.pixels, seen.pixels_kept) == (0, 4)
+    assert any(note.startswith("Pixels of 5 acquisitions are to be entered again: ") for note in seen.notes)
+    done = full.series(keep_pixels=True).extract_data()
+    assert (done.pixels, done.pixels_kept) == (0, 4)
+    assert any(note.startswith("Pixels of 5 acquisitions were entered again: ") for note in done.notes)
+    assert full.entries == before
+    shutil.move(aside, product)
+    full.check()
+    assert not any("entered again" in note for note in full.series(keep_pixels=True).extract_data().notes)
+
+
+def test_an_update_that_keeps_none_enters_lost_pixels_too(full: Kept) -> None:
+    before = full.entries
+    full.folder.ledger.unlink()
+    full.series().extract_data()
+    assert full.entries == before
+
+
+def test_a_ledger_from_a_backup_gets_what_was_kept_since(full: Kept) -> None:
+    backup = full.folder.ledger.read_bytes()
+    full.series(keep_pixels=["B11"]).extract_data()
+    after = full.entries
+    full.folder.ledger.write_bytes(backup)
+    done = full.series(keep_pixels=["B11"]).extract_data()
+    assert (done.pixels, done.pixels_kept) == (0, 5)
+    assert full.entries == after
+    full.check()
+
+
+def test_a_file_that_was_written_and_not_entered_takes_the_place_of_the_listed_one(full: Kept) -> None:
+    listed, backup = full.entries, full.extraction.parent / "backup"
+    shutil.copytree(full.folder.root / "pixels", backup)
+    ledger = full.folder.ledger.read_bytes()
+    full.series(keep_pixels=["B11"]).extract_data()
+    after = full.entries
+    full.folder.ledger.write_bytes(ledger)
+    shutil.copytree(backup, full.folder.root / "pixels", dirs_exist_ok=True)
+    assert full.entries == listed
+    full.series(keep_pixels=True).extract_data()
+    assert full.entries == after
+    full.check()
+
+
+@pytest.mark.parametrize("how", ["older", "fewer", "damaged", "half", "renamed", "bare"])
+def test_files_that_are_not_listed_are_swept_where_they_are_of_no_use(full: Kept, how: str) -> None:
+    product = min(full.entries)
+    first = full.entries[product].path(full.folder)
+    aside = full.extraction.parent / first.name
+    shutil.copy2(first, aside)
+    full.series(keep_pixels=["B11"]).extract_data()
+    after = full.entries
+    other = min(name for name in after if name != product)
+    stray = first
+    if how == "bare":
+        entry = after[product]
+        content = pixel_file({"product": product}, {}, load_positions(full.folder.pixels(TILE), entry.positions))
+        stray = full.folder.pixel_file(entry.id, content_digest(content))
+        stray.write_bytes(content)
+    else:
+        if how == "renamed":
+            stray = first.with_name(first.name.replace(product, other))
+        shutil.copy2(aside, stray)
+        if how in {"damaged", "half"}:
+            after[product].path(full.folder).unlink()
+            flip(stray) if how == "damaged" else stray.write_bytes(stray.read_bytes()[:-1])
+    if how != "older":
+        os.utime(stray)
+    done = full.series(keep_pixels=True).extract_data()
+    assert done.pixels == (how in {"damaged", "half"})
+    assert not any("entered again" in note for note in done.notes)
+    assert not stray.exists() or how in {"damaged", "half"}  # where B04 and B08 are read again into a file of that name
+    full.check()
+
+
+def test_files_of_another_version_of_the_format_stay(full: Kept) -> None:
+    files = {path: path.read_bytes().replace(b'"format":1,', b'"format":2,') for path in full.folder.all_pixel_files()}
+    for path, content in files.items():
+        path.write_bytes(with_checksums(content))
+    full.folder.ledger.unlink()
+    changed = {path: path.read_bytes() for path in files}
+    full.series(keep_pixels=["B03"], keep_margin=40).extract_data()
+    assert {path: path.read_bytes() for path in files} == changed
+    full.series().drop_pixels("2021-01-01")
+    assert full.files == {path.name for path in files}
+    full.series().drop_pixels()
+    assert full.files == set()
+
+
+def with_checksums(content: bytes) -> bytes:
+    """Write the members of a file again, with checksums that fit them."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        members = {}
+        for info in file.infolist():
+            begin = info.header_offset + 30 + len(info.filename)
+            members[info.filename] = content[begin : begin + info.file_size]
+    return write_members(members)
+
+
+def test_pixels_of_some_dates_can_be_dropped_where_the_ledger_was_lost(full: Kept) -> None:
+    before = full.entries
+    full.folder.ledger.unlink()
+    seen = full.series().drop_pixels("2021-11-01", "2021-11-30", dry_run=True)
+    assert (seen.acquisitions, seen.files, seen.left) == (1, 1, 4)
+    assert not full.folder.ledger.exists()
+    done = full.series().drop_pixels("2021-11-01", "2021-11-30")
+    assert (done.acquisitions, done.files, done.left) == (1, 1, 4)
+    assert full.entries.items() < before.items()
+    full.check()
+
+
+def test_dropping_from_a_folder_that_cannot_be_used_is_one_sentence(
+    full: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["pixels", str(full.layer), "--library", str(full.library), "--extraction", str(full.extraction)]
+    command += ["--drop"]
+    before = full.files
+    with locked(full.folder.root):
+        ended = CliRunner().invoke(main, [*command, "--wait", "0"])
+        assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
+        assert f"is held by process {os.getpid()} on " in ended.output
+        ended = CliRunner().invoke(main, [*command, "--dry-run"])
+        assert (ended.exit_code, ended.output.count("\n")) == (0, 1)
+        assert "would be dropped" in ended.output
+
+    def only_to_read(_: ImageLedger) -> Any:
+        raise StoreError("ledger.sqlite cannot be used (attempt to write a readonly database).")
+
+    monkeypatch.setattr(ImageLedger, "transaction", only_to_read)
+    ended = CliRunner().invoke(main, command)
+    assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
+    assert "attempt to write a readonly database" in ended.output
+    assert full.files == before
+    monkeypatch.undo()
+    full.folder.ledger.write_bytes(b"no ledger at all, and long enough to be looked at by SQLite" * 20)
+    ended = CliRunner().invoke(main, command)
+    assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
+    assert "those in CSV files and kept pixels stay" in ended.output
+    assert full.files == before
+    full.folder.ledger.unlink()
+    ended = CliRunner().invoke(main, command)
+    assert (ended.exit_code, ended.output.count("\n")) == (0, 1)
+    assert "Pixels of 5 acquisitions" in ended.output
+
+
+def test_damage_is_mended_as_the_sentence_about_it_says(full: Kept) -> None:
+    product = min(full.entries)
+    path = full.entries[product].path(full.folder)
+    flip(path)
+    alone = TimeSeries(
+        full.layer, library=MemorySource([]), pixels_from=full.folder.root, indices=["NDVI"], masks=[CM004], quiet=True
+    )
+    (error,) = (error for error in alone.report["error"] if error)
+    assert str(path) in error
+    assert "sen2chain update LAYER --keep-pixels --verify" in error
+    beside = full.series(pixels_from=full.folder.root, masks=["CM001"])
+    beside.extract_data()
+    assert full.series(keep_pixels=True).extract_data().pixels == 0  # its size is as it was
+    done = full.series(keep_pixels=True, verify="first").extract_data()
+    assert (done.images, done.pixels, done.pixels_kept, done.pixels_failed) == (0, 1, 4, 0)
+    full.check()
+    assert full.series(keep_pixels=True, verify="first").extract_data().pixels == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--keep-pixels", "PARCELS.gpkg"],
+         "'PARCELS.gpkg' is not a band. Write --keep-pixels behind LAYER, or --keep-pixels=B02,B03."),
+        (["--keep-pixels", "no/parcels", "--index", "NDVI"], "'no/parcels' is not a band. Write --keep-pixels behind"),
+        (["--keep-pixels=parcels.gpkg"], "'parcels.gpkg' is not a band.\n"),
+        (["--verify", "parcels.gpkg"], "Write --verify behind LAYER, or --verify=first."),
+        (["--keep-pixels", "--index", "NDVI"], "Missing argument 'LAYER'."),
+        (["--keep-pixels", "B02", "--index", "NDVI"], "Missing argument 'LAYER'."),
+    ],
+)  # fmt: skip
+def test_an_option_that_takes_the_layer_as_its_value_says_where_to_write_it(given: list[str], sentence: str) -> None:
+    ended = CliRunner().invoke(main, ["update", *given])
+    assert ended.exit_code == 2
+    assert sentence in ended.output
+
+
+def test_dropping_says_what_it_removes_and_leaves_all_rows(full: Kept) -> None:
+    rows, before = full.rows(), full.entries
+    seen = full.series().drop_pixels("2021-11-01", "2021-11-30", dry_run=True)
     assert (seen.acquisitions, seen.files, seen.left, seen.is_forecast) == (1, 1, 4, True)
     assert (str(seen.first), str(seen.last)) == ("2021-11-09", "2021-11-09")
     assert "would be dropped (1 file, " in str(seen)
-    assert kept.entries == before
-    done = kept.series().drop_pixels("2021-11-01", "2021-11-30")
+    assert full.entries == before
+    done = full.series().drop_pixels("2021-11-01", "2021-11-30")
     assert (done.acquisitions, done.files, done.size) == (seen.acquisitions, seen.files, seen.size)
     assert str(done).startswith("Pixels of 1 acquisition from 2021-11-09 to 2021-11-09 were dropped (1 file, ")
-    kept.check()
-    assert len(kept.entries) == 4
-    rest = kept.series().drop_pixels()
+    full.check()
+    assert len(full.entries) == 4
+    rest = full.series().drop_pixels()
     assert (rest.acquisitions, rest.files, rest.left) == (4, 5, 0)
-    assert kept.files == set()
-    assert kept.rows() == rows
-    assert str(kept.series().drop_pixels()) == "No kept pixels to drop."
-    assert kept.series(keep_pixels=True).extract_data().pixels == 5
+    assert full.files == set()
+    assert full.rows() == rows
+    assert str(full.series().drop_pixels()) == "No kept pixels to drop."
+    assert full.series(keep_pixels=True).extract_data().pixels == 5
 
 
 def test_what_cannot_be_dropped(kept: Kept) -> None:
@@ -347,22 +553,21 @@ def test_what_cannot_be_dropped(kept: Kept) -> None:
         kept.series().drop_pixels("soon")
 
 
-def test_dropping_removes_what_another_version_of_the_format_has_left(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    with ImageLedger(kept.folder.ledger) as ledger:
+def test_dropping_removes_what_another_version_of_the_format_has_left(full: Kept) -> None:
+    with ImageLedger(full.folder.ledger) as ledger:
         ledger.set_fact("pixel_format", "2")
-    before, rows = kept.entries, kept.rows()
-    seen = kept.series(keep_pixels=["B03"]).extract_data(getstat=False)
+    before, rows = full.entries, full.rows()
+    seen = full.series(keep_pixels=["B03"]).extract_data(getstat=False)
     assert any("format 2 of another version" in note for note in seen.notes)
-    done = kept.series(keep_pixels=True, indices=["NDVI", "NDWIGAO"]).extract_data()
+    done = full.series(keep_pixels=True, indices=["NDVI", "NDWIGAO"]).extract_data()
     assert done.images == 5
     assert (done.pixels, done.pixels_failed) == (0, 5)
     (note,) = (note for note in done.notes if "format 2 of another version" in note)
     assert note.startswith("Pixels of 5 acquisitions could not be kept, or not all: Pixels cannot be kept in ")
-    assert kept.entries == before
-    assert rows.items() <= kept.rows().items()
-    kept.series().drop_pixels()
-    assert kept.series(keep_pixels=True).extract_data().pixels == 5
+    assert full.entries == before
+    assert rows.items() <= full.rows().items()
+    full.series().drop_pixels()
+    assert full.series(keep_pixels=True).extract_data().pixels == 5
 
 
 @pytest.mark.parametrize("place", ["positions", "pixels"])
@@ -502,26 +707,11 @@ def test_other_folders_of_the_layer_have_pixels_of_their_own(kept: Kept) -> None
     assert sizes[0] != sizes[1]
 
 
-def test_pixels_of_another_product_under_a_name_are_refused(kept: Kept) -> None:
-    kept.series(keep_pixels=True).extract_data()
-    one, other, *_ = sorted(kept.entries.values(), key=lambda entry: entry.product)
-    shutil.copyfile(other.path(kept.folder), one.path(kept.folder))
+def test_pixels_of_another_product_under_a_name_are_refused(full: Kept) -> None:
+    one, other, *_ = sorted(full.entries.values(), key=lambda entry: entry.product)
+    shutil.copyfile(other.path(full.folder), one.path(full.folder))
     with pytest.raises(KeptPixelsError, match="it holds the pixels of"):
-        PixelFile.open(one.path(kept.folder))
-
-
-def test_what_a_damaged_file_is_answered_with_mends_it(kept: Kept) -> None:
-    kept.series(keep_pixels=["B04"]).extract_data()
-    entry = min(kept.entries.values(), key=lambda entry: entry.product)
-    path = entry.path(kept.folder)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(KeptPixelsError, match="remove the file, and update the layer with keep_pixels"):
-        kept.check()
-    path.unlink()
-    assert kept.series(keep_pixels=["B04"]).extract_data().pixels == 1
-    kept.check()
+        PixelFile.open(one.path(full.folder))
 
 
 def test_bands_of_products_that_are_gone_are_said(kept: Kept) -> None:

@@ -513,7 +513,7 @@ def test_only_plain_members_are_read() -> None:
         write_members({name: content for name, content in members.items() if name != "SCL/0"}),
         write_members({name: content for name, content in members.items() if name != "facts.json"}),
     ):
-        with pytest.raises(KeptPixelsError, match=r"^Kept pixels some\.pixels are damaged \(.*\); remove the file"):
+        with pytest.raises(KeptPixelsError, match=r"^Kept pixels some\.pixels are damaged \(.*\); update the layer"):
             read_all(content, positions)
 
 

@@ -317,6 +317,10 @@ class KeptPixelsError(UnreadableError):
     """Kept pixels are damaged, or do not hold what is asked of them; the message says which and why."""
 
 
+class PixelFormatError(KeptPixelsError):
+    """A file of kept pixels has the format of another version of sen2chain; the message names it."""
+
+
 class PixelsNotKeptError(KeptPixelsError):
     """Kept pixels are whole, but what is asked for is not among them: it lies elsewhere, or was under clouds."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import click
 
 from sen2chain.cli.codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, INTERRUPTED
-from sen2chain.errors import RequestError, Sen2ChainError
+from sen2chain.errors import RequestError, Sen2ChainError, quoted
 from sen2chain.progress import printable
 
 # What other tools, or the classes, call an option; too far from ours for a comparison of letters.
@@ -52,8 +54,17 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line; an option that other tools have is answered with ours."""
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            option = error.param
+            if not isinstance(option, click.Option) or not _takes_next_word(option, given):
+                raise
+            places = [p.make_metavar(ctx) for p in self.params if isinstance(p, click.Argument)]
+            behind = f"{option.opts[-1]} behind {places[-1]}, or " if places else ""
+            sentence = f"{error.message.rstrip('.')}. Write {behind}{_with_value(option)}."
+            raise click.BadParameter(sentence, ctx, option) from None
         except click.NoSuchOption as error:
             known = {option for parameter in self.params for option in parameter.opts}
             meant = _MEANT.get(error.option_name.lower().replace("_", "-"))
@@ -112,6 +123,32 @@ class Command(click.Command):
         return re.sub(r"(?<!['\w-])\w+(?!['\w])", lambda word: names.get(word[0], word[0]), sentence)
 
 
+def _takes_next_word(option: click.Option, args: list[str]) -> bool:
+    """Whether an option that can stand alone was given with the next word as its value."""
+    stands_alone = not option.is_flag and isinstance(option.flag_value, str)
+    return stands_alone and any(one in option.opts and not other.startswith("-") for one, other in pairwise(args))
+
+
+def _with_value(option: click.Option) -> str:
+    """Return an example of an option that can stand alone with a value."""
+    example = getattr(option.type, "example", option.flag_value)
+    return f"{option.opts[-1]}={example}"
+
+
+class BandList(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions only
+    """Names of bands with commas between them, which the classes check; paths are refused."""
+
+    name = "bands"
+    example = "B02,B03"
+    """A value, for messages."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text."""
+        if set(value) & set("./\\") or os.path.exists(value):  # noqa: PTH110 - unlike Path.exists it is False for odd texts
+            self.fail(f"{quoted(value)} is not a band.", param, ctx)
+        return value
+
+
 class Number(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in newer versions only
     """A number of any range, since the classes check ranges; text that is not a number is passed on as text."""
 
@@ -135,7 +172,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-WHOLE, REAL = Number(int), Number(float)
+WHOLE, REAL, BANDS = Number(int), Number(float), BandList()
 
 
 def fail(sentence: str, code: int = EXIT_ERROR) -> NoReturn:

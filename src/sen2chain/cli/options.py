@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sen2chain.cli.click_command import REAL, RENAMED, WHOLE
+from sen2chain.cli.click_command import BANDS, REAL, RENAMED, WHOLE
 from sen2chain.errors import OutputError, RequestError, quoted
 from sen2chain.files import absolute
 
@@ -253,7 +253,7 @@ _DECODED = "decoded"
 
 keep_pixels = together(
     click.option(
-        "--keep-pixels", metavar="[BANDS]", is_flag=False, flag_value=_DECODED,
+        "--keep-pixels", type=BANDS, metavar="[BANDS]", is_flag=False, flag_value=_DECODED,
         help="Keep the pixels under the features too, so that later questions need not read the archive again: alone "
         "(behind LAYER) of the bands that are decoded anyway; or of bands, as B02,B03,B04,B08, which are then read of "
         "all features. SCL and CLDPRB are kept with them.",

@@ -37,17 +37,21 @@ def find_kept(place: str | Path) -> ExtractionFolder:
     if not is_folder(path):
         raise RequestError(f"{path} is not a folder, so there are no kept pixels; pass the folder of a layer.")
     itself = ExtractionFolder(path)
-    if is_file(itself.ledger):
+    if is_file(itself.ledger) or is_folder(path / PIXELS):
         if not _has_entries(itself):
-            raise RequestError(f"The folder {path} has no kept pixels; {_HOW}.")
+            raise RequestError(_why_none(itself))
         return itself
     layers = ExtractionFolder.all_in(path)
-    found = [folder for folder in layers if is_folder(folder.root / PIXELS) and _has_entries(folder)]
+    having = [folder for folder in layers if is_folder(folder.root / PIXELS)]
+    found = [folder for folder in having if _has_entries(folder)]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(folder.root.name for folder in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         raise RequestError(f"{len(found)} folders in {path} have kept pixels ({names}); pass one of them.")
+    for folder in having:
+        if folder.all_pixel_files():
+            raise RequestError(_why_none(folder))
     if layers:
         raise RequestError(f"None of the layers' folders in {path} has kept pixels; {_HOW}.")
     raise RequestError(f"{path} is not a layer's folder, and has none in it; {_HOW}, and pass the layer's folder.")
@@ -63,6 +67,16 @@ def kept_entries(folder: ExtractionFolder) -> dict[str, KeptEntry]:
     """
     with ImageLedger(folder.ledger, read_only=True) as ledger:
         return KeptCatalogue(ledger).entries()
+
+
+def _why_none(folder: ExtractionFolder) -> str:
+    """Return a sentence on a folder whose ledger lists no kept pixels."""
+    if not folder.all_pixel_files():
+        return f"The folder {folder.root} has no kept pixels; {_HOW}."
+    return (
+        f"The folder {folder.root} has files of kept pixels that its ledger does not list; enter them with "
+        "extract_data() (sen2chain update)."
+    )
 
 
 def _has_entries(folder: ExtractionFolder) -> bool:

@@ -12,10 +12,13 @@ from sen2chain.pixel_store.pixel_file import (
     KeptHeader,
     KeptValues,
     PixelFile,
+    content_digest,
+    is_as_named,
     is_kept,
     kept_location,
     pixel_file,
     split_kept,
+    with_facts,
 )
 from sen2chain.pixel_store.pixel_positions import (
     PixelPositions,
@@ -49,8 +52,10 @@ __all__ = [
     "bilinear_positions",
     "bilinear_runs",
     "chosen_pixels",
+    "content_digest",
     "finest_positions",
     "grown",
+    "is_as_named",
     "is_kept",
     "kept_location",
     "load_positions",
@@ -61,4 +66,5 @@ __all__ = [
     "positions_path",
     "shrunk",
     "split_kept",
+    "with_facts",
 ]

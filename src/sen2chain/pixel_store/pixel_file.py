@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 import numpy as np
 
 from sen2chain.errors import KeptPixelsError, PixelsNotKeptError
+from sen2chain.files import open_regular
 from sen2chain.pixel_store.pixel_codec import DTYPES, decode, decode_flags, encode, encode_flags
 from sen2chain.pixel_store.stored_members import StoredMembers, to_json, write_members
 from sen2chain.pixel_store.tile_positions import FORMAT, Role, TilePositions, grid_facts, grid_of, load_positions
@@ -32,6 +34,7 @@ CHUNK_ROWS = 1024
 """Rows of a raster whose values are coded together."""
 _PREFIX = "kept:"
 _FACTS = "facts.json"
+_DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
@@ -138,6 +141,35 @@ def pixel_file(facts: Mapping[str, Any], rasters: Mapping[str, KeptValues], posi
         {"format": FORMAT, "positions": positions.digest, "rasters": headers, "facts": dict(facts)}
     )
     return write_members(members)
+
+
+def with_facts(content: bytes, facts: Mapping[str, Any]) -> bytes:
+    """Return the content of a pixel file with further facts about its product.
+
+    Raises
+    ------
+    KeptPixelsError
+        If it is damaged.
+    """
+    with StoredMembers("pixels", io.BytesIO(content)) as members:
+        head = members.facts(_FACTS)
+        head["facts"] |= facts
+        return write_members({**members.read_all(), _FACTS: to_json(head)})
+
+
+def content_digest(content: bytes) -> str:
+    """Return the 16 hexadecimal digits of a pixel file's content that end its name."""
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def is_as_named(path: Path) -> bool:
+    """Whether the content of a pixel file has the digest in its name, so that no byte has changed; reads all of it."""
+    try:
+        with open_regular(path) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+    except (OSError, ValueError):
+        return False
+    return path.stem.endswith(f"_{found}")
 
 
 class PixelFile:

@@ -12,7 +12,7 @@ import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from sen2chain.errors import KeptPixelsError
+from sen2chain.errors import KeptPixelsError, PixelFormatError
 from sen2chain.files import open_regular
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ _END = struct.Struct("<4s4H2LH")
 _END_SIGNATURE = b"PK\5\6"
 _LARGEST_DIRECTORY = 1 << 20  # bytes; a member takes about 60
 _LARGEST_FACTS = 4 << 20
-_AGAIN = "update the layer with keep_pixels to read these pixels from the archive again"
-_REMOVE = f"remove the file, and {_AGAIN}"  # an update takes a file that has its size for a whole one
+_AGAIN = (
+    "update the layer with keep_pixels and verify='first' (sen2chain update LAYER --keep-pixels --verify) to read "
+    "these pixels from the archive again"
+)
 
 
 def write_members(members: Mapping[str, bytes]) -> bytes:
@@ -114,6 +116,10 @@ class StoredMembers:
         with self.reading():
             return self._zip.read(info)
 
+    def read_all(self) -> dict[str, bytes]:
+        """Return the content of all members; errors as of `read`."""
+        return {name: self.read(name, info.file_size) for name, info in self._infos.items()}
+
     def facts(self, member: str) -> dict[str, Any]:
         """Return a member of `to_json`; errors as of `read`."""
         with self.reading():
@@ -137,12 +143,15 @@ class StoredMembers:
 
     def damaged(self, what: str) -> KeptPixelsError:
         """Return the error for a file that is not as it was written."""
-        return KeptPixelsError(f"Kept pixels {self.name} are damaged ({what}); {_REMOVE}.")
+        return KeptPixelsError(f"Kept pixels {self.name} are damaged ({what}); {_AGAIN}.")
 
-    def other_format(self, found: object, own: int) -> KeptPixelsError:
+    def other_format(self, found: object, own: int) -> PixelFormatError:
         """Return the error for a file of another version of the format."""
         from_other = f"have the format {found!r} of another version of sen2chain, and this one reads format {own}"
-        return KeptPixelsError(f"Kept pixels {self.name} {from_other}; {_REMOVE}.")
+        return PixelFormatError(
+            f"Kept pixels {self.name} {from_other}; update sen2chain, or drop them (drop_pixels(), sen2chain pixels "
+            "--drop) and keep them again."
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -24,7 +24,7 @@ COMPILED = "compiled_data"
 """The folder of compiled files in that of a layer."""
 PIXELS = "pixels"
 """The folder of kept pixels in that of a layer."""
-_PIXEL_FILE, _POSITIONS_FILE = ".pixels", ".positions"
+_PIXEL_SUFFIX, POSITIONS_SUFFIX = ".pixels", ".positions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ExtractionFolder:
 
     def pixel_file(self, product: ProductId, token: str) -> Path:
         """Return the file of the kept pixels of a product; `token` keeps it apart from a former one of the same."""
-        return self.pixels(product.tile) / f"{product}_{token}{_PIXEL_FILE}"
+        return self.pixels(product.tile) / f"{product}_{token}{_PIXEL_SUFFIX}"
 
     def positions_file(self, tile: str, digest: str) -> Path:
         """Return the file of the positions of kept pixels with a digest."""
@@ -92,7 +92,7 @@ class ExtractionFolder:
         found = []
         for place, folders, names in os.walk(self.root / PIXELS):
             folders.sort()
-            paths = (Path(place, name) for name in sorted(names) if name.endswith((_PIXEL_FILE, _POSITIONS_FILE)))
+            paths = (Path(place, name) for name in sorted(names) if name.endswith((_PIXEL_SUFFIX, POSITIONS_SUFFIX)))
             found += [path for path in paths if path.is_file() and not path.is_symlink()]
         return found
 

@@ -1,7 +1,7 @@
 """The catalogue of kept pixels in a layer's folder: the pixel file of each product, and what it was made from.
 
-It is the table ``pixels`` of the folder's ledger, so that rows and pixels of an acquisition are entered in one step. A
-pixel file that the catalogue does not name is what a killed run left, and counts as absent.
+It is the table ``pixels`` of the folder's ledger, so that rows and pixels of an acquisition are entered in one step.
+Each pixel file holds its entry as well, so that the next update enters it again where the ledger was lost.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sen2chain.errors import GridMismatchError, RequestError
+from sen2chain.errors import GridMismatchError, KeptPixelsError, RequestError
 from sen2chain.grid import Grid
+from sen2chain.pixel_store import PixelFile
 from sen2chain.products import ProductId, Radiometry
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = "product, file, size, positions, margin, rasters, inputs, facts, changed"
 _READ = f"SELECT {_COLUMNS} FROM pixels"  # noqa: S608  # fixed names
+
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RequestError, GridMismatchError)
+"""What reading an entry that is not as it was written raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,13 @@ class KeptEntry:
         """Whether the pixels of all features are there, of every raster."""
         return all(held.masks is None for held in self.rasters.values())
 
+    def holds_all_of(self, other: Self) -> bool:
+        """Whether it holds the rasters of another entry of its product, at as many pixels."""
+        rasters = self.rasters
+        return self.margin >= other.margin and all(
+            name in rasters and rasters[name].suffices(held.masks) for name, held in other.rasters.items()
+        )
+
     def path(self, folder: ExtractionFolder) -> Path:
         """Return the pixel file in the folder of the layer."""
         return folder.pixels(self.id.tile) / self.file
@@ -102,35 +113,78 @@ class KeptEntry:
     @classmethod
     def _of_row(cls, row: tuple[Any, ...]) -> Self:
         product, file, size, positions, margin, rasters, inputs, facts, changed = row
-        ProductId.parse(product)
-        told = json.loads(facts)
-        radiometry = told.get("radiometry")
         held = {
             name: HeldRaster(tuple(token), _grid(*grid), None if masks is None else frozenset(masks))
             for name, (token, grid, masks) in json.loads(rasters).items()
         }
+        return cls._of(product, (file, size, positions), margin, held, json.loads(inputs), json.loads(facts), changed)
+
+    @classmethod
+    def _of(
+        cls, product: str, named: tuple[Any, Any, Any], margin: Any, held: Mapping[str, HeldRaster],
+        inputs: Mapping[str, Any], told: Mapping[str, Any], changed: Any = "",
+    ) -> Self:  # fmt: skip
+        """Return an entry from its parts as JSON has them; `named` are file, size and positions."""
+        ProductId.parse(product)
+        file, size, positions = named
+        radiometry, footprint = told.get("radiometry"), told.get("footprint")
         return cls(
             product, str(file), int(size), str(positions), float(margin), held,
-            {role: tuple(token) for role, token in json.loads(inputs).items()},
+            {role: tuple(token) for role, token in inputs.items()},
             None if radiometry is None else Radiometry(*radiometry),
             told.get("cover"),
-            None if told.get("footprint") is None else tuple((x, y) for x, y in told["footprint"]),
+            None if footprint is None else tuple((x, y) for x, y in footprint),
             str(changed),
         )  # fmt: skip
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Return the entry that a pixel file holds, see `facts`.
+
+        Raises
+        ------
+        KeptPixelsError
+            If the file cannot be read, or does not hold its entry.
+        """
+        with PixelFile.open(path) as file:
+            told, headers, digest = file.facts, file.rasters, file.digest
+        try:
+            held = {
+                name: HeldRaster(tuple(token), headers[name].grid, None if masks is None else frozenset(masks))
+                for name, (token, masks) in told["sources"].items()
+            }
+            named = path.name, path.stat().st_size, digest
+            entry = cls._of(str(told["product"]), named, told["margin"], held, told["inputs"], told)
+        except (*_UNREADABLE, OSError) as error:
+            raise KeptPixelsError(f"Kept pixels {path} do not say what they were made from.") from error
+        if held.keys() != headers.keys():
+            raise KeptPixelsError(f"Kept pixels {path} do not say what all of their rasters were made from.")
+        return entry
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its pixel file holds of it, for JSON, beside the product, grids and the digest of positions."""
+        sources = {
+            name: (held.token, None if held.masks is None else sorted(held.masks))
+            for name, held in self.rasters.items()
+        }
+        return {"sources": sources, "inputs": dict(self.inputs), "margin": self.margin, **self._told()}
+
+    def _told(self) -> dict[str, Any]:
+        known = self.radiometry
+        return {
+            "radiometry": None if known is None else (known.quantification, dict(known.offsets), known.note),
+            "cover": self.cover,
+            "footprint": self.footprint,
+        }
 
     def _as_row(self) -> tuple[Any, ...]:
         rasters = {
             name: (held.token, _grid_facts(held.grid), None if held.masks is None else sorted(held.masks))
             for name, held in self.rasters.items()
         }
-        told = self.radiometry
-        facts = {
-            "radiometry": None if told is None else (told.quantification, dict(told.offsets), told.note),
-            "cover": self.cover,
-            "footprint": self.footprint,
-        }
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        texts = (json.dumps(part) for part in (rasters, dict(self.inputs), facts))
+        texts = (json.dumps(part) for part in (rasters, dict(self.inputs), self._told()))
         return self.product, self.file, self.size, self.positions, self.margin, *texts, now
 
 
@@ -166,7 +220,7 @@ class KeptCatalogue:
         for row in self._ledger.select(_READ):
             try:
                 found[row[0]] = KeptEntry._of_row(row)  # noqa: SLF001  # the two are one
-            except (ValueError, TypeError, KeyError, AttributeError, RequestError, GridMismatchError):
+            except _UNREADABLE:
                 continue
         return found
 

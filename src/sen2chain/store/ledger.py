@@ -352,7 +352,7 @@ class ImageLedger:
         except sqlite3.DatabaseError as error:
             raise StoreError(
                 f"{self._path} is damaged ({error}); remove it: images in Parquet files are then extracted again, and "
-                "those in CSV files are kept."
+                "those in CSV files and kept pixels stay."
             ) from error
 
 

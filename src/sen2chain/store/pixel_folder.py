@@ -1,13 +1,12 @@
 """The kept pixels in a layer's folder: pixel files are written, joined with former ones, entered, dropped.
 
 The order makes each step safe: the positions are on the disk before a pixel file that needs them, the pixel file before
-the catalogue names it, and a former file of the product goes after that. What a killed run leaves is named nowhere, and
-`PixelFolder.sweep` removes it.
+the catalogue names it, and a former file of the product goes after that. What the catalogue does not name was left by a
+killed run, or the ledger was lost: `PixelFolder.adopt` enters files that are whole, and `sweep` removes the others.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sen2chain.atomic import free_bytes, replacing, writing
-from sen2chain.errors import KeptPixelsError, OutputError
-from sen2chain.pixel_store import FORMAT, KeptValues, PixelFile, load_positions, pixel_file
+from sen2chain.errors import KeptPixelsError, OutputError, PixelFormatError
+from sen2chain.pixel_store import (
+    FORMAT,
+    KeptValues,
+    PixelFile,
+    TilePositions,
+    content_digest,
+    is_as_named,
+    load_positions,
+    pixel_file,
+    with_facts,
+)
 from sen2chain.progress import counted, sized
+from sen2chain.store.extraction_folder import POSITIONS_SUFFIX
 from sen2chain.store.kept_catalogue import HeldRaster, KeptCatalogue, KeptEntry
 
 if TYPE_CHECKING:
@@ -26,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.extract.pixel_keeper import KeptPixels
-    from sen2chain.pixel_store import TilePositions
     from sen2chain.products import ProductId
     from sen2chain.store.extraction_folder import ExtractionFolder
     from sen2chain.store.ledger import ImageLedger
@@ -78,6 +87,7 @@ class PixelFolder:
         self._folder, self._ledger = folder, ledger
         self._catalogue = KeptCatalogue(ledger)
         self._damaged: set[tuple[str, str]] = set()
+        self._adopted: list[KeptEntry] = []
 
     @cached_property
     def entries(self) -> dict[str, KeptEntry]:
@@ -95,12 +105,58 @@ class PixelFolder:
             "(drop_pixels(), sen2chain pixels --drop)."
         )
 
-    def usable(self) -> dict[str, KeptEntry]:
-        """Return the entries whose pixel file is there and whose positions can be read."""
+    def adopt(self) -> list[str]:
+        """Add pixel files to the entries that the catalogue does not name, and return their products.
+
+        They are those of a ledger that was lost, or of a run that was killed before it entered them. A file is adopted
+        if all of it is as it was written, and if none of its product is there that is newer or holds more.
+        `enter_adopted` writes them into the catalogue.
+        """
+        for path in self._unnamed(self.entries.values()):
+            entry = self._stray(path)
+            if entry is not None and self._is_better(entry, self.entries.get(entry.product)):
+                self.entries[entry.product] = entry
+                self._adopted.append(entry)
+        return sorted({entry.product for entry in self._adopted})
+
+    def _stray(self, path: Path) -> KeptEntry | None:
+        """Return the entry of a pixel file that the catalogue does not name; None where it is not whole."""
+        try:
+            entry = KeptEntry.of_file(path)
+        except KeptPixelsError:  # also a file of positions
+            return None
+        return entry if entry.path(self._folder) == path and is_as_named(path) else None
+
+    def _is_better(self, entry: KeptEntry, listed: KeptEntry | None) -> bool:
+        """Whether a file is to take the place of the one that is listed of its product."""
+        if listed is None or not listed.is_there(self._folder):
+            return True
+        one, other = (e.path(self._folder).stat().st_mtime_ns for e in (entry, listed))
+        return one > other and entry.holds_all_of(listed)
+
+    def enter_adopted(self) -> None:
+        """Enter adopted pixels in the catalogue."""
+        if not self._adopted:
+            return
+        if self._ledger.fact(_FORMAT_FACT) is None:
+            self._ledger.set_fact(_FORMAT_FACT, str(FORMAT))
+        self._catalogue.record([self.entries[product] for product in {entry.product for entry in self._adopted}])
+        self._adopted = []
+
+    def usable(self, *, verify: bool = False) -> dict[str, KeptEntry]:
+        """Return the entries whose pixel file is there and whose positions can be read.
+
+        Parameters
+        ----------
+        verify
+            Read each pixel file, and leave those out of which a byte has changed.
+        """
         return {
             product: entry
             for product, entry in self.entries.items()
-            if entry.is_there(self._folder) and self._has_positions(entry)
+            if entry.is_there(self._folder)
+            and self._has_positions(entry)
+            and (not verify or is_as_named(entry.path(self._folder)))
         }
 
     def _has_positions(self, entry: KeptEntry) -> bool:
@@ -153,7 +209,8 @@ class PixelFolder:
         content = kept.content
         if former is not None:
             content, entry = self._joined(content, entry, former, positions)
-        path = self._folder.pixel_file(product, hashlib.sha256(content).hexdigest()[:16])
+        content = with_facts(content, entry.facts)
+        path = self._folder.pixel_file(product, content_digest(content))
         places = self._folder.positions_file(product.tile, positions.digest)
         self._check_room(len(content))
         if self._ledger.fact(_FORMAT_FACT) is None:
@@ -191,10 +248,8 @@ class PixelFolder:
                 elif name in new.rasters:
                     values[name] = _read(new, name)
             facts = new.facts
-        radiometry = entry.radiometry or former.radiometry
-        if radiometry is not None:
-            facts["radiometry"] = radiometry.quantification, dict(radiometry.offsets), radiometry.note
-        return pixel_file(facts, values, positions), replace(entry, rasters=held, radiometry=radiometry)
+        joined = replace(entry, rasters=held, radiometry=entry.radiometry or former.radiometry)
+        return pixel_file(facts, values, positions), joined
 
     def enter(self, entry: KeptEntry) -> None:
         """Enter pixels that `write` has written; the former file of the product goes with `remove_former`."""
@@ -231,9 +286,13 @@ class PixelFolder:
         return old
 
     def sweep(self) -> None:
-        """Remove pixel files that the catalogue does not name, and positions that no entry needs."""
+        """Remove pixel files that the catalogue does not name, and positions that no entry needs.
+
+        Files of another version of the format stay, since that version can read them.
+        """
         for path in self._unnamed(self.entries.values()):
-            path.unlink(missing_ok=True)
+            if not _has_other_format(path):
+                path.unlink(missing_ok=True)
 
     def _unnamed(self, entries: Iterable[KeptEntry]) -> list[Path]:
         """Return the files that some entries do not need."""
@@ -243,13 +302,20 @@ class PixelFolder:
         return [path for path in self._folder.all_pixel_files() if path not in needed]
 
     def drop(self, first: dt.date | None, last: dt.date | None, *, dry_run: bool) -> DroppedPixels:
-        """Remove the kept pixels of a range of dates, both inclusive; None is open. Rows are not touched."""
+        """Remove the kept pixels of a range of dates, both inclusive; None is open. Rows are not touched.
+
+        Files that cannot be read are removed too; those of another version of the format where no date is given.
+        """
+        self.adopt()
+        if not dry_run:
+            self.enter_adopted()
         chosen: list[KeptEntry] = []
         rest: list[KeptEntry] = []
         for entry in self.entries.values():
             day = entry.id.sensing.date()
             (chosen if (first is None or first <= day) and (last is None or day <= last) else rest).append(entry)
-        files = self._unnamed(rest)
+        everything = first is None and last is None
+        files = [path for path in self._unnamed(rest) if everything or not _has_other_format(path)]
         days = [entry.id.sensing.date() for entry in chosen]
         done = DroppedPixels(
             len(chosen), len(files), sum(path.stat().st_size for path in files),
@@ -268,6 +334,20 @@ class PixelFolder:
         self._catalogue.remove(products)
         for name in products:
             self.entries.pop(name).path(self._folder).unlink(missing_ok=True)
+
+
+def _has_other_format(path: Path) -> bool:
+    """Whether another version of sen2chain wrote a file of pixels or positions."""
+    try:
+        if path.suffix == POSITIONS_SUFFIX:
+            TilePositions.load(path)
+        else:
+            PixelFile.open(path).close()
+    except PixelFormatError:
+        return True
+    except KeptPixelsError:
+        pass
+    return False
 
 
 def _read(file: PixelFile, name: str) -> KeptValues:

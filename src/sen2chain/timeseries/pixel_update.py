@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sen2chain.errors import KeptPixelsError, OutputError
 from sen2chain.extract import kept_bytes
 from sen2chain.plan import ValueKind
-from sen2chain.progress import counted, sized
+from sen2chain.progress import activity, counted, sized
 from sen2chain.store import PixelFolder
 from sen2chain.store.inputs import kept_locations
 
@@ -38,8 +38,10 @@ class PixelUpdate:
 
     def __init__(self, engine: Engine, folder: ExtractionFolder, ledger: ImageLedger) -> None:
         self._engine, self._files = engine, PixelFolder(folder, ledger)
-        self._why_not = self._files.why_not() if engine.keep else ""
-        self._usable = self._files.usable() if engine.keep and not self._why_not else {}
+        not_here = self._files.why_not()
+        self._why_not = not_here if engine.keep else ""
+        self._adopted = [] if not_here else self._files.adopt()
+        self._usable = self._readable() if engine.keep and not self._why_not else {}
         self._lost: Counter[str] = Counter()
         self._superseded = 0
         self.kept = 0
@@ -57,8 +59,16 @@ class PixelUpdate:
         """Acquisitions whose pixels could not be kept, or not all of them."""
         return sum(self._lost.values())
 
+    def _readable(self) -> dict[str, KeptEntry]:
+        """Return the pixels that can be read; each file is read as a whole where the request says to verify files."""
+        if self._engine.request.verify == "never":
+            return self._files.usable()
+        with activity("checking the files of kept pixels", quiet=self._engine.quiet):
+            return self._files.usable(verify=True)
+
     def sweep(self) -> None:
-        """Remove what killed runs left, and positions that this one has replaced."""
+        """Enter adopted pixels; remove the rest of what killed runs left, and positions that this one has replaced."""
+        self._files.enter_adopted()
         if self._engine.keep and not self._why_not:
             self._files.sweep()
 
@@ -171,11 +181,18 @@ class PixelUpdate:
             Whether the update reads nothing, so that it tells what a real one would find.
         """
         keep = self._engine.keep
+        found = []
+        if self._adopted:
+            verb = "are to be" if only_look else "were"
+            found.append(
+                f"Pixels of {counted(len(self._adopted), 'acquisition')} {verb} entered again: their files are there, "
+                "and the ledger did not list them."
+            )
         if keep is None:
-            return []
+            return found
         tasks = list(tasks)
         keeping = [task.keep for task in tasks if task.keep is not None]
-        found = [self._why_not] if only_look and self._why_not else []
+        found += [self._why_not] if only_look and self._why_not else []
         lacking = Counter(band for one in keeping for band in keep.bands or () if band not in one.rasters)
         for band, count in lacking.items():
             verb = "lacks" if count == 1 else "lack"
