@@ -80,6 +80,7 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
         Keep the digital numbers under the features in the folder, so that later questions need not read the archive
         again: True for the bands that are decoded anyway, where masks leave anything of a feature; or names of bands,
         as ``["B02", "B03", "B04", "B08"]``, for these under all features. SCL and CLDPRB are kept with them.
+        With `verify`, kept files that are damaged are made again.
     keep_margin
         Metres around the features in which SCL and CLDPRB are kept, so that cloud masks can be dilated; None is 300.
         With `keep_pixels` only.
