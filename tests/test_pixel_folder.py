@@ -386,34 +386,29 @@ def test_a_file_that_was_written_and_not_entered_takes_the_place_of_the_listed_o
     full.check()
 
 
-@pytest.mark.parametrize("how", ["older", "fewer", "damaged", "half", "renamed", "bare"])
-def test_files_that_are_not_listed_are_swept_where_they_are_of_no_use(full: Kept, how: str) -> None:
-    product = min(full.entries)
-    first = full.entries[product].path(full.folder)
-    aside = full.extraction.parent / first.name
-    shutil.copy2(first, aside)
+def test_files_that_are_not_listed_are_swept_where_they_are_of_no_use(full: Kept) -> None:
+    first = {product: entry.path(full.folder) for product, entry in full.entries.items()}
+    saved = {product: shutil.copy2(path, full.extraction.parent) for product, path in first.items()}
     full.series(keep_pixels=["B11"]).extract_data()
-    after = full.entries
-    other = min(name for name in after if name != product)
-    stray = first
-    if how == "bare":
-        entry = after[product]
-        content = pixel_file({"product": product}, {}, load_positions(full.folder.pixels(TILE), entry.positions))
-        stray = full.folder.pixel_file(entry.id, content_digest(content))
-        stray.write_bytes(content)
-    else:
-        if how == "renamed":
-            stray = first.with_name(first.name.replace(product, other))
-        shutil.copy2(aside, stray)
-        if how in {"damaged", "half"}:
-            after[product].path(full.folder).unlink()
-            flip(stray) if how == "damaged" else stray.write_bytes(stray.read_bytes()[:-1])
-    if how != "older":
-        os.utime(stray)
+    listed = full.entries
+    older, fewer, damaged, half, other = sorted(first)
+    for product in (older, fewer, damaged, half):
+        shutil.copy2(saved[product], first[product])
+    for product in (damaged, half):
+        listed[product].path(full.folder).unlink()
+    flip(first[damaged])
+    first[half].write_bytes(first[half].read_bytes()[:-1])
+    renamed = first[older].with_name(first[older].name.replace(older, other))
+    shutil.copyfile(saved[older], renamed)
+    content = pixel_file({"product": other}, {}, load_positions(full.folder.pixels(TILE), listed[other].positions))
+    bare = full.folder.pixel_file(listed[other].id, content_digest(content))
+    bare.write_bytes(content)
+    for path in (first[fewer], first[damaged], renamed, bare):
+        os.utime(path)
     done = full.series(keep_pixels=True).extract_data()
-    assert done.pixels == (how in {"damaged", "half"})
+    assert done.pixels == 2  # B04 and B08 of the damaged and of the half one are read again
     assert not any("entered again" in note for note in done.notes)
-    assert not stray.exists() or how in {"damaged", "half"}  # where B04 and B08 are read again into a file of that name
+    assert not any(path.exists() for path in (first[older], first[fewer], renamed, bare))
     full.check()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -377,6 +378,7 @@ def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str
     return wanted
 
 
+@functools.lru_cache(maxsize=64)  # PROJ takes milliseconds, and an update reads its layer several times
 def _is_of_maps(crs: pyproj.CRS) -> bool:
     """Whether a CRS is geographic or projected, and PROJ can transform it to WGS 84."""
     if not (crs.is_geographic or crs.is_projected):
