@@ -65,13 +65,14 @@ class DroppedPixels:
     """Whether nothing was removed: the run only looked."""
 
     def __str__(self) -> str:
-        left = f"the pixels of {counted(self.left, 'acquisition')} stay" if self.left else "none are left"
+        left = f"the pixels of {counted(self.left, 'acquisition')}" if self.left else ""
         if not self.acquisitions and not self.files:
-            return f"No kept pixels to drop: {left}." if self.left else "No kept pixels to drop."
+            return f"No kept pixels to drop: {left} stay." if left else "No kept pixels to drop."
         days = f" from {self.first} to {self.last}" if self.first else ""
         verb = "would be dropped" if self.is_forecast else "were dropped"
+        stay = f"{left} and all rows stay" if left else "none are left; all rows stay"
         what = f"Pixels of {counted(self.acquisitions, 'acquisition')}{days}"
-        return f"{what} {verb} ({counted(self.files, 'file')}, {sized(self.size)}); {left}, and all rows too."
+        return f"{what} {verb} ({counted(self.files, 'file')}, {sized(self.size)}); {stay}."
 
 
 class PixelFolder:
