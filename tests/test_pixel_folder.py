@@ -506,7 +506,7 @@ def test_damage_is_mended_as_the_sentence_about_it_says(full: Kept) -> None:
     ("given", "sentence"),
     [
         (["--keep-pixels", "PARCELS.gpkg"],
-         "'PARCELS.gpkg' is not a band. Write --keep-pixels behind LAYER, or --keep-pixels=B02,B03."),
+         "'PARCELS.gpkg' is not a band. Write --keep-pixels behind LAYER, or --keep-pixels=BANDS."),
         (["--keep-pixels", "no/parcels", "--index", "NDVI"], "'no/parcels' is not a band. Write --keep-pixels behind"),
         (["--keep-pixels=parcels.gpkg"], "'parcels.gpkg' is not a band.\n"),
         (["--verify", "parcels.gpkg"], "Write --verify behind LAYER, or --verify=first."),

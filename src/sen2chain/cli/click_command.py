@@ -139,7 +139,7 @@ class BandList(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     """Names of bands with commas between them, which the classes check; paths are refused."""
 
     name = "bands"
-    example = "B02,B03"
+    example = "BANDS"
     """A value, for messages."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
