@@ -102,10 +102,10 @@ class KeptSource:
         """Products of one tile with sensing dates from `first` to `last`, sorted by id; errors as of the archive."""
         theirs = self._rest.acquisitions(tile, first, last, area)
         found = {str(acquisition.id): acquisition for acquisition in theirs}
-        newest: dict[tuple[object, ...], ProductId] = {}
+        newest: dict[tuple[object, ...], int] = {}
         for acquisition in theirs:
             key = _acquisition_of(acquisition.id)
-            newest[key] = max(newest.get(key, acquisition.id), acquisition.id, key=_age)
+            newest[key] = max(newest.get(key, 0), acquisition.id.baseline_rank)
         self._look_at_metadata(theirs)
         for product, entry in self._by_tile.get(tile, ()):
             if not _sensed_within(product, first, last) or entry.product in self.stale:
@@ -114,8 +114,8 @@ class KeptSource:
             if known is not None:
                 found[entry.product] = replace(known, details=self._details(entry, known))
                 continue
-            other = newest.get(_acquisition_of(product))
-            if other is not None and _age(other) > _age(product):
+            # Products of one baseline may be two parts of a pass, which do not replace each other.
+            if newest.get(_acquisition_of(product), 0) > product.baseline_rank:
                 self.superseded.add(entry.product)
             else:
                 found[entry.product] = self.alone(entry, product=product)
@@ -253,11 +253,6 @@ def _sensed_within(product: ProductId, first: dt.date | None, last: dt.date | No
 def _acquisition_of(product: ProductId) -> tuple[object, ...]:
     """Return what all products of one acquisition have in common."""
     return product.platform, product.sensing, product.orbit, product.tile
-
-
-def _age(product: ProductId) -> tuple[int, str]:
-    """Return what grows with newer products of one acquisition."""
-    return product.baseline_rank, product.generation
 
 
 if TYPE_CHECKING:
