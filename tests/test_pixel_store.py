@@ -541,3 +541,8 @@ def test_values_that_do_not_fit_are_errors_of_the_caller() -> None:
         positions.finest.take(np.zeros((130, 139), np.uint8))
     with pytest.raises(ValueError, match="values of uint8 are needed"):
         positions.finest.put(np.zeros(3, np.uint8), np.zeros((130, 140), np.uint8))
+
+
+def test_a_file_that_is_gone_may_have_been_replaced(tmp_path: Path) -> None:
+    with pytest.raises(KeptPixelsError, match="run again if an update has just replaced the file, or else update the"):
+        PixelFile.open(tmp_path / "P_0.pixels")

@@ -87,7 +87,9 @@ class StoredMembers:
             file = open_regular(path)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise KeptPixelsError(f"Kept pixels {path} cannot be read: {reason}; {_AGAIN}.") from error
+            gone = isinstance(error, FileNotFoundError)
+            how = "run again if an update has just replaced the file, or else " if gone else ""
+            raise KeptPixelsError(f"Kept pixels {path} cannot be read: {reason}; {how}{_AGAIN}.") from error
         return cls(str(path), file)
 
     def __contains__(self, member: object) -> bool:
