@@ -185,6 +185,7 @@ def test_what_is_not_kept_comes_from_the_archive_or_has_its_reason(
             assert (report[reason.value] == len(kept.layer)).all()
             assert not report["rows"].any()
             assert report["error"].str.contains("name the archive").all()
+            assert "other stored rasters" not in " ".join(alone.notes)
         else:
             assert not report[reason.value].any()
             theirs = archive.report[archive.report["mask"] == mask]
@@ -631,6 +632,11 @@ def test_the_command_reads_kept_pixels(kept: Kept, tmp_path: Path) -> None:
     )
     assert run.exit_code == 0, run.output
     assert "kept pixels, computed from kept pixels 3" in run.output
+    later = ["--from", "2025-01-01"]
+    run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(kept.folder.root), *options, *later])
+    assert run.exit_code == 3, run.output
+    said = " ".join(run.output.split())
+    assert f"No pixels kept in {kept.folder.root} are of this layer from 2025-01-01 to today; check the dates" in said
     run = CliRunner().invoke(main, ["extract", str(layer), "--pixels-from", str(tmp_path / "nowhere"), *options])
     assert run.exit_code == 2
     assert "is not a folder" in run.output

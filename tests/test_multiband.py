@@ -364,6 +364,7 @@ def test_names_scale_offset_and_nodata_of_each_band(tmp_path: Path) -> None:
     said = " ".join(result.notes)
     assert "values = stored values x 0.5 + 2" in said
     assert "-1 means no data" in said
+    assert "no value means" not in said
     plain = zonal_statistics(path, layer, scaled=False)
     assert set(plain.to_frame()["A00_mean"]) == {10.0}
     assert "without the scale 0.5" in " ".join(plain.notes)

@@ -376,7 +376,8 @@ def differences(path: Path, note: Mapping[str, Any]) -> list[str] | None:
     before, after = former["parameters"], now["parameters"]
     # Parameters that only some results have.
     own = [key for key in ("bands", "id_field") if before.get(key) != after.get(key)]
-    return [*_differences(former, now), *(_versus(key, before.get(key), after.get(key)) for key in own)]
+    found = [*_differences(former, now), *(_versus(key, before.get(key), after.get(key)) for key in own)]
+    return [*dict.fromkeys(found)]  # some of its own are compared for every result
 
 
 def is_current(path: Path, note: Mapping[str, Any]) -> bool:

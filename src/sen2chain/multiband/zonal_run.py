@@ -484,7 +484,7 @@ def _notes_on_bands(group: RasterGroup, *, scaled: bool) -> Iterator[str]:
     for own in stretches:
         first = own[0]
         names = first.name if len(own) == 1 else f"{len(own)} bands, {first.name} to {own[-1].name}"
-        nodata = "no value means no data" if first.nodata is None else f"{first.nodata:g} means no data"
+        nodata = "without a no-data value" if first.nodata is None else f"{first.nodata:g} means no data"
         nodata += ", and a mask of the file removes pixels" if first.mask else ""
         scale = (
             f"values = stored values x {first.scale:.10g} + {first.offset:.10g}" if first.is_scaled and scaled else ""

@@ -440,6 +440,10 @@ class Engine:
         found, where = report.skipped_cause(), self.source.describe()
         if self.has_catalogue:
             return f"The {where} has no item for this layer, these dates and this cloud cover. {found}".rstrip()
+        if isinstance(self.source, KeptSource) and self.source.archive is None:
+            first, last = self.request.first or "the beginning", self.request.last or "today"
+            sentence = f"No {where} are of this layer from {first} to {last}; check the dates, or name the archive."
+            return f"{sentence} {found}".rstrip()
         return f"The archive ({where}) holds no usable product. {found or 'Check --library, --safe or --stac.'}"
 
     def _why_no_task(self, report: Report) -> str:
