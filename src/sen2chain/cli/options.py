@@ -256,7 +256,8 @@ keep_pixels = together(
         "--keep-pixels", type=BANDS, metavar="[BANDS]", is_flag=False, flag_value=_DECODED,
         help="Keep the pixels under the features too, so that later questions need not read the archive again: alone "
         "(behind LAYER) of the bands that are decoded anyway, of the features that clouds leave; or of bands, as "
-        "B02,B03,B04,B08, which are then read of all features. SCL and CLDPRB are kept with them. With --verify, kept files that are damaged are made again.",
+        "B02,B03,B04,B08, which are then read of all features. SCL and CLDPRB are kept with them. With --verify, kept "
+        "files that are damaged are made again.",
     ),
     click.option(
         "--keep-margin", type=REAL, metavar="METRES",
