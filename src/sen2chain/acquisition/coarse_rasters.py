@@ -12,7 +12,7 @@ import numpy as np
 from sen2chain.acquisition.mask_windows import masked_windows
 from sen2chain.acquisition.open_rasters import Decoding, check_type
 from sen2chain.errors import GridMismatchError, RasterError
-from sen2chain.rasters import spans
+from sen2chain.rasters import KeptRaster, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,6 +138,15 @@ class CoarseRasters:
                     pieces[location] = own, touched.pixels()
         Decoding(self._rasters, pieces).finish()
         self._images |= {where: image for where, image in images.items() if self._rasters.error(where) is None}
+
+    def lacking(self, location: str) -> Bools:
+        """Return the features that an announced raster of kept pixels lacks pixels of; errors as of `raster`."""
+        raster = self.raster(location)
+        found = np.zeros(len(self._plan.total), np.bool_)
+        if isinstance(raster, KeptRaster):
+            for use, margin in self._uses.get(location, ()):
+                found |= raster.lacking(self._plan, None, use, margin)
+        return found
 
     def _check_kept(self, raster: OpenRaster) -> None:
         """Make sure that a raster of kept pixels has all that is read; else it is marked as failed."""

@@ -282,6 +282,10 @@ class AcquisitionReader:
             return np.zeros(len(self._plan.total), np.bool_)
         return raster.lacking(self._plan, None, "nearest" if raster.grid == self.grid else "bilinear")
 
+    def lacking_for_masks(self, location: str) -> Bools:
+        """Return the features that an input of masks lacks needed pixels of, see `lacking`."""
+        return self.coarse.lacking(location)
+
     def need(self, location: str, features: Bools, plan: PixelPlan | None = None) -> None:
         """Decode a raster only where some features need it; of the others, its pixels hold anything.
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
+from sen2chain.coverage import PLANNED
 from sen2chain.errors import GridMismatchError, KeptPixelsError, PixelsNotKeptError, RasterError, UnreadableError
 from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch
 from sen2chain.extract.pixel_keeper import KeptPixels, PixelKeeper
-from sen2chain.extract.removed_features import RemovedFeatures
+from sen2chain.extract.removed_features import RemovedFeatures, mask_inputs
 from sen2chain.indices import NODATA
 from sen2chain.plan import MaskKind, ValueKind
 from sen2chain.rasters import environment
@@ -301,6 +302,7 @@ class Extraction:
         self.reader = AcquisitionReader(self.rasters, grid, coverage.plan, layouts, self._needed(), radiometry)
         cldprb_coverage = self._announce_cldprb()
         self._begin_to_keep(grid)
+        unmasked = self._restrict_masks()
         self.reader.decode_masks()
         for i, output in self._alive():
             needs_mask = output.clouds is not None and output.clouds.kind in {MaskKind.STORED, MaskKind.COMPUTED}
@@ -310,7 +312,7 @@ class Extraction:
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
         if self.task.otherwise is None and self.task.is_on_kept_pixels:
-            removed = self.removed or RemovedFeatures(coverage, {})
+            removed = replace(self.removed or RemovedFeatures(coverage, {}), lacking=unmasked)
             self.removed = removed.with_lacking(self.reader, [output for _, output in self._alive()])
         self._restrict(cldprb_coverage)
         if self.keeper is not None:
@@ -339,6 +341,29 @@ class Extraction:
     def _wanted(self) -> list[tuple[int, Output]]:
         """Return the outputs that can still be made, without those of which masks remove all features."""
         return [(i, o) for i, o in self._alive() if self.removed is None or not self.removed.is_all(o)]
+
+    def _restrict_masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Have masks computed without the features whose inputs were not kept, where no archive has the rest.
+
+        Returns
+        -------
+        dict
+            Location of an input -> (features of the coverage,) True for those that it lacks pixels of. Inputs that lack
+            none, or all, are left out.
+        """
+        if self.task.otherwise is not None or not self.task.is_on_kept_pixels:
+            return {}
+        found, planned = {}, self.coverage.state == PLANNED
+        for location in dict.fromkeys(where for _, output in self._alive() for where in mask_inputs(output)):
+            try:
+                lacking = self.reader.lacking_for_masks(location)
+            except RasterError as error:
+                self.rasters.fail(location, error)
+                continue
+            if lacking.any() and not lacking[planned].all():
+                self.reader.need(location, ~lacking)
+                found[location] = lacking
+        return found
 
     def _restrict(self, cldprb_coverage: Coverage | None) -> None:
         """Have nothing decoded for features that masks remove entirely."""

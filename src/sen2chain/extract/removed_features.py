@@ -49,7 +49,8 @@ class RemovedFeatures:
     of_all: frozenset[str] = frozenset()
     """Names of the masks that leave no feature."""
     lacking: Mapping[str, Bools] = field(default_factory=dict)
-    """Location of kept pixels -> (features of the coverage,) True for those that it lacks needed pixels of."""
+    """Location of kept pixels -> (features of the coverage,) True for those that it lacks needed pixels of: of values,
+    or of what a mask is computed from."""
 
     @property
     def is_empty(self) -> bool:
@@ -106,16 +107,20 @@ class RemovedFeatures:
                 continue
             if lacking.any():
                 found[location] = lacking
-        return replace(self, lacking=found) if found else self
+        return replace(self, lacking={**self.lacking, **found}) if found else self
 
     def of(self, output: Output) -> Codes | None:
         """Return the reasons of the features that are removed from an output; None where there are none."""
         codes = None if _holds_mask(output) else self.reasons.get(output.mask.name)
         lacking = [self.lacking[where] for where in _values(output) if where in self.lacking]
-        if not lacking:
+        unmasked = [self.lacking[where] for where in mask_inputs(output) if where in self.lacking]
+        if not lacking and not unmasked:
             return codes
         found = np.full(len(self.coverage.fid), PLANNED, np.int8) if codes is None else codes.copy()
-        found[np.logical_or.reduce(lacking) & (found == PLANNED)] = _NOT_KEPT
+        if lacking:
+            found[np.logical_or.reduce(lacking) & (found == PLANNED)] = _NOT_KEPT
+        if unmasked:  # what their mask would remove is not known
+            found[np.logical_or.reduce(unmasked) & (self.coverage.state == PLANNED)] = _NOT_KEPT
         return found
 
     def is_all(self, output: Output) -> bool:
@@ -149,6 +154,12 @@ class RemovedFeatures:
 def _values(output: Output) -> Iterable[str]:
     """Return the locations of the rasters of an output's values."""
     return () if output.value is None else output.value.rasters.values()
+
+
+def mask_inputs(output: Output) -> Iterable[str]:
+    """Return the locations of the rasters that the mask of an output is computed from."""
+    clouds = output.clouds
+    return () if clouds is None or clouds.kind is not MaskKind.COMPUTED else clouds.rasters.values()
 
 
 def _classes(output: Output, sensor: Sensor) -> str | None:

@@ -136,7 +136,7 @@ class _Server:
         if entry is None:
             return Lack(Reason.NOT_KEPT, "without kept pixels")
         if str(task.product) in self._source.stale:
-            return Lack(Reason.NOT_KEPT, "changed since the pixels were kept")
+            return Lack(Reason.NOT_KEPT, "changed since the pixels were kept, or were kept of other files")
         path = self._source.paths[entry.product]
         if size_of(path) != entry.size:
             again = "update the layer with keep_pixels (--keep-pixels) to read these pixels from the archive again"
@@ -193,7 +193,7 @@ class _Choice:
         if name not in self._entry.rasters:
             self._note(Lack(Reason.NOT_KEPT, f"without kept pixels of {name}"))
             return False
-        return self._note(self._enough.values())
+        return self._note(self._decisive(self._enough.values()))
 
     def _mask_input(self, output: Output, name: str) -> bool:
         """Whether kept pixels of a raster serve to compute a mask."""
@@ -209,6 +209,13 @@ class _Choice:
         if held is None:
             return None
         return KeptRole("quality" if name in self._server.quality else "band", held.grid)
+
+    def _decisive(self, lack: Lack | None) -> Lack | None:
+        """Return what is lacking where that decides for the whole acquisition; None where kept pixels are used.
+
+        Where no archive has the rest, the features that lack nothing have their rows, and the others their reason.
+        """
+        return None if lack is not None and lack.is_partial and self._is_alone else lack
 
     def _note(self, lack: Lack | None) -> bool:
         self.lack = self.lack or lack
@@ -276,12 +283,12 @@ class _Choice:
         bands = () if output.value is None else output.value.rasters
         inputs = () if output.clouds is None else output.clouds.rasters
         for _ in bands:
-            if (lack := self._enough.values()) is not None:
+            if (lack := self._decisive(self._enough.values())) is not None:
                 self._note(lack)
                 return self._server._without(output, lack)  # noqa: SLF001  # the two are one
         for name in inputs:
             raster = self._raster(name)
-            lack = None if raster is None else self._enough.mask(output.mask, name, raster)
+            lack = None if raster is None else self._decisive(self._enough.mask(output.mask, name, raster))
             if lack is not None:
                 self._note(lack)
                 return self._server._without(output, lack)  # noqa: SLF001
@@ -293,13 +300,13 @@ class _Choice:
         cldprb, scl = task.cldprb, task.scl
         name = sensor.cloud_probability or ""
         held = self._raster(name)
-        if held is not None and self._enough.own_pixels(held) is None:
+        if held is not None and self._decisive(self._enough.own_pixels(held)) is None:
             cldprb = self._location(name)
         elif self._is_alone:
             cldprb = None
         name = sensor.classification or ""
         held = self._raster(name)
-        if scl is not None and held is not None and self._enough.around(held, 0) is None:
+        if scl is not None and held is not None and self._decisive(self._enough.around(held, 0)) is None:
             scl = self._location(name)
         elif self._is_alone:
             scl = None

@@ -41,6 +41,8 @@ class Lack:
     """What is wrong with acquisitions, after their number: ``without kept pixels``."""
     sentence: str = ""
     """What is lacking, and what to do where there is no archive."""
+    is_partial: bool = False
+    """Whether some features lack nothing, so that kept pixels give their rows; each of the others has its reason."""
 
 
 _BESIDE = Lack(
@@ -97,7 +99,11 @@ class Sufficiency:
             The raster that it is computed from.
         """
         near, lack = self.around(raster, 0), self.around(raster, mask.reach)
-        if lack is ENOUGH or near is not ENOUGH:
+        if lack is ENOUGH:
+            return ENOUGH
+        if self._is_within_margin(raster, mask.reach):
+            return near or lack
+        if near is not ENOUGH and not near.is_partial:
             return near
         reach = mask.reach * max(raster.grid.pixel_xy)
         margin = self._positions.margin if raster.role == "quality" else 0
@@ -125,7 +131,7 @@ class Sufficiency:
 
     def _of_surroundings(self, raster: KeptRole, reach: int) -> Lack | None:
         lack = self.values()
-        if lack is ENOUGH and raster.role == "quality" and reach <= margin_pixels(self._positions.margin, raster.grid):
+        if lack is ENOUGH and self._is_within_margin(raster, reach):
             return ENOUGH
         if self._plan is None:
             self._plan = finest_positions([self._finest_plan])
@@ -133,6 +139,10 @@ class Sufficiency:
         have = self._positions.of_raster(*raster)
         held = have.holds(needed.row, needed.column, needed.length)
         return ENOUGH if held.all() else lack or _BESIDE
+
+    def _is_within_margin(self, raster: KeptRole, reach: int) -> bool:
+        """Whether a raster is kept so far around all kept features."""
+        return raster.role == "quality" and reach <= margin_pixels(self._positions.margin, raster.grid)
 
     def own_pixels(self, raster: KeptRole) -> Lack | None:
         """Return what is lacking of the pixels that features have on a raster's own grid; None where nothing is."""
@@ -156,4 +166,5 @@ def _outside(plan: PixelPlan, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
         f"without the pixels of {number}",
         f"Pixels of {number} are not kept: the layer or its buffer reaches beyond what is; name the archive, or keep "
         "them (keep_pixels, --keep-pixels).",
+        is_partial=lacking < of,
     )

@@ -143,7 +143,7 @@ class PixelExtraction(Extraction):
 
     def _restrict(self, cldprb_coverage: Coverage | None) -> None:
         super()._restrict(cldprb_coverage)
-        if self.removed is None or not self.removed.reasons:
+        if self.removed is None or self.removed.is_empty:
             return
         features, _ = self.removed.needing(output for _, output in self._wanted())
         for where in self._usable_bands().values():
