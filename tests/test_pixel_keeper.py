@@ -388,7 +388,9 @@ def test_a_margin_has_limits() -> None:
         KeepRequest.of(keep_pixels=True, keep_margin=-1)
     with pytest.raises(ValueError, match="keep_margin"):
         KeepRequest.of(keep_pixels=True, keep_margin=1e6)
-    assert KeepRequest.of(keep_pixels=False, keep_margin=300) is None
+    with pytest.raises(ValueError, match="needs keep_pixels"):
+        KeepRequest.of(keep_pixels=False, keep_margin=300)
+    assert KeepRequest.of(keep_pixels=False, keep_margin=None) is None
 
 
 def test_index_rasters_leave_quality_rasters_alone_to_keep(product: Acquisition, layer: Layer) -> None:

@@ -175,7 +175,11 @@ def test_compilations_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp
 
 
 @pytest.mark.parametrize("multiproc", [1, 3])
-def test_kept_pixels_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp_path: Path, multiproc: int) -> None:
+def test_kept_pixels_leave_the_process_as_it_was(
+    archive: demo.DemoArchive, tmp_path: Path, multiproc: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))  # without an archive
+    monkeypatch.delenv("SEN2CHAIN_HOMEPATH", raising=False)
     options: dict[str, Any] = {"indices": ["NDVI"], "masks": [MASK], "multiproc": multiproc}
     with unchanged():
         keeping = TimeSeriesCompil(
@@ -184,7 +188,7 @@ def test_kept_pixels_leave_the_process_as_it_was(archive: demo.DemoArchive, tmp_
         assert keeping.extract_data().images
         (pixels,) = {path.parent for path in keeping.folder.glob("pixels/31TGJ/*.pixels")}
         min(pixels.glob("*.pixels")).write_bytes(b"damaged")
-        asked = TimeSeries(archive.layer, pixels_from=keeping.folder, library=tmp_path, **options)
+        asked = TimeSeries(archive.layer, pixels_from=keeping.folder, **options)
         assert asked.rows
         assert asked.incomplete, "a damaged file"
         asked.to_pixels(tmp_path / "out")
