@@ -1077,6 +1077,17 @@ def test_optional_columns_that_cannot_be_used(tmp_path: Path, cells: dict[str, s
 
 
 @pytest.mark.usefixtures("home")
+def test_a_margin_without_pixels_to_keep_is_told(tmp_path: Path) -> None:
+    job = write("margin", row(tmp_path / "parcels.gpkg", indices="NDVI"))
+    job.task_edit(0, keep_margin=100)
+    job.save()
+    assert "keep_margin (--keep-margin) needs keep_pixels" in str(job.check())
+    record = run(job)
+    assert record.status != "done"
+    assert "needs keep_pixels" in str(record.lines[0])
+
+
+@pytest.mark.usefixtures("home")
 def test_a_file_with_a_login_that_others_may_read_is_told(tmp_path: Path) -> None:
     job = write("open", row(tmp_path / "parcels.gpkg", copy_server="ftp://me:S3CRET@127.0.0.1:1/x"))
     for mode, told in ((0o640, True), (0o600, False)):

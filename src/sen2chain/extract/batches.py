@@ -120,11 +120,10 @@ def make_batch(
     # 55 of 100 pixels are a share of 0.55 in spite of rounding.
     code[(count > 0) & (count < rules.min_valid * whole * (1 - 1e-12))] = _CODE[Reason.MIN_VALID]
     code[count == 0] = np.where(nbcld > 0, _CODE[Reason.CLOUD], _CODE[Reason.NO_DATA])[count == 0]
-    if removed is not None:
-        code = np.where(removed[features] == HAS_VALUES, code, removed[features])
     state[features] = code
     if removed is not None:
         state = np.where(removed == HAS_VALUES, state, removed)
+        code = state[features]
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": coverage.fid[features], "count": count, "nodata": nodata}
     columns |= {name: _scaled(name, found[name], rules) for name in names}
     columns["reason"] = code

@@ -94,7 +94,7 @@ def series_of(task: JobTask, context: RunContext) -> TimeSeriesCompil:
         encoding=task.encoding,
         crs=task.crs,
         keep_pixels=task.keep_pixels,
-        keep_margin=task.keep_margin if task.keep_pixels else None,
+        keep_margin=task.keep_margin,
     )
 
 
