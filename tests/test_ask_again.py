@@ -8,13 +8,18 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import geopandas as gpd
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from far_end import lock, small_disk
 from sen2chain import TimeSeries, TimeSeriesCompil
+from sen2chain.cli import main
+from sen2chain.pixel_store import PixelFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sen2chain.demo import DemoArchive
@@ -85,3 +90,94 @@ def test_without_a_home_from_another_folder_on_a_read_only_disk(
     rows = pd.read_parquet(table)
     assert len(rows) == len(answer)
     assert rows["percentile_90"].tolist() == answer["percentile_90"].tolist()
+
+
+# -------------------------------------------------------------------------------------------------- what users are told
+
+CLOUDED = "clouds hid them in the run that kept pixels"
+
+
+@pytest.fixture
+def ask(few_fields: DemoArchive, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return the call of a command on kept pixels, where there is no archive: exit code, and text in single spaces."""
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "nowhere"))
+
+    def call(command: str, options: str, layer: Path = few_fields.layer) -> tuple[int, str]:
+        asked = [command, str(layer), "--pixels-from", str(kept), "--out", str(tmp_path / "out"), *options.split()]
+        done = CliRunner().invoke(main, asked)
+        return done.exit_code, " ".join(done.output.split())
+
+    return call
+
+
+def test_the_first_line_says_that_pixels_of_features_lack(
+    ask: Callable[..., Any], few_fields: DemoArchive, tmp_path: Path
+) -> None:
+    assert "serve 8 of 8 acquisitions. No archive" in ask("extract", "-i NDVI -m CM004")[1]
+    code, output = ask("extract", "-i NDVI -m none --overwrite")
+    hidden = output.split("Not all that ")[1].split()[0]
+    assert code == 4
+    assert f"serve 8 of 8 acquisitions, {hidden} of them in part. No archive" in output
+    assert output.count(CLOUDED) == 1
+    layer = gpd.read_file(few_fields.layer)
+    layer.loc[0, "geometry"] = layer.geometry[0].buffer(30)
+    layer.to_file(tmp_path / "grown.gpkg")
+    assert "8 of them in part" in ask("extract", "-i NDVI -m CM004 --dry-run", tmp_path / "grown.gpkg")[1]
+
+
+def test_one_cause_is_told_once(ask: Callable[..., Any]) -> None:
+    code, output = ask("extract", "-i NDVI -i MNDWI -m CM004")
+    assert code == 4
+    assert output.count("of which no pixels were kept") == 1
+    assert "MNDWI under CM004-CSH1-CMP1-CHP1-TCI1-ITER1 gave no row." in output
+    assert "parcels_MNDWI_None_None.csv has no rows." in output
+    assert "parcels_NDVI_None_None.csv has no rows." not in output
+    assert "former versions" not in output
+
+
+def test_a_band_that_is_not_kept_is_told_with_advice(ask: Callable[..., Any]) -> None:
+    code, output = ask("pixels", "-i NDVI -m CM004 --bands B04,B11")
+    assert code == 4
+    assert output.count("no pixels of B11 are kept") == 1
+    assert "name an archive, or keep them (sen2chain update --keep-pixels B04,B11)." in output
+    assert "of them in part. No archive" in output
+    code, output = ask("pixels", "-i MNDWI -m CM004 --overwrite")
+    assert code == 3
+    assert "serve 0 of 8 acquisitions." in output
+
+
+def test_an_update_from_kept_pixels_says_what_is_missing(
+    few_fields: DemoArchive, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "nowhere"))
+    series = TimeSeriesCompil(
+        few_fields.layer, ["NDVI", "MNDWI"], masks=["none"], extraction=tmp_path, pixels_from=kept, quiet=True
+    )
+    looked = " ".join(series.extract_data(getstat=False).notes)
+    assert "8 images of MNDWI under none cannot be made: MNDWI needs B03, B11, of which no pixels were kept" in looked
+    done = CliRunner().invoke(
+        main, ["update", str(few_fields.layer), "--extraction", str(tmp_path), "--pixels-from", str(kept), "-m", "none",
+               "-i", "NDVI"],
+    )  # fmt: skip
+    assert done.exit_code == 4, done.output
+    assert " ".join(done.output.split()).count(CLOUDED) == 1
+
+
+def test_the_estimate_counts_kept_pixels_alone(
+    few_fields: DemoArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEN2CHAIN_HOMEPATH", str(tmp_path / "nowhere"))
+    folder = update(few_fields, tmp_path, keep_margin=0).folder
+    series = TimeSeries(few_fields.layer, ["NDVI"], masks=["none"], pixels_from=folder, quiet=True)
+    kept = 0
+    for path in folder.rglob("*.pixels"):
+        with PixelFile.open(path) as file:
+            kept += sum(file.positions_of(name).size for name in ("B04", "B08", "CLDPRB"))
+    assert 0.95 * kept <= series.estimate().pixels <= kept
+
+
+def test_a_catalogue_that_cannot_be_reached_is_told_with_the_way_without_it(ask: Callable[..., Any]) -> None:
+    code, output = ask("extract", "-i NDVI --stac http://127.0.0.1:9/")
+    assert code == 1
+    assert "cannot be read" in output
+    assert "Leave stac (--stac) out to use kept pixels alone." in output

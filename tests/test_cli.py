@@ -188,15 +188,18 @@ def test_a_short_name_of_a_mask_means_what_parse_says(
     archive: demo.DemoArchive, tmp_path: Path, words: tuple[str, ...], mask: str, told: str
 ) -> None:
     given = ["--mask", *words] if words else []
-    result = run(
+    command = [
         "extract", str(archive.layer), "--library", str(archive.library), "-i", "NDVI", "--workers", "1", *on(CLEAR),
         "--out", str(tmp_path), *given,
-    )  # fmt: skip
+    ]  # fmt: skip
+    result = run(*command)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "parcels" / f"parcels_NDVI_{CLEAR}_{CLEAR}.csv")
     assert table["filename"].str.endswith(f"_NDVI_{mask}.jp2").all()
     assert told.lower() in result.output.lower()
     assert ("former versions" in result.output) is bool(told)
+    if words == ("cm004",):
+        assert "former versions" not in run(*command).output  # the results of this mask are there already
     if mask == "none":
         assert (table["nbcld"] == 0).all()
 

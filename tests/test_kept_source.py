@@ -598,7 +598,14 @@ def test_what_kept_pixels_alone_cannot_give_ends_with_its_own_exit_code(kept: Ke
     masks = ["--mask", CM004, "--mask", FAR[0]]
     run = CliRunner().invoke(main, ["extract", str(layer), *options, *masks])
     assert run.exit_code == 4, run.output
-    assert "archive" in run.output
+    said = " ".join(run.output.split())
+    assert "serve 3 of 3 acquisitions, 3 of them in part. No archive" in said
+    assert said.count("name the archive, or keep a wider margin") == 1
+    run = CliRunner().invoke(main, ["extract", str(layer), *options, "--mask", FAR[0], "--overwrite"])
+    assert run.exit_code == 3, run.output
+    said = " ".join(run.output.split())
+    assert "serve 0 of 3 acquisitions. No archive" in said
+    assert said.count(f"{FAR[0]} reaches ") == 1
 
 
 def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept, tmp_path: Path) -> None:

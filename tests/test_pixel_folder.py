@@ -454,6 +454,9 @@ def test_dropping_from_a_folder_that_cannot_be_used_is_one_sentence(
     command = ["pixels", str(full.layer), "--library", str(full.library), "--extraction", str(full.extraction)]
     command += ["--drop"]
     before = full.files
+    wrong = CliRunner().invoke(main, [*command, "--extraction", str(full.folder.root)])
+    assert (wrong.exit_code, wrong.output.count("\n")) == (1, 1)
+    assert f"is the folder of one layer; pass the folder that it lies in, {full.extraction}" in wrong.output
     with locked(full.folder.root):
         ended = CliRunner().invoke(main, [*command, "--wait", "0"])
         assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
@@ -540,7 +543,7 @@ def test_dropping_says_what_it_removes_and_leaves_all_rows(full: Kept) -> None:
 
 
 def test_what_cannot_be_dropped(kept: Kept) -> None:
-    with pytest.raises(StoreError, match="Nothing of the layer"):
+    with pytest.raises(StoreError, match=r"Nothing of the layer.*\(extraction, --extraction\)"):
         kept.series().drop_pixels()
     with pytest.raises(RequestError, match="first 2022-01-01 is after last 2021-01-01"):
         kept.series().drop_pixels("2022-01-01", "2021-01-01")

@@ -217,6 +217,11 @@ def has_rows(path: Path) -> bool:
         return False
 
 
+def empty_tables(paths: Sequence[Path]) -> list[str]:
+    """Return a sentence on tables that were written and have no rows; an empty list where there are none."""
+    return [f"{_listed(paths)} {'has' if len(paths) == 1 else 'have'} no rows."] if paths else []
+
+
 def _are(paths: Sequence[Path]) -> str:
     return "is" if len(paths) == 1 else "are"
 

@@ -164,8 +164,14 @@ class Report:
         others = f" The report names {len(lines) - 1} more." if len(lines) > 1 else ""
         return f"{errors[line]}{others}"
 
-    def main_cause(self) -> str:
-        """Return the most frequent reason why there is no row, and how to mend it; empty where nothing was left out."""
+    def main_cause(self, told: str = "") -> str:
+        """Return the most frequent reason why there is no row, and how to mend it; empty where nothing was left out.
+
+        Parameters
+        ----------
+        told
+            What was said before; a cause that is in it is not told again.
+        """
         totals = self.totals()
         located = Counter({r: n for r, n in totals.items() if r not in {Reason.OUTSIDE_TILE, Reason.SUPERSEDED}})
         if not totals:
@@ -176,6 +182,8 @@ class Report:
         explained = reason in {*BROKEN, *LACKING}
         errors = itertools.compress(self.texts["error"], self.counts[reason.value]) if explained else iter(())
         example = next(filter(None, errors), "")
+        if example and example.rstrip(".") in told:
+            return ""
         sentence = f"Most often, {reason.sentence} ({totals[reason]} times)."
         skipped = "" if reason in BROKEN else self.skipped_cause()
         return " ".join(filter(None, (sentence, example or _MENDING.get(reason, ""), skipped)))
@@ -204,7 +212,7 @@ class Report:
             named = zip(texts["index"], texts["mask"], strict=True)
             own = self.take([i for i, other in enumerate(named) if other == output])
             if not own.rows:
-                parts.append(f"{output[0]} under {output[1]} gave no row. {own.main_cause()}".strip())
+                parts.append(f"{output[0]} under {output[1]} gave no row. {own.main_cause(' '.join(parts))}".strip())
         return " ".join(parts[:_PARTS])
 
 
@@ -212,22 +220,26 @@ _PARTS = 3
 """Number of causes that are named in one message."""
 
 
-def remarks(report: pd.DataFrame) -> list[str]:
+def remarks(report: pd.DataFrame, told: str = "") -> list[str]:
     """Return the errors and remarks of a report, errors first, each sentence once with its product or their number.
 
     Parameters
     ----------
     report
         What `Report.frame` returns.
+    told
+        What is said elsewhere, with the number of products; what kept pixels lack is not told again.
     """
     said = [Clipped.taken_from(text) for text in report["error"]]
     decided = [Overruled.taken_from(text) for text, _ in said]
     report = report.assign(error=[text for text, _ in decided])
-    told = report[report["error"] != ""]
-    harmful = told[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")
+    troubled = report[report["error"] != ""]
+    harmful = troubled[[reason.value for reason in (*BROKEN, *LACKING, Reason.UNSUPPORTED_NAME)]].any(axis="columns")
     found = []
-    for lines, is_note in ((told[harmful], False), (told[~harmful], True)):
+    for lines, is_note in ((troubled[harmful], False), (troubled[~harmful], True)):
         for error, group in lines.groupby("error", sort=False):
+            if str(error).rstrip(".") in told and group[[reason.value for reason in UNKEPT]].any(axis=None):
+                continue
             names = group["acquisition"].unique()
             what, colon, why = str(error).partition(": ")
             if len(names) == 1:

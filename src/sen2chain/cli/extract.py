@@ -147,8 +147,7 @@ def extract(layer_file: str, **options: Any) -> None:
     elif features:
         raise click.UsageError("--feature names features of --quicklooks; add that option.")
     # What cannot be written is told before the work starts.
-    if not overwrite:
-        series.check_results(out, kinds, report=report)
+    replaced = [] if overwrite else series.check_results(out, kinds, report=report)
     if report is not None:
         atomic.check_folder(report.parent)
     series.check_folder(out)
@@ -170,7 +169,8 @@ def extract(layer_file: str, **options: Any) -> None:
             series.report_to_csv(report, overwrite=overwrite)
         except EmptyResultError as error:
             kept.append(str(error))
-    if not options["quiet"]:
+    # Results of this very mask are there already, or there was no such option in former versions.
+    if not (options["quiet"] or replaced or options["pixels_from"]):
         notes(_changed(options))
     finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])
 

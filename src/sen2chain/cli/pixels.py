@@ -117,15 +117,18 @@ def pixels(layer_file: str, **options: Any) -> None:
     show.say_if_compiling(quiet=options["quiet"])
     series = TimeSeries(layer_file, **_keywords(options, *_OF_DROP))
     written = series.to_pixels(options["out"], options["format"], options["bands"], options["overwrite"])
+    failure, code = "", EXIT_PARTLY
+    if not written.rows:
+        failure, code = f"There are no pixels. {written.why_nothing()}".strip(), EXIT_NOTHING
+    elif written.incomplete:
+        failure = f"A part could not be read. {written.why_partly()}"
     if not options["quiet"]:
         show.notes(written.notes)
-        show.summary(written.report, verbose=options["verbose"])
-        show.notes(f"! {problem}" for problem in written.problems)
+        show.summary(written.report, verbose=options["verbose"], told=failure)
+        show.notes(f"! {problem}" for problem in written.problems if problem not in failure)
         click.echo(printable(str(written)))
-    if not written.rows:
-        fail(f"There are no pixels. {written.why_nothing()}".strip(), EXIT_NOTHING)
-    if written.incomplete:
-        fail(f"A part could not be read. {written.why_partly()}", EXIT_PARTLY)
+    if failure:
+        fail(failure, code)
 
 
 def _drop(layer_file: str, options: Mapping[str, Any]) -> None:

@@ -48,15 +48,18 @@ def finish(
     damage_is_part_of_it
         Whether products that cannot be used count as no failure.
     """
+    failure, code = "", EXIT_PARTLY
+    if not series.rows:
+        failure, code = " ".join(["Nothing was extracted.", series.why_nothing(), *kept]), EXIT_NOTHING
+    elif kept or (series.incomplete and not damage_is_part_of_it):
+        failure = " ".join(["A part could not be extracted.", series.why_partly(), *kept])
     if not quiet:
         notes(series.notes)
-        summary(series.report, verbose=verbose)
+        summary(series.report, verbose=verbose, told=failure)
         for file in files:
             click.echo(printable(str(file)))
-    if not series.rows:
-        fail(" ".join(["Nothing was extracted.", series.why_nothing(), *kept]), EXIT_NOTHING)
-    if kept or (series.incomplete and not damage_is_part_of_it):
-        fail(" ".join(["A part could not be extracted.", series.why_partly(), *kept]), EXIT_PARTLY)
+    if failure:
+        fail(failure, code)
 
 
 def notes(sentences: Iterable[str]) -> None:
@@ -65,8 +68,18 @@ def notes(sentences: Iterable[str]) -> None:
         click.echo(printable(sentence))
 
 
-def summary(report: pd.DataFrame, *, verbose: bool) -> None:
-    """Print a line for each index and mask, and what could not be used."""
+def summary(report: pd.DataFrame, *, verbose: bool, told: str = "") -> None:
+    """Print a line for each index and mask, and what could not be used.
+
+    Parameters
+    ----------
+    report
+        The report.
+    verbose
+        Whether to print a line for each acquisition too.
+    told
+        The error that the command ends with.
+    """
     rows, reasons = [], [reason.value for reason in Reason]
     for (index, mask), group in report[report["index"] != ""].groupby(["index", "mask"], sort=False):
         rows.append(
@@ -85,11 +98,11 @@ def summary(report: pd.DataFrame, *, verbose: bool) -> None:
         lines = zip(report[shown].to_numpy().tolist(), report[reasons].to_numpy().tolist(), strict=True)
         every = [[*map(str, line), _left_out(counts)] for line, counts in lines]
         table("Acquisitions", [*shown, "features left out"], every, numeric=(5,))
-    told = remarks(report)
-    for sentence in told if verbose else told[:_TROUBLES]:
+    troubles = remarks(report, told)
+    for sentence in troubles if verbose else troubles[:_TROUBLES]:
         click.echo(f"! {printable(sentence)}")
-    if len(told) > _TROUBLES and not verbose:
-        click.echo(f"! ... and {len(told) - _TROUBLES} more; --verbose or --report FILE shows all.")
+    if len(troubles) > _TROUBLES and not verbose:
+        click.echo(f"! ... and {len(troubles) - _TROUBLES} more; --verbose or --report FILE shows all.")
 
 
 def _left_out(counts: Iterable[int]) -> str:

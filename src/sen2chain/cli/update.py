@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sen2chain.timeseries import TimeSeriesCompil
+    from sen2chain.timeseries.folder_update import Extracted
 
 _EXAMPLES = """
 \b
@@ -99,6 +100,7 @@ def update(layer_file: str, **options: Any) -> None:
         except EmptyResultError as error:
             kept = str(error)
     partly = series.incomplete
+    failure, code = _failure(series, done, kept)
     if not options["quiet"]:
         show.notes(meanings)
         # A nightly run that found nothing new is short, unless something is missing.
@@ -109,17 +111,24 @@ def update(layer_file: str, **options: Any) -> None:
             show.notes(note for note in series.notes if note not in done.notes)
         show.result([*done.notes, str(done)])
         if in_full:
-            show.summary(series.report, verbose=options["verbose"])
+            show.summary(series.report, verbose=options["verbose"], told=failure)
         click.echo(printable(str(series.folder)))
+    if failure:
+        fail(failure, code)
+
+
+def _failure(series: TimeSeriesCompil, done: Extracted, kept: str) -> tuple[str, int]:
+    """Return what went wrong, empty where nothing did, and the exit code; `kept` is why a report was not replaced."""
     # A month without products is not a failure; an archive without any product is: the disk may not be mounted.
     if not (series.has_rows and series.has_products):
         why = series.why_nothing() or next(reversed(done.notes), "")
-        fail(f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING)
-    if done.lost or done.changed or kept or (partly and series.rows):
-        fail(f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY)
+        return f"There are no rows of the products asked for. {why} {kept}".strip(), EXIT_NOTHING
+    if done.lost or done.changed or kept or (series.incomplete and series.rows):
+        return f"A part could not be extracted. {series.why_partly()} {kept}".strip(), EXIT_PARTLY
     if done.pixels_failed:
         why = next((note for note in done.notes if note.startswith("Pixels of")), "")
-        fail(f"A part of the pixels could not be kept; all rows are there. {why}".strip(), EXIT_PARTLY)
+        return f"A part of the pixels could not be kept; all rows are there. {why}".strip(), EXIT_PARTLY
+    return "", EXIT_PARTLY
 
 
 def folder_series(layer_file: str, options: Mapping[str, Any]) -> tuple[TimeSeriesCompil, list[str]]:

@@ -11,7 +11,7 @@ from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, 
 from sen2chain.errors import RasterError
 from sen2chain.parallel import apart
 from sen2chain.progress import lasting, progress, sized
-from sen2chain.rasters import environment
+from sen2chain.rasters import KeptRaster, environment
 from sen2chain.rasters.raster_file import BEGINNING
 from sen2chain.remote import requests_for
 
@@ -198,6 +198,8 @@ def _of_raster(reader: AcquisitionReader, rasters: OpenRasters, location: str) -
     raster = rasters.open(location)
     part = reader.coarse if location in reader.coarse.announced else reader.value_rasters
     pixels = part.pixels([location])
+    if isinstance(raster, KeptRaster):  # whole blocks are needed of other rasters
+        pixels = min(pixels, raster.kept_pixels)
     seconds = pixels * _NANOSECONDS[raster.is_jpeg2000] / 1e9
     if not raster.is_remote:
         return Workload(0, pixels, seconds)

@@ -7,8 +7,8 @@ plan read kept pixels wherever their rows are those of the archive.
 
 from __future__ import annotations
 
-from sen2chain.kept_source.kept_archive import KeptSource
+from sen2chain.kept_source.kept_archive import KEPT_ALONE, KeptSource
 from sen2chain.kept_source.kept_search import find_kept
-from sen2chain.kept_source.served_tasks import served
+from sen2chain.kept_source.served_tasks import Served, served
 
-__all__ = ["KeptSource", "find_kept", "served"]
+__all__ = ["KEPT_ALONE", "KeptSource", "Served", "find_kept", "served"]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sen2chain.store import ExtractionFolder, KeptEntry
 
 _METADATA = "metadata"
-_ALONE = Reading(kind="folder of kept pixels")
+KEPT_ALONE = Reading(kind="folder of kept pixels")
+"""How kept pixels are read where there is no archive."""
 
 
 class KeptSource:
@@ -63,6 +64,8 @@ class KeptSource:
         """Products that the archive has a newer one in the place of, likewise."""
         self.given_up: list[KeptPixelsError] = []
         """Of each acquisition that a run read from the archive in the place of kept pixels: why."""
+        self.lacking: set[str] = set()
+        """Products of which a run has found that pixels are not kept, and no archive has them."""
         self.paths: dict[str, str] = {}
         """Product -> its pixel file."""
         self._by_tile: dict[str, list[tuple[ProductId, KeptEntry]]] = {}
@@ -78,7 +81,7 @@ class KeptSource:
     @property
     def reading(self) -> Reading:
         """How the archive's rasters are read."""
-        return _ALONE if self.archive is None else self.archive.reading
+        return KEPT_ALONE if self.archive is None else self.archive.reading
 
     def describe(self) -> str:
         """Return the folder of kept pixels, and the archive."""

@@ -14,6 +14,7 @@ from sen2chain.pixel_store import is_kept, kept_location, load_positions
 from sen2chain.plan import MaskKind, MaskSource, Output, ValueKind, ValueSource, resolve_sources
 from sen2chain.progress import counted
 from sen2chain.reasons import Reason
+from sen2chain.report import UNKEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,13 +33,18 @@ class Served:
     """Acquisitions of which nothing else is read."""
     partly: int = 0
     """Acquisitions of which rasters of the archive are read too."""
+    lacking: dict[str, bool] = field(default_factory=dict)
+    """Product that kept pixels alone serve -> whether something that is asked for is known to be lacking."""
     others: Counter[str] = field(default_factory=Counter)
     """Why kept pixels do not serve, as ``without kept pixels`` -> acquisitions."""
     damage: str = ""
     """A sentence on the first file of kept pixels that is damaged; empty where none is."""
 
     def sentences(self, source: KeptSource) -> list[str]:
-        """Return what people are told of it."""
+        """Return what people are told of it: after a run, also what the run has found to be lacking.
+
+        Where no archive has the rest, the reasons of rows that are not there tell what is lacking.
+        """
         name, used = source.folder.root.name, self.wholly + self.partly
         whole = used + sum(self.others.values())
         if not whole:
@@ -46,13 +52,14 @@ class Served:
         said = [f"Kept pixels of {name} serve {used:,} of {counted(whole, 'acquisition')}"]
         if self.partly:
             said.append(f"{self.partly:,} of them together with rasters of the {source.reading.kind}")
+        in_part = sum(known or product in source.lacking for product, known in self.lacking.items())
+        if in_part:
+            said.append(f"{in_part:,} of them in part")
         parts = [", ".join(said) + "."]
-        if self.others:
+        if self.others and source.archive is not None:
             why = "; ".join(f"{number:,} {cause}" for cause, number in self.others.most_common())
-            rest = "give no rows" if source.archive is None else f"are read from the {source.reading.kind}"
-            parts.append(f"The others {rest}: {why}.")
-        if self.damage:
-            parts.append(self.damage)
+            parts.append(f"The others are read from the {source.reading.kind}: {why}.")
+            parts += [self.damage] if self.damage else []
         if source.why_alone:
             parts.append(source.why_alone)
         if source.superseded:
@@ -127,6 +134,10 @@ class _Server:
         choice = _Choice(self, task, entry, is_alone=is_alone)
         made = choice.finish(tuple(choice.output(output) for output in task.outputs))
         self._count(made, choice.lack)
+        usable = [output for output in made.outputs if output.reason is None]
+        if is_alone and usable and made.is_on_kept_pixels:
+            unkept = any(output.reason in UNKEPT for output in made.outputs)
+            self.counts.lacking[str(task.product)] = unkept or choice.is_partial
         if is_alone:
             return made
         return replace(made, otherwise=archive) if made.is_on_kept_pixels else archive
@@ -159,7 +170,7 @@ class _Server:
         """Count an acquisition by what serves it; `lack` is what was first found to be lacking."""
         places = [*task.bands.values(), *(where for output in task.outputs for where in _locations(output))]
         kept = [where for where in places if is_kept(where)]
-        if not kept:
+        if not kept or all(output.reason is not None for output in task.outputs):
             self.counts.others[lack.clause if lack else "served by other stored rasters"] += 1
         elif len(kept) == len(places):
             self.counts.wholly += 1
@@ -184,6 +195,8 @@ class _Choice:
         self._enough = found
         self._path = server._source.paths[entry.product]  # noqa: SLF001  # the two are one
         self.lack: Lack | None = None
+        self.is_partial = False
+        """Whether kept pixels serve some features and lack those of others, which no archive has."""
 
     def _location(self, name: str) -> str:
         return kept_location(self._path, name)
@@ -215,7 +228,10 @@ class _Choice:
 
         Where no archive has the rest, the features that lack nothing have their rows, and the others their reason.
         """
-        return None if lack is not None and lack.is_partial and self._is_alone else lack
+        if lack is None or not (lack.is_partial and self._is_alone):
+            return lack
+        self.is_partial = True
+        return None
 
     def _note(self, lack: Lack | None) -> bool:
         self.lack = self.lack or lack

@@ -11,6 +11,7 @@ from sen2chain.coverage import PLANNED
 from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.extract.extraction import Extraction, TaskResult
 from sen2chain.indices import NODATA
+from sen2chain.kept_source import KEPT_ALONE
 from sen2chain.pixel_table.pixel_columns import WEIGHT
 from sen2chain.pixel_table.pixel_records import PixelRecords
 from sen2chain.plan import ValueKind
@@ -115,15 +116,22 @@ class PixelExtraction(Extraction):
             where = self.task.bands.get(band)
             error = None if where is None else self.rasters.error(where)
             if where is None:
-                found[band] = f"the {self.task.reading.kind} lacks {band}."
+                found[band] = self._no_raster(band, ",".join(self._columns.bands))
             elif error is not None or self._why_no_reflectance:
                 found[band] = str(error or self._why_no_reflectance)
         name = self._columns.classification
         if name and self.task.scl is None:
-            found[name] = f"the {self.task.reading.kind} lacks {name}."
+            found[name] = self._no_raster(name)
         elif name and (broken := self.reader.quality_errors.get(name)) is not None:
             found[name] = str(broken)
         return found
+
+    def _no_raster(self, name: str, bands: str = "") -> str:
+        """Return that there is no raster of a column, a sentence; `bands` are those to keep for all columns."""
+        if self.task.reading != KEPT_ALONE:
+            return f"the {self.task.reading.kind} lacks {name}."
+        how = f", or keep them (sen2chain update --keep-pixels {bands})" if bands else ""
+        return f"no pixels of {name} are kept; name an archive{how}."
 
     def _needed(self) -> LayerSources:
         sources = super()._needed()

@@ -102,6 +102,11 @@ class KeptRaster:
         self.tags: dict[str, str] = {}
         """Texts in the metadata of the file: there are none."""
 
+    @property
+    def kept_pixels(self) -> int:
+        """Number of pixels that are kept: at most so many are decoded."""
+        return self._positions.size
+
     def read(
         self, rows: tuple[int, int], columns: tuple[int, int], out: npt.NDArray[np.generic] | None = None
     ) -> npt.NDArray[np.generic]:

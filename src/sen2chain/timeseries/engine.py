@@ -14,7 +14,7 @@ from sen2chain.errors import LibraryError, RequestError
 from sen2chain.export import column_definitions
 from sen2chain.extract import Coverages, KeptPixels, RowRules, execute, failed_batch, workload_of
 from sen2chain.index_series import LayerFeatures
-from sen2chain.kept_source import KeptSource, served
+from sen2chain.kept_source import KeptSource, Served, served
 from sen2chain.plan import area_of, make_plan, masks_that_work, why_outside
 from sen2chain.progress import (
     Shares,
@@ -28,7 +28,7 @@ from sen2chain.progress import (
     shows_progress,
 )
 from sen2chain.reasons import Reason
-from sen2chain.report import Report
+from sen2chain.report import UNKEPT, Report
 from sen2chain.rows import Clipped
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read, pixels_lost_while_read
@@ -103,11 +103,18 @@ class Engine:
         try:
             archive = self._open_archive()
         except LibraryError as error:
-            places = {"library (--library)": self.library, "safe (--safe)": self.safe}
-            if named := " and ".join(name for name, place in places.items() if place is not None):
-                raise LibraryError(f"{error} Leave {named} out to use kept pixels alone.") from error
+            if how := self._how_alone:
+                raise LibraryError(f"{error} {how}") from error
             return KeptSource(self.pixels_from, None, "No archive is at hand, so kept pixels alone serve.")
         return KeptSource(self.pixels_from, archive)
+
+    @property
+    def _how_alone(self) -> str:
+        """How to use kept pixels alone, a sentence; empty where no archive is named."""
+        own = "stac (--stac)" if is_catalogue(self.library) else "library (--library)"
+        places = {own: self.library, "safe (--safe)": self.safe}
+        named = " and ".join(name for name, place in places.items() if place is not None)
+        return f"Leave {named} out to use kept pixels alone." if named else ""
 
     def _open_archive(self) -> Source:
         return open_library(self.library, self.safe, cover=(self.request.cover_min, self.request.cover_max))
@@ -148,24 +155,44 @@ class Engine:
         return self._planned[0]
 
     @cached_property
-    def _planned(self) -> tuple[ExtractionPlan, list[str]]:
-        """The plan, and sentences on what kept pixels serve of it."""
-        source, notes = self.source, []
+    def _planned(self) -> tuple[ExtractionPlan, Served]:
+        """The plan, and what kept pixels serve of it."""
+        source, counts = self.source, Served()
         with activity("looking for products", quiet=self.quiet):
-            found = make_plan(self.request, source, self.layer, self.bands, self.keep)
+            try:
+                found = make_plan(self.request, source, self.layer, self.bands, self.keep)
+            except LibraryError as error:  # a catalogue that cannot be reached
+                if isinstance(source, KeptSource) and self._how_alone:
+                    raise LibraryError(f"{error} {self._how_alone}") from error
+                raise
             if isinstance(source, KeptSource):
                 found, counts = served(found, source, self.coverages(), self.request)
-                notes = counts.sentences(source)
         source.save()
         if self.has_catalogue:
             self._check_masks(source, found)
-        return found, notes
+        return found, counts
 
     @property
     def notes_on_kept_pixels(self) -> list[str]:
         """Sentences on what kept pixels serve, and, after a run, on those that turned out not to."""
         source = self.source
-        return [*self._planned[1], *(source.sentences_on_given_up() if isinstance(source, KeptSource) else ())]
+        if not isinstance(source, KeptSource):
+            return []
+        return [*self._planned[1].sentences(source), *source.sentences_on_given_up()]
+
+    def renew_notes(self, report: Report, before: Sequence[str]) -> None:
+        """Put the sentences on kept pixels in the place of those from before a run, which has found out more.
+
+        Parameters
+        ----------
+        report
+            The report of the run.
+        before
+            What `notes_on_kept_pixels` was then.
+        """
+        place = report.notes.index(before[0]) if before else len(report.notes)
+        rest = [note for note in report.notes if note not in before]
+        report.notes[:] = [*rest[:place], *self.notes_on_kept_pixels, *rest[place:]]
 
     def _check_masks(self, source: Source, plan: ExtractionPlan) -> None:
         """Make sure that each mask can be had of some product of a catalogue, before any pixel is asked for.
@@ -265,11 +292,25 @@ class Engine:
             results = execute(tasks, coverages or self.coverages(), self.rules, self.executor, seen, files.note, told)
             with closing(results):
                 for result in results:
-                    if result.given_up is not None and result.error is None and isinstance(self.source, KeptSource):
-                        self.source.given_up.append(result.given_up)
+                    self._note_what_is_lacking(result)
                     changed = files.changed(result.task, digest=inputs is not None)
                     yield self._without_mixed_rows(result, changed) if changed else result
                     shares.end(result.task.product)
+
+    def _note_what_is_lacking(self, result: TaskResult) -> None:
+        """Note that kept pixels did not suffice for an acquisition, as the run has found out."""
+        source = self.source
+        if not isinstance(source, KeptSource) or result.error is not None:
+            return
+        if result.given_up is not None:
+            source.given_up.append(result.given_up)
+        elif any(batch.reasons.get(reason) for batch in result.batches for reason in UNKEPT):
+            self.note_lack(result.task)
+
+    def note_lack(self, task: Task) -> None:
+        """Note that something which is asked for of an acquisition is not kept, where kept pixels alone serve."""
+        if isinstance(self.source, KeptSource):
+            self.source.lacking.add(str(task.product))
 
     @property
     def requests_at_once(self) -> int:

@@ -18,7 +18,7 @@ from sen2chain.store import NEW, Entry, State, what_is_new, write_image
 from sen2chain.timeseries.pixel_update import PixelUpdate, expected_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.plan import Request
@@ -153,10 +153,7 @@ class FolderUpdate:
                 "archive has no product to make it from; bring back the one or the other."
             )
         done.missing = sum(map(len, work.missing.values()))
-        done.notes += [
-            f"{counted(len(lacking), 'image')} of {index} under {mask} cannot be made: {lacking[-1]}"
-            for (index, mask), lacking in work.missing.items()
-        ]
+        done.notes += _on_missing(work.missing)
         done.notes += self._pixels.notes_on_plan(engine.plan.tasks, work.no_pixels, only_look=only_look)
         done.pixels_kept = work.pixels_kept
         if only_look:
@@ -250,16 +247,28 @@ def is_lost(entry: Entry, folder: ExtractionFolder) -> bool:
 
 def look(engine: Engine) -> Extracted:
     """Return what a first run would do; nothing is read or written."""
-    outputs = [output for task in engine.plan.tasks for output in task.outputs]
-    missing = sum(output.reason is not None for output in outputs)
     tasks = engine.plan.tasks
+    outputs = [output for task in tasks for output in task.outputs]
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for output in outputs:
+        if output.reason is not None:
+            lacking.setdefault((output.index.name, output.mask.name), []).append(output.detail)
+    missing = sum(map(len, lacking.values()))
     return Extracted(
         asked=len(outputs) - missing,
         missing=missing,
         acquisitions=len(tasks),
         pixels=sum(task.keep is not None for task in tasks),
-        notes=[*notes_on(tasks), *expected_pixels(tasks, engine.coverages())],
+        notes=[*_on_missing(lacking), *notes_on(tasks), *expected_pixels(tasks, engine.coverages())],
     )
+
+
+def _on_missing(lacking: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+    """Return a sentence on the images of each index and mask that cannot be made; `lacking` has why, for each image."""
+    return [
+        f"{counted(len(details), 'image')} of {index} under {mask} cannot be made: {details[-1]}"
+        for (index, mask), details in lacking.items()
+    ]
 
 
 def _why(counts: Mapping[str, int]) -> list[str]:

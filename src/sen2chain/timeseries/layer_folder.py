@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from sen2chain import settings
 from sen2chain.atomic import NAME_MAX, check_folder
 from sen2chain.errors import RequestError, StoreError
+from sen2chain.files import is_file
 from sen2chain.progress import activity
 from sen2chain.sensor import ESA_NAMING, SENTINEL2
-from sen2chain.store import ImageLedger, locked, make_folder, recognise, stored_layer, sweep
+from sen2chain.store import ExtractionFolder, ImageLedger, locked, make_folder, recognise, stored_layer, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from sen2chain.plan import Request
-    from sen2chain.store import ExtractionFolder
     from sen2chain.timeseries.engine import Engine
     from sen2chain.vectors import Layer
 
@@ -99,11 +99,18 @@ class LayerFolder:
         StoreError
             If the folder does not exist.
         """
-        if not self.exists:
+        if self.exists:
+            return
+        place = self._extraction
+        if is_file(ExtractionFolder(place).ledger):
             raise StoreError(
-                f"Nothing of the layer {self._engine.layer.name} is in {self._extraction}; call extract_data() "
-                "(sen2chain update) first."
+                f"{place} is the folder of one layer; pass the folder that it lies in, {place.parent} (extraction, "
+                "--extraction)."
             )
+        raise StoreError(
+            f"Nothing of the layer {self._engine.layer.name} is in {place}; pass the folder that an update had as its "
+            "extraction folder (extraction, --extraction), or call extract_data() (sen2chain update) first."
+        )
 
     @property
     def exists(self) -> bool:

@@ -224,7 +224,7 @@ class LayerSeries(ABC):
 
     def check_results(
         self, out_path: str | Path | None, kinds: Iterable[str] = ("csv",), *, report: str | Path | None = None
-    ) -> None:
+    ) -> list[str]:
         """Make sure, before any work starts, that results can be written and replace no others.
 
         Parameters
@@ -235,6 +235,11 @@ class LayerSeries(ABC):
             Kinds of results, as ``csv``, ``parquet``.
         report
             The file of the report too.
+
+        Returns
+        -------
+        list
+            Sentences on the results that are replaced.
 
         Raises
         ------
@@ -248,7 +253,7 @@ class LayerSeries(ABC):
             if any(table.path.with_suffix(".json") == beside for table in planned):
                 raise OutputError(f"{told.path} is where a result goes; choose another name for the report.")
             planned.append(told)
-        check_results(planned)
+        return check_results(planned).sentences()
 
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:  # noqa: ARG002
         """Return the files that results of a kind go to, as far as they have a JSON beside them.

@@ -19,7 +19,7 @@ from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed, workers
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows
+from sen2chain.provenance import PlannedTable, check_results, conditions, empty_tables, has_rows
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.suggestions import suggest_keywords
@@ -235,7 +235,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         if self._report is not None:
             return self
         engine = self._engine
-        report = engine.first_report()
+        report, before = engine.first_report(), engine.notes_on_kept_pixels
         report.notes += engine.unverified(self.plan.tasks)
         spool = Spool(self._row_format())
         # Only products of one sensing time compete for a row, so rows are final as soon as that time is over.
@@ -245,7 +245,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
                     for batch in select(batches):
                         report.add(batch)
                         spool.add(batch)
-        report.notes += [note for note in engine.notes_on_kept_pixels if note not in report.notes]
+        engine.renew_notes(report, before)
         report.notes += unsaved()
         self._report, self._spool = report, spool
         engine.warn_of_nothing(report)
@@ -299,7 +299,8 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         Returns
         -------
         list
-            The files. An index without any row gets a file that holds the header alone, and the report says why.
+            The files. An index without any row gets a file that holds the header alone, `notes` name it, and the report
+            says why.
 
         Raises
         ------
@@ -332,7 +333,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         write = functools.partial(export.write_csv, dialect=export.DIALECTS[dialect])
         if suffix == ".parquet":
             write = export.write_parquet  # type: ignore[assignment]  # called in the same way
-        files, kept = [], []
+        files, kept, empty = [], [], []
         for (index, mask), table in zip(self._engine.outputs, planned, strict=True):
             path = table.path
             if not (overwrite or spool.rows(index, mask)) and has_rows(path):
@@ -341,6 +342,9 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
             with activity(f"writing {path.name}", quiet=self._quiet):
                 write(spool.tables(index, mask), path, self.provenance(index, mask), spool.schema)
             files.append(path)
+            if not spool.rows(index, mask):
+                empty.append(path)
+        self._remarks += empty_tables(empty)
         if kept:
             more = f" (and {len(kept) - 1} more)" if len(kept) > 1 else ""
             raise EmptyResultError(

@@ -111,6 +111,7 @@ class SeriesPixels(LayerSeries):
     ) -> WrittenPixels:
         """Run the tasks and write their pixels; bands that are not `wanted` may be missing without being a problem."""
         report, lacking = engine.first_report(), []
+        before = engine.notes_on_kept_pixels
         with writer, closed(engine.run(engine.plan.tasks, title="collecting pixels")) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 products = [_with_pixels(result) for result in together]
@@ -121,13 +122,15 @@ class SeriesPixels(LayerSeries):
                     writer.add(product, own)
                     if product.pixels is not None and len(own):
                         lacking += [(str(product.task.product), *why) for why in product.pixels.lacking.items()]
+                        if product.pixels.lacking.keys() & wanted:
+                            engine.note_lack(product.task)
             try:
                 files, rows, size, removed = writer.finish()
             except EmptyResultError:
                 writer.folder.restore()
                 raise
+        engine.renew_notes(report, before)
         report.notes += [*engine.unverified(engine.plan.tasks), *unsaved()]
-        report.notes += [note for note in engine.notes_on_kept_pixels if note not in report.notes]
         told = provenance(self.request, engine.layer, engine.archive, report)
         told["parameters"] |= note["parameters"]
         writer.folder.write_json({**told, "files": files, "pixels": rows, "complete": True})
