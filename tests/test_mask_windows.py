@@ -60,10 +60,12 @@ def test_windows_are_parts_of_the_mask_of_the_scene(
     covered = np.zeros(SHAPE, np.bool_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_windows, "_AT_ONCE", at_once)
-        for rows, columns, window in masked_windows(mask, inputs, np.array(boxes), RADIOMETRY):
-            np.testing.assert_array_equal(window, expected[rows, columns])
-            assert window.shape == (rows.stop - rows.start, columns.stop - columns.start)
-            covered[rows, columns] = True
+        for windows in masked_windows(mask, inputs, np.array(boxes), RADIOMETRY):
+            for row, column, window in zip(*windows, strict=True):
+                high, wide = window.shape
+                part = slice(row, row + high), slice(column, column + wide)
+                np.testing.assert_array_equal(window, expected[part])
+                covered[part] = True
     for top, bottom, left, right in boxes:
         assert covered[top:bottom, left:right].all()
 
@@ -86,9 +88,10 @@ def test_many_small_windows_need_few_calls(rasters: dict[str, Array], monkeypatc
     boxes = np.array(
         [(row, row + 2, column, column + 2) for row in range(10, 140, 40) for column in range(10, 120, 40)]
     )
-    assert len(list(masked_windows(Mask.parse("SCL-8-ITER1"), {"SCL": rasters["SCL"]}, boxes, None))) == len(boxes)
+    (windows,) = masked_windows(Mask.parse("SCL-8-ITER1"), {"SCL": rasters["SCL"]}, boxes, None)
+    assert len(windows.masked) == len(boxes)
     assert len(calls) == 1
     # Where windows would overlap much, whole strips are computed.
     dense = np.array([(row, row + 2, column, column + 2) for row in range(0, 148, 4) for column in range(0, 128, 4)])
-    windows = list(masked_windows(Mask.parse("SCL-8-ITER4"), {"SCL": rasters["SCL"]}, dense, None))
-    assert len(windows) == 2
+    strips = list(masked_windows(Mask.parse("SCL-8-ITER4"), {"SCL": rasters["SCL"]}, dense, None))
+    assert len(strips) == 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from operator import or_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.acquisition.mask_windows import masked_windows
+from sen2chain.acquisition.mask_windows import MaskedWindows, masked_windows
 from sen2chain.acquisition.open_rasters import Decoding, check_type
 from sen2chain.errors import GridMismatchError, RasterError
 from sen2chain.rasters import KeptRaster, spans
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.acquisition.image_pool import ImagePool
     from sen2chain.acquisition.needed_blocks import NeededBlocks
     from sen2chain.acquisition.open_rasters import OpenRasters
     from sen2chain.coverage import PixelPlan, TouchedBlocks
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
     Image = npt.NDArray[np.generic]
     Bools = npt.NDArray[np.bool_]
-    MaskedWindow = tuple[slice, slice, Bools]
+
+_MANY = 0.25
+"""Share of rows of blocks that are touched, from which an image is in memory that was used before."""
 
 
 class CoarseRasters:
@@ -45,10 +48,14 @@ class CoarseRasters:
         The pixel plan on that grid.
     blocks
         The blocks of each raster to decode.
+    memory
+        Memory of images.
     """
 
-    def __init__(self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, blocks: NeededBlocks) -> None:
-        self._rasters, self._grid, self._plan, self._blocks = rasters, grid, plan, blocks
+    def __init__(
+        self, rasters: OpenRasters, grid: Grid, plan: PixelPlan, blocks: NeededBlocks, memory: ImagePool
+    ) -> None:
+        self._rasters, self._grid, self._plan, self._blocks, self._memory = rasters, grid, plan, blocks, memory
         self._margin: dict[str, int] = {}
         self._uses: dict[str, set[tuple[Use, int]]] = {}
         self._extra: dict[str, PixelPlan] = {}
@@ -129,7 +136,7 @@ class CoarseRasters:
                 if location not in self._images:
                     touched = self._touched(raster)
                     self._check_kept(raster)
-                    images[location] = np.zeros(raster.grid.shape, raster.dtype)
+                    images[location] = self._zeros(raster, raster.dtype, touched)
                     try:
                         own = raster.pieces(touched, (0, raster.grid.shape[0]), images[location])
                     except RasterError as error:  # of a remote raster, before any piece is decoded
@@ -138,6 +145,16 @@ class CoarseRasters:
                     pieces[location] = own, touched.pixels()
         Decoding(self._rasters, pieces).finish()
         self._images |= {where: image for where, image in images.items() if self._rasters.error(where) is None}
+
+    def zeros(self, location: str, dtype: type[np.generic]) -> Image:
+        """Return an image of zeros of the shape of an announced raster, to be written where the plan has pixels."""
+        raster = self.raster(location)
+        return self._zeros(raster, dtype, self._blocks.touched(self._plan, raster))
+
+    def _zeros(self, raster: OpenRaster, dtype: npt.DTypeLike, touched: TouchedBlocks) -> Image:
+        # Where few rows are touched, pages that nobody writes cost less than to clear memory that was used before.
+        many = touched.blocks.any(axis=1).mean() > _MANY
+        return (self._memory.zeros if many else np.zeros)(raster.grid.shape, dtype)
 
     def lacking(self, location: str) -> Bools:
         """Return the features that an announced raster of kept pixels lacks pixels of; errors as of `raster`."""
@@ -191,7 +208,7 @@ class CoarseRasters:
         Returns
         -------
         numpy.ndarray
-            (rows, columns) of the whole raster. Untouched parts cost no memory: they are pages nobody wrote.
+            (rows, columns) of the whole raster.
         """
         if location not in self._images:
             self.decode([location])
@@ -213,15 +230,14 @@ class CoarseRasters:
 
     def mask(
         self, mask: Mask, source: MaskSource, radiometry: Radiometry | None
-    ) -> tuple[Grid, Iterator[MaskedWindow]]:
-        """Return the grid of a mask, and the mask itself in windows, wherever the plan has pixels.
-
-        A window is (rows, columns, bool array of that shape, True where masked).
-        """
+    ) -> tuple[str, Iterator[MaskedWindows]]:
+        """Return a mask in windows, wherever the plan has pixels, and the location of a raster on its grid."""
         if "mask" in source.rasters:
             location = source.rasters["mask"]
-            raster, image = self.raster(location), self.image(location, None)
-            return raster.grid, ((*w, image[w] > 0) for w in self._touched_stretches(raster))  # type: ignore[operator]
+            image: Any = self.image(location, None)
+            return location, (
+                MaskedWindows.one(w, image[w] > 0) for w in self._touched_stretches(self.raster(location))
+            )
         images: dict[str, Image] = {}
         for name, location in source.rasters.items():
             images[name] = self.image(location, np.dtype(mask.sensor.dtype_of(name)).type)
@@ -230,7 +246,7 @@ class CoarseRasters:
             where = ", ".join(source.rasters.values())
             raise GridMismatchError(f"The rasters of the mask {mask.name} differ in shape: {where}.")
         boxes = self._blocks.touched(self._plan, first).boxes
-        return first.grid, masked_windows(mask, images, boxes[boxes[..., 0] < boxes[..., 1]], radiometry)
+        return first.location, masked_windows(mask, images, boxes[boxes[..., 0] < boxes[..., 1]], radiometry)
 
     def _touched_stretches(self, raster: OpenRaster) -> Iterator[tuple[slice, slice]]:
         """Yield rows and columns of the stretches of blocks where the plan has pixels."""

@@ -1,4 +1,4 @@
-"""Touched blocks and reading order of pixel plans: computed once for each plan, shared by all threads."""
+"""What acquisitions of a run share: touched blocks and reading order of pixel plans, and memory of images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from sen2chain import coverage
+from sen2chain.acquisition.image_pool import ImagePool
 from sen2chain.acquisition.strips import Strips
 from sen2chain.parallel import Memo
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
 
 class Layouts:
-    """Reading orders and touched blocks by pixel plan; kept as long as the plan."""
+    """Reading orders and touched blocks by pixel plan, computed once and kept as long as the plan; for all threads."""
 
     def __init__(self) -> None:
+        self.images = ImagePool()
+        """Memory of images."""
         self._of_plan: weakref.WeakKeyDictionary[PixelPlan, Memo] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sen2chain.jit import kernel
 from sen2chain.zonal import gather
 
 if TYPE_CHECKING:
@@ -23,9 +24,21 @@ if TYPE_CHECKING:
 
     Bools = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
+    Ints = npt.NDArray[np.int64]
     Nearest = tuple[Bytes, npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 _BITS = 8
+
+
+@kernel("void(uint8[:,::1], int64[::1], int64[::1], boolean[:,:,:], uint8)")
+def _set_bits(bits: Bytes, row: Ints, column: Ints, masked: Bools, bit: int) -> None:
+    """Set a bit wherever windows of a mask, whose first rows and columns are given, are True."""
+    for k in range(row.size):
+        for i in range(masked.shape[1]):
+            line, window = bits[row[k] + i], masked[k, i]
+            for j in range(masked.shape[2]):
+                if window[j]:
+                    line[column[k] + j] |= bit
 
 
 @dataclass(slots=True, eq=False)
@@ -65,15 +78,16 @@ class MaskBits:
             # The only mask of most runs: nothing has to be copied.
             self._place[mask.name] = (self._add(*stored, used=_BITS), 0xFF)
             return
-        grid, stretches = coarse.mask(mask, source, radiometry)
+        location, windows = coarse.mask(mask, source, radiometry)
+        grid = coarse.raster(location).grid
         p = next((k for k, plane in enumerate(self._planes) if plane.grid == grid and plane.used < _BITS), None)
         if p is None:
-            # Nothing is written outside the pixels of the plan, and untouched pages cost no memory.
-            p = self._add(grid, np.zeros(grid.shape, np.uint8))
+            p = self._add(grid, coarse.zeros(location, np.uint8).view(np.uint8))
         plane = self._planes[p]
-        for r, c, masked in stretches:
-            plane.bits[r, c] |= masked.view(np.uint8) << np.uint8(plane.used)
-        self._place[mask.name] = (p, 1 << plane.used)
+        bit = 1 << plane.used
+        for row, column, masked in windows:
+            _set_bits(plane.bits, row, column, masked, bit)
+        self._place[mask.name] = (p, bit)
         plane.used += 1
 
     def _add(self, grid: Grid, bits: Bytes, used: int = 0) -> int:

@@ -7,7 +7,7 @@ pixels around those that count, and its neighbours in the pile change only these
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -25,16 +25,32 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.generic]
     Ints = npt.NDArray[np.int64]
     Bools = npt.NDArray[np.bool_]
-    MaskedWindow = tuple[slice, slice, Bools]
 
 _STEP = 16  # pixels; sizes of windows are rounded up to multiples, so that many are equal
 _AT_ONCE = 1 << 17  # pixels computed in one call, so that the steps stay in the processor's cache
 _STRIP = 128  # rows
 
 
+class MaskedWindows(NamedTuple):
+    """A mask in some windows of one size."""
+
+    row: Ints
+    """(windows,) First rows."""
+    column: Ints
+    """(windows,) First columns."""
+    masked: Bools
+    """(windows, rows, columns) True where masked."""
+
+    @classmethod
+    def one(cls, window: tuple[slice, slice], masked: Bools) -> Self:
+        """Return a mask in one window."""
+        row, column = (np.array([part.start]) for part in window)
+        return cls(row, column, masked[None])
+
+
 def masked_windows(
     mask: Mask, images: Mapping[str, Image], boxes: npt.NDArray[np.integer], radiometry: Radiometry | None
-) -> Iterator[MaskedWindow]:
+) -> Iterator[MaskedWindows]:
     """Compute a mask in all boxes.
 
     Parameters
@@ -50,9 +66,8 @@ def masked_windows(
 
     Yields
     ------
-    tuple
-        Rows, columns, and a bool array of that shape, True where masked. Windows may overlap, and hold more than the
-        boxes.
+    MaskedWindows
+        Windows, which may overlap, and hold more than the boxes.
     """
     height, width = next(iter(images.values())).shape
     around: Ints = boxes.astype(np.int64)
@@ -67,12 +82,12 @@ def masked_windows(
     alone = beyond.any(axis=1) | (size.prod(axis=1) > _AT_ONCE)
     for top, bottom, left, right in around[alone].tolist():
         rows, columns = slice(top, bottom), slice(left, right)
-        yield rows, columns, _compute(mask, images, rows, columns, radiometry)
+        yield MaskedWindows.one((rows, columns), _compute(mask, images, rows, columns, radiometry))
     for high, wide in np.unique(size[~alone], axis=0).tolist():
         corners = corner[~alone & (size == (high, wide)).all(axis=1)]
         at_once = max(_AT_ONCE // (high * wide), 1)
         for first in range(0, len(corners), at_once):
-            yield from _compute_pile(mask, images, corners[first : first + at_once], (high, wide), radiometry)
+            yield _compute_pile(mask, images, corners[first : first + at_once], (high, wide), radiometry)
 
 
 def _sizes(boxes: Ints, reach: int) -> Ints:
@@ -93,16 +108,14 @@ def _strips(boxes: Ints, reach: int, width: int) -> Ints:
 
 def _compute_pile(
     mask: Mask, images: Mapping[str, Image], corners: Ints, size: tuple[int, int], radiometry: Radiometry | None
-) -> Iterator[MaskedWindow]:
+) -> MaskedWindows:
     """Compute a mask in windows of one size, whose upper left corners are given."""
     high, wide = size
     rows, columns = corners.T
     pile = {name: sliding_window_view(image, size)[rows, columns].reshape(-1, wide) for name, image in images.items()}
     reach = mask.reach
     masked = _mask_of(mask, pile, radiometry).reshape(-1, high, wide)[:, reach : high - reach, reach : wide - reach]
-    for (row, column), window in zip(corners.tolist(), masked, strict=True):
-        inner = slice(row + reach, row + high - reach), slice(column + reach, column + wide - reach)
-        yield *inner, window
+    return MaskedWindows(rows + reach, columns + reach, masked)
 
 
 def _compute(

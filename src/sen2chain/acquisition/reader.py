@@ -117,7 +117,7 @@ class AcquisitionReader:
     plan
         The pixels to collect, on that grid.
     layouts
-        Touched blocks and reading order of plans.
+        Touched blocks and reading order of plans, and memory of images.
     sources
         The layers to read.
     radiometry
@@ -142,8 +142,10 @@ class AcquisitionReader:
         """Quality raster -> why it cannot be read."""
         self._plan, self._layouts, self._radiometry = plan, layouts, radiometry
         self._blocks = blocks = NeededBlocks(layouts)
-        self.coarse = CoarseRasters(rasters, grid, plan, blocks)
-        self.value_rasters = ValueRasters(rasters, grid, self.coarse, plan, blocks, sources.sensor, radiometry)
+        self.coarse = CoarseRasters(rasters, grid, plan, blocks, layouts.images)
+        self.value_rasters = ValueRasters(
+            rasters, grid, self.coarse, plan, blocks, sources.sensor, radiometry, layouts.images
+        )
         self.mask_bits = MaskBits(grid)
         self._quality: dict[str, Nearest] = {}
         self._values = sources.values().keys()

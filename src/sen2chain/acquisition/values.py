@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.acquisition.coarse_rasters import CoarseRasters
+    from sen2chain.acquisition.image_pool import ImagePool
     from sen2chain.acquisition.layers import IndexKey, LayerSources
     from sen2chain.acquisition.needed_blocks import NeededBlocks
     from sen2chain.acquisition.open_rasters import OpenRasters
@@ -115,6 +116,8 @@ class ValueRasters:
         The sensor of the acquisition.
     radiometry
         Scale and offsets, needed where reflectance or an index is computed from bands.
+    memory
+        Memory of the images of strips.
     """
 
     def __init__(
@@ -126,9 +129,10 @@ class ValueRasters:
         blocks: NeededBlocks,
         sensor: Sensor,
         radiometry: Radiometry | None,
+        memory: ImagePool,
     ) -> None:
         self._rasters, self._grid, self._coarse = rasters, grid, coarse
-        self._plan, self._blocks = plan, blocks
+        self._plan, self._blocks, self._memory = plan, blocks, memory
         self._sensor, self._radiometry = sensor, radiometry
         self._fine: list[str] = []
         self._kept: dict[str, PixelPlan] = {}
@@ -227,7 +231,7 @@ class ValueRasters:
             raster, touched = self._touched(location)
             # One array serves many strips, since only pixels of touched blocks are taken from it.
             if (location, buffer) not in self._strips:
-                self._strips[location, buffer] = np.empty((height, self._grid.shape[1]), raster.dtype)
+                self._strips[location, buffer] = self._memory.empty((height, self._grid.shape[1]), raster.dtype)
             image = images[location] = self._strips[location, buffer][:rows]
             high = raster.block_shape[0]
             pixels = touched.pixels(slice(row0 // high, -(-(row0 + rows) // high)))

@@ -207,6 +207,9 @@ class PixelFile:
         if positions is not None and positions.digest != self.digest:
             raise KeptPixelsError(f"Kept pixels {members.name} have other positions than those of the layer today.")
         self._positions = positions
+        # Rasters share their flags, and each is asked more than once for them.
+        self._flags: dict[tuple[int | None, int], Bools] = {}
+        self._present: dict[int, Bools] = {}
 
     @classmethod
     def open(cls, path: Path, positions: TilePositions | None = None) -> Self:
@@ -295,18 +298,25 @@ class PixelFile:
     def read_present(self, name: str) -> Bools | None:
         """Return where the values of a raster are present; None: everywhere. Errors as of `read_rows`."""
         header, where = self.header(name), self.positions_of(name)
-        if header.is_complete:
+        if header.flags is None:
             return None
-        present = np.empty(where.size, np.bool_)
-        for k, cut in _chunks(where):
-            flags = self._read_flags(header, k, cut.stop - cut.start)
-            present[cut] = where.from_stripes(flags, k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS)
-        return present
+        if header.flags not in self._present:
+            present = np.empty(where.size, np.bool_)
+            for k, cut in _chunks(where):
+                flags = self._read_flags(header, k, cut.stop - cut.start)
+                present[cut] = where.from_stripes(flags, k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS)
+            self._present[header.flags] = present
+        return self._present[header.flags]
 
     def _read_flags(self, header: KeptHeader, chunk: int, size: int) -> Bools:
         """Return which pixels of a chunk are present, in the order of stripes."""
-        with self._members.reading():
-            return decode_flags(self._members.read(f"present-{header.flags}/{chunk}", size + 1024), size)
+        key = header.flags, chunk
+        if key not in self._flags:
+            with self._members.reading():
+                self._flags[key] = decode_flags(
+                    self._members.read(f"present-{header.flags}/{chunk}", size + 1024), size
+                )
+        return self._flags[key]
 
     def _read_chunk(self, header: KeptHeader, member: str, size: int, flags: Bools | None) -> Array:
         """Return the values of a chunk in the order of stripes; 0 where they are not present."""

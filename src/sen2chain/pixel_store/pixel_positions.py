@@ -190,8 +190,13 @@ class PixelPositions:
         return self.row.astype(np.int64) * (self.grid.shape[1] + 1) + self.column
 
     def _runs_of_rows(self, first: int, last: int) -> tuple[int, int]:
-        a, b = np.searchsorted(self.row, (first, last))
-        return int(a), int(b)
+        runs = self._runs_above
+        return int(runs[min(first, len(runs) - 1)]), int(runs[min(last, len(runs) - 1)])
+
+    @cached_property
+    def _runs_above(self) -> Starts:
+        """(rows + 1,) Number of runs above each row of the grid, and of all."""
+        return np.searchsorted(self.row, np.arange(self.grid.shape[0] + 1))
 
     def _check(self, image: Array, row0: int) -> int:
         """Return the rows of an image, if they are whole rows of the grid."""

@@ -42,6 +42,8 @@ class PixelFiles:
 
     def __init__(self) -> None:
         self._open: dict[Path, PixelFile] = {}
+        self.lacking = Memo()
+        """Features that lack pixels, by all that they depend on: rasters of a file often lack the same."""
 
     def get(self, path: Path) -> PixelFile:
         """Return the open file; errors as of `PixelFile.open`."""
@@ -84,9 +86,10 @@ class KeptRaster:
             raise UnreadableError(f"{location} is not a location of kept pixels.")
         path, self._name = place
         self.location = location
-        self._own = None if files is not None else PixelFiles()
+        self._files = files or PixelFiles()
+        self._is_own = files is None
         try:
-            self._file = (files or self._own or PixelFiles()).get(path)
+            self._file = self._files.get(path)
             header = self._file.header(self._name)
             self._positions = self._file.positions_of(self._name)
         except Exception:
@@ -200,11 +203,14 @@ class KeptRaster:
         KeptPixelsError
             If the file is damaged.
         """
-        present = self._file.read_present(self._name)
+        present, positions = self._file.read_present(self._name), self._positions
         if present is None:
-            lacking = _lacking_of(plan, self._positions, use, margin)
+            lacking = _lacking_of(plan, positions, use, margin)
         else:
-            lacking = _lacking(plan, chosen_pixels(self._positions, present), use, margin)
+            lacking = self._files.lacking.once(
+                (self._file, self._file.header(self._name).flags, positions, plan, use, margin),
+                lambda: _lacking(plan, chosen_pixels(positions, present), use, margin),
+            )
         return lacking if features is None else lacking & features
 
     def check_kept(self, plan: PixelPlan, features: Bools | None, use: Use = "nearest", margin: int = 0) -> None:
@@ -226,8 +232,8 @@ class KeptRaster:
 
     def close(self) -> None:
         """Close the file, if it was opened for this raster."""
-        if self._own is not None:
-            self._own.close()
+        if self._is_own:
+            self._files.close()
 
     def __enter__(self) -> Self:
         return self
