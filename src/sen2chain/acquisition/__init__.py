@@ -3,8 +3,9 @@
 `layers` are what can be read, and the rasters they come from. `reader` collects the pixels of a plan from them, with
 the help of `open_rasters`, `coarse_rasters` and `mask_bits` (decoded first and kept) and `values` (read in strips);
 `mask_windows` computes masks around the needed pixels.
-`strips` is the reading order of a plan; `layouts` keeps it, and the blocks that a plan touches. `needed_blocks` are
-those of one acquisition, where some features need no pixel of a raster. `windows` reads rectangles and whole rasters.
+`strips` is the reading order of a plan; `layouts` keeps it, and the blocks that a plan touches; `image_pool` lends
+memory to one acquisition after the other. `needed_blocks` are the blocks of one acquisition, where some features need
+no pixel of a raster. `windows` reads rectangles and whole rasters.
 """
 
 from __future__ import annotations
