@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -9,6 +10,7 @@ import shutil
 import time
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from sen2chain.pixel_store.stored_members import write_members
 from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue, KeptEntry, contents_of, locked, pixel_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 TILE = "31TGJ"
 CM004 = "CM004-CSH1-CMP1-CHP1-TCI1-ITER1"
@@ -622,6 +624,44 @@ def test_a_folder_that_cannot_be_made_costs_pixels_and_no_rows_and_the_command_s
     (stored,) = contents_of(kept.folder).pixels
     assert (stored.acquisitions, stored.partly, stored.lost, stored.margin) == (5, 0, 0, 300.0)
     assert stored.size == sum(entry.size for entry in kept.entries.values())
+
+
+@contextlib.contextmanager
+def no_file_of_pixels_can_be_removed() -> Iterator[None]:
+    """Refuse to remove them, as in a folder where users may add files and remove their own alone."""
+    unlink = Path.unlink
+
+    def refused(path: Path, **options: Any) -> None:
+        if path.suffix in {".pixels", ".positions"}:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        yield
+
+
+def test_files_that_cannot_be_removed_stay_for_the_next_run_and_cost_nothing(full: Kept) -> None:
+    before, rows = full.files, full.rows()
+    with no_file_of_pixels_can_be_removed():
+        done = full.series(keep_pixels=["B03"]).extract_data()
+        assert (done.pixels, done.pixels_failed) == (5, 0)
+        assert before < full.files
+        assert full.rows().keys() == rows.keys()
+    full.series(keep_pixels=["B03"]).extract_data()
+    full.check()
+
+
+def test_files_that_cannot_be_dropped_are_told_in_one_sentence(full: Kept) -> None:
+    command = ["pixels", str(full.layer), "--library", str(full.library), "--extraction", str(full.extraction)]
+    with no_file_of_pixels_can_be_removed():
+        ended = CliRunner().invoke(main, [*command, "--drop"])
+    assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
+    assert "6 files of kept pixels cannot be removed, as " in ended.output
+    ended = CliRunner().invoke(main, [*command, "--drop"])
+    assert ended.exit_code == 0
+    assert "Pixels of 5 acquisitions" in ended.output
+    assert full.files == set()
 
 
 def test_options_that_cannot_be_used(kept: Kept) -> None:

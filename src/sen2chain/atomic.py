@@ -192,6 +192,15 @@ def sweep_temporary(folder: Path) -> None:
                 Path(entry.path).unlink(missing_ok=True)
 
 
+def remove_unneeded(path: Path) -> bool:
+    """Remove a file that is not needed any more, and return True; False where it stays, for a later run to remove."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
 @functools.cache
 def _here() -> str:
     """Return an identifier of this machine, its current boot and its process namespace, 8 hex digits."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sen2chain.atomic import free_bytes, replacing, writing
+from sen2chain.atomic import free_bytes, remove_unneeded, replacing, writing
 from sen2chain.errors import KeptPixelsError, OutputError, PixelFormatError
 from sen2chain.pixel_store import (
     FORMAT,
@@ -261,7 +261,7 @@ class PixelFolder:
         before = self.entries.get(entry.product)
         self.entries[entry.product] = entry
         if before is not None and before.file != entry.file:
-            before.path(self._folder).unlink(missing_ok=True)
+            remove_unneeded(before.path(self._folder))
 
     def superseded(self, product: ProductId, others: Callable[[ProductId], Iterable[ProductId]]) -> list[str]:
         """Drop the pixels of an acquisition in older baselines that the archive lacks, and return their products.
@@ -283,7 +283,8 @@ class PixelFolder:
         if old:
             there = set(map(str, others(product)))
             old = [name for name in old if name not in there]
-            self._drop(old)
+            for path in self._forget(old):
+                remove_unneeded(path)
         return old
 
     def sweep(self) -> None:
@@ -293,7 +294,7 @@ class PixelFolder:
         """
         for path in self._unnamed(self.entries.values()):
             if not _has_other_format(path):
-                path.unlink(missing_ok=True)
+                remove_unneeded(path)
 
     def _unnamed(self, entries: Iterable[KeptEntry]) -> list[Path]:
         """Return the files that some entries do not need."""
@@ -306,6 +307,11 @@ class PixelFolder:
         """Remove the kept pixels of a range of dates, both inclusive; None is open. Rows are not touched.
 
         Files that cannot be read are removed too; those of another version of the format where no date is given.
+
+        Raises
+        ------
+        OutputError
+            If files cannot be removed; the others are.
         """
         self.adopt()
         if not dry_run:
@@ -323,18 +329,21 @@ class PixelFolder:
             min(days, default=None), max(days, default=None), len(rest), dry_run,
         )  # fmt: skip
         if not dry_run:
-            self._drop([entry.product for entry in chosen])
-            for path in files:
-                path.unlink(missing_ok=True)
+            forgotten = self._forget([entry.product for entry in chosen])
             if not rest:
                 self._ledger.forget_fact(_FORMAT_FACT)
+            left = [path for path in dict.fromkeys([*forgotten, *files]) if not remove_unneeded(path)]
+            if left:
+                raise OutputError(
+                    f"{counted(len(left), 'file')} of kept pixels cannot be removed, as {left[0]}; change the rights "
+                    "of the folder, and drop them again."
+                )
         return done
 
-    def _drop(self, products: list[str]) -> None:
-        """Forget pixels, and then remove their files; positions stay for `sweep`."""
+    def _forget(self, products: list[str]) -> list[Path]:
+        """Forget pixels, and return their files, which are to be removed then; positions stay for `sweep`."""
         self._catalogue.remove(products)
-        for name in products:
-            self.entries.pop(name).path(self._folder).unlink(missing_ok=True)
+        return [self.entries.pop(name).path(self._folder) for name in products]
 
 
 def _has_other_format(path: Path) -> bool:

@@ -270,6 +270,8 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
             If a parameter cannot be used.
         StoreError
             If the folder does not exist, or another run holds it for longer than `wait`.
+        OutputError
+            If files cannot be removed; the others are.
         """
         begin, end, looks = parse_date("first", first), parse_date("last", last), truth("dry_run", dry_run)
         if begin and end and begin > end:
