@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import TYPE_CHECKING
 
 import geopandas as gpd
@@ -62,6 +63,12 @@ def test_all_is_well(home: Path) -> None:
         (("gone.tif", "parcels.gpkg", "--out", "t.csv"), 1, "gone.tif does not exist"),
         (("a.tif", "parcels.gpkg"), 2, "Missing option '--out'"),
         (("a.tif", "parcels.gpkg", "--out", "t.csv", "--combine", "both"), 2, "'both' is not one of"),
+        (("a.tif", "parcels.gpkg", "--out", "t.xlsx"), 2, "t.xlsx does not end with .csv or .parquet, the formats"),
+        (("a.tif", "parcels.gpkg", "--out", "t"), 2, "name it t.csv, or t.parquet."),
+        (("parcels.gpkg", "a.tif", "--out", "t.csv"), 2, "parcels.gpkg is a layer, and a.tif is a raster; name the"),
+        (("a.tif", "parcels.gpkg", "b.tif", "--dry-run"), 2, "parcels.gpkg is a layer, and b.tif is a raster; name"),
+        (("a.tif", "b.tif", "--out", "t.csv"), 2, "b.tif was given as the layer, and is a raster; name the rasters"),
+        (("parcels.gpkg", "parcels.gpkg", "--out", "t.csv"), 2, "parcels.gpkg was given as a raster, and is a layer"),
         (("a.tif", "b.tif", "gone.tif", "parcels.gpkg", "--out", "t.csv"), 4, "A part could not be read."),
     ],
 )
@@ -76,6 +83,31 @@ def test_no_polygon_has_a_value(home: Path, more: tuple[str, ...]) -> None:
     far.to_file(home / "far.gpkg")
     result = run("a.tif", "far.gpkg", *more)
     assert result.exit_code == 3, result.output
+    assert "The layer far lies outside of" in result.output
+    assert "it spans x 0 to 50 and y 0 to 50, the raster x 600000 to 600300 and y 4999700 to 5000000." in result.output
+
+
+@pytest.mark.parametrize("more", [("--out", "t.csv"), ("--dry-run",)])
+def test_features_outside_of_the_raster_are_told(home: Path, more: tuple[str, ...]) -> None:
+    layer = gpd.read_file("parcels.gpkg")
+    shapes = [*layer.geometry, layer.geometry[0], layer.translate(9_000)[0], layer.translate(-9_000)[0]]
+    gpd.GeoDataFrame(geometry=shapes, crs=layer.crs).to_file(home / "most.gpkg")
+    result = run("a.tif", "b.tif", "most.gpkg", *more)
+    assert result.exit_code == 0, result.output
+    assert "2 of 4 features lie outside of the rasters (fid 2, 3)." in result.output
+    assert "outside of" not in run("a.tif", "parcels.gpkg", "--dry-run").output
+
+
+def test_verbose_tells_grid_windows_threads_and_time(home: Path) -> None:
+    result = run("a.tif", "parcels.gpkg", "--out", "t.csv", "-v", "--workers", "3", "--report", "r.csv")
+    assert "30 x 30 pixels of 10 m from (600000, 5000000) in EPSG:32632" in result.output
+    assert re.search(r"Read and computed in \d+\.\d s with 3 threads\.", result.output)
+    assert "Rasters" in run("a.tif", "parcels.gpkg", "--dry-run", "-v").output
+    assert "Rasters" not in run("a.tif", "parcels.gpkg", "--dry-run").output
+    assert (home / "r.csv").read_text().splitlines()[0] == (
+        "raster,band,rows,null_geometry,empty_geometry,buffered_away,outside_raster,no_pixel_centre_inside,no_data,"
+        "unreadable,error"
+    )
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_left(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

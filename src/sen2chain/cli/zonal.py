@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from sen2chain.cli.click_command import Command, fail
 from sen2chain.cli.codes import EXIT_NOTHING, EXIT_PARTLY
 from sen2chain.cli.show import notes, table
 from sen2chain.errors import OutputError
+from sen2chain.parallel import workers
 from sen2chain.progress import counted, printable, sized
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ _MANY_BANDS = 12
 @shared.threads
 @shared.report
 @shared.overwrite
-@shared.common("every band, and the polygons without a value by reason")
+@shared.common("grids, windows and time of reading; every band, and the polygons without a value by reason")
 def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
     """Write statistics of every band of each RASTER under the polygons of LAYER: one row per polygon.
 
@@ -93,12 +95,18 @@ def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
         plan.check_results(out, shape, report)
     for folder in {file.parent for file in (out, report) if file is not None}:
         atomic.check_folder(folder)
+    begin = time.perf_counter()
     result = plan.run()
+    seconds = time.perf_counter() - begin
     write = result.to_csv if out.suffix.lower() == ".csv" else result.to_parquet
     written = [write(out, shape, overwrite=options["overwrite"])]
     if report is not None:
         written.append(result.report_to_csv(report, overwrite=options["overwrite"]))
     if not options["quiet"]:
+        if options["verbose"]:
+            _tell_readings(plan)
+            threads = counted(workers(plan.threads), "thread")
+            click.echo(f"Read and computed in {seconds:.1f} s with {threads}.")
         _tell(result, verbose=options["verbose"])
         notes(map(str, written))
     if not result.rows:
@@ -117,6 +125,8 @@ def _tell_plan(plan: ZonalPlan, *, quiet: bool, verbose: bool) -> None:
     estimate = plan.estimate()
     if not quiet:
         notes(plan.notes())
+        if verbose:
+            _tell_readings(plan)
         _bands("Dry run", plan.bands, verbose=verbose)
         blocks = counted(estimate.windows, "window")
         click.echo(
@@ -124,16 +134,21 @@ def _tell_plan(plan: ZonalPlan, *, quiet: bool, verbose: bool) -> None:
             f"{blocks} of {sized(estimate.decoded)} would be decoded."
         )
     if not estimate.pixels:
-        fail("No polygon would have a value: none has pixels in the rasters.", EXIT_NOTHING)
+        why = plan.why_outside or "None has pixels in the rasters."
+        fail(f"No polygon would have a value. {why}", EXIT_NOTHING)
+
+
+def _tell_readings(plan: ZonalPlan) -> None:
+    """Print the grid of each raster, and the windows of it that are read."""
+    lines = [[item.label, str(item.grid), str(item.windows), sized(item.decoded)] for item in plan.readings()]
+    table("Rasters", ["raster", "grid", "windows", "decoded"], lines, numeric=(2, 3))
 
 
 def _tell(result: ZonalStatistics, *, verbose: bool) -> None:
     """Print the notes and what came of each band."""
-    from sen2chain.reasons import Reason
-
     notes(result.notes)
     report = result.report
-    reasons = [reason.value for reason in Reason]
+    reasons = [name for name in report.columns if name not in {"raster", "band", "rows", "error"}]
     shown = report if verbose or len(report) <= _MANY_BANDS else report.iloc[:_MANY_BANDS]
     lines = [
         [str(line["band"]), str(line["rows"]), ", ".join(f"{r} {line[r]}" for r in reasons if line[r]) or "-"]

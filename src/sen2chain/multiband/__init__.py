@@ -1,6 +1,7 @@
 """Statistics of every band of any raster under the features of a layer.
 
-`zonal_run` has `zonal_statistics`: it opens the files and turns features into pixels. `band_layout` decides whether
+`zonal_run` has `zonal_statistics`: it opens the files and turns features into pixels. `argument_order` tells where a
+raster was given as the layer. `band_layout` decides whether
 several files are a mosaic or lie side by side. `piece_runs` cuts the pixels of features to the windows that are read,
 `band_walk` reads these in threads and joins what `piece_kernels` compute, `wanted_statistics` names the statistics, and
 `zonal_table` is the result and `zonal_files` are its files.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.errors import OutputError, choice
+from sen2chain.errors import OutputError, RequestError, choice
 from sen2chain.files import absolute
 from sen2chain.provenance import PlannedTable, of_layer
 
@@ -27,12 +27,15 @@ def table_file(path: str | Path) -> Path:
 
     Raises
     ------
-    OutputError
-        If its suffix is that of no format.
+    RequestError
+        If its suffix is not that of a format.
     """
     file = absolute(path)
     if file.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{file} has neither the suffix .csv nor .parquet; name the file of the table.")
+        raise RequestError(
+            f"{file} does not end with {' or '.join(SUFFIXES)}, the formats of the table; name it {file.stem}.csv, or "
+            f"{file.stem}.parquet."
+        )
     return file
 
 

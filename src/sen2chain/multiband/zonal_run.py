@@ -12,6 +12,7 @@ import pyproj
 from sen2chain import settings
 from sen2chain.coverage import PLANNED, PixelRule
 from sen2chain.errors import (
+    LayerError,
     RasterError,
     RequestError,
     UnreadableError,
@@ -23,6 +24,7 @@ from sen2chain.errors import (
 )
 from sen2chain.extract import Coverages
 from sen2chain.grid import Grid, turn
+from sen2chain.multiband.argument_order import mixed_up
 from sen2chain.multiband.band_layout import COMBINATIONS, arrange
 from sen2chain.multiband.band_walk import BandWalk
 from sen2chain.multiband.piece_runs import PieceRuns
@@ -37,6 +39,7 @@ from sen2chain.multiband.zonal_table import (
     share_columns,
 )
 from sen2chain.parallel import MOST_WORKERS, apart, recorded_warnings
+from sen2chain.plan import extent_in_words
 from sen2chain.plan.extraction_request import MOST_BUFFER
 from sen2chain.progress import activity, counted, progress
 from sen2chain.provenance import check_results
@@ -191,9 +194,17 @@ def plan_zonal(
     given = list(dict.fromkeys(given_rasters(rasters)))
     own_crs = _crs_text(raster_crs)
     with activity("reading the layer", quiet=quiet):
-        found = read_layer(vectors_file, layer=layer, encoding=encoding, crs=crs, cache=settings.cache_dir() / "layers")
+        try:
+            cache = settings.cache_dir() / "layers"
+            found = read_layer(vectors_file, layer=layer, encoding=encoding, crs=crs, cache=cache)
+        except LayerError as error:
+            if why := mixed_up(given, vectors_file, own_crs):
+                raise RequestError(why) from error
+            raise
     keys = named_fields(found, "id_field", id_field or None)
     files, errors = apart(lambda: _opened(given, own_crs))
+    if errors and (why := mixed_up([raster for raster in given if as_text(raster) in errors], None)):
+        raise RequestError(why)
     lost = [LostRaster(label, str(error)) for label, error in errors.items()]
     if lost and len(lost) == len(given):
         raise next(iter(errors.values()))
@@ -206,6 +217,20 @@ def plan_zonal(
     )  # fmt: skip
     plan.check()
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a run reads of a raster, or of the parts of a mosaic."""
+
+    label: str
+    """The files, in words."""
+    grid: Grid
+    """Their grid."""
+    windows: int
+    """Windows of it."""
+    decoded: float
+    """Bytes of their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,18 +361,48 @@ class ZonalPlan:
         """One line per band, see `ZonalStatistics.bands`."""
         return bands_frame((group.label, group.name, band) for group in self.groups for band in group.bands)
 
+    def readings(self) -> list[Reading]:
+        """Return what a run reads of each raster."""
+        found = []
+        for group, (_, _, walk) in zip(self.groups, self.walks, strict=True):
+            size = sum(np.dtype(band.dtype).itemsize for band in group.bands)
+            areas = ((c.rows[1] - c.rows[0]) * (c.columns[1] - c.columns[0]) for c in walk.chunks)
+            found.append(Reading(group.label, group.grid, len(walk.chunks), float(sum(areas) * size)))
+        return found
+
     def estimate(self) -> ZonalEstimate:
         """Return what a run would read."""
-        windows, decoded, pixels = 0, 0.0, 0
+        readings, pixels = self.readings(), 0
         features: set[int] = set()
-        for group, (coverage, runs, walk) in zip(self.groups, self.walks, strict=True):
-            size = sum(np.dtype(band.dtype).itemsize for band in group.bands)
-            windows += len(walk.chunks)
-            areas = ((c.rows[1] - c.rows[0]) * (c.columns[1] - c.columns[0]) for c in walk.chunks)
-            decoded += sum(areas) * size
+        for coverage, runs, _ in self.walks:
             pixels += int(runs.length.sum())
             features |= set(coverage.fid[np.unique(runs.feature)].tolist())
+        windows, decoded = sum(item.windows for item in readings), sum(item.decoded for item in readings)
         return ZonalEstimate(windows, decoded, pixels, len(features))
+
+    @cached_property
+    def outside(self) -> list[int]:
+        """The features that lie outside of all rasters."""
+        states = [self._states(coverage, runs) for coverage, runs, _ in self.walks]
+        outside = np.all([state == _CODE[Reason.OUTSIDE_RASTER] for state in states], axis=0)
+        return [int(fid) for fid in np.flatnonzero(outside)]
+
+    @property
+    def why_outside(self) -> str:
+        """Where the layer and the first raster lie, a sentence; empty unless all features with a place are outside."""
+        layer, group = self.layer, self.groups[0]
+        placed = layer.bounds[np.isfinite(layer.bounds).all(axis=1)]
+        if not self.outside or len(self.outside) < len(layer) - len(layer.null) - len(layer.empty) or not len(placed):
+            return ""
+        degrees = pyproj.CRS(layer.crs).is_geographic
+        (left, bottom), (right, top) = placed[:, :2].min(axis=0), placed[:, 2:].max(axis=0)
+        sentence = f"The layer {layer.name} lies outside of {group.label}"
+        sentence += f": it spans {extent_in_words((left, bottom, right, top), degrees=degrees)}"
+        to_layer = pyproj.Transformer.from_crs(group.grid.crs, layer.crs, always_xy=True)
+        box = to_layer.transform_bounds(*group.grid.bounds)
+        if np.isfinite(box).all():
+            sentence += f", the raster {extent_in_words(box, degrees=degrees)}"
+        return f"{sentence}. Check the CRS of both."
 
     def check_results(self, path: Path, shape: str, report: Path | None = None) -> None:
         """Make sure, before any pixel is read, that the table and the report replace no other result.
@@ -371,7 +426,7 @@ class ZonalPlan:
             raise UnreadableError(self._changed(self.groups))
         return ZonalStatistics(
             self.layer, self.id_field, self.statistics, tables, self.lost, self.parameters,
-            self.pixels != "weighted", [*self.notes()], self.quiet,
+            self.pixels != "weighted", [*self.notes()], self.quiet, self.why_outside,
         )  # fmt: skip
 
     def _tables(self, step: Step) -> list[BandTable]:
@@ -382,7 +437,7 @@ class ZonalPlan:
                 if error := self._changed([group]):  # what was read belongs to no state of the file
                     values.unread[:] = True
                     values.errors[:] = [error]
-                state = self._states(coverage, runs, values)
+                state = self._states(coverage, runs, values.unread)
                 for i, band in enumerate(group.bands):
                     found.append(self._band_table(group, band, coverage, values, i, walk.scaling[i], state))
         return found
@@ -395,8 +450,13 @@ class ZonalPlan:
                 return f"{location} was changed while it was read; run again when it is complete."
         return ""
 
-    def _states(self, coverage: Coverage, runs: PieceRuns, values: BandValues) -> npt.NDArray[np.int8]:
-        """(features of the layer,) Position of the reason why a feature has no pixel that could be read, or -1."""
+    def _states(
+        self, coverage: Coverage, runs: PieceRuns, unread: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.int8]:
+        """(features of the layer,) Position of the reason why a feature has no pixel that could be read, or -1.
+
+        `unread`, (features of the coverage,), tells those with a pixel that could not be read; None where none is.
+        """
         state = np.full(len(self.layer), _CODE[Reason.OUTSIDE_RASTER], np.int8)
         state[list(self.layer.null)] = _CODE[Reason.NULL_GEOMETRY]
         state[list(self.layer.empty)] = _CODE[Reason.EMPTY_GEOMETRY]
@@ -405,7 +465,8 @@ class ZonalPlan:
         has_pixels = np.zeros(len(own), np.bool_)
         has_pixels[runs.feature] = True
         own[(own == PLANNED) & ~has_pixels] = _CODE[Reason.OUTSIDE_RASTER]
-        own[values.unread] = _CODE[Reason.UNREADABLE]
+        if unread is not None:
+            own[unread] = _CODE[Reason.UNREADABLE]
         state[coverage.fid] = own
         return state
 
@@ -452,6 +513,9 @@ class ZonalPlan:
             if fids:
                 yield of_features(fids, len(layer), f"are {what}")
         yield from filter(None, [datum_note(layer)])
+        if self.outside and not self.why_outside:
+            what = "lies" if len(self.outside) == 1 else "lie"
+            yield of_features(self.outside, len(layer), f"{what} outside of the raster{'s' * (len(self.groups) > 1)}")
         for group in self.groups:
             if len(group.parts) > 1:
                 yield f"{len(group.parts)} files are parts of one mosaic of {group.grid}."

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 Shape = Literal["wide", "long"]
 
 REASONS = tuple(Reason)
+OF_RASTERS = (
+    Reason.NULL_GEOMETRY, Reason.EMPTY_GEOMETRY, Reason.BUFFERED_AWAY, Reason.OUTSIDE_RASTER, Reason.NO_PIXEL,
+    Reason.NO_DATA, Reason.UNREADABLE,
+)  # fmt: skip
+"""The reasons that a feature can have under a raster that is not a product."""
 _OUTSIDE = "the feature lies outside the raster"
 
 
@@ -99,6 +104,8 @@ class ZonalStatistics:
     """Sentences on the layer, the rasters, and how they were read."""
     quiet: bool = False
     """Whether to show no progress."""
+    why_outside: str = ""
+    """Where the layer and the rasters lie, a sentence, where no feature lies in them; else empty."""
 
     def __len__(self) -> int:
         return len(self.layer)
@@ -124,13 +131,15 @@ class ZonalStatistics:
         lines: list[dict[str, Any]] = []
         for table in self.tables:
             counts = np.bincount(table.reason[table.reason >= 0], minlength=len(REASONS))
-            reasons = {reason.value: int(n) for reason, n in zip(REASONS, counts, strict=True)}
+            reasons = {reason.value: int(counts[REASONS.index(reason)]) for reason in OF_RASTERS}
             rows = len(self) - int(counts.sum())
             lines.append({"raster": table.label, "band": table.name, "rows": rows, **reasons, "error": table.error})
         for lost in self.lost:
-            reasons = {r.value: len(self) if r == Reason.UNREADABLE else 0 for r in REASONS}
+            reasons = {r.value: len(self) if r == Reason.UNREADABLE else 0 for r in OF_RASTERS}
             lines.append({"raster": lost.label, "band": "", "rows": 0, **reasons, "error": lost.error})
-        return pd.DataFrame(lines, columns=["raster", "band", "rows", *(reason.value for reason in REASONS), "error"])
+        return pd.DataFrame(
+            lines, columns=["raster", "band", "rows", *(reason.value for reason in OF_RASTERS), "error"]
+        )
 
     def left_out(self) -> dict[Reason, int]:
         """Count the features without a value in any band, by reason."""
@@ -144,7 +153,12 @@ class ZonalStatistics:
             return ""
         errors = [lost.error for lost in self.lost] + [table.error for table in self.tables if table.error]
         found = self.left_out()
-        parts = [f"{counted(n, 'feature')}: {sentence_of(reason)}." for reason, n in found.items()]
+        parts = [
+            self.why_outside
+            if self.why_outside and reason is Reason.OUTSIDE_RASTER
+            else f"{counted(n, 'feature')}: {sentence_of(reason)}."
+            for reason, n in found.items()
+        ]
         return " ".join([*parts, *errors[:1]])
 
     def why_partly(self) -> str:

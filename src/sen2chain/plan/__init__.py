@@ -6,7 +6,7 @@ rasters of each output, `keep_request` the pixels to keep, and `extraction_plan`
 
 from __future__ import annotations
 
-from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, make_plan, why_outside
+from sen2chain.plan.extraction_plan import ExtractionPlan, area_of, extent_in_words, make_plan, why_outside
 from sen2chain.plan.extraction_request import Request, parse_date, resolve_masks
 from sen2chain.plan.keep_request import MARGIN, MOST_MARGIN, KeepRequest, kept_bands
 from sen2chain.plan.raster_choice import (
@@ -44,6 +44,7 @@ __all__ = [
     "ValueKind",
     "ValueSource",
     "area_of",
+    "extent_in_words",
     "kept_bands",
     "kind_of_label",
     "make_plan",

@@ -182,13 +182,13 @@ def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2, 
     sentence = f"The layer {layer.name} lies outside of every tile of the {kind} ({', '.join(tiles[:8])})"
     degrees = pyproj.CRS(layer.crs).is_geographic
     low, high = placed.min(axis=0), placed.max(axis=0)
-    sentence += f": it spans {_span((low[0], low[1], high[2], high[3]), degrees=degrees)}"
+    sentence += f": it spans {extent_in_words((low[0], low[1], high[2], high[3]), degrees=degrees)}"
     grid = _nominal(tiles[0], sensor)
     if grid is not None:
         to_layer = pyproj.Transformer.from_crs(grid.crs, layer.crs, always_xy=True)
         box = to_layer.transform_bounds(*grid.bounds)
         if np.isfinite(box).all():
-            sentence += f", tile {tiles[0]} {_span(box, degrees=degrees)}"
+            sentence += f", tile {tiles[0]} {extent_in_words(box, degrees=degrees)}"
     swapped = placed[:, [1, 0, 3, 2]]
     for tile in tiles:
         grid = _nominal(tile, sensor)
@@ -199,7 +199,8 @@ def why_outside(layer: Layer, tiles: Sequence[str], sensor: Sensor = SENTINEL2, 
     return f"{sentence}. Check its CRS{tiles_too}."
 
 
-def _span(box: tuple[float, float, float, float], *, degrees: bool) -> str:
+def extent_in_words(box: tuple[float, float, float, float], *, degrees: bool) -> str:
+    """Write an extent (left, bottom, right, top) as ``longitude 5.463 to 6.876 and latitude 43.201 to 44.226``."""
     left, bottom, right, top = (f"{edge:.3f}" if degrees else f"{edge:.0f}" for edge in box)
     x, y = ("longitude", "latitude") if degrees else ("x", "y")
     return f"{x} {left} to {right} and {y} {bottom} to {top}"
