@@ -576,6 +576,21 @@ def test_kept_pixels_give_the_same_table(
     assert any(note.startswith("Kept pixels of kept serve") for note in written.notes)
 
 
+@pytest.mark.parametrize(
+    ("dates", "name"),
+    [
+        ({}, "parcels_pixels.parquet"),
+        ({"date_min": "2030-01-01"}, "parcels_pixels_from_2030-01-01.parquet"),
+        ({"date_max": "2010-01-01"}, "parcels_pixels_to_2010-01-01.parquet"),
+        ({"date_min": "2030-01-01", "date_max": "2030-02-01"}, "parcels_pixels_2030-01-01_2030-02-01.parquet"),
+    ],
+)
+def test_the_name_has_only_dates_that_were_asked_for(
+    archive: DemoArchive, tmp_path: Path, dates: dict[str, str], name: str
+) -> None:
+    assert series(archive, **dates).to_pixels(tmp_path).path == tmp_path / "parcels" / name
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 

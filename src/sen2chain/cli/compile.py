@@ -126,7 +126,7 @@ _BELONGS = {
 @shared.pixels
 @shared.cover
 @shared.plot
-@shared.overwrite
+@shared.overwrite("a compiled file or map")
 @shared.common("all files that were written, however many")
 def compile_(layer_file: str, **options: Any) -> None:
     """Make tables of what is in the folder of LAYER.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--parcels", type=WHOLE, metavar="N", help="Number of parcels.  [default: 48]")
 @click.option("--seed", type=WHOLE, help="Another season, other fields.  [default: 1]")
-@shared.overwrite
+@shared.overwrite("a table or the page in DIR/out")
 @shared.common(shared.EVERY_ACQUISITION)
 def demo(folder: Path, *, size: int | None, parcels: int | None, seed: int | None, **options: Any) -> None:
     """Write a small but truthful archive with parcels to DIR and run the extraction on it.

@@ -120,7 +120,7 @@ _FORMATS = ("csv", "parquet", "gpkg", "geoparquet", "xlsx")
     metavar="KEY",
     help="Feature of --quicklooks: its --id where that is given, else its name or fid. Default: the first 20.",
 )
-@shared.overwrite
+@shared.overwrite("a file that is written to --out or --report")
 @shared.common(shared.EVERY_ACQUISITION)
 def extract(layer_file: str, **options: Any) -> None:
     """Extract statistics of LAYER's polygons into CSV files.

@@ -282,9 +282,24 @@ executor = together(
     ),
 )
 
-overwrite = click.option(
-    "--overwrite", is_flag=True, help="Replace results too that were made in another way: other mask, layer, units, ..."
-)
+
+def overwrite(what: str, other: str = "mask, layer, unit, ...") -> Decorator:
+    """Add the replacement of other results.
+
+    Parameters
+    ----------
+    what
+        The files that are replaced.
+    other
+        What may differ in them.
+    """
+    return click.option(
+        "--overwrite",
+        is_flag=True,
+        help=f"Replace {what} also where it is another result (other {other}), or has rows and this run gives none. "
+        "Without it only the same result made again is replaced.",
+    )
+
 
 plot = click.option(
     "--plot", is_flag=True, help="Draw pictures (PNG) too: all features over time, and one panel for each feature."

@@ -61,7 +61,7 @@ Exit codes: 0 done, 1 error, 2 an option that cannot be used, 3 there are no row
 @shared.layer_name
 @shared.pixels
 @shared.cover
-@shared.overwrite
+@shared.overwrite("the page")
 @shared.common("what the page leaves out")
 def page(layer_file: str, **options: Any) -> None:
     """Write one HTML page of what is in the folder of LAYER: map, series and table of its features.

@@ -85,7 +85,7 @@ _OF_DROP = {"extraction": "extraction", "wait": "wait", "stats": "stat", "dry_ru
 @shared.verify
 @click.option("--keep-empty", is_flag=True, help="Write features on dates without a valid pixel too.")
 @shared.threads
-@shared.overwrite
+@shared.overwrite("the table or store of this name in --out, as a whole,", "mask, bands, layer, ...")
 @click.option(
     "--drop",
     is_flag=True,

@@ -68,7 +68,7 @@ _FORMER = {"CM003": 1}  # dilations of a short name in former versions
 @shared.verify
 @shared.executor
 @shared.report
-@shared.overwrite
+@shared.overwrite("the file of --report (images in the folder: see --force)")
 @shared.common(shared.EVERY_ACQUISITION)
 def update(layer_file: str, **options: Any) -> None:
     """Extract what is new into the folder of LAYER.

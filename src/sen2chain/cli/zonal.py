@@ -65,7 +65,7 @@ _MANY_BANDS = 12
 @click.option("--dry-run", is_flag=True, help="Say what the rasters hold and what would be read; read no pixel.")
 @shared.threads
 @shared.report
-@shared.overwrite
+@shared.overwrite("the file of --out or --report", "rasters, layer, statistics, ...")
 @shared.common("grids, windows and time of reading; every band, and the polygons without a value by reason")
 def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
     """Write statistics of every band of each RASTER under the polygons of LAYER: one row per polygon.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sen2chain.extract import Executor
     from sen2chain.extract.executors import Work
     from sen2chain.pixel_table import PixelWriter
+    from sen2chain.plan import Request
     from sen2chain.timeseries.engine import Engine
 
 PixelFormat = Literal["parquet", "zarr"]
@@ -69,7 +70,8 @@ class SeriesPixels(LayerSeries):
         format
             ``parquet``: the folder ``<stem>_pixels_<date_min>_<date_max>.parquet``, a file for each product in folders
             by tile and month. ``zarr``: the store ``<stem>_chips_<date_min>_<date_max>.zarr`` with a group
-            ``<tile>/<fid>`` for each feature; to open it takes the extra ``sen2chain[netcdf]``.
+            ``<tile>/<fid>`` for each feature; to open it takes the extra ``sen2chain[netcdf]``. Without dates the names
+            end before them; of one date alone they say ``from_<date_min>`` or ``to_<date_max>``.
         bands
             Bands whose surface reflectance is written; None takes those of the indices, an empty list none.
         overwrite
@@ -177,10 +179,19 @@ class SeriesPixels(LayerSeries):
     ) -> PixelWriter:
         """Return the writer of a format; nothing is written yet."""
         what = {"parquet": "pixels", "zarr": "chips"}[kind]
-        path = self._results_folder(out_path) / f"{self._results_stem(kind=what)}.{kind}"
+        stem = "_".join([self._engine.layer.name, what, *_dates(self.request)])
+        path = self._results_folder(out_path) / f"{stem}.{kind}"
         if kind == "zarr":
             return ChipStore(path, columns, keys, note, overwrite=overwrite, quiet=self._quiet)
         return ParquetWriter(path, columns, keys, note, overwrite=overwrite)
+
+
+def _dates(request: Request) -> list[str]:
+    """Return the parts of a name that say which dates were asked for."""
+    first, last = request.first, request.last
+    if first and last:
+        return [f"{first}", f"{last}"]
+    return [f"from_{first}"] if first else [f"to_{last}"] if last else []
 
 
 def _executor(engine: Engine, work: Work) -> Executor:
