@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import LayerError, RasterError, RequestError
@@ -11,6 +10,7 @@ from sen2chain.rasters import ANY_FORMAT_OPTIONS, BandStack, as_text, environmen
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
 _HOW = "name the rasters first, and the layer last"
@@ -29,7 +29,8 @@ def mixed_up(rasters: Sequence[str | os.PathLike[str]], layer: Any, crs: str | N
         CRS of rasters that have none.
     """
     no_raster = next((as_text(raster) for raster in rasters if _is_layer(raster)), "")
-    no_layer = as_text(layer) if isinstance(layer, str | os.PathLike) and _is_raster(layer, crs) else ""
+    is_path = isinstance(layer, str) or hasattr(layer, "__fspath__")
+    no_layer = as_text(layer) if is_path and _is_raster(layer, crs) else ""
     if no_raster and no_layer:
         return f"{no_raster} is a layer, and {no_layer} is a raster; {_HOW}."
     if no_layer:
