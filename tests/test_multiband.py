@@ -585,6 +585,18 @@ def halves(folder: Path, values: Array, overlap: int = 0, **options: Any) -> lis
     return [west, write(folder / "east.tif", values[..., middle:], at=at, **options)]
 
 
+def test_parts_with_another_no_data_value_are_read_with_it_and_told(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(1, 9, (2, 30, 40)).astype(np.uint8)
+    west, east = halves(tmp_path, values, nodata=3)
+    with rasterio.open(east, "r+") as file:
+        file.nodata = 5
+    whole = np.where(np.arange(40) < 20, values == 3, values == 5)
+    x, y = ORIGIN
+    result = zonal_statistics([west, east], gpd.GeoDataFrame(geometry=[shapely.box(x, y - 300, x + 400, y)], crs=UTM))
+    assert result.to_frame()["band_2_nodata"].tolist() == [whole[1].sum()]
+    assert any(f"1 file of the mosaic differs from the first one, as {east}: band_1, 5" in n for n in result.notes)
+
+
 @pytest.mark.parametrize("overlap", [0, 2])
 def test_parts_of_a_mosaic_give_what_the_whole_gives(tmp_path: Path, overlap: int) -> None:
     values = np.random.default_rng(1).integers(1, 99, (3, 50, 80)).astype(np.uint8)
@@ -691,23 +703,32 @@ def test_every_feature_has_a_value_or_a_reason(tmp_path: Path) -> None:
     assert "7 features, 1 band (band_1)" in text
 
 
-def test_a_damaged_block_costs_only_the_features_in_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", [1 << 10, 32 << 20])
+@pytest.mark.parametrize("rule", ["center", "weighted"])
+def test_a_damaged_block_costs_only_the_features_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, rule: str
+) -> None:
     values = np.random.default_rng(0).integers(0, 99, (2, 64, 64)).astype(np.uint8)
     path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=32, blockysize=32, compress="deflate")
+    x, y = ORIGIN
+    shapes = [shapely.box(x + 20, y - 200, x + 200, y - 20), shapely.box(x + 400, y - 600, x + 600, y - 400),
+              shapely.box(x + 200, y - 400, x + 400, y - 200)]  # fmt: skip
+    layer = gpd.GeoDataFrame(geometry=shapes, crs=UTM)
+    asked: dict[str, Any] = {"stats": ("mean", "median", "shares"), "pixels": rule}
+    whole = zonal_statistics(path, layer, **asked).to_frame()
     with rasterio.open(path) as file:
         offset = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
     content = bytearray(path.read_bytes())
     content[offset : offset + 60] = bytes(60)
     path.write_bytes(content)
-    x, y = ORIGIN
-    shapes = [shapely.box(x + 20, y - 200, x + 200, y - 20), shapely.box(x + 400, y - 600, x + 600, y - 400),
-              shapely.box(x + 200, y - 400, x + 400, y - 200)]  # fmt: skip
-    layer = gpd.GeoDataFrame(geometry=shapes, crs=UTM)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(band_walk, "_CHUNK_BYTES", 1 << 10)
-        result = zonal_statistics(path, layer, stats=("mean", "median"))
-    assert result.to_frame()["reason"].fillna("").tolist() == ["", "unreadable", "unreadable"]
-    assert result.to_frame()["band_1_mean"].isna().tolist() == [False, True, True]
+    monkeypatch.setattr(band_walk, "_CHUNK_BYTES", window)
+    result = zonal_statistics(path, layer, **asked)
+    found = result.to_frame()
+    assert found["reason"].fillna("").tolist() == ["", "unreadable", "unreadable"]
+    assert found["band_1_mean"].isna().tolist() == [False, True, True]
+    known = [name for name in found if name in whole and found[name].notna().iloc[0]]
+    assert {"band_1_count", "band_2_median"} < set(known)
+    pd.testing.assert_frame_equal(found[known].head(1), whole[known].head(1), check_dtype=False)
     assert result.incomplete
     assert "a.tif cannot be read" in result.why_partly()
 

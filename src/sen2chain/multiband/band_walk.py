@@ -7,9 +7,10 @@ features wait for their last window. Results are joined in the order of the wind
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -77,12 +78,21 @@ class BandValues:
     """What went wrong with such blocks, each sentence once."""
 
 
+class _Damage(NamedTuple):
+    """What of a window cannot be read."""
+
+    error: str = ""
+    """Why; empty where all of it can."""
+    unread: Bools = np.zeros(0, np.bool_)
+    """(pieces,) those that have a pixel in a block that cannot be decoded."""
+
+
 @dataclass(slots=True, eq=False)
 class _ChunkResult:
     """What a window gave."""
 
     chunk: Chunk
-    error: str = ""
+    damage: _Damage
     moments: Floats = field(default_factory=lambda: np.zeros((0, 0, 5)))
     whole: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     ordered: Finished | None = None
@@ -266,16 +276,16 @@ class _Pass:
         """Read one window."""
         with environment(options=ANY_FORMAT_OPTIONS):
             try:
-                window = self._read(chunk)
+                window, damage = self._read(chunk)
             except UnreadableError as error:
-                return _ChunkResult(chunk, error=str(error))
+                return _ChunkResult(chunk, _Damage(str(error), np.ones(len(chunk.features), np.bool_)))
         is_whole = self._pieces[chunk.features] == 1
         needs_values = self._statistics.needs_values
         if not self._is_direct(window.values.dtype):
-            return self._collected(chunk, window, is_whole)
+            return self._collected(chunk, window, is_whole, damage)
         runs = chunk.first, chunk.runs.row, chunk.runs.column, chunk.runs.length
         moments, finished = direct_statistics(window, runs, is_whole & needs_values, self._statistics)
-        result = _ChunkResult(chunk, moments=moments)
+        result = _ChunkResult(chunk, damage, moments)
         if needs_values:
             result.whole = np.flatnonzero(is_whole)
             found = finished.found[:, is_whole] if finished.found.size else finished.found
@@ -287,7 +297,7 @@ class _Pass:
     def _is_direct(self, dtype: np.dtype[Any]) -> bool:
         return self._of_plan is None and is_direct(dtype, self._statistics)
 
-    def _collected(self, chunk: Chunk, window: Window, is_whole: Bools) -> _ChunkResult:
+    def _collected(self, chunk: Chunk, window: Window, is_whole: Bools, damage: _Damage) -> _ChunkResult:
         """Collect the values of the pieces of a window, and finish those of complete features."""
         runs, dtype = chunk.runs, window.values.dtype
         place = np.concatenate([[0], np.cumsum(chunk.pixels * len(self._chosen))])
@@ -300,7 +310,7 @@ class _Pass:
         else:
             arrays += (runs.skip, *(array[runs.origin] for array in self._of_plan))
             weighted_moments(*arrays, self._weights, moments)
-        result = _ChunkResult(chunk, moments=moments)
+        result = _ChunkResult(chunk, damage, moments)
         if not self._statistics.needs_values:
             return result
         out = np.empty(int(place[-1]), dtype)
@@ -319,10 +329,14 @@ class _Pass:
         result.ordered = sort_pieces(out, shares, place, moments[is_whole, :, COUNT], self._statistics)
         return result
 
-    def _read(self, chunk: Chunk) -> Window:
+    def _read(self, chunk: Chunk) -> tuple[Window, _Damage]:
         """Read a window, in a type that kernels take."""
         bands = self._bands_of(chunk.part)
-        values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands)
+        damage = _Damage()
+        try:
+            values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands)
+        except UnreadableError as error:
+            values, valid, damage = self._read_blocks(chunk, bands, str(error))
         nodata, has_nodata = typed_nodata(bands, values.dtype)
         earlier = list(self._earlier(chunk))
         if earlier:
@@ -330,7 +344,44 @@ class _Pass:
             for (rows, columns), there in earlier:
                 valid[:, rows, columns][there] = 0
         window = Window(values, valid, nodata, has_nodata)
-        return self._physical(window, bands) if self._reverse else self._held(window)
+        return self._physical(window, bands) if self._reverse else self._held(window), damage
+
+    def _read_blocks(self, chunk: Chunk, bands: Sequence[Band], error: str) -> tuple[Array, Array, _Damage]:
+        """Read a window that cannot be read at once block by block, so that a damaged one costs only what lies in it.
+
+        Returns
+        -------
+        values, valid
+            As of `BandStack.read`; no pixel is valid in blocks that are not needed or cannot be decoded.
+        damage
+            The pieces in blocks that cannot be decoded.
+
+        Raises
+        ------
+        UnreadableError
+            If no block can be decoded.
+        """
+        stack, shape = self._stack(chunk.part), (chunk.rows[1] - chunk.rows[0], chunk.columns[1] - chunk.columns[0])
+        found: tuple[Array, Array] | None = None
+        unread = np.zeros(len(chunk.features), np.bool_)
+        high, wide = self._group.parts[chunk.part].facts.block_shape
+        for rows, columns in itertools.product(_blocks(chunk.rows, high), _blocks(chunk.columns, wide)):
+            place = tuple(slice(a - o[0], b - o[0]) for (a, b), o in ((rows, chunk.rows), (columns, chunk.columns)))
+            touched = chunk.touched(*place)
+            if not touched.any():
+                continue
+            try:
+                values, valid = stack.read(rows, columns, bands)
+            except UnreadableError:
+                unread |= touched
+                continue
+            if found is None:
+                found = np.zeros((len(bands), *shape), values.dtype), np.zeros((len(bands), *shape), np.uint8)
+            found[0][:, *place] = values
+            found[1][:, *place] = valid if len(valid) else 255
+        if found is None:
+            raise UnreadableError(error)
+        return *found, _Damage(error, unread)
 
     def _held(self, window: Window) -> Window:
         """Turn values into those of a type that kernels take."""
@@ -393,11 +444,12 @@ class _Pass:
     def _join(self, result: _ChunkResult, left: Ints, waiting: dict[int, list[Piece]]) -> None:
         """Join what a window gave with what the windows before it gave."""
         found, features = self._found, result.chunk.features
-        if result.error:
-            found.unread[features] = True
-            if result.error not in found.errors:
-                found.errors.append(result.error)
-        else:
+        damage = result.damage
+        if damage.error:
+            found.unread[features[damage.unread]] = True
+            if damage.error not in found.errors:
+                found.errors.append(damage.error)
+        if len(result.moments):
             again, bands = self._seen[features], self._bands
             found.moments[features[~again], bands] = result.moments[~again]
             if again.any():
@@ -451,6 +503,12 @@ class _Pass:
                 own = known.setdefault(value, np.zeros(len(found.unread)))
                 chosen = mine & (ordered.classes == value)
                 own[feature[chosen]] = ordered.sums[chosen]
+
+
+def _blocks(stretch: tuple[int, int], edge: int) -> list[tuple[int, int]]:
+    """Return the parts of a stretch of rows or columns that lie in one block each."""
+    cuts = [stretch[0], *range(stretch[0] // edge * edge + edge, stretch[1], edge), stretch[1]]
+    return list(itertools.pairwise(cuts))
 
 
 def _north(facts: StackFacts, rows: tuple[int, int]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sen2chain.coverage import PixelPlan
 
+    Bools = npt.NDArray[np.bool_]
     Ints = npt.NDArray[np.int64]
 
 
@@ -118,6 +119,14 @@ class Chunk:
         """(pieces,) Pixels of each."""
         before = np.concatenate([[0], np.cumsum(self.runs.length)])
         return np.diff(before[self.first])
+
+    def touched(self, rows: slice, columns: slice) -> Bools:
+        """Return which pieces have a pixel in some rows and columns, counted from the corner of the window."""
+        runs = self.runs
+        within = (runs.row >= rows.start) & (runs.row < rows.stop) & (runs.column < columns.stop)
+        within &= runs.column + runs.length > columns.start
+        pieces: Bools = np.logical_or.reduceat(within, self.first[:-1])
+        return pieces
 
 
 def _cut(runs: PieceRuns, first: Ints | np.int64, last: Ints | np.int64) -> PieceRuns:

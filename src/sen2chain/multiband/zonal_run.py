@@ -533,6 +533,12 @@ class ZonalPlan:
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
+def _no_data(band: Band) -> str:
+    """Return how pixels without data of a band are told."""
+    nodata = "without a no-data value" if band.nodata is None else f"{band.nodata:g} means no data"
+    return nodata + (", and a mask of the file removes pixels" if band.mask else "")
+
+
 def _notes_on_bands(group: RasterGroup, *, scaled: bool) -> Iterator[str]:
     """Yield a sentence on each stretch of bands with the same facts, and others on what is special."""
     facts = group.parts[0].facts
@@ -548,15 +554,24 @@ def _notes_on_bands(group: RasterGroup, *, scaled: bool) -> Iterator[str]:
     for own in stretches:
         first = own[0]
         names = first.name if len(own) == 1 else f"{len(own)} bands, {first.name} to {own[-1].name}"
-        nodata = "without a no-data value" if first.nodata is None else f"{first.nodata:g} means no data"
-        nodata += ", and a mask of the file removes pixels" if first.mask else ""
         scale = (
             f"values = stored values x {first.scale:.10g} + {first.offset:.10g}" if first.is_scaled and scaled else ""
         )
         scale = scale or "values as stored"
         if first.is_scaled and not scaled:
             scale += f", without the scale {first.scale:.10g} and the offset {first.offset:.10g} of the file"
-        yield f"{group.label}: {names}, {first.dtype}; {scale}; {nodata}."
+        yield f"{group.label}: {names}, {first.dtype}; {scale}; {_no_data(first)}."
+    others = [
+        (band, part.facts.location)
+        for number, part in enumerate(group.parts)
+        for band, first in zip(group.bands_of(number), group.bands, strict=True)
+        if _no_data(band) != _no_data(first)
+    ]
+    if others:
+        band, location = others[0]
+        count = len({place for _, place in others})
+        what = f"{counted(count, 'file')} of the mosaic {'differs' if count == 1 else 'differ'} from the first one"
+        yield f"{what}, as {location}: {band.name}, {_no_data(band)}."
     if any(band.is_classes for band in group.bands):
         yield f"{group.label} has a colour table, so its values are classes; --stat shares gives the share of each."
     wide = [band for band in group.bands if band.dtype in {"int64", "uint64"}]
