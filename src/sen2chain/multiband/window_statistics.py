@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sen2chain.multiband.byte_kernels import byte_pieces
 from sen2chain.multiband.piece_kernels import TYPES, class_weights, sorted_statistics
-from sen2chain.multiband.plain_kernels import byte_pieces, real_pieces
+from sen2chain.multiband.real_kernels import real_pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
