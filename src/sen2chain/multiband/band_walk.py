@@ -250,12 +250,19 @@ class _Pass:
             head, tail = plan.head.astype(np.int64), plan.tail.astype(np.int64)
             self._of_plan = head, tail, plan.length.astype(np.int64), np.cumsum(head + tail) - head - tail
         self._open: dict[int, BandStack] = {}
+        self._rooms: list[Bytes] = []
+        """Memory for the values of a window that no thread works on."""
+        self._room = 0
+        """Its size."""
         self._pieces = np.zeros(0, np.int64)
         self._seen = np.zeros(0, np.bool_)
 
     def run(self, chunks: Sequence[Chunk], step: Step, threads: int) -> None:
         """Read the windows in order, and join what they give."""
         self._pieces = np.zeros(len(self._found.unread), np.int64)
+        largest = max(((c.rows[1] - c.rows[0]) * (c.columns[1] - c.columns[0]) for c in chunks), default=0)
+        itemsize = max(np.dtype(band.dtype).itemsize for band in self._group.bands)
+        self._room = largest * len(self._chosen) * itemsize
         for chunk in chunks:
             self._pieces[chunk.features] += 1
         left = self._pieces.copy()
@@ -273,12 +280,23 @@ class _Pass:
     # ------------------------------------------------------------------------------------------ in threads
 
     def _work(self, chunk: Chunk) -> _ChunkResult:
-        """Read one window."""
-        with environment(options=ANY_FORMAT_OPTIONS):
-            try:
-                window, damage = self._read(chunk)
-            except UnreadableError as error:
-                return _ChunkResult(chunk, _Damage(str(error), np.ones(len(chunk.features), np.bool_)))
+        """Read one window, into memory that windows before it have left, and compute what it gives."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = np.empty(self._room, np.uint8)
+        try:
+            with environment(options=ANY_FORMAT_OPTIONS):
+                window, damage = self._read(chunk, room)
+        except UnreadableError as error:
+            return _ChunkResult(chunk, _Damage(str(error), np.ones(len(chunk.features), np.bool_)))
+        else:
+            return self._computed(chunk, window, damage)
+        finally:
+            self._rooms.append(room)
+
+    def _computed(self, chunk: Chunk, window: Window, damage: _Damage) -> _ChunkResult:
+        """Compute what a window gives; nothing of the result refers to it."""
         is_whole = self._pieces[chunk.features] == 1
         needs_values = self._statistics.needs_values
         if not self._is_direct(window.values.dtype):
@@ -329,12 +347,12 @@ class _Pass:
         result.ordered = sort_pieces(out, shares, place, moments[is_whole, :, COUNT], self._statistics)
         return result
 
-    def _read(self, chunk: Chunk) -> tuple[Window, _Damage]:
-        """Read a window, in a type that kernels take."""
+    def _read(self, chunk: Chunk, room: Bytes) -> tuple[Window, _Damage]:
+        """Read a window, in a type that kernels take, if possible into `room`."""
         bands = self._bands_of(chunk.part)
         damage = _Damage()
         try:
-            values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands)
+            values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands, room)
         except UnreadableError as error:
             values, valid, damage = self._read_blocks(chunk, bands, str(error))
         nodata, has_nodata = typed_nodata(bands, values.dtype)

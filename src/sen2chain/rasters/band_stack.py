@@ -126,7 +126,11 @@ class BandStack:
                 dataset.close()
 
     def read(
-        self, rows: tuple[int, int], columns: tuple[int, int], bands: Sequence[Band]
+        self,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        bands: Sequence[Band],
+        room: npt.NDArray[np.uint8] | None = None,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         """Read a window of some bands, each block of it once.
 
@@ -136,6 +140,8 @@ class BandStack:
             First and one past the last, in the rows of the file.
         bands
             The bands, of `StackFacts.bands`.
+        room
+            Bytes that `values` may stand in, if they are enough: new memory takes time.
 
         Returns
         -------
@@ -155,7 +161,11 @@ class BandStack:
         numbers = [band.number for band in bands]
         # numba, and so our kernels, have no half floats.
         dtype = np.result_type(*("float32" if band.dtype == "float16" else band.dtype for band in bands))
-        values = np.empty((len(bands), *shape), dtype)
+        size = len(bands) * shape[0] * shape[1]
+        if room is None or len(room) < size * dtype.itemsize:
+            values = np.empty((len(bands), *shape), dtype)
+        else:
+            values = room[: size * dtype.itemsize].view(dtype).reshape(len(bands), *shape)
         masked = [band.number for band in bands if band.mask]
         try:
             with self._dataset() as dataset:
