@@ -1,4 +1,4 @@
-"""Runs that are killed: what a fork server does, and the command that kills a thousand of them.
+"""Runs that are killed: what is done to them, and the command that kills a thousand of them.
 
 ``python tests/faults.py --runs 1000`` kills so many runs at random moments, each on a folder of its own, lets the next
 run complete the work, and compares every file of rows and every compiled file with those of a run that nobody
@@ -16,23 +16,21 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from fork_server import ForkServer, serve
 from sen2chain import TimeSeriesCompil, demo
 
-# Two tiles that overlap on four days, one of them processed twice: 9 products, of each of which two images are made.
+# Two tiles that overlap on three days, one of them processed twice: 7 products, of each of which two images are made.
 SCENE = demo.Scene(
     size=90,
     parcels=8,
-    overpasses=demo.season(4),
+    overpasses=demo.season(3),
     bands=("B04", "B08", "SCL", "CLDPRB"),
     reprocessed=((2, "31TGJ"),),
 )
@@ -45,24 +43,6 @@ def work(library: str, layer: str, extraction: str, raw_format: Any) -> None:
     series = TimeSeriesCompil(layer, library=library, extraction=extraction, **options)
     series.extract_data()
     series.compile_data(alldata=True, monthly=True, smoothing=True, window_length=3, polyorder=1, aggregate="mean")
-
-
-def serve() -> None:
-    """Fork a run for each line that comes in, since a new interpreter would take most of the time to import."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)  # noqa: T201
-            continue
-        pid = os.fork()
-        if not pid:
-            try:
-                work(**asked)
-            except BaseException:  # noqa: BLE001  # the exit code tells the parent
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(pid, flush=True)  # noqa: T201
 
 
 @dataclass
@@ -87,9 +67,7 @@ class Faults:
         old = time.time() - 60
         for path in (self.folder / "archive").rglob("*"):
             os.utime(path, (old, old))
-        self._server = subprocess.Popen(  # noqa: S603  # our own interpreter
-            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._server = ForkServer(__file__)
         for raw_format in ("csv", "parquet"):
             for _ in range(2):  # the first one pays for the pixel plans and the kernels
                 shutil.rmtree(self.folder / f"want-{raw_format}", ignore_errors=True)
@@ -100,24 +78,18 @@ class Faults:
 
     def close(self) -> None:
         """Stop the server."""
-        self._server.kill()
-        self._server.communicate()
-
-    def _ask(self, **asked: Any) -> int:
-        to, back = cast("IO[str]", self._server.stdin), cast("IO[str]", self._server.stdout)
-        to.write(json.dumps(asked, default=str) + "\n")
-        to.flush()
-        return int(back.readline())
+        self._server.close()
 
     def start(self, extraction: Path, raw_format: str, library: Path | None = None) -> int:
         """Start a run and return its process."""
-        return self._ask(
-            library=library or self.library, layer=self.layer, extraction=extraction, raw_format=raw_format
+        library = library or self.library
+        return self._server.start(
+            "work", library=library, layer=self.layer, extraction=extraction, raw_format=raw_format
         )
 
     def wait(self, process: int) -> int:
         """Wait for a process and return its exit code."""
-        return self._ask(wait=process)
+        return self._server.wait(process)
 
     def run(self, extraction: Path, raw_format: str, library: Path | None = None) -> None:
         """Run to the end."""
@@ -209,7 +181,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
+        serve({"work": work})
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SEN2CHAIN_CACHE"] = f"{folder}/cache"

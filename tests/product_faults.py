@@ -1,4 +1,4 @@
-"""Runs of `produce` that are killed: what a fork server does, and the command that kills two hundred of them.
+"""Runs of `produce` that are killed: what is done to them, and the command that kills two hundred of them.
 
 ``python tests/product_faults.py --runs 200`` kills so many runs at random moments, each in a library of its own. After
 each, whatever is there under a final name must be whole, an extraction must give the rows that it gives from bands, and
@@ -14,27 +14,22 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 import rasterio
 
+from fork_server import ForkServer, serve
 from sen2chain import Index, Mask, TimeSeries, demo
 from sen2chain.archive import open_target
 from sen2chain.atomic import is_temporary
 from sen2chain.inspection import read_contents
 from sen2chain.produce import ProductRequest, plan_products, produce_files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # One tile on two days.
 SCENE = demo.Scene(
@@ -63,27 +58,6 @@ def look(library: str, layer: str, result: str) -> None:
     Path(result).write_text(json.dumps(rows), encoding="utf-8")
 
 
-_WORK: dict[str, Callable[..., None]] = {"produce": produce, "look": look}
-
-
-def serve() -> None:
-    """Fork a run for each line that comes in, since a new interpreter would take most of the time to import."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)  # noqa: T201
-            continue
-        pid = os.fork()
-        if not pid:
-            try:
-                _WORK[asked.pop("work")](**asked)
-            except BaseException:  # noqa: BLE001  # the exit code tells the parent
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(pid, flush=True)  # noqa: T201
-
-
 @dataclass
 class ProductFaults:
     """An archive of products, what an undisturbed run makes of it, and a server that forks runs.
@@ -106,9 +80,7 @@ class ProductFaults:
         old = time.time() - 60
         for path in (self.folder / "archive").rglob("*"):
             os.utime(path, (old, old))
-        self._server = subprocess.Popen(  # noqa: S603  # our own interpreter
-            [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._server = ForkServer(__file__)
         empty = self.library("empty")
         self.rows = self.look(empty)
         for _ in range(2):  # the first one pays for the kernels
@@ -122,8 +94,7 @@ class ProductFaults:
 
     def close(self) -> None:
         """Stop the server."""
-        self._server.kill()
-        self._server.communicate()
+        self._server.close()
 
     def library(self, name: str) -> Path:
         """Return a new library of the products alone."""
@@ -133,19 +104,13 @@ class ProductFaults:
         (library / "data" / "L2A").symlink_to(self.l2a)
         return library
 
-    def _ask(self, **asked: Any) -> int:
-        to, back = cast("IO[str]", self._server.stdin), cast("IO[str]", self._server.stdout)
-        to.write(json.dumps(asked, default=str) + "\n")
-        to.flush()
-        return int(back.readline())
-
     def start(self, library: Path, result: Path, *, force: bool = False) -> int:
         """Start a run and return its process."""
-        return self._ask(work="produce", library=library, result=result, force=force)
+        return self._server.start("produce", library=library, result=result, force=force)
 
     def wait(self, process: int) -> int:
         """Wait for a process and return its exit code."""
-        return self._ask(wait=process)
+        return self._server.wait(process)
 
     def run(self, library: Path) -> dict[str, int]:
         """Run to the end, and return what became of how many files."""
@@ -157,7 +122,7 @@ class ProductFaults:
     def look(self, library: Path) -> dict[str, str]:
         """Extract from a library, describe it, and return the rows."""
         result = self.folder / "rows.json"
-        process = self._ask(work="look", library=library, layer=self.layer, result=result)
+        process = self._server.start("look", library=library, layer=self.layer, result=result)
         assert self.wait(process) == 0, f"{library} could not be read"
         rows: dict[str, str] = json.loads(result.read_text())
         return rows
@@ -257,7 +222,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
+        serve({"produce": produce, "look": look})
         return
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SEN2CHAIN_CACHE"] = f"{folder}/cache"
