@@ -142,6 +142,7 @@ def test_kept_pixels(folder: Path, capsys: pytest.CaptureFixture[str], monkeypat
 
 def test_smoothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoothing, "SPEED", ((20, 1),))
+    monkeypatch.setattr(smoothing, "TURNS", 2)
     smoothing.main(["--features", "3"])
     said = capsys.readouterr().out
     assert len(re.findall(r"^\| (?:one|two) orbit", said, re.MULTILINE)) == len(smoothing.CASES) * len(smoothing.ways())
