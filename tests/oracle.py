@@ -6,6 +6,7 @@ line with the package. Nothing here imports it.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -272,30 +273,48 @@ def coverage(geometry: Any, shape: tuple[int, int], transform: Any) -> Floats:
 PLAIN: Final = ("min", "max", "mean", "std", "median", "percentile_25", "percentile_75")
 
 
-def _rasterstats(
-    geometries: Sequence[Any], values: Int16, transform: Any, names: Sequence[str], **how: Any
-) -> pd.DataFrame:
+def _rasterstats(geometries: Sequence[Any], values: npt.NDArray[Any], transform: Any, **how: Any) -> pd.DataFrame:
     with warnings.catch_warnings():
         # rasterstats multiplies affines in a way that the affine package is going to drop.
         warnings.simplefilter("ignore", PendingDeprecationWarning)
         # It sums an empty masked array where a polygon has no pixel: that is no nodata pixel.
         warnings.filterwarnings("ignore", "Warning: converting a masked element to nan", UserWarning)
-        table: pd.DataFrame = pd.DataFrame(
-            zonal_stats(geometries, values, affine=transform, nodata=NODATA, stats=list(names), **how),
-        )
-    table["nodata"] = table["nodata"].astype(np.float64).fillna(0.0)
-    return table
+        return pd.DataFrame(zonal_stats(geometries, values, affine=transform, **how))
+
+
+@functools.lru_cache(maxsize=8)
+def _taken(
+    geometries: tuple[bytes, ...], shape: tuple[int, int], transform: Any, *, all_touched: bool
+) -> list[npt.NDArray[np.int64]]:
+    """Give the flat positions of the pixels that rasterstats takes for every polygon, where there is a raster."""
+    ones = np.ones(shape, np.uint8)
+    how: dict[str, Any] = {"nodata": 0, "stats": ["count"], "all_touched": all_touched, "raster_out": True}
+    table = _rasterstats(shapely.from_wkb(list(geometries)), ones, transform, **how)
+    found = []
+    for part, where in zip(table["mini_raster_array"], table["mini_raster_affine"], strict=True):
+        rows, columns = np.nonzero(~np.ma.getmaskarray(part))
+        left, top = place(transform, where.c, where.f)
+        found.append((rows + round(top)) * shape[1] + columns + round(left))
+    return found
+
+
+def count(geometries: Sequence[Any], flags: Bool, transform: Any, *, all_touched: bool = False) -> Floats:
+    """Count the pixels of every polygon that have a flag; they are those that rasterstats takes."""
+    shapes = tuple(shapely.to_wkb(np.asarray(geometries, dtype=object)))
+    taken = _taken(shapes, flags.shape, transform, all_touched=all_touched)
+    return np.array([flags.ravel()[pixels].sum() for pixels in taken], dtype=np.float64)
 
 
 def zonal(
     geometries: Sequence[Any], values: Int16, clouds: Bool, transform: Any, *, all_touched: bool = False
 ) -> pd.DataFrame:
-    """Compute the statistics of every polygon with rasterstats, run with and without the mask; NaN where none."""
+    """Compute the statistics of every polygon with rasterstats; NaN where none."""
     masked = np.where(clouds, np.int16(NODATA), values)
-    with_mask = _rasterstats(geometries, masked, transform, ("count", "nodata", *PLAIN), all_touched=all_touched)
-    without = _rasterstats(geometries, values, transform, ("count", "nodata"), all_touched=all_touched)
-    frame = with_mask.astype(np.float64)
-    frame.insert(2, "nbcld", frame["nodata"] - without["nodata"].astype(np.float64))
+    names = ["count", "nodata", *PLAIN]
+    frame = _rasterstats(geometries, masked, transform, nodata=NODATA, stats=names, all_touched=all_touched)
+    frame["nodata"] = frame["nodata"].astype(np.float64).fillna(0.0)
+    frame = frame.astype(np.float64)
+    frame.insert(2, "nbcld", count(geometries, clouds & (values != NODATA), transform, all_touched=all_touched))
     frame.insert(0, "fid", np.arange(len(frame)))
     return frame
 
