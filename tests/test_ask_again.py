@@ -138,12 +138,29 @@ def test_one_cause_is_told_once(ask: Callable[..., Any]) -> None:
 def test_a_band_that_is_not_kept_is_told_with_advice(ask: Callable[..., Any]) -> None:
     code, output = ask("pixels", "-i NDVI -m CM004 --bands B04,B11")
     assert code == 4
-    assert output.count("no pixels of B11 are kept") == 1
-    assert "name an archive, or keep them (sen2chain update --keep-pixels B04,B11)." in output
+    assert output.count("B11 is empty for") == 1
+    assert (
+        "these pixels are not kept; name an archive, or keep them (sen2chain update --keep-pixels B04,B11)." in output
+    )
     assert "of them in part. No archive" in output
     code, output = ask("pixels", "-i MNDWI -m CM004 --overwrite")
     assert code == 3
     assert "serve 0 of 8 acquisitions." in output
+    assert "or keep them (--keep-pixels B03,B11)." in output
+    assert "0 files" not in output
+    code, output = ask("pixels", "-i NDVI -m CM004 --bands B02,B11,B12 --overwrite")
+    assert "B02, B11, B12 are empty for 8 products, as S2" in output
+
+
+def test_drop_says_how_it_finds_the_folder(few_fields: DemoArchive, kept: Path) -> None:
+    layer = str(few_fields.layer)
+    done = CliRunner().invoke(main, ["pixels", layer, "--drop", "--pixels-from", str(kept)])
+    assert done.exit_code == 2
+    assert "write --extraction in the place of --pixels-from" in " ".join(done.output.split())
+    other = ["--extraction", str(kept.parent), "--buffer", "5"]
+    done = CliRunner().invoke(main, ["pixels", layer, "--drop", "--dry-run", *other])
+    assert done.exit_code == 1
+    assert f"with another pixel rule, buffer, statistics or min_valid ({kept.name}); pass those of its" in done.output
 
 
 def test_an_update_from_kept_pixels_says_what_is_missing(

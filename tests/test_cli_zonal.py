@@ -64,6 +64,8 @@ def test_all_is_well(home: Path) -> None:
         (("a.tif", "parcels.gpkg"), 2, "Missing option '--out'"),
         (("a.tif", "parcels.gpkg", "--out", "t.csv", "--combine", "both"), 2, "'both' is not one of"),
         (("a.tif", "parcels.gpkg", "--out", "t.xlsx"), 2, "t.xlsx does not end with .csv or .parquet, the formats"),
+        (("a.tif", "parcels.gpkg", "--out", "t.xlsx", "--dry-run"), 2, "t.xlsx does not end with .csv or .parquet"),
+        (("a.tif", "parcels.gpkg", "--out", "t.csv", "--report", "r.xlsx"), 1, "The report is a CSV file"),
         (("a.tif", "parcels.gpkg", "--out", "t"), 2, "name it t.csv, or t.parquet."),
         (("parcels.gpkg", "a.tif", "--out", "t.csv"), 2, "parcels.gpkg is a layer, and a.tif is a raster; name the"),
         (("a.tif", "parcels.gpkg", "b.tif", "--dry-run"), 2, "parcels.gpkg is a layer, and b.tif is a raster; name"),
@@ -104,6 +106,9 @@ def test_verbose_tells_grid_windows_threads_and_time(home: Path) -> None:
     assert re.search(r"Read and computed in \d+\.\d s with 3 threads\.", result.output)
     assert "Rasters" in run("a.tif", "parcels.gpkg", "--dry-run", "-v").output
     assert "Rasters" not in run("a.tif", "parcels.gpkg", "--dry-run").output
+    assert (
+        "a.tif was named more than once, and is read once." in run("a.tif", "a.tif", "parcels.gpkg", "--dry-run").output
+    )
     assert (home / "r.csv").read_text().splitlines()[0] == (
         "raster,band,rows,null_geometry,empty_geometry,buffered_away,outside_raster,no_pixel_centre_inside,no_data,"
         "unreadable,error"

@@ -290,8 +290,9 @@ def _versus(what: str, before: object, after: object) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return "/".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+        between = ", " if any("/" in str(item) for item in value) else "/"  # paths, or names
+        return between.join(map(str, value)) or "none"
+    return "none" if value is None or value == "" else str(value)
 
 
 def _called(layer: Mapping[str, Any]) -> str:

@@ -371,13 +371,13 @@ def report_file(name: str | None) -> Path | None:
     Raises
     ------
     OutputError
-        If it is a folder, or has the suffix of the JSON beside it.
+        If it is a folder, or has the suffix of the JSON beside it or of another format.
     """
     if not name:
         return None
     path = absolute(name)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; --report takes the name of a file.")
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() in {".json", ".parquet", ".gpkg", ".xlsx", ".html"}:
         raise OutputError(f"The report is a CSV file with a JSON beside it; name it {path.stem}.csv.")
     return path

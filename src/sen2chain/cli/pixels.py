@@ -126,7 +126,8 @@ def pixels(layer_file: str, **options: Any) -> None:
         show.notes(written.notes)
         show.summary(written.report, verbose=options["verbose"], told=failure)
         show.notes(f"! {problem}" for problem in written.problems if problem not in failure)
-        click.echo(printable(str(written)))
+        if written.rows:
+            click.echo(printable(str(written)))
     if failure:
         fail(failure, code)
 
@@ -137,6 +138,11 @@ def _drop(layer_file: str, options: Mapping[str, Any]) -> None:
 
     if options["out"] is not None:
         raise click.UsageError("--drop writes nothing; leave --out away.")
+    if options["pixels_from"]:
+        raise click.UsageError(
+            "--drop finds the folder by the layer and the extraction folder; write --extraction in the place of "
+            "--pixels-from."
+        )
     series = TimeSeriesCompil(layer_file, **_keywords(options, "units", "keep_empty", "date_min", "date_max"))
     dropped = series.drop_pixels(options["date_min"], options["date_max"], dry_run=options["dry_run"])
     if not options["quiet"]:

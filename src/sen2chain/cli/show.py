@@ -102,7 +102,14 @@ def summary(report: pd.DataFrame, *, verbose: bool, told: str = "") -> None:
     for sentence in troubles if verbose else troubles[:_TROUBLES]:
         click.echo(f"! {printable(sentence)}")
     if len(troubles) > _TROUBLES and not verbose:
-        click.echo(f"! ... and {len(troubles) - _TROUBLES} more; --verbose or --report FILE shows all.")
+        click.echo(f"! ... and {len(troubles) - _TROUBLES} more; {_where_all_is()} shows all.")
+
+
+def _where_all_is() -> str:
+    """Return the options of the command that show all of the report."""
+    context = click.get_current_context(silent=True)
+    has_report = context is None or any(parameter.name == "report" for parameter in context.command.params)
+    return "--verbose or --report FILE" if has_report else "--verbose"
 
 
 def _left_out(counts: Iterable[int]) -> str:

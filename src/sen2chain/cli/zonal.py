@@ -78,11 +78,10 @@ def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
 
     shape: Shape = "long" if options["is_long"] else "wide"
     report = shared.report_file(options["report"])
-    out = None
+    out = None if options["out"] is None else table_file(options["out"])
     if not options["dry_run"]:
-        if options["out"] is None:
+        if out is None:
             raise click.UsageError("Missing option '--out' / '-o': the file for the table.")
-        out = table_file(options["out"])
         if report is not None and report.with_suffix(".json") == out.with_suffix(".json"):
             raise OutputError(f"{report} would share its JSON with {out.name}; choose another name for the report.")
     keywords = {name: options[name] for name in _OF_PLAN}

@@ -291,7 +291,9 @@ class _Choice:
             output.index.name if found.reason is Reason.INDEX_INPUTS_MISSING else output.mask,
         )
         self._note(Lack(Reason.NOT_KEPT, f"without kept pixels of {what}"))
-        detail = f"{which} needs {what}, of which no pixels were kept; name the archive, or keep them (--keep-pixels)."
+        bands = ",".join(name for name in missing if name not in self._server.quality)
+        how = f"--keep-pixels {bands}".rstrip()
+        detail = f"{which} needs {what}, of which no pixels were kept; name the archive, or keep them ({how})."
         return replace(output, reason=Reason.NOT_KEPT, detail=detail)
 
     def _alone(self, output: Output) -> Output:

@@ -191,7 +191,9 @@ def plan_zonal(
         buffer = real_number("buffer", buffer, -MOST_BUFFER, MOST_BUFFER, "metres", more) or None
     threads = whole_number("multiproc", multiproc, 0, MOST_WORKERS)
     quiet, scaled = truth("quiet", quiet), truth("scaled", scaled)
-    given = list(dict.fromkeys(given_rasters(rasters)))
+    named = given_rasters(rasters)
+    given = list(dict.fromkeys(named))
+    repeated = tuple(as_text(raster) for raster in given if named.count(raster) > 1)
     own_crs = _crs_text(raster_crs)
     with activity("reading the layer", quiet=quiet):
         try:
@@ -213,7 +215,7 @@ def plan_zonal(
         raise UnreadableError(f"{lost[0].error.rstrip('.')}; without this part of the mosaic, leave it out.")
     plan = ZonalPlan(
         found, keys[0] if keys else None, statistics, groups, lost, pixels, buffer, combine, scaled=scaled,
-        threads=threads, quiet=quiet,
+        threads=threads, quiet=quiet, repeated=repeated,
     )  # fmt: skip
     plan.check()
     return plan
@@ -273,6 +275,8 @@ class ZonalPlan:
     """Number of threads; 0 uses all processors."""
     quiet: bool = False
     """Whether to show no progress."""
+    repeated: Sequence[str] = ()
+    """Rasters that were named more than once."""
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Location -> size and time of the file when it was looked at."""
 
@@ -295,8 +299,8 @@ class ZonalPlan:
             unit = pyproj.CRS(group.grid.crs).axis_info[0].unit_name
             if self.buffer and unit not in {"metre", "meter"}:
                 raise RequestError(
-                    f"buffer is in metres, and pixels of {group.label} are in {unit}; leave it out, buffer the layer "
-                    "itself, or warp the raster to a CRS in metres (gdalwarp -t_srs)."
+                    f"buffer is in metres, and pixels of {group.label} are in the unit {unit}; leave it out, "
+                    "buffer the layer itself, or warp the raster to a CRS in metres (gdalwarp -t_srs)."
                 )
             for part in group.parts:
                 self.stamps[part.facts.location] = stamp_of(part.facts.location)
@@ -520,6 +524,7 @@ class ZonalPlan:
             if len(group.parts) > 1:
                 yield f"{len(group.parts)} files are parts of one mosaic of {group.grid}."
             yield from _notes_on_bands(group, scaled=self.scaled)
+        yield from (f"{raster} was named more than once, and is read once." for raster in self.repeated)
         for lost in self.lost:
             yield lost.error
         for group, (_, _, walk) in zip(self.groups, self.walks, strict=True):

@@ -131,7 +131,7 @@ class PixelExtraction(Extraction):
         if self.task.reading != KEPT_ALONE:
             return f"the {self.task.reading.kind} lacks {name}."
         how = f", or keep them (sen2chain update --keep-pixels {bands})" if bands else ""
-        return f"no pixels of {name} are kept; name an archive{how}."
+        return f"these pixels are not kept; name an archive{how}."
 
     def _needed(self) -> LayerSources:
         sources = super()._needed()

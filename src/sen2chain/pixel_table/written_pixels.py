@@ -75,7 +75,7 @@ class WrittenPixels:
 
 
 def problems_of(lacking: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
-    """Return a sentence on each column that products could not give.
+    """Return a sentence on columns that products could not give, one for those with the same reason.
 
     Parameters
     ----------
@@ -86,7 +86,11 @@ def problems_of(lacking: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
     first: dict[str, tuple[str, str]] = {}
     for product, column, why in lacking:
         first.setdefault(column, (product, why))
+    alike: dict[tuple[int, str, str], list[str]] = {}
+    for column, count in counts.items():
+        alike.setdefault((count, *first[column]), []).append(column)
     return tuple(
-        f"{column} is empty for {counted(count, 'product')}, as {first[column][0]}: {first[column][1]}"
-        for column, count in counts.items()
+        f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are'} empty for {counted(count, 'product')}, as "
+        f"{product}: {why}"
+        for (count, product, why), columns in alike.items()
     )

@@ -107,6 +107,13 @@ class LayerFolder:
                 f"{place} is the folder of one layer; pass the folder that it lies in, {place.parent} (extraction, "
                 "--extraction)."
             )
+        folders = ExtractionFolder.all_in(place)
+        others = [found.root.name for found in folders if found.checksum == self.folder.checksum]
+        if others:
+            raise StoreError(
+                f"{place} has the layer {self._engine.layer.name} with another pixel rule, buffer, statistics or "
+                f"min_valid ({others[0]}); pass those of its update."
+            )
         raise StoreError(
             f"Nothing of the layer {self._engine.layer.name} is in {place}; pass the folder that an update had as its "
             "extraction folder (extraction, --extraction), or call extract_data() (sen2chain update) first."

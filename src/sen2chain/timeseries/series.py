@@ -382,8 +382,8 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         folder = absolute(out_path)
         if folder.suffix.lower() in _OF_FILES and not is_folder(folder):
             raise OutputError(
-                f"{out_path} looks like the name of a file, and each index has a file of its own in a folder; name the "
-                f"folder, as {folder.stem}."
+                f"{out_path} looks like the name of a file, and results are files in a folder; name the folder, as "
+                f"{folder.stem}."
             )
         stems = (self._results_stem(*output) for output in self._engine.outputs)
         longest = max(stems, key=lambda stem: len(os.fsencode(stem)))
