@@ -449,9 +449,24 @@ def test_parameters_that_cannot_be_used(archive: DemoArchive, tmp_path: Path) ->
         ts.to_pixels(tmp_path, "csv")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="bands has 4; pass names of bands"):
         ts.to_pixels(tmp_path, bands=[4])  # type: ignore[list-item]
-    with pytest.raises(RequestError, match="Two columns of the pixel table would be called x"):
+    with pytest.raises(RequestError, match="Two columns of the pixel table would be called X"):
         series(archive, indices=Index("X", "B04")).to_pixels(tmp_path)
+    for index in (Index("SCL", "B08*2"), Index("scl", "B08*2"), Index("B08", "B08*2"), Index("b04", "B04*2")):
+        with pytest.raises(RequestError, match=f"would be called ({index.name}|SCL); give the index another name"):
+            series(archive, indices=index).to_pixels(tmp_path)
+    for name in ("inside", "Mask", "reflectance"):
+        with pytest.raises(RequestError, match=f"Two arrays of the chips would be called {name}"):
+            series(archive, indices=Index(name, "B08*2")).to_pixels(tmp_path, "zarr")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_called_as_an_attribute_of_chips_leaves_that(archive: DemoArchive, tmp_path: Path) -> None:
+    layer = gpd.read_file(archive.layer).rename(columns={"crop": "coordinates"})
+    written = series(archive, layer=layer, id_field="coordinates", name="a").to_pixels(tmp_path, "zarr")
+    folder = next((written.path / "31TGJ").glob("[0-9]*"))
+    with xr.open_zarr(folder, chunks=None) as chip:
+        assert {"product", "spatial_ref"} < set(chip.coords)
+        assert chip.attrs["attr_coordinates"] == layer["coordinates"].iloc[int(folder.name)]
 
 
 def test_no_bands_and_two_masks_of_a_kind(archive: DemoArchive, tmp_path: Path) -> None:

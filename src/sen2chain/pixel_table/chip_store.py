@@ -14,7 +14,7 @@ import numpy as np
 import pyproj
 
 from sen2chain.atomic import temporary, writing
-from sen2chain.errors import EmptyResultError
+from sen2chain.errors import EmptyResultError, RequestError
 from sen2chain.export import to_json
 from sen2chain.indices import NODATA
 from sen2chain.pixel_table.dataset_folder import DatasetFolder, remove_folder
@@ -48,6 +48,10 @@ _IN_MEMORY = 64 << 20
 """Bytes of records that go to the disk only beyond."""
 _FEW = 200
 """Groups whose metadata the store itself has too. Of more, programs would read all for each group that they open."""
+_ARRAYS = ("reflectance", "masked", "inside", "band", "mask")
+"""Arrays and dimensions of a group beside the columns of a table."""
+_COORDINATES = "coordinates"
+"""The attribute that names further coordinates."""
 _TIME = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard", "standard_name": "time", "axis": "T"}
 
 
@@ -82,6 +86,11 @@ class ChipStore:
         Whether a store with chips is replaced by one without.
     quiet
         Whether to show no progress.
+
+    Raises
+    ------
+    RequestError
+        If an index has the name of another array.
     """
 
     def __init__(
@@ -94,6 +103,9 @@ class ChipStore:
         overwrite: bool,
         quiet: bool,
     ) -> None:
+        taken = [index.name for index in columns.indices if index.name.lower() in _ARRAYS]
+        if taken:
+            raise RequestError(f"Two arrays of the chips would be called {taken[0]}; give the index another name.")
         self.folder = DatasetFolder(path)
         self._columns, self._keys, self._note = columns, keys, note
         self._overwrite, self._quiet = overwrite, quiet
@@ -170,10 +182,11 @@ class ChipStore:
             "fid": chips.fid,
             "tile": tile,
             "epsg": crs.to_epsg(),
-            "coordinates": "product spatial_ref",
+            _COORDINATES: "product spatial_ref",
         }
         if self._keys is not None:
-            told[columns.id_field] = _plain(self._keys[chips.fid].as_py())
+            key = columns.id_field if columns.id_field != _COORDINATES else f"attr_{_COORDINATES}"
+            told[key] = _plain(self._keys[chips.fid].as_py())
         group = ZarrGroup(folder, told)
         self._write_coordinates(group, chips, crs)
         space, n = {"y": chips.shape[0], "x": chips.shape[1]}, len(chips.products)

@@ -61,11 +61,12 @@ class PixelColumns:
     """Its type."""
 
     def __post_init__(self) -> None:
-        names = Counter(name.lower() for name in (*_OWN, *(name for name in self.record_dtype.names or ())))
-        twice = [name for name, count in names.items() if count > 1 and name != WEIGHT]
+        fields = [name for name, _ in self._fields]
+        names = Counter(name.lower() for name in fields) + Counter(_OWN) - Counter([WEIGHT] * self.weighted)
+        twice = [name for name in fields if names[name.lower()] > 1]
         if twice:
             raise RequestError(
-                f"Two columns of the pixel table would be called {twice[0]}; give the index another name."
+                f"Two columns of the pixel table would be called {twice[-1]}; give the index another name."
             )
 
     @classmethod
@@ -116,12 +117,15 @@ class PixelColumns:
     @property
     def record_dtype(self) -> np.dtype[np.void]:
         """Type of what is collected of a pixel: reflectances (NaN for no data), stored index values, masks, class."""
+        return np.dtype(self._fields)
+
+    @property
+    def _fields(self) -> list[tuple[str, type[np.generic]]]:
         fields: list[tuple[str, type[np.generic]]] = [(band, np.float32) for band in self.bands]
         fields += [(index.name, np.int16) for index in self.indices]
         fields += [(self.mask_column(mask), np.uint8) for mask in self.masks]
         fields += [(self.classification, np.uint8)] if self.classification else []
-        fields += [(WEIGHT, np.float32)] if self.weighted else []
-        return np.dtype(fields)
+        return fields + ([(WEIGHT, np.float32)] if self.weighted else [])
 
     @property
     def schema(self) -> pa.Schema:
