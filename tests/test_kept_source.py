@@ -618,6 +618,8 @@ def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept
     (tmp_path / "empty").mkdir()
     assert "is not a layer's folder" in refused(tmp_path / "empty")
     assert "is not the path" in refused(5)
+    for part in (kept.folder.root / "pixels", kept.folder.root / "pixels" / TILE):
+        assert refused(part) == f"{part} is a part of a layer's folder; pass {kept.folder.root}."
     folder_series(kept, tmp_path, library=kept.library).extract_data()
     extraction = tmp_path / "EXTRACTION"
     assert "None of the layers' folders" in refused(extraction)

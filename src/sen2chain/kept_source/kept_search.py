@@ -54,6 +54,9 @@ def find_kept(place: str | Path) -> ExtractionFolder:
             raise RequestError(_why_none(folder))
     if layers:
         raise RequestError(f"None of the layers' folders in {path} has kept pixels; {_HOW}.")
+    above = next((place for place in path.parents[:2] if is_file(ExtractionFolder(place).ledger)), None)
+    if above is not None:
+        raise RequestError(f"{path} is a part of a layer's folder; pass {above}.")
     raise RequestError(f"{path} is not a layer's folder, and has none in it; {_HOW}, and pass the layer's folder.")
 
 
