@@ -67,9 +67,10 @@ class BandValues:
     """What a walk found out of the features of a plan, in stored values."""
 
     moments: Floats
-    """(features, bands, 5) count, sum, squared deviations, smallest and largest value."""
+    """(features, bands, 5) count, sum, squared deviations, smallest and largest value; 0 without pixels."""
     ordered: Floats | None
-    """(features, bands, quantiles + 4), see `WantedStatistics.evaluate`; None where nothing of it is wanted."""
+    """(features, bands, quantiles + 4), see `WantedStatistics.evaluate`; None where nothing of it is wanted. It means
+    nothing where the count is 0."""
     classes: list[dict[float, Floats]]
     """Per band: class -> (features,) weight; empty where no shares are wanted."""
     unread: Bools
@@ -213,11 +214,10 @@ class BandWalk:
             Number of threads; 0 uses all processors.
         """
         features, bands = len(self._plan.total), len(self._group.bands)
-        moments = np.zeros((features, bands, 5))
-        moments[..., LOW], moments[..., HIGH] = np.inf, -np.inf
+        moments = np.zeros((features, bands, 5))  # the system clears such memory when it is first used
         ordered = None
         if self._statistics.needs_values:
-            ordered = np.full((features, bands, len(self._statistics.quantiles) + 4), np.nan)
+            ordered = np.zeros((features, bands, len(self._statistics.quantiles) + 4))
         found = BandValues(moments, ordered, [{} for _ in range(bands)], np.zeros(features, np.bool_))
         for chosen in self.passes:
             _Pass(self._group, self._plan, self._statistics, chosen, found, reverse=self._reversed).run(

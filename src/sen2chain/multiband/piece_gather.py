@@ -8,6 +8,7 @@ import numpy as np
 
 from sen2chain.jit import helper
 from sen2chain.multiband.lanes import COPIED, copy_values
+from sen2chain.multiband.piece_kernels import typed_kernel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,3 +75,30 @@ def unmasked(values: Array, mask: Bytes, row: Ints, column: Ints, length: Ints, 
             n += np.int64(mask[row[k], c] != 0)
             i += 1
     return n
+
+
+@typed_kernel("void({t}[:,:,::1], int64[::1], int64[::1], int64[::1], int64[::1], {t}[:,::1])")
+def copy_pieces(image: Array, first: Ints, row: Ints, column: Ints, length: Ints, out: Array) -> None:
+    """Copy the values of pieces out of a window.
+
+    Parameters
+    ----------
+    image
+        (bands, rows, columns) of values.
+    first
+        (pieces + 1,) Runs of each piece.
+    row, column, length
+        (runs,) Pixels of the window.
+    out
+        (bands, pixels) Receives the values, one piece after the other.
+    """
+    flat = image.reshape(-1)
+    start = row * image.shape[2] + column
+    taken = np.empty(longest_piece(first, length) + COPIED, image.dtype)
+    for b in range(image.shape[0]):
+        at = 0
+        for p in range(first.size - 1):
+            n = gathered(flat, b * image.shape[1] * image.shape[2], start, length, first[p], first[p + 1], taken)
+            for i in range(n):
+                out[b, np.uint64(at + i)] = taken[np.uint64(i)]
+            at += n

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sen2chain.multiband.byte_kernels import byte_pieces
+from sen2chain.multiband.piece_gather import copy_pieces
 from sen2chain.multiband.piece_kernels import TYPES, class_weights, sorted_statistics
 from sen2chain.multiband.real_kernels import real_pieces
 
@@ -137,11 +138,12 @@ def pieces_of(window: Window, chunk: Chunk, wanted: Bools) -> dict[int, Piece]:
     """Copy the values of some pieces out of a window: feature -> values, and which of them are valid but for NaN."""
     runs = chunk.runs.take(np.repeat(wanted, np.diff(chunk.first)))
     pixels = chunk.pixels[wanted]
-    start = runs.row * window.values.shape[2] + runs.column
-    before = np.cumsum(runs.length) - runs.length
-    index = np.repeat(start - before, runs.length) + np.arange(int(runs.length.sum()))
-    _, rows, columns = window.values.shape
-    values, valid = (part.reshape(len(part), rows * columns)[:, index] for part in (window.values, window.valid))
+    first = np.concatenate([[0], np.cumsum(np.diff(chunk.first)[wanted])])
+    values, valid = (np.empty((len(part), int(pixels.sum())), part.dtype) for part in (window.values, window.valid))
+    for part, out in ((window.values, values), (window.valid, valid)):
+        # Of bytes of both signs the bits are copied.
+        bits = (part.view(np.uint8), out.view(np.uint8)) if part.dtype.itemsize == 1 else (part, out)
+        copy_pieces(bits[0], first, runs.row, runs.column, runs.length, bits[1])
     if window.has_nodata.any():  # other parts of a mosaic may have another one
         there = ~((values == window.nodata[:, np.newaxis]) & window.has_nodata[:, np.newaxis])
         valid = there.astype(np.uint8) if not len(valid) else np.where(there, valid, np.uint8(0))

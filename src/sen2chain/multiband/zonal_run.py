@@ -38,7 +38,7 @@ from sen2chain.multiband.zonal_table import (
     bands_frame,
     share_columns,
 )
-from sen2chain.parallel import MOST_WORKERS, apart, recorded_warnings
+from sen2chain.parallel import MOST_WORKERS, apart, closed, in_threads, recorded_warnings, workers
 from sen2chain.plan import extent_in_words
 from sen2chain.plan.extraction_request import MOST_BUFFER
 from sen2chain.progress import activity, counted, progress
@@ -434,7 +434,7 @@ class ZonalPlan:
         )  # fmt: skip
 
     def _tables(self, step: Step) -> list[BandTable]:
-        found = []
+        found: list[BandTable] = []
         with environment(options=ANY_FORMAT_OPTIONS):
             for group, (coverage, runs, walk) in zip(self.groups, self.walks, strict=True):
                 values = walk.run(step, self.threads)
@@ -442,8 +442,19 @@ class ZonalPlan:
                     values.unread[:] = True
                     values.errors[:] = [error]
                 state = self._states(coverage, runs, values.unread)
-                for i, band in enumerate(group.bands):
-                    found.append(self._band_table(group, band, coverage, values, i, walk.scaling[i], state))
+
+                def table(
+                    i: int,
+                    group: RasterGroup = group,
+                    coverage: Coverage = coverage,
+                    values: BandValues = values,
+                    walk: BandWalk = walk,
+                    state: npt.NDArray[np.int8] = state,
+                ) -> BandTable:
+                    return self._band_table(group, group.bands[i], coverage, values, i, walk.scaling[i], state)
+
+                with closed(in_threads(table, range(len(group.bands)), workers(self.threads))) as tables:
+                    found += tables
         return found
 
     def _changed(self, groups: Sequence[RasterGroup]) -> str:
