@@ -483,7 +483,7 @@ def test_a_climate_grid_in_degrees(tmp_path: Path, left: float) -> None:
     assert frame["band_1_mean"][5] == pytest.approx(0, abs=1e-6)
     utm = layer.iloc[[2]].to_crs(UTM)
     assert zonal_statistics(path, utm, pixels="weighted").to_frame()["band_1_mean"][0] == 11.5
-    with pytest.raises(RequestError, match=r"buffer is in metres, and pixels of .*t2m\.tif are in degree"):
+    with pytest.raises(RequestError, match=r"buffer is in metres, and pixels of .*t2m\.tif are in the unit degree"):
         zonal_statistics(path, layer, buffer=10)
 
 
