@@ -733,6 +733,31 @@ def test_a_damaged_block_costs_only_the_features_in_it(
     assert "a.tif cannot be read" in result.why_partly()
 
 
+@pytest.mark.parametrize("south_up", [False, True])
+def test_a_damaged_block_of_a_mosaic_costs_only_the_features_in_it(tmp_path: Path, *, south_up: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (2, 96, 96)).astype(np.uint8)
+    x, y = ORIGIN
+    options: dict[str, Any] = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    west, east = values[..., :64], values[..., 32:]
+    at = rasterio.Affine(10, 0, x, 0, 10, y - 960) if south_up else transform()
+    paths = [write(tmp_path / "west.tif", west[:, ::-1] if south_up else west, at=at, **options),
+             write(tmp_path / "east.tif", east, at=transform(left=x + 320), **options)]  # fmt: skip
+    shapes = [shapely.box(x + column, y - row - 60, x + column + 60, y - row)
+              for column, row in ((490, 5), (490, 320), (340, 20), (700, 20), (100, 20))]  # fmt: skip
+    layer = gpd.GeoDataFrame(geometry=shapes, crs=UTM)
+    asked: dict[str, Any] = {"stats": "median", "combine": "mosaic"}
+    whole = zonal_statistics(paths, layer, **asked).to_frame()
+    with rasterio.open(paths[0]) as file:  # the block of columns 48 to 63 at the northern edge
+        offset = int(file.get_tag_item(f"BLOCK_OFFSET_3_{5 if south_up else 0}", "TIFF", bidx=1))
+    content = bytearray(paths[0].read_bytes())
+    content[offset : offset + 60] = bytes(60)
+    paths[0].write_bytes(content)
+    found = zonal_statistics(paths, layer, **asked).to_frame()
+    assert found["reason"].fillna("").tolist() == ["unreadable", "", "", "", ""]
+    columns = [name for name in found if name != "reason"]
+    pd.testing.assert_frame_equal(found[columns][1:], whole[columns][1:], check_dtype=False)
+
+
 def test_one_of_several_rasters_that_is_lost_is_counted(tmp_path: Path) -> None:
     a = write(tmp_path / "a.tif", np.ones((1, 30, 30), np.uint8))
     result = zonal_statistics([a, tmp_path / "gone.tif"], discs(3, 20, 20, 1))

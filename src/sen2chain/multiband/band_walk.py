@@ -356,11 +356,16 @@ class _Pass:
         except UnreadableError as error:
             values, valid, damage = self._read_blocks(chunk, bands, str(error))
         nodata, has_nodata = typed_nodata(bands, values.dtype)
-        earlier = list(self._earlier(chunk))
-        if earlier:
-            valid = np.broadcast_to(valid, values.shape).copy() if len(valid) else np.full(values.shape, 255, np.uint8)
-            for (rows, columns), there in earlier:
-                valid[:, rows, columns][there] = 0
+        for place, there in self._earlier(chunk):
+            if isinstance(there, UnreadableError):
+                touched = chunk.touched(*place)
+                damage = _Damage(str(there), touched | damage.unread if damage.error else touched)
+                continue
+            if valid.shape != values.shape:
+                valid = (
+                    np.broadcast_to(valid, values.shape).copy() if len(valid) else np.full(values.shape, 255, np.uint8)
+                )
+            valid[:, *place][there] = 0
         window = Window(values, valid, nodata, has_nodata)
         return self._physical(window, bands) if self._reverse else self._held(window), damage
 
@@ -418,8 +423,14 @@ class _Pass:
         scale, offset = (np.array([getattr(b, name) for b in bands]) for name in ("scale", "offset"))
         return replace(window, values=window.values * scale[:, None, None] + offset[:, None, None])
 
-    def _earlier(self, chunk: Chunk) -> Iterator[tuple[tuple[slice, slice], Bools]]:
-        """Yield where earlier parts of a mosaic have values in a window: its rows and columns, and which pixels."""
+    def _earlier(self, chunk: Chunk) -> Iterator[tuple[tuple[slice, slice], Bools | UnreadableError]]:
+        """Yield where earlier parts of a mosaic have values in a window.
+
+        Yields
+        ------
+        tuple
+            Rows and columns of the window, and which pixels of them have values, or why they cannot be read.
+        """
         parts = self._group.parts
         mine = parts[chunk.part]
         top, bottom = _north(mine.facts, chunk.rows)
@@ -430,19 +441,40 @@ class _Pass:
             c, d = max(box[2], other.left), min(box[3], other.left + columns)
             if a >= b or c >= d:
                 continue
-            bands = self._bands_of(number)
             window = _north(other.facts, (a - other.top, b - other.top)), (c - other.left, d - other.left)
-            values, valid = self._stack(number).read(*window, bands)
-            nodata, has_nodata = typed_nodata(bands, values.dtype)
-            there = np.isfinite(values) & ~((values == nodata[:, None, None]) & has_nodata[:, None, None])
-            if len(valid):
-                there &= valid != 0
-            if other.facts.is_south_up != mine.facts.is_south_up:
-                there = there[:, ::-1]
-            rows_here = slice(a - box[0], b - box[0])
-            if mine.facts.is_south_up:
-                rows_here = slice(box[1] - b, box[1] - a)
-            yield (rows_here, slice(c - box[2], d - box[2])), there
+            for own_rows, own_columns, there in self._there(number, window):
+                if other.facts.is_south_up != mine.facts.is_south_up and not isinstance(there, UnreadableError):
+                    there = there[:, ::-1]  # noqa: PLW2901  # the same pixels from the other side
+                a, b = (other.top + row for row in _north(other.facts, own_rows))
+                c, d = (other.left + column for column in own_columns)
+                rows_here = slice(box[1] - b, box[1] - a) if mine.facts.is_south_up else slice(a - box[0], b - box[0])
+                yield (rows_here, slice(c - box[2], d - box[2])), there
+
+    def _there(
+        self, part: int, window: tuple[tuple[int, int], tuple[int, int]]
+    ) -> Iterator[tuple[tuple[int, int], tuple[int, int], Bools | UnreadableError]]:
+        """Yield rows and columns of a part of a mosaic, and which pixels of them have values, or why that is unknown.
+
+        They are the window, or each block of a window that cannot be read at once.
+        """
+        whole = self._with_values(part, *window)
+        if not isinstance(whole, UnreadableError):
+            yield *window, whole
+            return
+        edges = self._group.parts[part].facts.block_shape
+        for rows, columns in itertools.product(*map(_blocks, window, edges)):
+            yield rows, columns, self._with_values(part, rows, columns)
+
+    def _with_values(self, part: int, rows: tuple[int, int], columns: tuple[int, int]) -> Bools | UnreadableError:
+        """Return which pixels of a part of a mosaic have values, or why they cannot be read."""
+        bands = self._bands_of(part)
+        try:
+            values, valid = self._stack(part).read(rows, columns, bands)
+        except UnreadableError as error:
+            return error
+        nodata, has_nodata = typed_nodata(bands, values.dtype)
+        there: Bools = np.isfinite(values) & ~((values == nodata[:, None, None]) & has_nodata[:, None, None])
+        return there & (valid != 0) if len(valid) else there
 
     def _bands_of(self, part: int) -> list[Band]:
         every = self._group.bands_of(part)
