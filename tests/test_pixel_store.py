@@ -440,6 +440,24 @@ def test_forged_facts_of_pixels_are_refused(name: str) -> None:
         read_all(content, positions)
 
 
+@pytest.mark.parametrize("order", [("B04", "SCL"), ("SCL", "B04")])
+def test_flags_of_other_positions_are_refused_whichever_raster_is_read_first(order: tuple[str, str]) -> None:
+    positions = layer()
+    kept = rasters_of(positions)
+    own = pixel_file({}, kept, positions)
+    content = changed_facts(own, "facts.json", lambda facts: facts["rasters"]["SCL"].update(flags=0))
+    with PixelFile.of_bytes(content, positions) as file:
+        for name in order:
+            if name == "SCL":
+                with pytest.raises(KeptPixelsError, match="are damaged"):
+                    file.read_present(name)
+                with pytest.raises(KeptPixelsError, match="are damaged"):
+                    file.read(name)
+            else:
+                assert kept[name].present is not None
+                np.testing.assert_array_equal(file.read_present(name), kept[name].present)
+
+
 FORGED_POSITIONS: dict[str, Callable[[dict[str, Any]], object]] = {
     "no grid": lambda facts: facts.pop("grid"),
     "a smaller grid": lambda facts: facts["grid"].update(shape=[50, 140]),

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 _LEAST = 1 << 20
 """Bytes; smaller images come from the system."""
 _MOST = 512 << 20
-"""Bytes of images that wait for their next use; the longest unused ones are given back to the system."""
+"""Bytes of images that wait while one is lent; the longest unused ones are given back to the system."""
+_WAITING = 16
+"""Images that wait for their next use at any time, likewise."""
 
 
 class ImagePool:
     """Lends images, and gets each back when no array refers to its memory any more; used by many threads."""
 
     def __init__(self) -> None:
-        self._free: Free = deque()
+        self._free: Free = deque(maxlen=_WAITING)
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:

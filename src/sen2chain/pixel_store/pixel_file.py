@@ -208,8 +208,8 @@ class PixelFile:
             raise KeptPixelsError(f"Kept pixels {members.name} have other positions than those of the layer today.")
         self._positions = positions
         # Rasters share their flags, and each is asked more than once for them.
-        self._flags: dict[tuple[int | None, int], Bools] = {}
-        self._present: dict[int, Bools] = {}
+        self._flags: dict[tuple[int | None, int, int], Bools] = {}
+        self._present: dict[tuple[int, Role, Grid], Bools] = {}
 
     @classmethod
     def open(cls, path: Path, positions: TilePositions | None = None) -> Self:
@@ -300,17 +300,18 @@ class PixelFile:
         header, where = self.header(name), self.positions_of(name)
         if header.flags is None:
             return None
-        if header.flags not in self._present:
+        key = header.flags, header.role, header.grid  # in a damaged file, rasters of other positions may name it
+        if key not in self._present:
             present = np.empty(where.size, np.bool_)
             for k, cut in _chunks(where):
                 flags = self._read_flags(header, k, cut.stop - cut.start)
                 present[cut] = where.from_stripes(flags, k * CHUNK_ROWS, (k + 1) * CHUNK_ROWS)
-            self._present[header.flags] = present
-        return self._present[header.flags]
+            self._present[key] = present
+        return self._present[key]
 
     def _read_flags(self, header: KeptHeader, chunk: int, size: int) -> Bools:
         """Return which pixels of a chunk are present, in the order of stripes."""
-        key = header.flags, chunk
+        key = header.flags, chunk, size
         if key not in self._flags:
             with self._members.reading():
                 self._flags[key] = decode_flags(
