@@ -350,6 +350,21 @@ def test_features_that_clouds_hid_come_from_the_archive_or_are_counted(kept: Kep
     )
 
 
+def test_notes_on_kept_pixels_are_of_one_run(kept: Kept, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["none"], "quiet": True}
+    alone = TimeSeries(kept.layer, pixels_from=kept.folder.root, getstat=False, **asked)
+    pixels = alone.to_pixels(tmp_path, bands=["B04", "B08", "B02"])
+    assert "serve 3 of 3 acquisitions, 3 of them in part." in " ".join(pixels.notes)
+    assert "serve 3 of 3 acquisitions. No archive" in " ".join(alone.run().notes)
+    folder = kept_folders.keep(
+        tmp_path / "fields_0123456789abcdef", open_library(kept.library), read_layer(kept.layer, name="fields"),
+        absent=lambda where: where.coordinates()[1] >= 0,
+    )  # fmt: skip
+    both = TimeSeries(kept.layer, library=kept.library, pixels_from=folder.root, getstat=False, **asked)
+    for notes in (both.to_pixels(tmp_path, overwrite=True).notes, both.run().notes):
+        assert "from the archive after all: 3 acquisitions, whose kept pixels lack some" in " ".join(notes)
+
+
 def lacking_of(series: TimeSeries, index: str, mask: str) -> pd.Series[int]:
     report = series.report
     return report[(report["index"] == index) & (report["mask"] == mask)][Reason.NOT_KEPT.value]

@@ -6,19 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sen2chain.archive import MemorySource
-from sen2chain.errors import PixelsNotKeptError
 from sen2chain.kept_source.kept_details import KeptDetails
 from sen2chain.kept_source.kept_search import kept_entries
 from sen2chain.pixel_store import is_kept, kept_location, split_kept
 from sen2chain.products import OF_PARTS, Acquisition, IdentityToken, Reading
-from sen2chain.progress import counted
 from sen2chain.store.inputs import Inputs
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sen2chain.errors import KeptPixelsError
     from sen2chain.products import Area, ProductId, Skipped, Source
     from sen2chain.store import ExtractionFolder, KeptEntry
 
@@ -62,10 +59,6 @@ class KeptSource:
         """Products whose files have changed since their pixels were kept, as far as the calls so far have found out."""
         self.superseded: set[str] = set()
         """Products that the archive has a newer one in the place of, likewise."""
-        self.given_up: list[KeptPixelsError] = []
-        """Of each acquisition that a run read from the archive in the place of kept pixels: why."""
-        self.lacking: set[str] = set()
-        """Products of which a run has found that pixels are not kept, and no archive has them."""
         self.paths: dict[str, str] = {}
         """Product -> its pixel file."""
         self._by_tile: dict[str, list[tuple[ProductId, KeptEntry]]] = {}
@@ -228,20 +221,6 @@ class KeptSource:
             return self._rest.digest(location)
         content = self._token(location, whole=False).content
         return content if content.startswith(OF_PARTS) else ""
-
-    def sentences_on_given_up(self) -> list[str]:
-        """Return what people are told of acquisitions that were read from the archive after all."""
-        hidden = sum(isinstance(error, PixelsNotKeptError) for error in self.given_up)
-        damaged = [str(error) for error in self.given_up if not isinstance(error, PixelsNotKeptError)]
-        said = []
-        if damaged:
-            said.append(f"{self._after_all(len(damaged))}, whose kept pixels are damaged. {damaged[0]}")
-        if hidden:
-            said.append(f"{self._after_all(hidden)}, whose kept pixels lack some that clouds hid when they were kept.")
-        return said
-
-    def _after_all(self, count: int) -> str:
-        return f"Read from the {self.reading.kind} after all: {counted(count, 'acquisition')}"
 
     def save(self) -> None:
         """Have the archive keep what it found out about products."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sen2chain.archive import size_of
-from sen2chain.errors import KeptPixelsError
+from sen2chain.errors import KeptPixelsError, PixelsNotKeptError
 from sen2chain.kept_source.kept_details import KeptDetails
 from sen2chain.kept_source.sufficiency import KeptRole, Lack, Sufficiency
 from sen2chain.pixel_store import is_kept, kept_location, load_positions
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Served:
-    """How many acquisitions kept pixels serve."""
+    """What kept pixels serve of one plan: known when it is made, and completed by its run."""
 
     wholly: int = 0
     """Acquisitions of which nothing else is read."""
@@ -35,16 +35,27 @@ class Served:
     """Acquisitions of which rasters of the archive are read too."""
     lacking: dict[str, bool] = field(default_factory=dict)
     """Product that kept pixels alone serve -> whether something that is asked for is known to be lacking."""
+    given_up: dict[str, KeptPixelsError] = field(default_factory=dict)
+    """Product that a run read from the archive in the place of kept pixels -> why."""
     others: Counter[str] = field(default_factory=Counter)
     """Why kept pixels do not serve, as ``without kept pixels`` -> acquisitions."""
     damage: str = ""
     """A sentence on the first file of kept pixels that is damaged; empty where none is."""
 
+    def note_lack(self, product: str) -> None:
+        """Note that a run has found something which is asked for of a product, and no archive has, not to be kept."""
+        if product in self.lacking:
+            self.lacking[product] = True
+
     def sentences(self, source: KeptSource) -> list[str]:
-        """Return what people are told of it: after a run, also what the run has found to be lacking.
+        """Return what people are told of it: after a run, also what the run has found out.
 
         Where no archive has the rest, the reasons of rows that are not there tell what is lacking.
         """
+        return [*self._on_plan(source), *self._on_given_up(source)]
+
+    def _on_plan(self, source: KeptSource) -> list[str]:
+        """Return a sentence on what serves the acquisitions of the plan; an empty list where it has none."""
         name, used = source.folder.root.name, self.wholly + self.partly
         whole = used + sum(self.others.values())
         if not whole:
@@ -52,8 +63,7 @@ class Served:
         said = [f"Kept pixels of {name} serve {used:,} of {counted(whole, 'acquisition')}"]
         if self.partly:
             said.append(f"{self.partly:,} of them together with rasters of the {source.reading.kind}")
-        in_part = sum(known or product in source.lacking for product, known in self.lacking.items())
-        if in_part:
+        if in_part := sum(self.lacking.values()):
             said.append(f"{in_part:,} of them in part")
         parts = [", ".join(said) + "."]
         if self.others and source.archive is not None:
@@ -65,6 +75,20 @@ class Served:
         if source.superseded:
             parts.append(f"{counted(len(source.superseded), 'product')} with kept pixels gave way to newer ones.")
         return [" ".join(parts)]
+
+    def _on_given_up(self, source: KeptSource) -> list[str]:
+        """Return sentences on acquisitions that were read from the archive after all."""
+        errors = self.given_up.values()
+        hidden = sum(isinstance(error, PixelsNotKeptError) for error in errors)
+        damaged = [str(error) for error in errors if not isinstance(error, PixelsNotKeptError)]
+        after_all, said = f"Read from the {source.reading.kind} after all", []
+        if damaged:
+            number = counted(len(damaged), "acquisition")
+            said.append(f"{after_all}: {number}, whose kept pixels are damaged. {damaged[0]}")
+        if hidden:
+            number = counted(hidden, "acquisition")
+            said.append(f"{after_all}: {number}, whose kept pixels lack some that clouds hid when they were kept.")
+        return said
 
 
 def served(

@@ -176,9 +176,7 @@ class Engine:
     def notes_on_kept_pixels(self) -> list[str]:
         """Sentences on what kept pixels serve, and, after a run, on those that turned out not to."""
         source = self.source
-        if not isinstance(source, KeptSource):
-            return []
-        return [*self._planned[1].sentences(source), *source.sentences_on_given_up()]
+        return self._planned[1].sentences(source) if isinstance(source, KeptSource) else []
 
     def renew_notes(self, report: Report, before: Sequence[str]) -> None:
         """Put the sentences on kept pixels in the place of those from before a run, which has found out more.
@@ -299,18 +297,16 @@ class Engine:
 
     def _note_what_is_lacking(self, result: TaskResult) -> None:
         """Note that kept pixels did not suffice for an acquisition, as the run has found out."""
-        source = self.source
-        if not isinstance(source, KeptSource) or result.error is not None:
+        if result.error is not None:
             return
         if result.given_up is not None:
-            source.given_up.append(result.given_up)
+            self._planned[1].given_up[str(result.task.product)] = result.given_up
         elif any(batch.reasons.get(reason) for batch in result.batches for reason in UNKEPT):
             self.note_lack(result.task)
 
     def note_lack(self, task: Task) -> None:
         """Note that something which is asked for of an acquisition is not kept, where kept pixels alone serve."""
-        if isinstance(self.source, KeptSource):
-            self.source.lacking.add(str(task.product))
+        self._planned[1].note_lack(str(task.product))
 
     @property
     def requests_at_once(self) -> int:
