@@ -658,6 +658,7 @@ def test_files_that_cannot_be_dropped_are_told_in_one_sentence(full: Kept) -> No
         ended = CliRunner().invoke(main, [*command, "--drop"])
     assert (ended.exit_code, ended.output.count("\n")) == (1, 1)
     assert "6 files of kept pixels cannot be removed, as " in ended.output
+    assert ": Operation not permitted; make it possible to remove files there, and drop them again." in ended.output
     ended = CliRunner().invoke(main, [*command, "--drop"])
     assert ended.exit_code == 0
     assert "Pixels of 5 acquisitions" in ended.output

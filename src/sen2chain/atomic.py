@@ -192,13 +192,13 @@ def sweep_temporary(folder: Path) -> None:
                 Path(entry.path).unlink(missing_ok=True)
 
 
-def remove_unneeded(path: Path) -> bool:
-    """Remove a file that is not needed any more, and return True; False where it stays, for a later run to remove."""
+def remove_unneeded(path: Path) -> OSError | None:
+    """Remove a file that is not needed any more; where it stays, for a later run to remove, return the error."""
     try:
         path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 @functools.cache

@@ -332,11 +332,13 @@ class PixelFolder:
             forgotten = self._forget([entry.product for entry in chosen])
             if not rest:
                 self._ledger.forget_fact(_FORMAT_FACT)
-            left = [path for path in dict.fromkeys([*forgotten, *files]) if not remove_unneeded(path)]
+            tried = ((path, remove_unneeded(path)) for path in dict.fromkeys([*forgotten, *files]))
+            left = [(path, error) for path, error in tried if error is not None]
             if left:
+                path, error = left[0]
                 raise OutputError(
-                    f"{counted(len(left), 'file')} of kept pixels cannot be removed, as {left[0]}; change the rights "
-                    "of the folder, and drop them again."
+                    f"{counted(len(left), 'file')} of kept pixels cannot be removed, as {path}: "
+                    f"{error.strerror or error}; make it possible to remove files there, and drop them again."
                 )
         return done
 
