@@ -200,6 +200,9 @@ def test_a_short_name_of_a_mask_means_what_parse_says(
     assert ("former versions" in result.output) is bool(told)
     if words == ("cm004",):
         assert "former versions" not in run(*command).output  # the results of this mask are there already
+        assert told in run(*command, "-i", "NDWIGAO").output  # one of the two results is not
+        (tmp_path / "parcels" / f"parcels_NDVI_{CLEAR}_{CLEAR}.json").unlink()  # as a former version left it
+        assert told in run(*command).output
     if mask == "none":
         assert (table["nbcld"] == 0).all()
 

@@ -147,7 +147,11 @@ def extract(layer_file: str, **options: Any) -> None:
     elif features:
         raise click.UsageError("--feature names features of --quicklooks; add that option.")
     # What cannot be written is told before the work starts.
-    replaced = [] if overwrite else series.check_results(out, kinds, report=report)
+    if not overwrite:
+        series.check_results(out, kinds, report=report)
+    # Results that are there with this very mask are not new: the notice was told when they were made. Results that
+    # --overwrite replaces may be of another mask. Former versions had no --pixels-from, so none of its runs changed.
+    tells_changes = not options["pixels_from"] and (overwrite or bool(series.new_results(out, kinds)))
     if report is not None:
         atomic.check_folder(report.parent)
     series.check_folder(out)
@@ -169,8 +173,7 @@ def extract(layer_file: str, **options: Any) -> None:
             series.report_to_csv(report, overwrite=overwrite)
         except EmptyResultError as error:
             kept.append(str(error))
-    # Results of this very mask are there already, or there was no such option in former versions.
-    if not (options["quiet"] or replaced or options["pixels_from"]):
+    if tells_changes and not options["quiet"]:
         notes(_changed(options))
     finish(series, files, kept, quiet=options["quiet"], verbose=options["verbose"])
 

@@ -255,6 +255,16 @@ class LayerSeries(ABC):
             planned.append(told)
         return check_results(planned).sentences()
 
+    def new_results(self, out_path: str | Path | None, kinds: Iterable[str] = ("csv",)) -> list[Path]:
+        """Return the files of results that are not known to be there, made in the same way, before any work starts.
+
+        A file without a JSON that says how it was made counts as new. Parameters and errors are those of
+        `check_results`.
+        """
+        planned = [table for kind in kinds for table in self._planned_results(out_path, kind)]
+        known = set(check_results(planned).known)
+        return [table.path for table in planned if table.path not in known]
+
     def _planned_results(self, out_path: str | Path | None, kind: str) -> list[PlannedTable]:  # noqa: ARG002
         """Return the files that results of a kind go to, as far as they have a JSON beside them.
 
