@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import pandas as pd
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 
 from far_end import lock, small_disk
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.demo import DemoArchive
+    from sen2chain.pixel_table import WrittenPixels
 
 QUESTION: dict[str, Any] = {
     "indices": ["SAVI=1.5*(B08-B04)/(B08+B04+0.5)"], "masks": ["SCL-3-8-9-10-11-ITER2"], "stats": ["percentile_90"],
@@ -198,3 +200,50 @@ def test_a_catalogue_that_cannot_be_reached_is_told_with_the_way_without_it(ask:
     assert code == 1
     assert "cannot be read" in output
     assert "Leave stac (--stac) out to use kept pixels alone." in output
+
+
+PIXEL = ["product", "fid", "x", "y"]
+
+
+def joined(few_fields: DemoArchive, folder: Path, out: Path, **asked: Any) -> tuple[pd.DataFrame, WrittenPixels]:
+    """Return pixels from kept ones alone with those of the archive beside them, and what was written."""
+    bands = asked.pop("bands", None)
+    written = TimeSeries(few_fields.layer, pixels_from=folder, quiet=True, **asked).to_pixels(out / "kept", bands=bands)
+    whole = TimeSeries(few_fields.layer, library=few_fields.library, quiet=True, **asked)
+    theirs = pd.read_parquet(whole.to_pixels(out / "archive", bands=bands).path)
+    ours = pd.read_parquet(written.path)
+    both = ours.merge(theirs, on=PIXEL, suffixes=("", "_archive"), validate="1:1")
+    assert 0 < len(both) == len(ours) <= len(theirs)
+    return both, written
+
+
+def test_masks_of_pixels_are_known_of_all_features_whose_pixels_are_kept(
+    few_fields: DemoArchive, kept: Path, tmp_path: Path
+) -> None:
+    masks = ["SCL-3-ITER0", "SCL-3-8-ITER1"]  # they remove less than the mask of the update
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": masks}
+    both, _ = joined(few_fields, kept, tmp_path, **asked)
+    columns = ["masked_SCL_3_ITER0", "masked_SCL_3_8_ITER1"]
+    for name in (*columns, "NDVI", "B04"):
+        pd.testing.assert_series_equal(both[name], both[f"{name}_archive"], check_names=False)
+    assert 0 < both[columns[1]].sum() < len(both)
+    series = TimeSeries(few_fields.layer, pixels_from=kept, quiet=True, **asked)
+    store = series.to_pixels(tmp_path / "chips", "zarr").path
+    masked = 0
+    for group in store.glob("*/*/masked"):
+        chip = xr.open_zarr(group.parent, consolidated=False)
+        masked += int((chip["masked"].sel(mask=masks[1]) & chip["inside"]).sum())
+    assert masked == both[columns[1]].sum()
+
+
+def test_a_band_that_was_kept_of_some_features_alone_is_empty_for_the_others(
+    few_fields: DemoArchive, tmp_path: Path
+) -> None:
+    folder = update(few_fields, tmp_path / "kept", keep_pixels=["B04", "B08"]).folder
+    update(few_fields, tmp_path / "kept", indices=["GREEN=B03*1"])
+    both, written = joined(few_fields, folder, tmp_path, indices=["NDVI"], masks=["none"], bands=["B03", "B04"])
+    pd.testing.assert_series_equal(both["B04"], both["B04_archive"], check_names=False)
+    known = both["B03"].notna()
+    assert 0 < known.sum() < both["B03_archive"].notna().sum()
+    pd.testing.assert_series_equal(both["B03"][known], both["B03_archive"][known], check_names=False)
+    assert any(said.startswith("B03 is empty for some features of ") for said in written.problems)

@@ -29,6 +29,8 @@ FID, PRODUCT, EPSG, X, Y, DATE, WEIGHT = "fid", "product", "epsg", "x", "y", "da
 PARTITIONS = ("tile", "month")
 """Columns that the folders of a table hold, from the outermost one."""
 _OWN = (FID, *PARTITIONS, PRODUCT, EPSG, X, Y, DATE, WEIGHT)
+UNKNOWN = 2
+"""What is collected of a mask where it is not known; 1 where it masks, 0 where it does not."""
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 """Texts that repeat; pandas reads them as categories, which take little memory."""
 
@@ -175,7 +177,8 @@ class PixelColumns:
             found[index.name] = pa.array(self.in_units(index, stored), mask=stored == NODATA)
         for mask in self.masks:
             name = self.mask_column(mask)
-            found[name] = pa.array(records[name] > 0)
+            masked = np.ascontiguousarray(records[name])
+            found[name] = pa.array(masked == 1, mask=masked == UNKNOWN)
         for name in filter(None, (self.classification, WEIGHT if self.weighted else None)):
             found[name] = pa.array(np.ascontiguousarray(records[name]))
         return found | {name: pa.nulls(n, self.schema.field(name).type) for name in missing if name in found}

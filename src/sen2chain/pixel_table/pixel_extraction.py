@@ -10,11 +10,14 @@ import numpy as np
 from sen2chain.coverage import PLANNED
 from sen2chain.errors import RasterError, UnreadableError
 from sen2chain.extract.extraction import Extraction, TaskResult
+from sen2chain.extract.removed_features import mask_inputs
 from sen2chain.indices import NODATA
 from sen2chain.kept_source import KEPT_ALONE
-from sen2chain.pixel_table.pixel_columns import WEIGHT
+from sen2chain.pixel_store import is_kept
+from sen2chain.pixel_table.pixel_columns import UNKNOWN, WEIGHT
 from sen2chain.pixel_table.pixel_records import PixelRecords
 from sen2chain.plan import ValueKind
+from sen2chain.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from sen2chain.coverage import Coverage
     from sen2chain.extract import Coverages, RowRules
     from sen2chain.extract.extraction import Measured
+    from sen2chain.masks import Mask
     from sen2chain.pixel_table.pixel_columns import PixelColumns
     from sen2chain.pixel_table.pixel_records import RecordRoom
     from sen2chain.plan import Output, Task
@@ -47,6 +51,8 @@ class CollectedPixels:
     """Their records, in the order of the plan."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """Column that the product could not give -> why, a sentence."""
+    partly: Mapping[str, str] = field(default_factory=dict)
+    """Column that the product could not give for some of the features -> why, a sentence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +93,7 @@ class PixelExtraction(Extraction):
         self._filled: dict[int, int] = {}
         self._radiometry: Radiometry | None = None
         self._why_no_reflectance = ""
+        self._unkept: dict[str, Bools] = {}  # band -> features whose pixels are not kept, though others' are
 
     def run(self) -> TaskResult:
         """Extract every output of the task, and collect the pixels."""
@@ -95,7 +102,8 @@ class PixelExtraction(Extraction):
         done = super().run()
         pixels = None
         if self._records is not None:
-            pixels = CollectedPixels(self.coverage, self._stored, self._records, self._lacking())
+            lacking = self._lacking()
+            pixels = CollectedPixels(self.coverage, self._stored, self._records, lacking, self._partly(lacking))
         return PixelTaskResult(done.task, done.grid, done.batches, done.error, pixels=pixels)
 
     def _usable_bands(self) -> dict[str, str]:
@@ -119,11 +127,35 @@ class PixelExtraction(Extraction):
                 found[band] = self._no_raster(band, ",".join(self._columns.bands))
             elif error is not None or self._why_no_reflectance:
                 found[band] = str(error or self._why_no_reflectance)
+        for output, failure in ((o, self.failures.get(i)) for i, o in enumerate(self.task.outputs)):
+            if output.mask in self._columns.masks and all(o.mask != output.mask for _, o in self._alive()):
+                found.setdefault(self._columns.mask_column(output.mask), str(failure or output.detail))
         name = self._columns.classification
         if name and self.task.scl is None:
             found[name] = self._no_raster(name)
         elif name and (broken := self.reader.quality_errors.get(name)) is not None:
             found[name] = str(broken)
+        return found
+
+    def _partly(self, lacking: Mapping[str, str]) -> dict[str, str]:
+        """Return the other columns that lack values of some features, and why."""
+        unkept = {band: features for band, features in self._unkept.items() if band not in lacking}
+        unkept |= {self._columns.mask_column(mask): unknown for mask, unknown in self._unknown_masks().items()}
+        counts = {name: int(np.count_nonzero(features & self._stored)) for name, features in unkept.items()}
+        return {
+            name: f"needed pixels of {counted(count, 'feature')} are not kept; name an archive."
+            for name, count in counts.items()
+            if count
+        }
+
+    def _unknown_masks(self) -> dict[Mask, Bools]:
+        """Return the masks that are not known of some features, of which their inputs were not kept."""
+        found: dict[Mask, Bools] = {}
+        unkept = {} if self.removed is None else self.removed.lacking
+        for _, output in self._alive() if unkept else ():
+            lacking = [unkept[where] for where in mask_inputs(output) if where in unkept]
+            if lacking and output.mask in self._columns.masks:
+                found[output.mask] = np.logical_or.reduce(lacking)
         return found
 
     def _no_raster(self, name: str, bands: str = "") -> str:
@@ -151,11 +183,26 @@ class PixelExtraction(Extraction):
 
     def _restrict(self, cldprb_coverage: Coverage | None) -> None:
         super()._restrict(cldprb_coverage)
-        if self.removed is None or self.removed.is_empty:
-            return
-        features, _ = self.removed.needing(output for _, output in self._wanted())
-        for where in self._usable_bands().values():
-            self.reader.need(where, features)
+        features = self.coverage.state == PLANNED
+        is_restricted = self.removed is not None and not self.removed.is_empty
+        if self.removed is not None and is_restricted:
+            features &= self.removed.needing(output for _, output in self._wanted())[0]
+        for band, where in self._usable_bands().items():
+            unkept = self._not_kept(where) & features
+            if unkept.any() and not unkept[features].all():  # of all features: an error of the raster
+                self._unkept[band] = unkept
+                self.reader.need(where, features & ~unkept)
+            elif is_restricted:
+                self.reader.need(where, features)
+
+    def _not_kept(self, location: str) -> Bools:
+        """Return the features of which pixels of a band are not kept, where no archive has them."""
+        if is_kept(location) and self.task.otherwise is None:
+            try:
+                return self.reader.lacking(location)
+            except RasterError as error:
+                self.rasters.fail(location, error)
+        return np.zeros(len(self.coverage.fid), np.bool_)
 
     def _measure(self, pixels: Pixels) -> dict[int, Measured]:
         found = super()._measure(pixels)
@@ -170,9 +217,12 @@ class PixelExtraction(Extraction):
         kept = self._stored[features]
         if not kept.any():
             return
-        records = np.zeros(pixels.size, self._columns.record_dtype)
+        records, lengths = np.zeros(pixels.size, self._columns.record_dtype), np.diff(pixels.offsets)
         self._fill(records, pixels, measured)
-        lengths = np.diff(pixels.offsets)
+        for band, unkept in self._unkept.items():
+            records[band][np.repeat(unkept[features], lengths)] = np.nan
+        for mask, unknown in self._unknown_masks().items():
+            records[self._columns.mask_column(mask)][np.repeat(unknown[features], lengths)] = UNKNOWN
         if not kept.all():
             records, lengths, features = records[np.repeat(kept, lengths)], lengths[kept], features[kept]
         places = self._records.starts[features]
@@ -211,9 +261,11 @@ class PixelExtraction(Extraction):
             records[output.index.name] = np.where(values == NODATA, own, values)
             if output.mask in columns.masks:
                 records[columns.mask_column(output.mask)] |= ((cloud & bit) > 0).view(np.uint8)
+        looked_up = {self.task.outputs[i].mask for i in measured}
         for _, output in self._alive():
             # It is not measured, as its mask removes every pixel of every feature.
-            if output.mask in columns.masks and self.removed is not None and self.removed.is_all(output):
+            is_all = self.removed is not None and self.removed.is_all(output)
+            if is_all and output.mask in columns.masks and output.mask not in looked_up:
                 records[columns.mask_column(output.mask)] = 1
         name = columns.classification
         if name and self.task.scl is not None and name not in self.reader.quality_errors:

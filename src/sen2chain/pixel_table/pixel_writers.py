@@ -5,6 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import numpy as np
+
+from sen2chain.coverage import PLANNED
 from sen2chain.errors import EmptyResultError
 from sen2chain.pixel_table.dataset_folder import DatasetFolder
 from sen2chain.pixel_table.pixel_parquet import PATTERN, pixel_file, write_pixels
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -109,10 +111,13 @@ class ParquetWriter:
 def missing_columns(result: PixelTaskResult, columns: PixelColumns) -> set[str]:
     """Return the columns that a product could not give: they are null for all of its pixels."""
     missing = set(result.pixels.lacking) if result.pixels else set()
+    features = 0 if result.pixels is None else int(np.count_nonzero(result.pixels.coverage.state == PLANNED))
     usable = [
         output
         for output, batch in zip(result.task.outputs, result.batches, strict=True)
-        if output.reason is None and not batch.reasons.keys() & {*BROKEN, *LACKING}
+        if output.reason is None
+        and not batch.reasons.keys() & {*BROKEN}
+        and sum(batch.reasons.get(reason, 0) for reason in LACKING) < features
     ]
     missing |= {index.name for index in columns.indices if not any(o.index.name == index.name for o in usable)}
     return missing | {columns.mask_column(mask) for mask in columns.masks if not any(o.mask == mask for o in usable)}

@@ -74,13 +74,15 @@ class WrittenPixels:
         return card("WrittenPixels", facts, next_step, table if self.problems else ())
 
 
-def problems_of(lacking: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+def problems_of(lacking: Sequence[tuple[str, str, str]], of_what: str = "") -> tuple[str, ...]:
     """Return a sentence on columns that products could not give, one for those with the same reason.
 
     Parameters
     ----------
     lacking
         (product, column, why) for each.
+    of_what
+        What they could not give it for, as ``some features of``; empty for all.
     """
     counts = Counter(column for _, column, _ in lacking)
     first: dict[str, tuple[str, str]] = {}
@@ -90,7 +92,7 @@ def problems_of(lacking: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
     for column, count in counts.items():
         alike.setdefault((count, *first[column]), []).append(column)
     return tuple(
-        f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are'} empty for {counted(count, 'product')}, as "
-        f"{product}: {why}"
+        f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are'} empty for "
+        f"{' '.join(filter(None, (of_what, counted(count, 'product'))))}, as {product}: {why}"
         for (count, product, why), columns in alike.items()
     )

@@ -106,13 +106,16 @@ class SeriesPixels(LayerSeries):
         )
         _ = engine.plan  # without an archive nothing is begun
         writer.folder.begin(note)
-        return self._write_pixels(engine, writer, note, said, () if bands is None else columns.bands)
+        asked = [columns.mask_column(mask) for mask in columns.masks] + ([] if bands is None else [*columns.bands])
+        return self._write_pixels(engine, writer, note, said, asked)
 
     def _write_pixels(
-        self, engine: Engine, writer: PixelWriter, note: dict[str, Any], said: list[str], wanted: tuple[str, ...]
+        self, engine: Engine, writer: PixelWriter, note: dict[str, Any], said: list[str], wanted: Sequence[str]
     ) -> WrittenPixels:
-        """Run the tasks and write their pixels; bands that are not `wanted` may be missing without being a problem."""
-        report, lacking = engine.first_report(), []
+        """Run the tasks and write their pixels; columns that are not `wanted` may be empty without being a problem."""
+        report = engine.first_report()
+        lacking: list[tuple[str, str, str]] = []
+        partly: list[tuple[str, str, str]] = []
         before = engine.notes_on_kept_pixels
         with writer, closed(engine.run(engine.plan.tasks, title="collecting pixels")) as results:
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
@@ -123,8 +126,10 @@ class SeriesPixels(LayerSeries):
                 for product, own in zip(products, fids, strict=True):
                     writer.add(product, own)
                     if product.pixels is not None and len(own):
-                        lacking += [(str(product.task.product), *why) for why in product.pixels.lacking.items()]
-                        if product.pixels.lacking.keys() & wanted:
+                        name = str(product.task.product)
+                        lacking += [(name, *why) for why in product.pixels.lacking.items()]
+                        partly += [(name, *why) for why in product.pixels.partly.items()]
+                        if (product.pixels.lacking.keys() | product.pixels.partly.keys()) & {*wanted}:
                             engine.note_lack(product.task)
             try:
                 files, rows, size, removed = writer.finish()
@@ -137,15 +142,18 @@ class SeriesPixels(LayerSeries):
         told["parameters"] |= note["parameters"]
         writer.folder.write_json({**told, "files": files, "pixels": rows, "complete": True})
         engine.warn_of_nothing(report)
-        problems = problems_of([item for item in lacking if item[1] in wanted])
-        notes = [*report.notes, *said, *removed, *problems_of([item for item in lacking if item[1] not in wanted])]
+        notes = [*report.notes, *said, *removed]
+        problems: list[str] = []
+        for found, of_what in ((lacking, ""), (partly, "some features of")):
+            problems += problems_of([item for item in found if item[1] in wanted], of_what)
+            notes += problems_of([item for item in found if item[1] not in wanted], of_what)
         return WrittenPixels(
             writer.folder.path,
             files,
             rows,
             size,
             tuple(notes),
-            problems,
+            tuple(problems),
             report,
             tuple(engine.outputs),
             engine.why_nothing(report),
