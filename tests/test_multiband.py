@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from sen2chain.coverage import PixelRule
+
     Array = npt.NDArray[Any]
 
 UTM = "EPSG:32632"
@@ -418,22 +420,44 @@ def test_a_nodata_value_that_the_type_cannot_hold_removes_nothing(tmp_path: Path
     assert frame["band_1_mean"].dropna().eq(3).all()
 
 
-def test_bands_of_several_types_and_a_vrt(tmp_path: Path) -> None:
-    a = write(tmp_path / "a.tif", np.full((1, 30, 30), 200, np.uint8))
-    b = write(tmp_path / "b.tif", np.full((1, 30, 30), -0.25, np.float32))
+def stacked(vrt: Path, **parts: Path) -> Path:
+    """Write a VRT whose bands have the types and come from the files that are given."""
     bands = "".join(
         f'<VRTRasterBand dataType="{kind}" band="{i}"><SimpleSource><SourceFilename relativeToVRT="1">{path.name}'
         "</SourceFilename></SimpleSource></VRTRasterBand>"
-        for i, (path, kind) in enumerate([(a, "Byte"), (b, "Float32")], 1)
+        for i, (kind, path) in enumerate(parts.items(), 1)
     )
-    vrt = tmp_path / "both.vrt"
     vrt.write_text(
         '<VRTDataset rasterXSize="30" rasterYSize="30"><SRS>EPSG:32632</SRS><GeoTransform>600000,10,0,5000000,0,-10'
         f"</GeoTransform>{bands}</VRTDataset>"
     )
-    frame = zonal_statistics(vrt, discs(2, 20, 20, 1)).to_frame()
+    return vrt
+
+
+def test_bands_of_several_types_and_a_vrt(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.tif", np.full((1, 30, 30), 200, np.uint8))
+    b = write(tmp_path / "b.tif", np.full((1, 30, 30), -0.25, np.float32))
+    frame = zonal_statistics(stacked(tmp_path / "both.vrt", Byte=a, Float32=b), discs(2, 20, 20, 1)).to_frame()
     assert set(frame["band_1_mean"]) == {200}
     assert set(frame["band_2_min"]) == {-0.25}
+
+
+def test_windows_of_several_types_stand_in_the_memory_that_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = write(tmp_path / "a.tif", np.full((1, 30, 30), -5, np.int16))
+    b = write(tmp_path / "b.tif", np.full((1, 30, 30), 65_000, np.uint16))
+    read, reused = rasters.BandStack.read, []
+
+    def watched(self: Any, rows: Any, columns: Any, bands: Any, room: Any) -> Any:
+        values, valid = read(self, rows, columns, bands, room)
+        reused.append(np.shares_memory(values, room))
+        return values, valid
+
+    monkeypatch.setattr(rasters.BandStack, "read", watched)
+    frame = zonal_statistics(stacked(tmp_path / "both.vrt", Int16=a, UInt16=b), discs(2, 20, 20, 1)).to_frame()
+    assert (set(frame["band_1_min"]), set(frame["band_2_max"])) == ({-5}, {65_000})
+    assert set(reused) == {True}
 
 
 def test_shares_of_classes(tmp_path: Path) -> None:
@@ -705,6 +729,16 @@ def test_every_feature_has_a_value_or_a_reason(tmp_path: Path) -> None:
     assert "7 features, 1 band (band_1)" in text
 
 
+def damage(path: Path, column: int, row: int, band: int = 1) -> None:
+    """Overwrite the beginning of a block of a TIFF file."""
+    with rasterio.open(path) as file:
+        names = (f"BLOCK_{what}_{column}_{row}" for what in ("OFFSET", "SIZE"))
+        offset, size = (int(file.get_tag_item(name, "TIFF", bidx=band)) for name in names)
+    content = bytearray(path.read_bytes())
+    content[offset : offset + min(size, 60)] = bytes(min(size, 60))
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("window", [1 << 10, 32 << 20])
 @pytest.mark.parametrize("rule", ["center", "weighted"])
 def test_a_damaged_block_costs_only_the_features_in_it(
@@ -718,11 +752,7 @@ def test_a_damaged_block_costs_only_the_features_in_it(
     layer = gpd.GeoDataFrame(geometry=shapes, crs=UTM)
     asked: dict[str, Any] = {"stats": ("mean", "median", "shares"), "pixels": rule}
     whole = zonal_statistics(path, layer, **asked).to_frame()
-    with rasterio.open(path) as file:
-        offset = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
-    content = bytearray(path.read_bytes())
-    content[offset : offset + 60] = bytes(60)
-    path.write_bytes(content)
+    damage(path, 1, 1)
     monkeypatch.setattr(band_walk, "_CHUNK_BYTES", window)
     result = zonal_statistics(path, layer, **asked)
     found = result.to_frame()
@@ -749,15 +779,67 @@ def test_a_damaged_block_of_a_mosaic_costs_only_the_features_in_it(tmp_path: Pat
     layer = gpd.GeoDataFrame(geometry=shapes, crs=UTM)
     asked: dict[str, Any] = {"stats": "median", "combine": "mosaic"}
     whole = zonal_statistics(paths, layer, **asked).to_frame()
-    with rasterio.open(paths[0]) as file:  # the block of columns 48 to 63 at the northern edge
-        offset = int(file.get_tag_item(f"BLOCK_OFFSET_3_{5 if south_up else 0}", "TIFF", bidx=1))
-    content = bytearray(paths[0].read_bytes())
-    content[offset : offset + 60] = bytes(60)
-    paths[0].write_bytes(content)
+    damage(paths[0], 3, 5 if south_up else 0)  # columns 48 to 63 at the northern edge
     found = zonal_statistics(paths, layer, **asked).to_frame()
     assert found["reason"].fillna("").tolist() == ["unreadable", "", "", "", ""]
     columns = [name for name in found if name != "reason"]
     pd.testing.assert_frame_equal(found[columns][1:], whole[columns][1:], check_dtype=False)
+
+
+BLOCKS: dict[str, Any] = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+
+
+def boxes(*columns_and_rows: tuple[int, int, int, int]) -> gpd.GeoDataFrame:
+    """Rectangles of whole pixels: first column and one past the last, first row and one past the last."""
+    x, y = ORIGIN
+    shapes = [shapely.box(x + 10 * a, y - 10 * d, x + 10 * b, y - 10 * c) for a, b, c, d in columns_and_rows]
+    return gpd.GeoDataFrame(geometry=shapes, crs=UTM)
+
+
+def test_a_damaged_block_that_no_feature_touches_is_no_loss(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (1, 48, 96)).astype(np.uint8)
+    west = write(tmp_path / "west.tif", values[..., :64], **BLOCKS)
+    east = write(tmp_path / "east.tif", values[..., 32:], at=transform(left=ORIGIN[0] + 320), **BLOCKS)
+    layer = boxes((2, 9, 2, 9), (50, 60, 20, 30), (70, 90, 2, 9), (36, 40, 40, 46))
+    whole = zonal_statistics([west, east], layer, combine="mosaic").to_frame()
+    damage(west, 2, 0)  # in the overlap
+    damage(east, 3, 2)
+    result = zonal_statistics([west, east], layer, combine="mosaic")
+    assert (result.incomplete, result.why_partly()) == (False, "")
+    pd.testing.assert_frame_equal(result.to_frame(), whole)
+
+
+def test_the_damaged_blocks_of_all_parts_of_a_mosaic_are_told(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (1, 16, 96)).astype(np.uint8)
+    west = write(tmp_path / "west.tif", values[..., :64], **BLOCKS)
+    east = write(tmp_path / "east.tif", values[..., 32:], at=transform(left=ORIGIN[0] + 320), **BLOCKS)
+    damage(west, 3, 0)
+    damage(east, 3, 0)
+    result = zonal_statistics([west, east], boxes((82, 90, 2, 9), (50, 60, 2, 9), (2, 9, 2, 9)), combine="mosaic")
+    assert result.to_frame()["reason"].fillna("").tolist() == ["unreadable", "unreadable", ""]
+    for text in (result.why_partly(), result.report["error"][0]):
+        assert "west.tif cannot be read: " in text
+        assert "east.tif cannot be read: " in text
+
+
+@pytest.mark.parametrize(("window", "rule", "passes"), [
+    (1 << 8, "center", 1), (32 << 20, "center", 1), (32 << 20, "weighted", 1), (1 << 8, "center", 2),
+])  # fmt: skip
+def test_a_class_that_only_a_lost_feature_has_gets_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, rule: PixelRule, passes: int
+) -> None:
+    values = np.full((2, 16, 48), 7, np.uint8)
+    values[:, :, 16:32] = 20
+    path = write(tmp_path / "a.tif", values, interleave="band", **BLOCKS)
+    damage(path, 2, 0, 2 if passes == 2 else 1)
+    monkeypatch.setattr(band_walk, "_CHUNK_BYTES", window)
+    if passes == 2:
+        monkeypatch.setattr(band_walk.BandWalk, "_band_passes", lambda _: [[0], [1]])
+    result = zonal_statistics(path, boxes((2, 9, 2, 9), (18, 40, 2, 9)), stats="shares", pixels=rule)
+    frame = result.to_frame()
+    assert frame["reason"].fillna("").tolist() == ["", "unreadable"]
+    assert [name for name in frame if "share" in str(name)] == ["band_1_share_7", "band_2_share_7"]
+    assert result.incomplete
 
 
 def test_one_of_several_rasters_that_is_lost_is_counted(tmp_path: Path) -> None:

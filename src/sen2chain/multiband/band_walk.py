@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from sen2chain.multiband.window_statistics import (
 )
 from sen2chain.parallel import closed, in_threads, memory, workers
 from sen2chain.progress import sized
-from sen2chain.rasters import ANY_FORMAT_OPTIONS, BandStack, environment
+from sen2chain.rasters import ANY_FORMAT_OPTIONS, BandStack, environment, read_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,17 +75,24 @@ class BandValues:
     """Per band: class -> (features,) weight; empty where no shares are wanted."""
     unread: Bools
     """(features,) Whether a block with pixels of the feature could not be decoded."""
-    errors: list[str] = field(default_factory=list)
-    """What went wrong with such blocks, each sentence once."""
+    errors: dict[str, None] = field(default_factory=dict)
+    """What went wrong with such blocks, each sentence once, in order."""
 
 
-class _Damage(NamedTuple):
-    """What of a window cannot be read."""
+@dataclass(slots=True, eq=False)
+class _Damage:
+    """What the pieces of a window lose because blocks cannot be decoded."""
 
-    error: str = ""
-    """Why; empty where all of it can."""
-    unread: Bools = np.zeros(0, np.bool_)
-    """(pieces,) those that have a pixel in a block that cannot be decoded."""
+    unread: Bools
+    """(pieces,) those that have a pixel in such a block."""
+    errors: dict[str, None] = field(default_factory=dict)
+    """What went wrong with these blocks, each sentence once, in order."""
+
+    def add(self, error: UnreadableError, touched: Bools) -> None:
+        """Enter a block that cannot be decoded, and which pieces have a pixel in it; it is no loss if none has."""
+        if touched.any():
+            self.unread |= touched
+            self.errors[str(error)] = None
 
 
 @dataclass(slots=True, eq=False)
@@ -165,8 +172,7 @@ class BandWalk:
             (1.0, 0.0) if self._reversed or not scaled else (band.scale, band.offset) for band in group.bands
         ]
         """Per band: factor and summand from the values of `BandValues` to physical ones."""
-        read = np.result_type(*("float32" if band.dtype == "float16" else band.dtype for band in group.bands))
-        held = held_type(read, is_weighted=plan.weights is not None)
+        held = held_type(read_type(group.bands), is_weighted=plan.weights is not None)
         self._itemsize = 8 if self._reversed else held.itemsize
         """Bytes of a value in memory."""
         self.chunks = cut_plan(group, runs, len(group.bands), self._itemsize)
@@ -261,8 +267,8 @@ class _Pass:
         """Read the windows in order, and join what they give."""
         self._pieces = np.zeros(len(self._found.unread), np.int64)
         largest = max(((c.rows[1] - c.rows[0]) * (c.columns[1] - c.columns[0]) for c in chunks), default=0)
-        itemsize = max(np.dtype(band.dtype).itemsize for band in self._group.bands)
-        self._room = largest * len(self._chosen) * itemsize
+        bands = [self._group.bands[i] for i in self._chosen]
+        self._room = largest * len(bands) * read_type(bands).itemsize
         for chunk in chunks:
             self._pieces[chunk.features] += 1
         left = self._pieces.copy()
@@ -289,7 +295,7 @@ class _Pass:
             with environment(options=ANY_FORMAT_OPTIONS):
                 window, damage = self._read(chunk, room)
         except UnreadableError as error:
-            return _ChunkResult(chunk, _Damage(str(error), np.ones(len(chunk.features), np.bool_)))
+            return _ChunkResult(chunk, _Damage(np.ones(len(chunk.features), np.bool_), {str(error): None}))
         else:
             return self._computed(chunk, window, damage)
         finally:
@@ -297,25 +303,27 @@ class _Pass:
 
     def _computed(self, chunk: Chunk, window: Window, damage: _Damage) -> _ChunkResult:
         """Compute what a window gives; nothing of the result refers to it."""
-        is_whole = self._pieces[chunk.features] == 1
+        # Values of features that lose pixels are not wanted: a class that only these have gets no column.
+        is_whole, is_read = self._pieces[chunk.features] == 1, ~damage.unread
+        whole, waits = is_whole & is_read, ~is_whole & is_read
         needs_values = self._statistics.needs_values
         if not self._is_direct(window.values.dtype):
-            return self._collected(chunk, window, is_whole, damage)
+            return self._collected(chunk, window, whole, waits, damage)
         runs = chunk.first, chunk.runs.row, chunk.runs.column, chunk.runs.length
-        moments, finished = direct_statistics(window, runs, is_whole & needs_values, self._statistics)
+        moments, finished = direct_statistics(window, runs, whole & needs_values, self._statistics)
         result = _ChunkResult(chunk, damage, moments)
         if needs_values:
-            result.whole = np.flatnonzero(is_whole)
-            found = finished.found[:, is_whole] if finished.found.size else finished.found
-            result.ordered = replace(finished, table=finished.table[is_whole], found=found)
-            if not is_whole.all():
-                result.waiting = pieces_of(window, chunk, ~is_whole)
+            result.whole = np.flatnonzero(whole)
+            found = finished.found[:, whole] if finished.found.size else finished.found
+            result.ordered = replace(finished, table=finished.table[whole], found=found)
+            if waits.any():
+                result.waiting = pieces_of(window, chunk, waits)
         return result
 
     def _is_direct(self, dtype: np.dtype[Any]) -> bool:
         return self._of_plan is None and is_direct(dtype, self._statistics)
 
-    def _collected(self, chunk: Chunk, window: Window, is_whole: Bools, damage: _Damage) -> _ChunkResult:
+    def _collected(self, chunk: Chunk, window: Window, whole: Bools, waits: Bools, damage: _Damage) -> _ChunkResult:
         """Collect the values of the pieces of a window, and finish those of complete features."""
         runs, dtype = chunk.runs, window.values.dtype
         place = np.concatenate([[0], np.cumsum(chunk.pixels * len(self._chosen))])
@@ -323,7 +331,7 @@ class _Pass:
         arrays += (chunk.first, runs.row, runs.column, runs.length)
         moments = np.empty((len(chunk.first) - 1, len(self._chosen), 5))
         if self._of_plan is None:
-            moments, _ = direct_statistics(window, arrays[4:], np.zeros_like(is_whole), self._statistics)
+            moments, _ = direct_statistics(window, arrays[4:], np.zeros_like(whole), self._statistics)
             arrays += (_NO_INTS,) * 5
         else:
             arrays += (runs.skip, *(array[runs.origin] for array in self._of_plan))
@@ -335,31 +343,30 @@ class _Pass:
         shares = np.empty(0 if self._of_plan is None else len(out), np.float32)
         piece_values(*arrays, self._weights, dtype.type(np.nan), place[:-1], out, shares)
         shape = (len(self._chosen), -1)
-        for i in np.flatnonzero(~is_whole).tolist():
+        for i in np.flatnonzero(waits).tolist():
             part = slice(int(place[i]), int(place[i + 1]))
             own = shares[part].reshape(shape).copy() if shares.size else None
             result.waiting[int(chunk.features[i])] = Piece(out[part].reshape(shape).copy(), own)
-        result.whole = np.flatnonzero(is_whole)
-        if not is_whole.all():
-            kept = np.repeat(is_whole, np.diff(place))
+        result.whole = np.flatnonzero(whole)
+        if not whole.all():
+            kept = np.repeat(whole, np.diff(place))
             out, shares = out[kept], shares[kept] if shares.size else shares
-            place = np.concatenate([[0], np.cumsum(np.diff(place)[is_whole])])
-        result.ordered = sort_pieces(out, shares, place, moments[is_whole, :, COUNT], self._statistics)
+            place = np.concatenate([[0], np.cumsum(np.diff(place)[whole])])
+        result.ordered = sort_pieces(out, shares, place, moments[whole, :, COUNT], self._statistics)
         return result
 
     def _read(self, chunk: Chunk, room: Bytes) -> tuple[Window, _Damage]:
         """Read a window, in a type that kernels take, if possible into `room`."""
         bands = self._bands_of(chunk.part)
-        damage = _Damage()
+        damage = _Damage(np.zeros(len(chunk.features), np.bool_))
         try:
             values, valid = self._stack(chunk.part).read(chunk.rows, chunk.columns, bands, room)
-        except UnreadableError as error:
-            values, valid, damage = self._read_blocks(chunk, bands, str(error))
+        except UnreadableError:
+            values, valid = self._read_blocks(chunk, bands, damage)
         nodata, has_nodata = typed_nodata(bands, values.dtype)
         for place, there in self._earlier(chunk):
             if isinstance(there, UnreadableError):
-                touched = chunk.touched(*place)
-                damage = _Damage(str(there), touched | damage.unread if damage.error else touched)
+                damage.add(there, chunk.touched(*place))
                 continue
             if valid.shape != values.shape:
                 valid = (
@@ -369,24 +376,24 @@ class _Pass:
         window = Window(values, valid, nodata, has_nodata)
         return self._physical(window, bands) if self._reverse else self._held(window), damage
 
-    def _read_blocks(self, chunk: Chunk, bands: Sequence[Band], error: str) -> tuple[Array, Array, _Damage]:
+    def _read_blocks(self, chunk: Chunk, bands: Sequence[Band], damage: _Damage) -> tuple[Array, Array]:
         """Read a window that cannot be read at once block by block, so that a damaged one costs only what lies in it.
+
+        Parameters
+        ----------
+        chunk, bands
+            The window, and the bands.
+        damage
+            Receives the blocks that cannot be decoded.
 
         Returns
         -------
         values, valid
             As of `BandStack.read`; no pixel is valid in blocks that are not needed or cannot be decoded.
-        damage
-            The pieces in blocks that cannot be decoded.
-
-        Raises
-        ------
-        UnreadableError
-            If no block can be decoded.
         """
         stack, shape = self._stack(chunk.part), (chunk.rows[1] - chunk.rows[0], chunk.columns[1] - chunk.columns[0])
-        found: tuple[Array, Array] | None = None
-        unread = np.zeros(len(chunk.features), np.bool_)
+        found = np.zeros((len(bands), *shape), read_type(bands))
+        found_valid = np.zeros(found.shape, np.uint8)
         high, wide = self._group.parts[chunk.part].facts.block_shape
         for rows, columns in itertools.product(_blocks(chunk.rows, high), _blocks(chunk.columns, wide)):
             place = tuple(slice(a - o[0], b - o[0]) for (a, b), o in ((rows, chunk.rows), (columns, chunk.columns)))
@@ -395,16 +402,12 @@ class _Pass:
                 continue
             try:
                 values, valid = stack.read(rows, columns, bands)
-            except UnreadableError:
-                unread |= touched
+            except UnreadableError as error:
+                damage.add(error, touched)
                 continue
-            if found is None:
-                found = np.zeros((len(bands), *shape), values.dtype), np.zeros((len(bands), *shape), np.uint8)
-            found[0][:, *place] = values
-            found[1][:, *place] = valid if len(valid) else 255
-        if found is None:
-            raise UnreadableError(error)
-        return *found, _Damage(error, unread)
+            found[:, *place] = values
+            found_valid[:, *place] = valid if len(valid) else 255
+        return found, found_valid
 
     def _held(self, window: Window) -> Window:
         """Turn values into those of a type that kernels take."""
@@ -494,11 +497,8 @@ class _Pass:
     def _join(self, result: _ChunkResult, left: Ints, waiting: dict[int, list[Piece]]) -> None:
         """Join what a window gave with what the windows before it gave."""
         found, features = self._found, result.chunk.features
-        damage = result.damage
-        if damage.error:
-            found.unread[features[damage.unread]] = True
-            if damage.error not in found.errors:
-                found.errors.append(damage.error)
+        found.unread[features[result.damage.unread]] = True
+        found.errors |= result.damage.errors
         if len(result.moments):
             again, bands = self._seen[features], self._bands
             found.moments[features[~again], bands] = result.moments[~again]

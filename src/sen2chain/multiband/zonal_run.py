@@ -440,7 +440,7 @@ class ZonalPlan:
                 values = walk.run(step, self.threads)
                 if error := self._changed([group]):  # what was read belongs to no state of the file
                     values.unread[:] = True
-                    values.errors[:] = [error]
+                    values.errors = {error: None}
                 state = self._states(coverage, runs, values.unread)
 
                 def table(
@@ -505,7 +505,9 @@ class ZonalPlan:
         columns = {"count": count, "nodata": np.maximum(total - count, 0.0)}
         for name in self.statistics.names:
             if name == SHARES:
-                columns |= share_columns(values.classes[i], count, *scaling)
+                # Features that were lost later on, as in other bands, may have entered classes.
+                known = {key: own for key, own in values.classes[i].items() if own[~values.unread].any()}
+                columns |= share_columns(known, count, *scaling)
             else:
                 columns[name] = self.statistics.evaluate(name, moments, ordered, *scaling)
         reason = state.copy()
@@ -516,7 +518,7 @@ class ZonalPlan:
         for name, found in columns.items():
             full[name] = np.full(len(self.layer), 0.0 if name == "count" else np.nan)
             full[name][coverage.fid] = found
-        return BandTable(group.name, group.label, band, full, reason, " ".join(values.errors[:1]))
+        return BandTable(group.name, group.label, band, full, reason, tuple(values.errors))
 
     # ------------------------------------------------------------------------------------------ notes
 

@@ -41,6 +41,7 @@ OF_RASTERS = (
     Reason.NO_DATA, Reason.UNREADABLE,
 )  # fmt: skip
 """The reasons that a feature can have under a raster that is not a product."""
+_TOLD = 3  # errors that are told; a file can have thousands of damaged blocks
 _OUTSIDE = "the feature lies outside the raster"
 
 
@@ -58,8 +59,13 @@ class BandTable:
     """Statistic -> (features,); NaN where a feature has no value, and in ``nodata`` where its pixels are not known."""
     reason: npt.NDArray[np.int8]
     """(features,) Position of the reason in `Reason` why a feature has no value, or -1."""
-    error: str = ""
-    """What went wrong."""
+    errors: Sequence[str] = ()
+    """What went wrong, each sentence once."""
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in words; empty where nothing did."""
+        return _in_words(self.errors)
 
     @property
     def has_values(self) -> bool:
@@ -118,7 +124,7 @@ class ZonalStatistics:
     @property
     def incomplete(self) -> bool:
         """Whether a raster, or a block of one, could not be read."""
-        return bool(self.lost) or any(table.error for table in self.tables)
+        return bool(self.lost) or any(table.errors for table in self.tables)
 
     @property
     def bands(self) -> pd.DataFrame:
@@ -151,7 +157,6 @@ class ZonalStatistics:
         """Return why no feature has a value; empty where one has."""
         if self.rows:
             return ""
-        errors = [lost.error for lost in self.lost] + [table.error for table in self.tables if table.error]
         found = self.left_out()
         parts = [
             self.why_outside
@@ -159,13 +164,12 @@ class ZonalStatistics:
             else f"{counted(n, 'feature')}: {sentence_of(reason)}."
             for reason, n in found.items()
         ]
-        return " ".join([*parts, *errors[:1]])
+        return " ".join([*parts, self.why_partly()]).rstrip()
 
     def why_partly(self) -> str:
         """Return what could not be read; empty where all could."""
-        errors = dict.fromkeys([lost.error for lost in self.lost] + [t.error for t in self.tables if t.error])
-        more = f" And {len(errors) - 1} more." if len(errors) > 1 else ""
-        return f"{next(iter(errors))}{more}" if errors else ""
+        lost = [lost.error for lost in self.lost]
+        return _in_words([*lost, *(error for table in self.tables for error in table.errors)])
 
     def to_frame(self, shape: Shape = "wide") -> pd.DataFrame:
         """Return the statistics as a table.
@@ -333,6 +337,13 @@ def share_columns(
     for value in sorted(classes):
         share = np.divide(classes[value], count, out=np.full(len(count), np.nan), where=count > 0)
         yield f"{SHARES.removesuffix('s')}_{value * scale + offset:.12g}", share
+
+
+def _in_words(errors: Iterable[str]) -> str:
+    """Return errors as sentences, each once: the first ones, and how many more there are."""
+    every = [error if error.endswith(".") else f"{error}." for error in dict.fromkeys(errors)]
+    more = [f"And {len(every) - _TOLD} more."] if len(every) > _TOLD else []
+    return " ".join([*every[:_TOLD], *more])
 
 
 def bands_frame(bands: Iterable[tuple[str, str, Band]]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ of any format and number of bands that users name (`local_files`), and reads win
 
 from __future__ import annotations
 
-from sen2chain.rasters.band_stack import Band, BandStack, StackFacts
+from sen2chain.rasters.band_stack import Band, BandStack, StackFacts, read_type
 from sen2chain.rasters.decoded_blocks import Counts, counting
 from sen2chain.rasters.environment import ANY_FORMAT_OPTIONS, GDAL_OPTIONS, environment
 from sen2chain.rasters.header_texts import Header, read_header, read_header_texts, read_pictures, why_unread
@@ -43,6 +43,7 @@ __all__ = [
     "read_header",
     "read_header_texts",
     "read_pictures",
+    "read_type",
     "spans",
     "stamp_of",
     "stem_of",

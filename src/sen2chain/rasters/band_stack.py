@@ -81,6 +81,12 @@ class StackFacts:
     """Number of the band that is the mask, as its colour says; None where there is no such band."""
 
 
+def read_type(bands: Sequence[Band]) -> np.dtype[Any]:
+    """Type of the values of bands that are read together: their own, or one that holds all of their types."""
+    # numba, and so our kernels, have no half floats.
+    return np.result_type(*{"float32" if band.dtype == "float16" else band.dtype for band in bands})
+
+
 class BandStack:
     """A raster of any format, read by windows in any threads; each dataset is used by one thread at a time.
 
@@ -146,7 +152,7 @@ class BandStack:
         Returns
         -------
         values
-            (bands, rows, columns) stored values, of the bands' type, or of one that holds all of their types.
+            (bands, rows, columns) stored values, of the type `read_type` tells.
         valid
             (n, rows, columns) of uint8, 0 where a mask of the file removes a pixel: n is 1 for all bands, their number
             for masks of their own, or 0 where the file has no mask. What `Band.nodata` says is not in it.
@@ -159,8 +165,7 @@ class BandStack:
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
         shape = rows[1] - rows[0], columns[1] - columns[0]
         numbers = [band.number for band in bands]
-        # numba, and so our kernels, have no half floats.
-        dtype = np.result_type(*("float32" if band.dtype == "float16" else band.dtype for band in bands))
+        dtype = read_type(bands)
         size = len(bands) * shape[0] * shape[1]
         if room is None or len(room) < size * dtype.itemsize:
             values = np.empty((len(bands), *shape), dtype)
