@@ -79,6 +79,22 @@ def test_exit_codes(words: tuple[str, ...], code: int, sentence: str) -> None:
     assert (result.exit_code, sentence in result.output) == (code, True), result.output
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+@pytest.mark.parametrize("lacks", ["choice", "crs", "feature"])
+def test_a_layer_that_lacks_something_is_told_where_it_is_given_as_a_raster(home: Path, lacks: str) -> None:
+    layer = gpd.read_file("parcels.gpkg")
+    if lacks == "choice":
+        layer.to_file(home / "odd.gpkg", layer="other")
+    elif lacks == "crs":
+        layer = layer.set_crs(None, allow_override=True)
+    else:
+        layer = layer.iloc[:0]
+    layer.to_file(home / "odd.gpkg", layer="odd")
+    result = run("odd.gpkg", "parcels.gpkg", "--out", "t.csv")
+    assert result.exit_code == 2, result.output
+    assert "odd.gpkg was given as a raster, and is a layer; name the rasters first" in result.output
+
+
 @pytest.mark.parametrize("more", [("--out", "t.csv"), ("--dry-run",)])
 def test_no_polygon_has_a_value(home: Path, more: tuple[str, ...]) -> None:
     far = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 50, 50)], crs="EPSG:32632")

@@ -10,6 +10,7 @@
     │   ├── TooShortError         series with too few dates for smoothing
     │   └── SmoothingError        series that cannot be smoothed; everything else was compiled
     ├── LayerError                the polygon layer cannot be used
+    │   └── IncompleteLayerError  a layer, without a CRS or a feature; or several of them, of which none is named
     ├── LibraryError              the archive cannot be found or read
     ├── RasterError               one raster cannot be used; the run goes on
     │   ├── UnreadableError       missing, truncated, corrupt
@@ -299,6 +300,10 @@ class SmoothingError(RequestError):
 
 class LayerError(Sen2ChainError):
     """The polygon layer cannot be used."""
+
+
+class IncompleteLayerError(LayerError):
+    """A file is a layer without a CRS that can be used or without a feature, or has several of which none is named."""
 
 
 class LibraryError(Sen2ChainError):

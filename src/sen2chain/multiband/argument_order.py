@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sen2chain.errors import LayerError, RasterError, RequestError
+from sen2chain.errors import IncompleteLayerError, LayerError, RasterError, RequestError
 from sen2chain.parallel import apart, recorded_warnings
 from sen2chain.rasters import ANY_FORMAT_OPTIONS, BandStack, as_text, environment, local_location
 from sen2chain.vectors import read_layer
@@ -53,6 +53,8 @@ def _is_raster(path: str | os.PathLike[str], crs: str | None) -> bool:
 def _is_layer(path: str | os.PathLike[str]) -> bool:
     try:
         read_layer(path)
+    except IncompleteLayerError:
+        return True
     except (LayerError, RequestError):
         return False
     return True

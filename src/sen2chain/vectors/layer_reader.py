@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pyproj
 import shapely
 
-from sen2chain.errors import LayerError, RequestError, Sen2ChainError, escaped, items_of, quoted
+from sen2chain.errors import IncompleteLayerError, LayerError, RequestError, Sen2ChainError, escaped, items_of, quoted
 from sen2chain.parallel import recorded_warnings
 from sen2chain.vectors import layer_cache
 from sen2chain.vectors.attributes import NULLABLE, clean, to_pandas
@@ -191,7 +191,7 @@ def _checked(stem: str, read: Read, label: str, path: Path | None, given: pyproj
         raise LayerError(f"{label} has no geometry column; give a layer of polygons, lines or points.")
     crs = _crs_of(read.crs, given, label)
     if not len(read.shapes):
-        raise LayerError(f"{label} has no features; give one with at least one polygon.")
+        raise IncompleteLayerError(f"{label} has no features; give one with at least one polygon.")
     mended = repair(read.shapes, crs)
     attributes, outside = clean(read.attributes, read.outside)
     notes = [*read.notes, *mended.notes]
@@ -368,7 +368,7 @@ def _crs_of(own: pyproj.CRS | None, given: pyproj.CRS | None, label: str) -> str
         text, lacks = _crs_text(own), ""
     if given is None:
         if text is None:
-            raise LayerError(
+            raise IncompleteLayerError(
                 f"{label} {lacks}; assign the right one (a .prj file, in QGIS), or pass it as crs= (--crs)."
             )
         return text

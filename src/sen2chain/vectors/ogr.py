@@ -16,7 +16,7 @@ import pyogrio.raw
 import pyproj
 import shapely
 
-from sen2chain.errors import LayerError
+from sen2chain.errors import IncompleteLayerError, LayerError
 from sen2chain.vectors.attributes import from_json, to_pandas
 from sen2chain.vectors.text_encoding import (
     LOSSLESS,
@@ -126,7 +126,8 @@ def choose_layer(path: Path, files: Sequence[VectorFile], layer: str | None) -> 
         listing += f" and {len(with_geometry) - _LISTED} more"
     if layer is None:
         if len(with_geometry) > 1:
-            raise LayerError(
+            are_layers = any(kind is not None for _, kind, _, _ in found)
+            raise (IncompleteLayerError if are_layers else LayerError)(
                 f"{path} has several layers ({listing}); name one of them with layer= (--layer on the command line)."
             )
         chosen = with_geometry[0]
