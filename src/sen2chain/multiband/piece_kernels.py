@@ -1,4 +1,4 @@
-"""Kernels on windows with weights, and on sorted values: moments of pieces of features, their values, frequencies.
+"""Kernels on windows with weights, or whose values are sorted: moments of pieces of features, values, frequencies.
 
 Those that read windows are compiled for the type of the values when they are first called with them. A pixel is valid
 where it is finite, is not the band's no-data value, and no mask removes it. Sums run in one order: results do not
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Weights = npt.NDArray[np.float32]
 
 TYPES = ("float32", "float64")
-"""Types of windows with weights, or of which single values are counted; others are turned into one of them before."""
+"""Types of windows that these kernels and `real_kernels` take; `held_type` says which one others are turned into."""
 
 COUNT, TOTAL, SQUARES, LOW, HIGH = range(5)
 """Columns of moments; SQUARES is the sum of squared deviations from the mean."""
