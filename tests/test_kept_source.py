@@ -362,7 +362,7 @@ def test_notes_on_kept_pixels_are_of_one_run(kept: Kept, tmp_path: Path) -> None
     )  # fmt: skip
     both = TimeSeries(kept.layer, library=kept.library, pixels_from=folder.root, getstat=False, **asked)
     for notes in (both.to_pixels(tmp_path, overwrite=True).notes, both.run().notes):
-        assert "from the archive after all: 3 acquisitions, whose kept pixels lack some" in " ".join(notes)
+        assert "serve 0 of 3 acquisitions. Read from the archive after all: 3 acquisitions, whose" in " ".join(notes)
 
 
 def lacking_of(series: TimeSeries, index: str, mask: str) -> pd.Series[int]:
@@ -645,6 +645,24 @@ def test_what_is_not_a_folder_of_kept_pixels_is_refused_in_a_sentence(kept: Kept
     said = refused(extraction)
     assert "2 folders" in said
     assert "other_fedcba9876543210" in said
+
+
+def test_of_several_folders_that_of_the_layer_with_its_buffer_is_taken(kept: Kept, tmp_path: Path) -> None:
+    names = [f"{kept.folder.root.name}{tag}" for tag in ("", "_weighted_buffer50")]
+    for name in names:
+        shutil.copytree(kept.folder.root, tmp_path / name)
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["none"], "pixels_from": tmp_path, "quiet": True}
+    notes = TimeSeries(kept.layer, **asked).notes
+    assert f"Kept pixels of {names[0]} serve" in " ".join(notes)
+    wide = TimeSeries(kept.layer, buffer=50, **asked)
+    assert f"Kept pixels of {names[1]} serve" in " ".join(wide.notes)
+    assert "with this layer and the same --buffer" in wide.why_partly()
+    parcels = TimeSeries(kept.layer[:3], buffer=50, **asked | {"pixels_from": tmp_path / names[1]})
+    assert "keep them with this buffer (keep_pixels and buffer=50, --keep-pixels --buffer 50)" in parcels.why_nothing()
+    with pytest.raises(RequestError, match=r"2 folders in .* have kept pixels"):
+        TimeSeries(kept.layer, buffer=6, **asked)
+    with pytest.raises(LibraryError, match=r"name the archive .* or leave them out \(--quicklooks, --chips\)"):
+        TimeSeries(kept.layer, **asked).extract_ql(tmp_path / "out")
 
 
 def test_pixels_of_another_region_serve_nothing(kept: Kept) -> None:

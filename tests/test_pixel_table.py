@@ -630,6 +630,27 @@ def test_the_command_writes_a_table(archive: DemoArchive, tmp_path: Path) -> Non
     assert run(archive, "-o", tmp_path, "--format", "zarr").exit_code == 0
 
 
+def test_no_result_goes_into_a_table_or_a_store(archive: DemoArchive, tmp_path: Path) -> None:
+    table = run(archive, "-o", tmp_path).exit_code, run(archive, "-o", tmp_path, "--format", "zarr").exit_code
+    assert table == (0, 0)
+    files = sorted(tmp_path.rglob("*"))
+    (parquet,), (store,) = tmp_path.glob("parcels/*.parquet"), tmp_path.glob("parcels/*.zarr")
+    (tmp_path / "link").symlink_to(parquet)
+    for place in (parquet, store, parquet / "new" / "one", tmp_path / "link"):
+        for more in ((), ("--overwrite",)):
+            done = run(archive, "-o", place, *more)
+            assert done.exit_code == 2, done.output
+            assert "other files in it would break it; choose another folder" in " ".join(done.output.split())
+    command = ["extract", str(archive.layer), "--library", str(archive.library), "-i", "NDVI", "-o"]
+    for options in ([str(store)], [str(tmp_path / "out"), "--report", str(parquet / "report.csv")]):
+        assert CliRunner().invoke(main, [*command, *options]).exit_code == 2
+    compiled = TimeSeriesCompil(archive.layer, "NDVI", library=archive.library, extraction=tmp_path / "x", quiet=True)
+    with pytest.raises(RequestError, match="choose another folder"):
+        compiled.to_pixels(parquet)
+    (tmp_path / "link").unlink()
+    assert sorted(tmp_path.rglob("*")) == files
+
+
 def test_exit_codes_of_the_command(archive: DemoArchive, damaged: DemoArchive, tmp_path: Path) -> None:
     assert run(archive).exit_code == 2
     assert run(archive, "-o", tmp_path, "--bands", "B99").exit_code == 2

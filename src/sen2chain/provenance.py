@@ -11,27 +11,27 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sen2chain.errors import OutputError
+from sen2chain.errors import OutputError, RequestError
 from sen2chain.export import geopackage_columns, geopackage_has_rows, geopackage_provenance, to_json
 from sen2chain.export.marks import MARKED, mark_of, new_mark
-from sen2chain.files import is_file, read_limited
+from sen2chain.files import is_file, is_folder, read_limited
 from sen2chain.indices import NODATA, SCALE
 from sen2chain.reasons import Reason
 from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from sen2chain.plan import Request
     from sen2chain.report import Report
@@ -200,6 +200,30 @@ def check_results(planned: Iterable[PlannedTable]) -> Replaced:
             f"{refused[0]}; choose another folder or name, or replace it with overwrite=True (--overwrite).{more}"
         )
     return replaced
+
+
+def check_outside_tables(folder: Path) -> None:
+    """Make sure that a folder for results is not, and does not lie in, a folder that programs read as one table.
+
+    Raises
+    ------
+    RequestError
+        If it is a table of pixels, a store of chips or another Zarr store, or lies in one.
+    """
+    for place in (real := Path(os.path.realpath(folder)), *real.parents):
+        if _is_table(place):
+            where = "is" if place == real else f"lies in {place},"
+            raise RequestError(
+                f"{folder} {where} a table or store of one result, and other files in it would break it; choose "
+                "another folder."
+            )
+
+
+def _is_table(place: Path) -> bool:
+    """Whether a folder is a table of pixels of ours, whole or begun, or a Zarr store."""
+    if place.suffix == ".parquet":
+        return is_folder(place) and is_file(place.with_suffix(".json"))
+    return place.suffix == ".zarr" and any(is_file(place / name) for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def has_rows(path: Path) -> bool:

@@ -31,8 +31,9 @@ HAS_VALUES = -1
 COUNTED = ("count", "invalid", "outside", "clipped")
 """Counts of a feature's pixels that `make_batch` needs besides the columns of rows; the last is no weighted one."""
 _UNKEPT = (
-    "Pixels of features are not kept: clouds hid them in the run that kept pixels, or they were not in its layer; name "
-    "the archive, or keep bands by their names, which keeps all features (--keep-pixels B04,B08)."
+    "Pixels of features are not kept: clouds hid them in the run that kept pixels, or its layer and buffer did not "
+    "reach them; name the archive, or keep bands by their names, which keeps all features (--keep-pixels B04,B08, with "
+    "this layer and the same --buffer)."
 )
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 

@@ -6,30 +6,40 @@ from typing import TYPE_CHECKING
 
 from sen2chain.errors import RequestError
 from sen2chain.files import absolute, is_file, is_folder
-from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue
+from sen2chain.store import ExtractionFolder, ImageLedger, KeptCatalogue, recognise
 from sen2chain.store.extraction_folder import PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sen2chain.store import KeptEntry
+    from sen2chain.vectors import Layer
 
 _SHOWN = 5
 _HOW = "keep some with keep_pixels=True (sen2chain update --keep-pixels)"
 
 
-def find_kept(place: str | Path) -> ExtractionFolder:
-    """Return the layer's folder that a path names: the folder itself, or the only one with pixels in it.
+def find_kept(place: str | Path, layer: Layer, buffer: float | None, cache: Path) -> ExtractionFolder:
+    """Return the layer's folder that a path names: the folder itself, or the one with pixels in it.
+
+    Of several with pixels it is the one of this layer with this buffer.
 
     Parameters
     ----------
     place
         A layer's folder, or the extraction folder that it lies in.
+    layer
+        The layer that pixels are asked for.
+    buffer
+        Metres around its features; None is no buffer.
+    cache
+        Where layers are kept that were read before.
 
     Raises
     ------
     RequestError
-        If there is no such folder, it has no kept pixels, or several folders in it have some.
+        If there is no such folder, it has no kept pixels, or several folders in it have some and not just one of them
+        is of this layer with this buffer.
     StoreError
         If a ledger is damaged or of a newer version.
     """
@@ -44,8 +54,9 @@ def find_kept(place: str | Path) -> ExtractionFolder:
     layers = ExtractionFolder.all_in(path)
     having = [folder for folder in layers if is_folder(folder.root / PIXELS)]
     found = [folder for folder in having if _has_entries(folder)]
-    if len(found) == 1:
-        return found[0]
+    own = found if len(found) < 2 else _of_layer(found, path, layer, buffer, cache)
+    if len(own) == 1:
+        return own[0]
     if found:
         names = ", ".join(folder.root.name for folder in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         raise RequestError(f"{len(found)} folders in {path} have kept pixels ({names}); pass one of them.")
@@ -70,6 +81,16 @@ def kept_entries(folder: ExtractionFolder) -> dict[str, KeptEntry]:
     """
     with ImageLedger(folder.ledger, read_only=True) as ledger:
         return KeptCatalogue(ledger).entries()
+
+
+def _of_layer(
+    folders: list[ExtractionFolder], extraction: Path, layer: Layer, buffer: float | None, cache: Path
+) -> list[ExtractionFolder]:
+    """Return the folders of a layer with a buffer, whatever their other options: these keep the same pixels."""
+    wanted = float(f"{buffer:g}") if buffer else None
+    tags = sorted({folder.tag for folder in folders if folder.buffer == wanted})
+    recognised = [recognise(extraction, layer, tag, cache).folder for tag in tags]
+    return [folder for folder in folders if folder in recognised]
 
 
 def _why_none(folder: ExtractionFolder) -> str:

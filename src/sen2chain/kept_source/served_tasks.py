@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 class Served:
     """What kept pixels serve of one plan: known when it is made, and completed by its run."""
 
-    wholly: int = 0
-    """Acquisitions of which nothing else is read."""
-    partly: int = 0
-    """Acquisitions of which rasters of the archive are read too."""
+    wholly: set[str] = field(default_factory=set)
+    """Products of which nothing else is read."""
+    partly: set[str] = field(default_factory=set)
+    """Products of which rasters of the archive are read too."""
     lacking: dict[str, bool] = field(default_factory=dict)
     """Product that kept pixels alone serve -> whether something that is asked for is known to be lacking."""
     given_up: dict[str, KeptPixelsError] = field(default_factory=dict)
@@ -56,13 +56,14 @@ class Served:
 
     def _on_plan(self, source: KeptSource) -> list[str]:
         """Return a sentence on what serves the acquisitions of the plan; an empty list where it has none."""
-        name, used = source.folder.root.name, self.wholly + self.partly
-        whole = used + sum(self.others.values())
+        chosen = self.wholly | self.partly
+        whole = len(chosen) + sum(self.others.values())
         if not whole:
             return []
-        said = [f"Kept pixels of {name} serve {used:,} of {counted(whole, 'acquisition')}"]
-        if self.partly:
-            said.append(f"{self.partly:,} of them together with rasters of the {source.reading.kind}")
+        used = len(chosen - self.given_up.keys())
+        said = [f"Kept pixels of {source.folder.root.name} serve {used:,} of {counted(whole, 'acquisition')}"]
+        if partly := len(self.partly - self.given_up.keys()):
+            said.append(f"{partly:,} of them together with rasters of the {source.reading.kind}")
         if in_part := sum(self.lacking.values()):
             said.append(f"{in_part:,} of them in part")
         parts = [", ".join(said) + "."]
@@ -197,9 +198,9 @@ class _Server:
         if not kept or all(output.reason is not None for output in task.outputs):
             self.counts.others[lack.clause if lack else "served by other stored rasters"] += 1
         elif len(kept) == len(places):
-            self.counts.wholly += 1
+            self.counts.wholly.add(str(task.product))
         else:
-            self.counts.partly += 1
+            self.counts.partly.add(str(task.product))
 
     @staticmethod
     def _without(output: Output, lack: Lack) -> Output:

@@ -82,7 +82,7 @@ class Sufficiency:
     def _of_values(self) -> Lack | None:
         plan = self._finest_plan
         held = self._positions.finest.holds(plan.row, plan.column, plan.length)
-        return ENOUGH if held.all() else _outside(plan, held)
+        return ENOUGH if held.all() else self._outside(plan, held)
 
     @property
     def _finest_plan(self) -> PixelPlan:
@@ -154,17 +154,19 @@ class Sufficiency:
     def _of_own_pixels(self, raster: KeptRole) -> Lack | None:
         plan = self._coverages.get(raster.grid, self._tile, "center").plan
         held = self._positions.of_raster(*raster).holds(plan.row, plan.column, plan.length)
-        return ENOUGH if held.all() else _outside(plan, held)
+        return ENOUGH if held.all() else self._outside(plan, held)
 
-
-def _outside(plan: PixelPlan, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Lack:
-    """Return how many features have pixels that are not kept."""
-    lacking, of = len(np.unique(plan.feature[~held])), int((plan.total > 0).sum())
-    number = f"{lacking:,} of {counted(of, 'feature')}"
-    return Lack(
-        Reason.NOT_KEPT,
-        f"without the pixels of {number}",
-        f"Pixels of {number} are not kept: the layer or its buffer reaches beyond what is; name the archive, or keep "
-        "them (keep_pixels, --keep-pixels).",
-        is_partial=lacking < of,
-    )
+    def _outside(self, plan: PixelPlan, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Lack:
+        """Return how many features have pixels that are not kept, and how to keep them."""
+        lacking, of = len(np.unique(plan.feature[~held])), int((plan.total > 0).sum())
+        number, buffer = f"{lacking:,} of {counted(of, 'feature')}", self._coverages.buffer
+        what, how = "the layer", "those of this layer (keep_pixels, --keep-pixels)"
+        if buffer:
+            option = f"buffer={buffer:g}, --keep-pixels --buffer {buffer:g}"
+            what, how = "the layer with its buffer", f"them with this buffer (keep_pixels and {option})"
+        return Lack(
+            Reason.NOT_KEPT,
+            f"without the pixels of {number}",
+            f"Pixels of {number} are not kept: {what} reaches beyond what is; name the archive, or keep {how}.",
+            is_partial=lacking < of,
+        )

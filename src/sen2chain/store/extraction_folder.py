@@ -16,6 +16,7 @@ from sen2chain.products import ProductId
 from sen2chain.sensor import SENTINEL2
 
 _FOLDER = re.compile(r"(?P<stem>.+)_(?P<checksum>[0-9a-f]{16})(?P<tag>(?:_[a-z][0-9a-z.+-]*)*)")
+_BUFFER = re.compile(r"_buffer(-?[0-9.]+(?:e[+-][0-9]+)?)(?=_|$)")
 _RAW_SUFFIXES = (".parquet", ".csv")
 
 RAW = "raw_data"
@@ -48,6 +49,12 @@ class ExtractionFolder:
     def tag(self) -> str:
         """The options after the checksum that give other rows, as in ``_weighted``."""
         return self._part("tag")
+
+    @property
+    def buffer(self) -> float | None:
+        """Metres of the buffer in the tag; None where the tag has none."""
+        found = _BUFFER.search(self.tag)
+        return float(found[1]) if found else None
 
     def _part(self, name: str) -> str:
         match = _FOLDER.fullmatch(self.root.name)

@@ -11,6 +11,7 @@ from sen2chain.files import absolute
 from sen2chain.plan import parse_date
 from sen2chain.products import Source
 from sen2chain.progress import empty_results, say
+from sen2chain.provenance import check_outside_tables
 from sen2chain.store import PixelFolder, State
 from sen2chain.store.images import RawFormat
 from sen2chain.suggestions import suggest_keywords
@@ -366,7 +367,9 @@ class TimeSeriesCompil(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQ
 
     def _results_folder(self, out_path: str | Path | None, index: str | None = None, mask: str | None = None) -> Path:
         if out_path is not None:
-            return absolute(out_path) / self._engine.layer.name
+            place = absolute(out_path)
+            check_outside_tables(place)
+            return place / self._engine.layer.name
         self._folder.check()
         folder = self._folder.folder
         return folder.root if index is None or mask is None else folder.compiled(index, mask, periods.ALL)

@@ -132,7 +132,10 @@ class Engine:
         if not isinstance(source, KeptSource):
             return source
         if source.archive is None:
-            raise LibraryError(f"{source.why_alone} Pictures show what is around the features, too.")
+            raise LibraryError(
+                f"{source.why_alone} Pictures show what is around the features, too: name the archive (library, "
+                "--library), or leave them out (--quicklooks, --chips)."
+            )
         return source.archive
 
     @property

@@ -26,7 +26,7 @@ from sen2chain.kept_source import find_kept
 from sen2chain.notebook import card
 from sen2chain.plan import KeepRequest, Request
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions, has_rows, provenance
+from sen2chain.provenance import PlannedTable, check_outside_tables, check_results, conditions, has_rows, provenance
 from sen2chain.report import REPORT_COLUMNS
 from sen2chain.suggestions import suggest_keywords
 from sen2chain.timeseries.engine import Engine
@@ -78,20 +78,21 @@ class LayerSeries(ABC):
             *(keywords[name] for name in ("executor", "multiproc", "scheduler")), at_once=reads_at_once(library)
         )
         self._quiet = truth("quiet", keywords["quiet"])
+        cache = settings.cache_dir() / "layers"
         with activity("reading the layer", quiet=self._quiet):
             layer = read_layer(
                 keywords["vectors_file"],
-                cache=settings.cache_dir() / "layers",
+                cache=cache,
                 **{name: keywords[name] for name in _OF_LAYER},
             )
         own = keywords["id_field"]
         keys = () if isinstance(own, str) and not own else named_fields(layer, "id_field", own)
         self.id_field = keys[0] if keys else None
-        place = keywords.get("pixels_from")
+        place, buffer = keywords.get("pixels_from"), self.request.buffer
         self._engine = Engine(
             self.request, layer, executor, library, keywords["safe"], self._quiet,
             self.id_field, named_fields(layer, "field_names", self.field_names),
-            None if place is None or (isinstance(place, str) and not place) else find_kept(place),
+            None if place is None or (isinstance(place, str) and not place) else find_kept(place, layer, buffer, cache),
             keep=KeepRequest.of(keywords.get("keep_pixels"), keywords.get("keep_margin")),
         )  # fmt: skip
         self._report: Report | None = None
@@ -308,7 +309,9 @@ class LayerSeries(ABC):
         return check_results([self._planned_report(path)]).sentences()
 
     def _planned_report(self, path: str | Path) -> PlannedTable:
-        return PlannedTable(absolute(path), conditions(self.request, self._engine.layer), lambda: REPORT_COLUMNS)
+        file = absolute(path)
+        check_outside_tables(file.parent)
+        return PlannedTable(file, conditions(self.request, self._engine.layer), lambda: REPORT_COLUMNS)
 
     def _repr_html_(self) -> str:
         """Show in a notebook what this is, how much, and what to do next; nothing is extracted or read for it."""

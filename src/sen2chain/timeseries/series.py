@@ -19,7 +19,7 @@ from sen2chain.files import absolute, is_folder
 from sen2chain.jit import unsaved
 from sen2chain.parallel import closed, workers
 from sen2chain.progress import activity
-from sen2chain.provenance import PlannedTable, check_results, conditions, empty_tables, has_rows
+from sen2chain.provenance import PlannedTable, check_outside_tables, check_results, conditions, empty_tables, has_rows
 from sen2chain.select import select
 from sen2chain.spool import Spool
 from sen2chain.suggestions import suggest_keywords
@@ -104,9 +104,9 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         Name of the collection of `stac`; by default the one that the catalogue is known for.
     pixels_from
         Folder of a layer whose pixels were kept (`TimeSeriesCompil` with ``keep_pixels``), or an extraction folder with
-        one such folder. Kept pixels are read wherever they hold what is asked for, and the archive for the rest; rows
-        are the same. The layer may be another one, as a part of that layer, if its pixels are among those that are
-        kept. Without an archive, kept pixels alone serve, and `notes` says so.
+        one such folder, or with one of this layer and buffer. Kept pixels are read wherever they hold what is asked
+        for, and the archive for the rest; rows are the same. The layer may be another one, as a part of that layer, if
+        its pixels are among those that are kept. Without an archive, kept pixels alone serve, and `notes` says so.
     layer
         Name of the layer where the file has several.
     name
@@ -380,6 +380,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
         if isinstance(out_path, str) and not out_path:
             raise OutputError("The folder for the results is empty; name one.")
         folder = absolute(out_path)
+        check_outside_tables(folder)
         if folder.suffix.lower() in _OF_FILES and not is_folder(folder):
             raise OutputError(
                 f"{out_path} looks like the name of a file, and results are files in a folder; name the folder, as "
