@@ -644,6 +644,9 @@ def test_no_result_goes_into_a_table_or_a_store(archive: DemoArchive, tmp_path: 
     command = ["extract", str(archive.layer), "--library", str(archive.library), "-i", "NDVI", "-o"]
     for options in ([str(store)], [str(tmp_path / "out"), "--report", str(parquet / "report.csv")]):
         assert CliRunner().invoke(main, [*command, *options]).exit_code == 2
+    raster = next(archive.library.rglob("*_B04_10m.jp2"))
+    zonal = ["zonal", str(raster), str(archive.layer), "-o", str(parquet / "zonal.csv"), "--overwrite"]
+    assert "choose another folder" in CliRunner().invoke(main, zonal).output
     compiled = TimeSeriesCompil(archive.layer, "NDVI", library=archive.library, extraction=tmp_path / "x", quiet=True)
     with pytest.raises(RequestError, match="choose another folder"):
         compiled.to_pixels(parquet)

@@ -75,6 +75,7 @@ def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
     argument, is any layer of polygons, lines or points, as for sen2chain extract.
     """
     from sen2chain.multiband import plan_zonal, table_file
+    from sen2chain.provenance import check_outside_tables
 
     shape: Shape = "long" if options["is_long"] else "wide"
     report = shared.report_file(options["report"])
@@ -93,6 +94,7 @@ def zonal(rasters: tuple[str, ...], layer_file: str, **options: Any) -> None:
     if not options["overwrite"]:
         plan.check_results(out, shape, report)
     for folder in {file.parent for file in (out, report) if file is not None}:
+        check_outside_tables(folder)
         atomic.check_folder(folder)
     begin = time.perf_counter()
     result = plan.run()

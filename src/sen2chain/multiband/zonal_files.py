@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sen2chain.errors import OutputError, RequestError, choice
 from sen2chain.files import absolute
-from sen2chain.provenance import PlannedTable, of_layer
+from sen2chain.provenance import PlannedTable, check_outside_tables, of_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,9 +60,12 @@ def planned_table(
         raise OutputError(f"{file} does not end with {suffix}; rename it, or choose the format of its suffix.")
     if file.is_dir():
         raise OutputError(f"{file} is a folder; pass the name of a file.")
+    check_outside_tables(file.parent)
     return PlannedTable(file, conditions_of(parameters, layer, shape), first_column="fid")
 
 
 def planned_report(path: str | Path, parameters: Mapping[str, Any], layer: Layer) -> PlannedTable:
     """Return the file of a report, for `check_results`."""
-    return PlannedTable(absolute(path), conditions_of(parameters, layer, "wide"), first_column="raster")
+    file = absolute(path)
+    check_outside_tables(file.parent)
+    return PlannedTable(file, conditions_of(parameters, layer, "wide"), first_column="raster")
