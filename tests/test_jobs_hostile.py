@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAME = "hostile"
-SECONDS = 8.0
+SECONDS = 20.0
 """How long a file may take; on a quiet machine most take a tenth of one."""
 _PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn"}
 _CHANGES = {

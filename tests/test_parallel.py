@@ -247,7 +247,7 @@ def test_an_allowance_is_never_exceeded_but_by_one_alone() -> None:
             with lock:
                 held[0] += amount
                 most[0] = max(most[0], held[0])
-                assert held[0] <= 100 or held[0] == amount
+                assert held[0] <= 100 or held[0] == amount or not amount  # nothing may be held beside anything
             time.sleep(0.001)
             with lock:
                 held[0] -= amount
