@@ -33,7 +33,7 @@ from sen2chain.pixel_store import is_kept
 from sen2chain.products import KnownDetails
 from sen2chain.rasters import counting
 from sen2chain.reasons import Reason
-from sen2chain.store import ExtractionFolder
+from sen2chain.store import ExtractionFolder, ImageLedger
 from sen2chain.vectors import read_layer
 
 if TYPE_CHECKING:
@@ -309,6 +309,131 @@ def test_dates_and_bands_that_are_not_kept_come_from_the_archive(kept: Kept, tmp
     assert not alone.rows
     assert set(alone.report["acquisition"]) == {str(a.id) for a in source.acquisitions(TILE)} - {str(first)}
     assert (alone.report[Reason.NOT_KEPT.value] == len(kept.layer)).all()
+
+
+# ------------------------------------------------------------------------------------------------ several tiles see it
+
+
+@dataclass(frozen=True, repr=False)
+class Overlap:
+    """An archive of two tiles that see the same parcels, and pixels that are kept of what clouds left in each."""
+
+    library: Path
+    layer: Path
+    folder: ExtractionFolder
+
+
+@pytest.fixture(scope="module")
+def overlap(tmp_path_factory: pytest.TempPathFactory) -> Overlap:
+    base = tmp_path_factory.mktemp("overlap")
+    overpasses = tuple(replace(demo.season()[k], cloud=cloud) for k, cloud in ((0, 0.3), (1, 0.5), (7, 0.3)))
+    made = demo.build(base, demo.Scene(size=180, overpasses=overpasses, bands=NAMES, parcels=40))
+    aged(made.library)
+    series = TimeSeriesCompil(
+        made.layer, ["NDVI"], masks=["CM004"], library=made.library, extraction=base / "EXTRACTION", quiet=True,
+        keep_pixels=True,
+    )  # fmt: skip
+    series.extract_data()
+    return Overlap(made.library, made.layer, ExtractionFolder(series.folder))
+
+
+OPEN = ("none", "CM001", "SCL-8-ITER0", CM004)
+
+
+def known_rows(alone: pd.DataFrame, archive: pd.DataFrame) -> int:
+    """Make sure that rows are among those of the archive, in every column, and return how many are lacking."""
+    keys = ["date", "fid", *(["mask"] if "mask" in archive else [])]
+    theirs, own = (rows.reset_index().set_index(keys) for rows in (archive, alone))
+    assert own.index.is_unique
+    pd.testing.assert_frame_equal(own[theirs.columns], theirs.loc[own.index], check_exact=True, check_index_type=False)
+    return len(theirs) - len(own)
+
+
+@pytest.mark.parametrize("mask", OPEN)
+def test_a_product_with_pixels_that_were_not_kept_is_not_replaced_by_another(overlap: Overlap, mask: str) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [mask], "quiet": True}
+    archive = TimeSeries(overlap.layer, library=overlap.library, **asked).run()
+    alone = TimeSeries(overlap.layer, pixels_from=overlap.folder.root, **asked).run()
+    lacking = known_rows(alone.data["NDVI"], archive.data["NDVI"])
+    assert bool(lacking) == (mask != CM004) == alone.incomplete
+    counts = alone.report[[reason.value for reason in Reason]].sum(axis=1) + alone.report["rows"]
+    assert (counts == len(alone.layer)).all()
+    empty = TimeSeries(overlap.layer, pixels_from=overlap.folder.root, keep_empty=True, **asked).run().data["NDVI"]
+    values = empty[empty["reason"] == ""].drop(columns="reason")
+    pd.testing.assert_frame_equal(values, alone.data["NDVI"], check_exact=True, check_dtype=False)
+    assert not empty.reset_index().duplicated(["date", "fid"]).any()
+
+
+@pytest.mark.parametrize("tile", ["31TGJ", "32TLP"])
+def test_stored_rows_of_one_product_do_not_replace_those_that_another_lacks(
+    overlap: Overlap, tmp_path: Path, tile: str
+) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["none"], "quiet": True}
+    archive = TimeSeries(overlap.layer, library=overlap.library, **asked).run().data["NDVI"]
+    direct = TimeSeries(overlap.layer, pixels_from=overlap.folder.root, **asked).run().data["NDVI"]
+    folder = ExtractionFolder(shutil.copytree(overlap.folder.root, tmp_path / "EXTRACTION" / overlap.folder.root.name))
+    stored = TimeSeriesCompil(
+        overlap.layer, **asked, extraction=tmp_path / "EXTRACTION", pixels_from=overlap.folder.root
+    )
+    stored.extract_data()
+    with ImageLedger(folder.ledger) as ledger:  # a run that was killed before it came to one of the tiles
+        ledger.expect(entry.key for entry in ledger.entries("NDVI", "none").values() if tile in entry.product)
+    assert stored.extract_data().images > 0
+    rows = stored.data["NDVI"]
+    assert known_rows(rows, archive) > 0
+    pd.testing.assert_frame_equal(rows[direct.columns], direct, check_exact=True)
+    before = stored.compile_data(datemin="2021-10-01").files
+    assert before
+    # With the archive back, everything is there.
+    options: dict[str, Any] = {"extraction": tmp_path / "EXTRACTION", "pixels_from": overlap.folder.root}
+    back = TimeSeriesCompil(overlap.layer, **asked, library=overlap.library, **options)
+    assert back.extract_data().images > 0
+    pd.testing.assert_frame_equal(back.data["NDVI"][archive.columns], archive, check_exact=True)
+    assert set(back.compile_data(datemin="2021-10-01").files) == set(before)
+
+
+def test_a_file_of_kept_pixels_that_is_gone_is_not_replaced_by_another_product(
+    overlap: Overlap, tmp_path: Path
+) -> None:
+    folder = ExtractionFolder(shutil.copytree(overlap.folder.root, tmp_path / overlap.folder.root.name))
+    next(folder.pixels("31TGJ").glob("*.pixels")).unlink()
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004], "quiet": True}
+    archive = TimeSeries(overlap.layer, library=overlap.library, **asked).run()
+    alone = TimeSeries(overlap.layer, pixels_from=folder.root, **asked).run()
+    assert known_rows(alone.data["NDVI"], archive.data["NDVI"]) > 0
+    there = alone.report[alone.report[Reason.NOT_KEPT.value] > 0]
+    assert there["error"].str.contains("another product").all()
+    assert len(there)
+    compil = TimeSeriesCompil(overlap.layer, **asked, extraction=tmp_path / "EXTRACTION", pixels_from=folder.root)
+    compil.extract_data()
+    pd.testing.assert_frame_equal(compil.data["NDVI"][alone.data["NDVI"].columns], alone.data["NDVI"], check_exact=True)
+
+
+def test_pixels_come_from_the_product_of_the_row(overlap: Overlap, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": ["none", CM004], "quiet": True}
+    found: list[set[tuple[str, int]]] = []
+    places: list[dict[str, Any]] = [{"library": overlap.library}, {"pixels_from": overlap.folder.root}]
+    for options in places:
+        series = TimeSeries(overlap.layer, getstat=False, **options, **asked)
+        series.to_pixels(out := tmp_path / str(len(found)))
+        table = pd.concat(map(pd.read_parquet, sorted(out.rglob("*.parquet"))))
+        found.append({(str(p), int(f)) for p, f in table[["product", "fid"]].drop_duplicates().itertuples(index=False)})
+    archive, alone = found
+    assert alone < archive
+
+
+def test_a_range_of_dates_beyond_the_kept_ones_is_told(overlap: Overlap) -> None:
+    asked: dict[str, Any] = {"indices": ["NDVI"], "masks": [CM004], "quiet": True, "getstat": False}
+    said = "Kept pixels reach from 2021-10-15 to 2022-04-08; of other dates nothing is known."
+    places: list[dict[str, Any]] = [{}, {"library": overlap.library}]
+    for first, last, is_beyond in (
+        (None, None, False), ("2021-10-15", "2022-04-08", False), ("2021-10-14", None, True), (None, "2022-07-30", True)
+    ):  # fmt: skip
+        for options in places:
+            series = TimeSeries(
+                overlap.layer, pixels_from=overlap.folder.root, date_min=first, date_max=last, **options, **asked
+            ).run()
+            assert any(said in note for note in series.notes) == (is_beyond and not options)
 
 
 # ------------------------------------------------------------------------------- absent, damaged, changed, superseded

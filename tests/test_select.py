@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,3 +229,32 @@ def test_every_feature_keeps_exactly_its_best_row(drawn: list[tuple[dict[int, An
     for before, after in zip(made, selected, strict=True):
         assert before.rows == after.rows + after.reasons.get(Reason.SUPERSEDED, 0)
         assert np.all(np.diff(after.columns["fid"].astype(int)) > 0)
+
+
+def lacking(*fids: int, reason: Reason = Reason.NOT_KEPT, rows: Sequence[dict[str, Any]] = ()) -> Batch:
+    """Make a batch of a product that kept pixels lack some features of."""
+    made = batch(*rows, tile="32TLP", reasons={reason: len(fids)})
+    return replace(made, unknown=np.array(fids, np.int64))
+
+
+@pytest.mark.parametrize("reason", [Reason.NOT_KEPT, Reason.MASK_REACH])
+def test_a_feature_that_kept_pixels_lack_in_one_product_has_no_row_of_another(reason: Reason) -> None:
+    full = batch({"fid": 1}, {"fid": 2}, {"fid": 5})
+    for order in ([0, 1], [1, 0]):
+        both = [full, lacking(2, 4, reason=reason)]
+        selected = select([both[i] for i in order])
+        first, second = selected[order.index(0)], selected[order.index(1)]
+        assert first.columns["fid"].tolist() == [1, 5]
+        assert dict(first.reasons) == {reason: 1}
+        assert "another product" in first.error
+        assert dict(second.reasons) == {reason: 2}
+    assert select([full]) == [full]
+
+
+def test_a_row_without_values_says_what_is_not_kept() -> None:
+    full = batch({"fid": 2}, {"fid": 3, "count": 0, "reason": Reason.CLOUD})
+    rows = [{"fid": fid, "count": 0, "nodata": 100, "reason": Reason.NOT_KEPT} for fid in (2, 3, 4)]
+    first, second = select([full, lacking(2, 3, rows=rows)])
+    assert first.rows == 0
+    assert first.columns["fid"].tolist() == []
+    assert second.columns["fid"].tolist() == [2, 3, 4]

@@ -34,6 +34,9 @@ class Reason(enum.StrEnum):
         return _SENTENCES[self]
 
 
+UNKEPT = (Reason.MASK_REACH, Reason.NOT_KEPT)
+"""Reasons of what kept pixels do not hold, where no archive has it."""
+
 _SENTENCES = {
     Reason.NULL_GEOMETRY: "the feature has no geometry",
     Reason.EMPTY_GEOMETRY: "the feature's geometry is empty, has no area, or cannot be used",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sen2chain.progress import counted
-from sen2chain.reasons import Reason
+from sen2chain.reasons import UNKEPT, Reason
 from sen2chain.rows import Clipped, Overruled
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ REPORT_COLUMNS = (*HEAD, *(reason.value for reason in Reason), "error")
 _NATURAL = (Reason.CLOUD, Reason.NO_DATA)
 BROKEN = (Reason.UNREADABLE, Reason.GRID_MISMATCH, Reason.FAILED, Reason.CHANGED)
 """Reasons of products that the archive has, and that could not be used."""
-UNKEPT = (Reason.MASK_REACH, Reason.NOT_KEPT)
-"""Reasons of what kept pixels do not hold, where no archive has it."""
 LACKING = (Reason.INDEX_INPUTS_MISSING, Reason.MASK_INPUTS_MISSING, *UNKEPT)
 """Reasons of images that the archive, or kept pixels without one, lack the inputs of."""
 

@@ -151,6 +151,8 @@ class Batch:
     """Source of the mask, as ``computed from SCL``; empty where there is no mask."""
     error: str = ""
     """Sentences on what went wrong or is missing, or on clipped values."""
+    unknown: npt.NDArray[np.int64] | None = None
+    """fid of the features that the archive may give a row and kept pixels cannot, ascending; None: there are none."""
 
     @property
     def rows(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.reasons import Reason
+from sen2chain.reasons import UNKEPT, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.rows import Batch
+
+    Ints = npt.NDArray[np.int64]
+
+_NONE = np.zeros(0, np.int64)
 
 COMPLETE_BELOW = 0.10
 """A row counts as complete when less than this share of its pixels has no data for other reasons than clouds."""
@@ -37,12 +41,19 @@ _TELLING = (
 )
 
 
+_UNKNOWN = (
+    "Features that another product saw at the same time have no row where its pixels are not kept, since the archive "
+    "may give that one; name the archive."
+)
+
+
 def select(batches: Sequence[Batch]) -> list[Batch]:
     """Keep the best row of every feature.
 
     The order is: rows with values before those without; complete rows first, where (nodata - nbcld) / (count +
     nodata) < 0.10; then the highest baseline of ESA, before all others, the most valid pixels, the lowest standard
-    deviation, the tile's name, and the latest generation.
+    deviation, the tile's name, and the latest generation. A feature that kept pixels lack in one of the products has no
+    row with values, see `without_unknown`.
 
     Parameters
     ----------
@@ -56,6 +67,8 @@ def select(batches: Sequence[Batch]) -> list[Batch]:
     """
     if len(batches) < 2:
         return list(batches)
+    unknown = [_NONE if b.unknown is None else b.unknown for b in batches]
+    batches = without_unknown(batches, np.concatenate(unknown))
     owner = np.concatenate([np.full(len(b.columns["fid"]), i) for i, b in enumerate(batches)])
     table = {
         name: np.concatenate([b.columns[name].astype(np.float64) for b in batches])
@@ -76,6 +89,7 @@ def select(batches: Sequence[Batch]) -> list[Batch]:
             missing >= COMPLETE_BELOW,
             np.where(empty, telling[table["reason"].astype(np.intp)], 0),
             empty,
+            ~np.concatenate([np.isin(b.columns["fid"], own) for b, own in zip(batches, unknown, strict=True)]),
             table["fid"],
         )
     )
@@ -92,6 +106,38 @@ def select(batches: Sequence[Batch]) -> list[Batch]:
         columns = {name: values[kept] for name, values in batch.columns.items()}
         selected.append(replace(batch, columns=columns, reasons=reasons))
     return selected
+
+
+def without_unknown(batches: Sequence[Batch], unknown: Ints) -> list[Batch]:
+    """Leave out the rows of features of which kept pixels alone cannot tell the product that the archive would choose.
+
+    Parameters
+    ----------
+    batches
+        All batches of one index, one mask and one sensing time.
+    unknown
+        (features,) fid of the features that a product lacks, see `Batch.unknown`.
+
+    Returns
+    -------
+    list
+        The same batches without rows with values of these features, which are counted with the reason of what is
+        lacking, or with `Reason.NOT_KEPT`.
+    """
+    if not len(unknown):
+        return list(batches)
+    said = [reason for reason in UNKEPT if any(b.unknown is not None and reason in b.reasons for b in batches)]
+    why, found = said[0] if said else Reason.NOT_KEPT, []
+    for batch in batches:
+        stays = (batch.columns["reason"].astype(np.int8) >= 0) | ~np.isin(batch.columns["fid"], unknown)
+        lost = int((~stays).sum())
+        if not lost:
+            found.append(batch)
+            continue
+        columns = {name: values[stays] for name, values in batch.columns.items()}
+        reasons = {**batch.reasons, why: batch.reasons.get(why, 0) + lost}
+        found.append(replace(batch, columns=columns, reasons=reasons, error=f"{batch.error} {_UNKNOWN}".strip()))
+    return found
 
 
 def _rank(names: Sequence[str]) -> npt.NDArray[np.int64]:

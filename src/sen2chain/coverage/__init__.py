@@ -20,7 +20,7 @@ from sen2chain.coverage.layer_coverage import (
 )
 from sen2chain.coverage.pixel_plan import PixelPlan, PixelRule, rasterize
 from sen2chain.coverage.plan_blocks import TouchedBlocks, touched_blocks
-from sen2chain.coverage.surroundings import near
+from sen2chain.coverage.surroundings import near, near_tile
 from sen2chain.coverage.tangles import is_tangled
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "is_tangled",
     "load",
     "near",
+    "near_tile",
     "outlines",
     "rasterize",
     "save",

@@ -12,7 +12,8 @@ import numpy as np
 import pyproj
 import shapely
 
-from sen2chain.grid import Bounds, Grid, turn
+from sen2chain.errors import RequestError
+from sen2chain.grid import Bounds, Grid, nominal_grid, turn
 from sen2chain.sensor import MGRS_TILES
 
 if TYPE_CHECKING:
@@ -46,6 +47,23 @@ def near(bounds: Floats, crs: str, grid: Grid, buffer: float | None = None) -> B
         The grid, and the metres by which features grow.
     """
     return near_boxes(bounds, crs, grid, (grid.bounds,), abs(buffer or 0.0))
+
+
+def near_tile(bounds: Floats, crs: str, tile: str, buffer: float | None = None) -> npt.NDArray[np.int64]:
+    """Positions of the features that may meet a tile, ascending; of all that have a place where its name tells nothing.
+
+    Parameters
+    ----------
+    bounds, crs, buffer
+        Those of `near`.
+    tile
+        MGRS name of the tile.
+    """
+    try:
+        grid = nominal_grid(tile)
+    except RequestError:
+        return np.flatnonzero(np.isfinite(bounds).all(axis=1))
+    return np.flatnonzero(near(bounds, crs, grid, buffer))
 
 
 def near_boxes(limits: Floats, crs: str, grid: Grid, boxes: tuple[Bounds, ...], margin: float) -> Bools:

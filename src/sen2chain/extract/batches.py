@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sen2chain.coverage import REASONS
+from sen2chain.coverage import REASONS, near_tile
 from sen2chain.indices import SCALE
-from sen2chain.reasons import Reason
+from sen2chain.reasons import UNKEPT, Reason
 from sen2chain.rows import Batch, Clipped
 from sen2chain.zonal import Statistics
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sen2chain.coverage import Coverage
-    from sen2chain.plan import Output
+    from sen2chain.extract.coverages import Coverages
+    from sen2chain.plan import Output, Task
     from sen2chain.products import ProductId
     from sen2chain.vectors import Layer
 
@@ -35,6 +36,8 @@ _UNKEPT = (
     "reach them; name the archive, or keep bands by their names, which keeps all features (--keep-pixels B04,B08, with "
     "this layer and the same --buffer)."
 )
+_OF_KEPT_PIXELS = (*UNKEPT, Reason.UNREADABLE)
+"""Reasons of outputs that only kept pixels have before anything is read."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
@@ -134,7 +137,8 @@ def make_batch(
         index = output.index
         what = Clipped(index.name, int(clipped.sum()), int((clipped > 0).sum()), index.lowest, index.highest)
         note = f"{note} {what.sentence()}".strip()
-    if removed is not None and (removed == _CODE[Reason.NOT_KEPT]).any():
+    unknown = None if removed is None else coverage.fid[removed == _CODE[Reason.NOT_KEPT]]
+    if unknown is not None and len(unknown):
         note = f"{_UNKEPT} {note}".strip()
     if rules.keep_empty:
         if removed is not None:  # of these, what was read says nothing
@@ -148,7 +152,7 @@ def make_batch(
     sources = _sources(output)
     return Batch(
         output.index.name, output.mask.name, product, filename(product, output), columns,
-        coverage.reasons(state), *sources, " ".join(filter(None, (output.note, note))),
+        coverage.reasons(state), *sources, " ".join(filter(None, (output.note, note))), unknown,
     )  # fmt: skip
 
 
@@ -193,8 +197,12 @@ def failed_batch(
     detail: str,
     layer: Layer,
     rules: RowRules,
+    unknown: npt.NDArray[np.int64] | None = None,
 ) -> Batch:
-    """Report an output without results: every feature has the reason, except those without a geometry."""
+    """Report an output without results: every feature has the reason, except those without a geometry.
+
+    Where only kept pixels are at hand, `unknown` are the features of `Batch.unknown`.
+    """
     n = len(layer) if rules.keep_empty else 0
     columns: dict[str, npt.NDArray[np.generic]] = {"fid": np.arange(n)}
     columns |= {name: np.zeros(n, np.int64) for name in ("count", "nodata", "nbcld")}
@@ -204,8 +212,25 @@ def failed_batch(
     counts[reason] = len(layer) - sum(counts.values())
     return Batch(
         output.index.name, output.mask.name, product, filename(product, output), columns,
-        {reason: n for reason, n in counts.items() if n}, *_sources(output), detail,
+        {reason: n for reason, n in counts.items() if n}, *_sources(output), detail, unknown,
     )  # fmt: skip
+
+
+def unknown_features(task: Task, output: Output, coverages: Coverages) -> npt.NDArray[np.int64] | None:
+    """Return the features of `Batch.unknown` of an output without results; None where it is of an archive.
+
+    Parameters
+    ----------
+    task, output
+        The acquisition, and the index and mask.
+    coverages
+        The layer's pixels.
+    """
+    is_alone = task.otherwise is None and task.is_on_kept_pixels
+    if not is_alone and output.reason not in _OF_KEPT_PIXELS:
+        return None
+    layer = coverages.layer
+    return near_tile(layer.bounds, layer.crs, task.product.tile, coverages.buffer)
 
 
 def _sources(output: Output) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sen2chain.errors import ExecutorError, OutputError
-from sen2chain.extract.batches import failed_batch
+from sen2chain.extract.batches import failed_batch, unknown_features
 from sen2chain.extract.extraction import TaskResult, extract
 from sen2chain.extract.pixel_keeper import KeptPixels
 from sen2chain.jit import CompilationError
@@ -161,7 +161,13 @@ def failed_result(task: Task, coverages: Coverages, rules: RowRules, error: Base
     detail = f"{task.product} failed {ATTEMPTS} times, the last time with {as_text(error)}."
     batches = tuple(
         failed_batch(
-            task.product, output, output.reason or Reason.FAILED, output.detail or detail, coverages.layer, rules
+            task.product,
+            output,
+            output.reason or Reason.FAILED,
+            output.detail or detail,
+            coverages.layer,
+            rules,
+            unknown_features(task, output, coverages),
         )
         for output in task.outputs
     )

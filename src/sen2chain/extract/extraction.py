@@ -13,7 +13,7 @@ import numpy as np
 from sen2chain.acquisition import AcquisitionReader, LayerSources, OpenRasters, finest_grid, index_key
 from sen2chain.coverage import PLANNED
 from sen2chain.errors import GridMismatchError, KeptPixelsError, PixelsNotKeptError, RasterError, UnreadableError
-from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch
+from sen2chain.extract.batches import COUNTED, OutputStatistics, failed_batch, make_batch, unknown_features
 from sen2chain.extract.pixel_keeper import KeptPixels, PixelKeeper
 from sen2chain.extract.removed_features import RemovedFeatures, mask_inputs
 from sen2chain.indices import NODATA
@@ -173,6 +173,8 @@ class Extraction:
         self.notes: list[str] = []
         self.large: dict[int, _Large] = {}
         self.removed: RemovedFeatures | None = None
+        self.hidden: RemovedFeatures | None = None
+        """With rows without values: what masks remove, so that it has no row with values whatever kept pixels lack."""
         self.keeper: PixelKeeper | None = None
         self.not_kept = "Nothing could be extracted from the product."
         self.radiometry: Radiometry | None = None
@@ -197,18 +199,7 @@ class Extraction:
                 self._extract(grid, coverage)
         self._alive()  # rasters may have failed in the last strip
         batches = tuple(
-            self._failed(i)
-            if coverage is None or output.reason or i in self.failures
-            else make_batch(
-                task.product,
-                output,
-                coverage,
-                self.results.pop(i, None),
-                self.coverages.layer,
-                self.rules,
-                " ".join(self.notes),
-                None if self.removed is None else self.removed.of(output),
-            )
+            self._failed(i) if coverage is None or output.reason or i in self.failures else self._batch(i, coverage)
             for i, output in enumerate(task.outputs)
         )
         return TaskResult(task, grid, batches, kept=self._kept())
@@ -284,6 +275,16 @@ class Extraction:
                 alive.append((i, output))
         return alive
 
+    def _batch(self, i: int, coverage: Coverage) -> Batch:
+        output, layer, note = self.task.outputs[i], self.coverages.layer, " ".join(self.notes)
+        removed = None if self.removed is None else self.removed.of(output)
+        found = self.results.pop(i, None)
+        batch = make_batch(self.task.product, output, coverage, found, layer, self.rules, note, removed)
+        if self.hidden is None or batch.unknown is None:
+            return batch
+        hidden = coverage.fid[self.hidden.hides(output)]
+        return replace(batch, unknown=np.setdiff1d(batch.unknown, hidden, assume_unique=True))
+
     def _failed(self, i: int) -> Batch:
         output = self.task.outputs[i]
         reason, detail = output.reason, output.detail
@@ -291,7 +292,8 @@ class Extraction:
             error = self.failures[i]
             reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
             detail = str(error)
-        return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules)
+        unknown = unknown_features(self.task, output, self.coverages)
+        return failed_batch(self.task.product, output, reason, detail, self.coverages.layer, self.rules, unknown)
 
     def _extract(self, grid: Grid, coverage: Coverage) -> None:
         self.coverage = coverage
@@ -312,8 +314,12 @@ class Extraction:
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
         if self.task.otherwise is None and self.task.is_on_kept_pixels:
+            outputs = [output for _, output in self._alive()]
+            if self.rules.keep_empty:
+                hidden = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
+                self.hidden = replace(hidden, lacking=unmasked)
             removed = replace(self.removed or RemovedFeatures(coverage, {}), lacking=unmasked)
-            self.removed = removed.with_lacking(self.reader, [output for _, output in self._alive()])
+            self.removed = removed.with_lacking(self.reader, outputs)
         self._restrict(cldprb_coverage)
         if self.keeper is not None:
             self.keeper.restrict(self.reader, coverage, (output for _, output in self._alive()), self.removed)

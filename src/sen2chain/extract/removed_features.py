@@ -123,6 +123,14 @@ class RemovedFeatures:
             found[np.logical_or.reduce(unmasked) & (self.coverage.state == PLANNED)] = _NOT_KEPT
         return found
 
+    def hides(self, output: Output) -> Bools:
+        """Return for each feature of the coverage whether the mask of an output is known to remove it."""
+        codes = self.of(output)
+        if codes is None:
+            return np.zeros(len(self.coverage.fid), np.bool_)
+        hidden: Bools = (codes != PLANNED) & (codes != _NOT_KEPT)
+        return hidden
+
     def is_all(self, output: Output) -> bool:
         """Whether no feature with pixels is left of an output."""
         if not self.lacking:

@@ -222,6 +222,22 @@ class KeptSource:
         content = self._token(location, whole=False).content
         return content if content.startswith(OF_PARTS) else ""
 
+    def reach(self, first: dt.date | None, last: dt.date | None) -> str:
+        """Return a sentence on the dates that pixels are kept of, where no archive has the others that are asked for.
+
+        Parameters
+        ----------
+        first, last
+            The dates that are asked for; None on a side that is open.
+        """
+        dates = [entry.id.sensing.date() for entry in self.entries.values()]
+        if self.archive is not None or not dates:
+            return ""
+        begin, end = min(dates), max(dates)
+        if (first is None or first >= begin) and (last is None or last <= end):
+            return ""
+        return f"Kept pixels reach from {begin} to {end}; of other dates nothing is known."
+
     def save(self) -> None:
         """Have the archive keep what it found out about products."""
         self._rest.save()

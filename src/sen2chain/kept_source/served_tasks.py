@@ -13,8 +13,7 @@ from sen2chain.kept_source.sufficiency import KeptRole, Lack, Sufficiency
 from sen2chain.pixel_store import is_kept, kept_location, load_positions
 from sen2chain.plan import MaskKind, MaskSource, Output, ValueKind, ValueSource, resolve_sources
 from sen2chain.progress import counted
-from sen2chain.reasons import Reason
-from sen2chain.report import UNKEPT
+from sen2chain.reasons import UNKEPT, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +40,8 @@ class Served:
     """Why kept pixels do not serve, as ``without kept pixels`` -> acquisitions."""
     damage: str = ""
     """A sentence on the first file of kept pixels that is damaged; empty where none is."""
+    reach: str = ""
+    """A sentence on the dates that pixels are kept of, see `KeptSource.reach`."""
 
     def note_lack(self, product: str) -> None:
         """Note that a run has found something which is asked for of a product, and no archive has, not to be kept."""
@@ -73,6 +74,7 @@ class Served:
             parts += [self.damage] if self.damage else []
         if source.why_alone:
             parts.append(source.why_alone)
+        parts += [self.reach] if self.reach else []
         if source.superseded:
             parts.append(f"{counted(len(source.superseded), 'product')} with kept pixels gave way to newer ones.")
         return [" ".join(parts)]
@@ -124,7 +126,7 @@ class _Server:
         self._source, self._coverages, self._request = source, coverages, request
         self._sufficiency: dict[tuple[str, str], Sufficiency | Lack] = {}
         self.quality = frozenset(raster.name for raster in request.sensor.quality)
-        self.counts = Served()
+        self.counts = Served(reach=source.reach(request.first, request.last))
 
     def serve(self, tasks: Sequence[Task]) -> list[Task]:
         entries = [self._source.entries.get(str(task.product)) for task in tasks]

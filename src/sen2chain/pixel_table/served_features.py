@@ -45,15 +45,25 @@ def served_features(results: Sequence[PixelTaskResult], *, keep_empty: bool) -> 
     found: list[list[Ints]] = [[] for _ in results]
     taken: Ints = np.zeros(0, np.int64)
     for with_values in (True, False) if keep_empty else (True,):
+        lacking: list[list[Ints]] = [[] for _ in results]
         for selected in outputs:
             new = [
-                _unserved(result, batch, taken, with_values=with_values)
-                for result, batch in zip(results, selected, strict=True)
+                # Where another product may have the row of an earlier mask, its pixels are those of the archive.
+                _unserved(result, batch, np.concatenate([taken, *_of_others(lacking, i)]), with_values=with_values)
+                for i, (result, batch) in enumerate(zip(results, selected, strict=True))
             ]
             for own, fids in zip(found, new, strict=True):
                 own.append(fids)
             taken = np.concatenate([taken, *new])
+            for own, batch in zip(lacking, selected, strict=True):
+                if with_values and batch.unknown is not None:
+                    own.append(batch.unknown)
     return [np.sort(np.concatenate(own)) for own in found], batches
+
+
+def _of_others(fids: Sequence[Sequence[Ints]], i: int) -> list[Ints]:
+    """Return the fids of all products but one."""
+    return [own for k, parts in enumerate(fids) if k != i for own in parts]
 
 
 def _unserved(result: PixelTaskResult, batch: Batch, taken: Ints, *, with_values: bool) -> Ints:

@@ -11,11 +11,15 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sen2chain.products import OF_PARTS, IdentityToken
 from sen2chain.sensor import SENTINEL2
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from sen2chain.plan import Output, Task
     from sen2chain.products import Source
@@ -27,6 +31,23 @@ _IN_WORDS = {
     "scl": SENTINEL2.classification or "",
 }
 _OPTIONAL = frozenset({"cldprb", "scl"})
+UNKNOWN = "unknown"
+"""Key of an identity: the features that the rows lack since their pixels were not kept, as ``[[first, last], ...]``."""
+
+
+def with_unknown(identity: str, fid: npt.NDArray[np.int64] | None) -> str:
+    """Return the identity of an image's inputs with the features of `sen2chain.rows.Batch.unknown`."""
+    if fid is None or not len(fid):
+        return identity
+    parts = np.split(fid, np.flatnonzero(np.diff(fid) > 1) + 1)
+    runs = [[int(part[0]), int(part[-1])] for part in parts]
+    return json.dumps({**json.loads(identity or "{}"), UNKNOWN: runs}, sort_keys=True)
+
+
+def unknown_in(identity: str) -> npt.NDArray[np.int64]:
+    """Return the features that an identity of `with_unknown` names, ascending."""
+    runs = json.loads(identity or "{}").get(UNKNOWN, ())
+    return np.concatenate([np.zeros(0, np.int64), *(np.arange(first, last + 1) for first, last in runs)])
 
 
 class Inputs:
@@ -105,7 +126,9 @@ class Inputs:
         places = _locations(task, output)
         self.look_at(places.values())
         files = {role: self._kept(where, known.get(role)) for role, where in places.items()}
-        return json.dumps({"formula": output.index.definition, "files": files}, sort_keys=True)
+        # What a run did not find in kept pixels stays known as long as its rows stay.
+        lacked = {name: value for name, value in json.loads(recorded or "{}").items() if name == UNKNOWN}
+        return json.dumps({"formula": output.index.definition, "files": files, **lacked}, sort_keys=True)
 
     def difference(self, task: Task, output: Output, recorded: str, *, but_mask: bool = False) -> str:
         """Say how an image's inputs differ from those it was made from; inputs that are gone do not count.

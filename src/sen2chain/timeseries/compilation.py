@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
     import xarray as xr
 
     from sen2chain.spool import Spool
@@ -183,6 +184,8 @@ class Targets:
     """Name of the index."""
     mask: str
     """Name of the mask."""
+    unknown: Mapping[dt.datetime, npt.NDArray[np.int64]] = field(default_factory=dict)
+    """Those of `StoredRows.unknown`."""
 
     def of(self, images: Sequence[RawImage]) -> list[Target]:
         """Return the files to be made from images, which are ordered by sensing time."""
@@ -279,6 +282,9 @@ class Targets:
         digest = hashlib.sha256(f"{_VERSION} {self.columns} {target.kind} {week} {smooth}".encode())
         for image in target.images:
             digest.update(f"{image.path.name} {image.size} {image.changed}\n".encode())
+        for sensing in dict.fromkeys(image.product.sensing for image in target.images):
+            if sensing in self.unknown:
+                digest.update(f"without {sensing} {self.unknown[sensing].tolist()}\n".encode())
         return digest.hexdigest()
 
     def _name(self, path: Path) -> str:
@@ -506,7 +512,7 @@ class Compilation:
                     f"{len(lost)} images of {index} under {mask} lost their file of rows, as {lost[0].file}; extract "
                     "again, while the archive has their products."
                 )
-            targets = Targets(self._folder, self._wanted, cover, columns, index, mask)
+            targets = Targets(self._folder, self._wanted, cover, columns, index, mask, stored.unknown)
             files = targets.of(stored.images)
             if stored.of_other_formulas:
                 result.notes.append(

@@ -27,8 +27,8 @@ from sen2chain.progress import (
     say,
     shows_progress,
 )
-from sen2chain.reasons import Reason
-from sen2chain.report import UNKEPT, Report
+from sen2chain.reasons import UNKEPT, Reason
+from sen2chain.report import Report
 from sen2chain.rows import Clipped
 from sen2chain.spool import RowFormat, attribute_table
 from sen2chain.store.inputs import Inputs, lost_while_read, pixels_lost_while_read
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from sen2chain.extract.extraction import TaskResult
     from sen2chain.grid import Grid
     from sen2chain.plan import ExtractionPlan, KeepRequest, Request, Task
-    from sen2chain.products import IdentityToken, Source
+    from sen2chain.products import IdentityToken, ProductId, Source
+    from sen2chain.rows import Batch
     from sen2chain.store import ExtractionFolder
     from sen2chain.vectors import Layer
 
@@ -305,11 +306,16 @@ class Engine:
         if result.given_up is not None:
             self._planned[1].given_up[str(result.task.product)] = result.given_up
         elif any(batch.reasons.get(reason) for batch in result.batches for reason in UNKEPT):
-            self.note_lack(result.task)
+            self.note_lack(result.task.product)
 
-    def note_lack(self, task: Task) -> None:
+    def note_lack(self, product: ProductId) -> None:
         """Note that something which is asked for of an acquisition is not kept, where kept pixels alone serve."""
-        self._planned[1].note_lack(str(task.product))
+        self._planned[1].note_lack(str(product))
+
+    def note_rows_left_out(self, batch: Batch) -> None:
+        """Note that rows of an acquisition were left out, since kept pixels lack those of another one."""
+        if any(batch.reasons.get(reason) for reason in UNKEPT):
+            self.note_lack(batch.product)
 
     @property
     def requests_at_once(self) -> int:

@@ -15,6 +15,7 @@ from sen2chain.progress import counted, sized
 from sen2chain.reasons import Reason
 from sen2chain.report import Report
 from sen2chain.store import NEW, Entry, State, what_is_new, write_image
+from sen2chain.store.inputs import with_unknown
 from sen2chain.timeseries.pixel_update import PixelUpdate, expected_pixels
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ class FolderUpdate:
         for output, batch in zip(result.task.outputs, result.batches, strict=True):
             if (batch.index, batch.mask, str(batch.product)) in work.only_read:
                 continue
-            entry = Entry.of(batch, work.inputs.identity(result.task, output), result.grid, cover)
+            inputs = with_unknown(work.inputs.identity(result.task, output), batch.unknown)
+            entry = Entry.of(batch, inputs, result.grid, cover)
             if entry.state is State.DONE:
                 image = write_image(batch, self._folder, self._layout, self._raw_format, files)
                 entry = replace(entry, file=image.path.name, size=image.size)

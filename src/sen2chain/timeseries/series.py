@@ -243,6 +243,7 @@ class TimeSeries(SeriesGis, SeriesPage, SeriesPixels, SeriesPlots, SeriesQuicklo
             for _, together in itertools.groupby(results, key=lambda result: result.task.product.sensing):
                 for batches in _by_output(together):
                     for batch in select(batches):
+                        engine.note_rows_left_out(batch)
                         report.add(batch)
                         spool.add(batch)
         engine.renew_notes(report, before)

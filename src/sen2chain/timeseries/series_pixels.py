@@ -122,6 +122,7 @@ class SeriesPixels(LayerSeries):
                 products = [_with_pixels(result) for result in together]
                 fids, batches = served_features(products, keep_empty=self.request.keep_empty)
                 for batch in batches:
+                    engine.note_rows_left_out(batch)
                     report.add(batch)
                 for product, own in zip(products, fids, strict=True):
                     writer.add(product, own)
@@ -130,7 +131,7 @@ class SeriesPixels(LayerSeries):
                         lacking += [(name, *why) for why in product.pixels.lacking.items()]
                         partly += [(name, *why) for why in product.pixels.partly.items()]
                         if (product.pixels.lacking.keys() | product.pixels.partly.keys()) & {*wanted}:
-                            engine.note_lack(product.task)
+                            engine.note_lack(product.task.product)
             try:
                 files, rows, size, removed = writer.finish()
             except EmptyResultError:

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import defaultdict
 from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sen2chain.coverage import near_tile
 from sen2chain.indices import INDICES
 from sen2chain.parallel import closed, in_threads, workers
 from sen2chain.products import ProductId
 from sen2chain.progress import progress
-from sen2chain.reasons import Reason
-from sen2chain.select import select
+from sen2chain.reasons import UNKEPT, Reason
+from sen2chain.select import select, without_unknown
 from sen2chain.spool import Spool
 from sen2chain.store import State, list_images, read_image
+from sen2chain.store.inputs import unknown_in
 from sen2chain.timeseries.folder_update import is_lost
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Generator, Sequence
 
+    import numpy.typing as npt
+
     from sen2chain.rows import Batch
     from sen2chain.spool import RowFormat
     from sen2chain.store import Entry, ExtractionFolder, ImageLedger, RawImage
     from sen2chain.timeseries.engine import Engine
+
+_NONE = np.zeros(0, np.int64)
+_OF_KEPT_PIXELS = frozenset(reason.value for reason in (*UNKEPT, Reason.UNREADABLE))
 
 
 class StoredRows:
@@ -109,6 +120,26 @@ class StoredRows:
         example = next((entry.error for entry in entries if entry.error), "")
         return f"{start}: none of {len(entries)} images gave any. {example}".strip()
 
+    @cached_property
+    def unknown(self) -> dict[dt.datetime, npt.NDArray[np.int64]]:
+        """Sensing time -> fid of the features that one of its products lacks, since their pixels were not kept.
+
+        Which product the archive would choose for them is not known; see `sen2chain.select.without_unknown`.
+        """
+        request, layer, found = self.engine.request, self.engine.layer, defaultdict(list)
+        for entry in self.entries.values():
+            cover = entry.cover
+            if not (cover is None or request.cover_min <= cover <= request.cover_max):
+                continue
+            product = ProductId.parse(entry.product)
+            if '"missing"' in entry.inputs and not entry.file and not _OF_KEPT_PIXELS.isdisjoint(entry.reasons):
+                fid = near_tile(layer.bounds, layer.crs, product.tile, request.buffer)
+            else:
+                fid = unknown_in(entry.inputs)
+            if len(fid):
+                found[product.sensing].append(fid)
+        return {sensing: np.unique(np.concatenate(parts)) for sensing, parts in found.items()}
+
     def read(self, layout: RowFormat, images: Sequence[RawImage] | None = None) -> tuple[Spool, int]:
         """Read images and select one row per date and feature.
 
@@ -132,7 +163,8 @@ class StoredRows:
         spool, superseded = Spool(layout), 0
         with closed(self._by_time(layout, self.images if images is None else images)) as read:
             for batches in read:
-                for batch in select(batches):
+                unknown = self.unknown.get(batches[0].product.sensing, _NONE)
+                for batch in select(without_unknown(batches, unknown)):
                     spool.add(batch)
                     superseded += batch.reasons.get(Reason.SUPERSEDED, 0)
         return spool, superseded
