@@ -136,7 +136,9 @@ def without_unknown(batches: Sequence[Batch], unknown: Ints) -> list[Batch]:
             continue
         columns = {name: values[stays] for name, values in batch.columns.items()}
         reasons = {**batch.reasons, why: batch.reasons.get(why, 0) + lost}
-        found.append(replace(batch, columns=columns, reasons=reasons, error=f"{batch.error} {_UNKNOWN}".strip()))
+        # What its own features lack is told already.
+        error = f"{batch.error} {_UNKNOWN}".strip() if batch.unknown is None or not len(batch.unknown) else batch.error
+        found.append(replace(batch, columns=columns, reasons=reasons, error=error))
     return found
 
 
