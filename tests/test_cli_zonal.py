@@ -174,3 +174,15 @@ def test_an_interrupted_run_leaves_nothing_half(home: Path, monkeypatch: pytest.
     assert result.exit_code == 130, result.output
     assert "Nothing was written." in result.output
     assert {name: (home / name).read_bytes() for name in names(home)} == before
+
+
+def test_polygons_smaller_than_pixels_are_told_with_what_to_do() -> None:
+    """One pixel of 300 m, whose centre lies 20 m east of the polygon."""
+    at = rasterio.Affine(300, 0, 600_020, 0, -300, 5_000_000)
+    form = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}
+    with rasterio.open("coarse.tif", "w", **form, transform=at) as file:
+        file.write(np.ones((1, 1, 1), np.uint8))
+    said = run("coarse.tif", "parcels.gpkg", "--out", "coarse.csv").output
+    assert re.search(r"^1 of 1 features? holds no pixel centre of .*coarse\.tif \(fid 0\)\. Use", said, re.MULTILINE)
+    assert "--pixels weighted" in said
+    assert "no pixel centre" not in run("coarse.tif", "parcels.gpkg", "--out", "w.csv", "--pixels", "weighted").output

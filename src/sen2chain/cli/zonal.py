@@ -131,7 +131,7 @@ def _tell_plan(plan: ZonalPlan, *, quiet: bool, verbose: bool) -> None:
         _bands("Dry run", plan.bands, verbose=verbose)
         blocks = counted(estimate.windows, "window")
         click.echo(
-            f"{counted(estimate.features, 'polygon')} of {len(plan.layer)} with {estimate.pixels:,} pixels; "
+            f"{estimate.features:,} of {counted(len(plan.layer), 'polygon')} with {counted(estimate.pixels, 'pixel')}; "
             f"{blocks} of {sized(estimate.decoded)} would be decoded."
         )
     if not estimate.pixels:

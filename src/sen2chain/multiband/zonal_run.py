@@ -537,6 +537,11 @@ class ZonalPlan:
             if len(group.parts) > 1:
                 yield f"{len(group.parts)} files are parts of one mosaic of {group.grid}."
             yield from _notes_on_bands(group, scaled=self.scaled)
+        for group, (coverage, _, _) in zip(self.groups, self.walks, strict=True):
+            small = coverage.fid[coverage.state == _CODE[Reason.NO_PIXEL]].tolist()
+            if small:
+                what = f"{'holds' if len(small) == 1 else 'hold'} no pixel centre of {group.label}"
+                yield f"{of_features(small, len(layer), what)} {_WEIGHTED}"
         yield from (f"{raster} was named more than once, and is read once." for raster in self.repeated)
         for lost in self.lost:
             yield lost.error
@@ -548,6 +553,7 @@ class ZonalPlan:
                 )
 
 
+_WEIGHTED = "Use pixels='weighted' (--pixels weighted) for features smaller than a pixel."
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 
 
