@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in options.parts.split(","):
         print(part, flush=True)
         what, _, name = part.partition("-")
-        found = MEASURE[what](setting, *([name] if name else []))
+        found = MEASURE[what](setting, *([name] if name else [])) | {"runs": setting.repeats}
         figures = read_figures(setting) | {f"{part} {key}": value for key, value in found.items()}
         (options.folder / "figures.json").write_text(json.dumps(figures, indent=1))
         for key, value in found.items():
@@ -406,11 +406,11 @@ def table(setting: Setting) -> list[str]:
     machine = f"{len(os.sched_getaffinity(0))} cores ({platform.machine()})"
     head = (
         f"Measured on {machine}, on a tile of {setting.tile} x {setting.tile} pixels, with polygons of 435 pixels. "
-        f"Each figure is the median of {setting.repeats} runs in turn, each a process of its own, timed from its start."
+        "Each figure is the median of so many runs in turn, each a process of its own, timed from its start."
     )
-    keeping = ("`update`, seconds per date", "polygons", "sky", "without", "with", "ratio", "of processor time")
+    keeping = ("`update`, seconds per date", "polygons", "sky", "without", "with", "ratio", "of processor time", "runs")
     asking = (f"new index, new mask, {setting.dates} dates", "polygons", "seconds", "s per date", "memory, MiB",
-              "kept pixels are faster", "by processor time")  # fmt: skip
+              "kept pixels are faster", "by processor time", "runs")  # fmt: skip
     note = "\\* computed from the time of these dates, and that of a further one for each other date."
     lines = [head, *_markdown(keeping, _keeping_rows(setting, figures))]
     lines += [*_markdown(asking, _asking_rows(setting, figures)), "", note]
@@ -450,7 +450,7 @@ def _keeping_rows(setting: Setting, figures: Mapping[str, float]) -> list[Sequen
             processors = of[f"{way} processors"] / of["nothing processors"]
             polygons = f"{archive.polygons(name, setting.tile):,}"
             cells = (options[way], polygons, skies[sky], f"{plain:.2f}", f"{kept:.2f}", f"{kept / plain:.2f}")
-            rows.append((*cells, f"{processors:.2f}"))
+            rows.append((*cells, f"{processors:.2f}", f"{figures[f'keep-{name} runs']:.0f}"))
     return rows
 
 
@@ -466,7 +466,8 @@ def _asking_rows(setting: Setting, figures: Mapping[str, float]) -> list[Sequenc
         polygons, memory = f"{archive.polygons(name, setting.tile):,}", f"{of['memory'] / 2**20:.0f}"
         each = of["seconds"] / setting.dates
         dates = f", from {of['dates']:.0f} dates \\*" if place != "ask" else ""
-        rows.append((f"{places[place]}{dates}", polygons, f"{of['seconds']:.1f}", f"{each:.3f}", memory, *ratios))
+        cells = (f"{places[place]}{dates}", polygons, f"{of['seconds']:.1f}", f"{each:.3f}", memory)
+        rows.append((*cells, *ratios, f"{of['runs']:.0f}"))
     return rows
 
 
