@@ -226,8 +226,7 @@ def unknown_features(task: Task, output: Output, coverages: Coverages) -> npt.ND
     coverages
         The layer's pixels.
     """
-    is_alone = task.otherwise is None and task.is_on_kept_pixels
-    if not is_alone and output.reason not in _OF_KEPT_PIXELS:
+    if not task.has_kept_pixels_alone and output.reason not in _OF_KEPT_PIXELS:
         return None
     layer = coverages.layer
     return near_tile(layer.bounds, layer.crs, task.product.tile, coverages.buffer)

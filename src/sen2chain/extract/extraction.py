@@ -313,7 +313,7 @@ class Extraction:
         if not self.rules.keep_empty:  # rows without values tell the number of clouded pixels with a value
             outputs = [output for _, output in self._alive()]
             self.removed = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
-        if self.task.otherwise is None and self.task.is_on_kept_pixels:
+        if self.task.has_kept_pixels_alone:
             outputs = [output for _, output in self._alive()]
             if self.rules.keep_empty:
                 hidden = RemovedFeatures.find(self.reader, coverage, outputs, self.sensor)
@@ -357,7 +357,7 @@ class Extraction:
             Location of an input -> (features of the coverage,) True for those that it lacks pixels of. Inputs that lack
             none, or all, are left out.
         """
-        if self.task.otherwise is not None or not self.task.is_on_kept_pixels:
+        if not self.task.has_kept_pixels_alone:
             return {}
         found, planned = {}, self.coverage.state == PLANNED
         for location in dict.fromkeys(where for _, output in self._alive() for where in mask_inputs(output)):

@@ -197,7 +197,7 @@ class PixelExtraction(Extraction):
 
     def _not_kept(self, location: str) -> Bools:
         """Return the features of which pixels of a band are not kept, where no archive has them."""
-        if is_kept(location) and self.task.otherwise is None:
+        if is_kept(location) and self.task.has_kept_pixels_alone:
             try:
                 return self.reader.lacking(location)
             except RasterError as error:

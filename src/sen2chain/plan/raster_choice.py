@@ -166,6 +166,11 @@ class Task:
         return any(is_kept(where) for where in places)
 
     @property
+    def has_kept_pixels_alone(self) -> bool:
+        """Whether it reads kept pixels, and no archive has what they lack."""
+        return self.otherwise is None and self.is_on_kept_pixels
+
+    @property
     def cannot_be_verified(self) -> bool:
         """Whether the files of the product are to be compared with checksums, and it lists none."""
         return self.verify and self.details.has_radiometry and not self.details.has_checksums
